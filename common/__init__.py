@@ -1,0 +1,1 @@
+"""What coordinator, workers and launchers share; imports none of them."""

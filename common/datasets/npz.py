@@ -1,0 +1,87 @@
+"""Any data set from a NumPy .npz file, keras's mnist.npz among them."""
+
+import pathlib
+import zipfile
+
+import numpy as np
+
+from kipper.common.datasets.dataset import Dataset, Split, assemble, numbered_names, unit_pixels
+from kipper.common.datasets.reading import expecting
+from kipper.common.errors import UserError
+
+_REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+# A stray large label must not become millions of class names.
+_MAX_CLASSES = 2**16
+
+
+def load_npz(path: pathlib.Path, name: str) -> Dataset:
+    """A data set from the arrays x_train, y_train, x_test, y_test and, optionally, class_names.
+
+    Images are (N, H, W) or (N, H, W, C): uint8, which is divided by 255, or floating point, which
+    is kept as it is. Labels are integers (N,) or (N, 1). Without class_names the classes are
+    numbered up to the largest label.
+
+    Args:
+        path: the file.
+        name: the name of the data set.
+
+    Raises:
+        UserError: the file is missing or corrupt, or an array is missing or not as above.
+    """
+    arrays = _read_arrays(path)
+    train, test = (_split(arrays, part, path) for part in ("train", "test"))
+    return assemble(name, train, test, _class_names(arrays, (train, test), path))
+
+
+def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with expecting(path, "a NumPy .npz file"), open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise UserError(f"{path} is not a whole zip archive, expected a NumPy .npz file")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            missing = [key for key in _REQUIRED if key not in archive]
+            if missing:
+                raise UserError(f"{path} lacks {missing[0]}, expected {', '.join(_REQUIRED)}")
+            return {key: archive[key] for key in (*_REQUIRED, "class_names") if key in archive}
+
+
+def _split(arrays: dict[str, np.ndarray], part: str, path: pathlib.Path) -> Split:
+    labels = arrays[f"y_{part}"]
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    return Split(_images(arrays, f"x_{part}", path), labels, f"{path} ({part})")
+
+
+def _images(arrays: dict[str, np.ndarray], key: str, path: pathlib.Path) -> np.ndarray:
+    """The images as float32, with a channel axis where they lack one."""
+    images = arrays[key]
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype == np.uint8:
+        return unit_pixels(images)
+    if images.dtype.kind != "f":
+        raise UserError(f"{path}: {key} is {images.dtype}, expected uint8 or floating point")
+    with np.errstate(over="ignore"):
+        images = np.ascontiguousarray(images, np.float32)
+    if not np.isfinite(images).all():
+        raise UserError(f"{path}: {key} holds NaN or infinite pixels, expected finite float32")
+    return images
+
+
+def _class_names(
+    arrays: dict[str, np.ndarray], splits: tuple[Split, Split], path: pathlib.Path
+) -> tuple[str, ...]:
+    if "class_names" not in arrays:
+        num_classes = 1 + max(int(split.labels.max()) for split in splits)
+        if num_classes > _MAX_CLASSES:
+            raise UserError(
+                f"{path} holds the label {num_classes - 1}, expected 0 to {_MAX_CLASSES - 1}"
+            )
+        return numbered_names(num_classes)
+    names = arrays["class_names"]
+    if names.ndim != 1 or names.dtype.kind not in "US":
+        raise UserError(
+            f"{path}: class_names is {names.dtype} of shape {names.shape}, expected strings (C,)"
+        )
+    with expecting(path, "a data set with ASCII or Unicode class_names"):
+        return tuple(names.astype(str).tolist())

@@ -1,0 +1,46 @@
+"""Finding data set files, and turning every failure to read one into one sentence."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from kipper.common.errors import UserError
+
+
+@contextlib.contextmanager
+def expecting(path: pathlib.Path, expected: str) -> Iterator[None]:
+    """Turns any failure while `path` is read into a UserError naming it and what was expected.
+
+    A corrupt pickle, zip or .mat file can raise nearly any exception, so all are caught here; the
+    block under it should do nothing but read.
+
+    Raises:
+        UserError: the block failed; one raised by the block itself passes unchanged.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        described = error.strerror if isinstance(error, OSError) else None
+        reason = " ".join((described or str(error)).split()) or type(error).__name__
+        raise UserError(f"{path} cannot be read as {expected}: {reason}") from error
+
+
+def find_folder(
+    name: str, data_dir: pathlib.Path, subfolders: Sequence[str], any_of: Sequence[str]
+) -> pathlib.Path:
+    """The first of data_dir/<subfolder>, then data_dir itself, with one of the named files.
+
+    Raises:
+        UserError: `data_dir` is no folder, or none of them has such a file.
+    """
+    if not data_dir.is_dir():
+        raise UserError(f"{data_dir} is not a folder, expected one with the files of {name}")
+    for folder in (*(data_dir / subfolder for subfolder in subfolders), data_dir):
+        if any((folder / file_name).is_file() for file_name in any_of):
+            return folder
+    raise UserError(
+        f"{data_dir} holds no {' or '.join(any_of)}, expected the files of {name} there "
+        f"or in its subfolder {' or '.join(subfolders)}"
+    )

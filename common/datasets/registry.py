@@ -1,0 +1,56 @@
+"""The data sets by name."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+
+from kipper.common.datasets.cifar import load_cifar10, load_cifar100
+from kipper.common.datasets.dataset import Dataset
+from kipper.common.datasets.embedded import load_digits, load_mnist5k
+from kipper.common.datasets.idx import load_fashion_mnist, load_mnist
+from kipper.common.datasets.npz import load_npz
+from kipper.common.datasets.svhn import load_svhn_cropped
+from kipper.common.errors import UserError
+
+_NPZ_PREFIX = "npz:"
+
+_EMBEDDED: Mapping[str, Callable[[], Dataset]] = {
+    "digits": load_digits,
+    "mnist5k": load_mnist5k,
+}
+_FROM_FOLDER: Mapping[str, Callable[[pathlib.Path], Dataset]] = {
+    "mnist": load_mnist,
+    "fashion_mnist": load_fashion_mnist,
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "svhn_cropped": load_svhn_cropped,
+}
+
+DATASET_NAMES = (*_EMBEDDED, *_FROM_FOLDER, f"{_NPZ_PREFIX}PATH")
+
+
+def load_dataset(name: str, data_dir: str | None) -> Dataset:
+    """Loads a data set by its name.
+
+    Args:
+        name: one of `DATASET_NAMES`; the PATH of npz:PATH is relative to the working directory.
+        data_dir: folder with the files, or with a subfolder holding them; unused by the data sets
+            that come inside packages and by npz:PATH.
+
+    Returns:
+        The data set. uint8 pixels are divided by 255; floating-point ones are kept as they are.
+
+    Raises:
+        UserError: the name is unknown, `data_dir` is needed and None, or a file is missing,
+            corrupt or not of the expected shape.
+    """
+    if name in _EMBEDDED:
+        return _EMBEDDED[name]()
+    if name.startswith(_NPZ_PREFIX) and name != _NPZ_PREFIX:
+        return load_npz(pathlib.Path(name.removeprefix(_NPZ_PREFIX)), name)
+    if name not in _FROM_FOLDER:
+        raise UserError(
+            f"the data set {name!r} is not known, expected one of {', '.join(DATASET_NAMES)}"
+        )
+    if not data_dir:
+        raise UserError(f"data_dir is not given, expected the folder with the files of {name}")
+    return _FROM_FOLDER[name](pathlib.Path(data_dir))

@@ -1,0 +1,67 @@
+"""Class-balanced parts of a data set."""
+
+import dataclasses
+
+import numpy as np
+
+from kipper.common.datasets.dataset import Dataset
+from kipper.common.errors import UserError
+from kipper.common.labels import balanced_rows, rows_by_quota
+
+# Every run sees the same subset, whatever its own seed is.
+_LIMIT_SEED = 0
+# Keeps the held-out draw independent of a run's other draws from the same seed.
+_HELD_OUT_STREAM = 0x68656C64
+
+
+def limit(dataset: Dataset, train_limit: int | None, test_limit: int | None) -> Dataset:
+    """Keeps a class-balanced, always identical subset, in the original order.
+
+    The remainder of a limit that the number of classes does not divide goes to the first classes.
+    None, or a limit larger than the split, keeps the whole split.
+
+    Raises:
+        UserError: a limit below 1.
+    """
+    train = _limited_rows(dataset.y_train, dataset.num_classes, train_limit, "train_limit")
+    test = _limited_rows(dataset.y_test, dataset.num_classes, test_limit, "test_limit")
+    return dataclasses.replace(
+        dataset,
+        x_train=dataset.x_train[train],
+        y_train=dataset.y_train[train],
+        x_test=dataset.x_test[test],
+        y_test=dataset.y_test[test],
+    )
+
+
+def held_out(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Rows of a class-balanced draw, to be kept apart for validation.
+
+    Args:
+        labels: non-negative integers (N,); classes without an image are not counted.
+        size: number of rows, 1 to N.
+        seed: non-negative.
+
+    Returns:
+        int64 (size,), ascending.
+
+    Raises:
+        UserError: `size` is not in 1..N.
+    """
+    if not 1 <= size <= len(labels):
+        raise UserError(f"{size} images were to be held out, expected 1 to {len(labels)}")
+    classes, compact = np.unique(labels, return_inverse=True)
+    rng = np.random.default_rng((seed, _HELD_OUT_STREAM))
+    return np.sort(balanced_rows(compact, len(classes), size, rng))
+
+
+def _limited_rows(
+    labels: np.ndarray, num_classes: int, size: int | None, setting: str
+) -> np.ndarray | slice:
+    if size is not None and size < 1:
+        raise UserError(f"{setting} is {size}, expected at least 1")
+    if size is None or size >= len(labels):
+        return slice(None)
+    quotas = np.full(num_classes, size // num_classes)
+    quotas[: size % num_classes] += 1
+    return np.sort(rows_by_quota(labels, quotas, np.random.default_rng(_LIMIT_SEED)))

@@ -1,0 +1,42 @@
+"""SVHN's cropped digits, from the .mat files at http://ufldl.stanford.edu/housenumbers/."""
+
+import pathlib
+
+import numpy as np
+
+from kipper.common.datasets.dataset import Dataset, Split, assemble, numbered_names, unit_pixels
+from kipper.common.datasets.reading import expecting, find_folder
+from kipper.common.errors import UserError
+
+
+def load_svhn_cropped(data_dir: pathlib.Path) -> Dataset:
+    """SVHN, 32x32x3, from `data_dir`/svhn_cropped or `data_dir`; the "extra" images are not read.
+
+    Raises:
+        UserError: a file is missing, corrupt, or not what its name says.
+    """
+    name = "svhn_cropped"
+    folder = find_folder(name, data_dir, [name], ["train_32x32.mat"])
+    train = _read_split(folder / "train_32x32.mat")
+    test = _read_split(folder / "test_32x32.mat")
+    return assemble(name, train, test, numbered_names(10))
+
+
+def _read_split(path: pathlib.Path) -> Split:
+    from scipy import io
+
+    with expecting(path, "a MATLAB file"):
+        variables = io.loadmat(str(path), variable_names=["X", "y"], appendmat=False)
+    if not {"X", "y"} <= variables.keys():
+        raise UserError(f"{path} lacks a variable, expected X and y")
+    pixels, labels = variables["X"], np.asarray(variables["y"]).reshape(-1)
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[:3] != (32, 32, 3):
+        raise UserError(
+            f"{path} holds {pixels.dtype} images of shape {pixels.shape}, "
+            "expected uint8 (32, 32, 3, images)"
+        )
+    if not np.isin(labels, np.arange(1, 11)).all():
+        raise UserError(f"{path} holds labels other than 1 to 10, expected 10 for the digit 0")
+    # Labels saved from MATLAB itself are doubles, the published ones uint8.
+    digits = labels.astype(np.int64) % 10
+    return Split(unit_pixels(pixels.transpose(3, 0, 1, 2)), digits, str(path))

@@ -1,0 +1,102 @@
+"""Labels as regression targets, and class-balanced draws of rows."""
+
+import numpy as np
+
+from kipper.common.errors import UserError
+
+
+def centred_one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """One-hot targets minus 1/C, so that each row sums to zero (KIP, arXiv 2011.00050).
+
+    Args:
+        labels: integers (N,) from 0 to C-1.
+        num_classes: C.
+
+    Returns:
+        float64 (N, C).
+
+    Raises:
+        UserError: a label outside 0..C-1.
+    """
+    check_label_range(labels, num_classes, "the labels")
+    targets = np.full((len(labels), num_classes), -1.0 / num_classes)
+    targets[np.arange(len(labels)), labels] += 1.0
+    return targets
+
+
+def balanced_rows(
+    labels: np.ndarray, num_classes: int, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws `size` rows, as evenly over the classes as they allow.
+
+    Each class gets size // C rows and the remainder goes to classes drawn at random. What a class
+    is too small to give is drawn uniformly from the rows still left in the others.
+
+    Args:
+        labels: integers (N,) from 0 to C-1.
+        num_classes: C.
+        size: number of rows, at most N.
+        rng: the only source of randomness.
+
+    Returns:
+        int64 (size,), distinct row indices in random order.
+
+    Raises:
+        UserError: `size` is negative or larger than N, or a label is outside 0..C-1.
+    """
+    quotas = np.full(num_classes, size // num_classes)
+    quotas[rng.choice(num_classes, size % num_classes, replace=False)] += 1
+    return rows_by_quota(labels, quotas, rng)
+
+
+def rows_by_quota(labels: np.ndarray, quotas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws `quotas[c]` rows of each class c without replacement; see `balanced_rows`.
+
+    For one state of `rng`, smaller quotas draw a subset of what larger ones draw, as long as every
+    class is large enough.
+
+    Args:
+        labels: integers (N,) from 0 to C-1.
+        quotas: integers (C,).
+        rng: the only source of randomness.
+
+    Returns:
+        int64 (sum of quotas,), distinct row indices in random order.
+
+    Raises:
+        UserError: the quotas are negative or sum to more than N, or a label is outside 0..C-1.
+    """
+    size = int(quotas.sum())
+    if size > len(labels) or quotas.min() < 0:
+        raise UserError(f"{size} images were asked for, expected 0 to the {len(labels)} there are")
+    check_label_range(labels, len(quotas), "the labels")
+    order = rng.permutation(len(labels))
+    taken = _rank_within_class(labels[order], len(quotas)) < quotas[labels[order]]
+    rows, left = order[taken], order[~taken]
+    # Rows left over come late in `order` where their class is small, so their own order is biased:
+    # the deficit needs a fresh draw.
+    filling = rng.choice(left, size - len(rows), replace=False)
+    return rng.permutation(np.concatenate([rows, filling]))
+
+
+def check_label_range(labels: np.ndarray, num_classes: int, source: str) -> None:
+    """Refuses labels outside 0..C-1.
+
+    Raises:
+        UserError: names `source` and the first such label.
+    """
+    outside = (labels < 0) | (labels >= num_classes)
+    if outside.any():
+        raise UserError(
+            f"{source} hold the label {labels[outside][0]}, expected 0 to {num_classes - 1}"
+        )
+
+
+def _rank_within_class(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """For each row, how many earlier rows have the same label; int64 (N,)."""
+    grouped = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels, minlength=num_classes)
+    first_of_class = np.cumsum(counts) - counts
+    ranks = np.empty(len(labels), np.int64)
+    ranks[grouped] = np.arange(len(labels)) - first_of_class[labels[grouped]]
+    return ranks

@@ -1,0 +1,178 @@
+"""What a run is asked to do, as immutable values; the command line's flags are made from these.
+
+Each field carries its help text, its choices and whether a resumed run may differ in it.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.errors import UserError
+
+LAUNCHES = ("inprocess", "local_mt", "local_mp")
+
+
+def setting(
+    default: Any, text: str, choices: tuple[str, ...] | None = None, free: bool = False
+) -> Any:
+    """A field of a settings class.
+
+    Args:
+        default: None for "not given".
+        text: what the flag's help says.
+        choices: the values admitted, if they can be listed.
+        free: whether a resumed run may change it, because no bit of the result depends on it.
+    """
+    return dataclasses.field(
+        default=default, metadata={"help": text, "choices": choices, "free": free}
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Settings that `distill` and `solve_labels` share."""
+
+    workdir: str = setting(None, "Folder for all results; the same command resumes it.", free=True)
+    dataset: str = setting(
+        None,
+        "digits, mnist5k (embedded), mnist, fashion_mnist, cifar10, cifar100, svhn_cropped "
+        "(files in --data_dir) or npz:PATH.",
+    )
+    data_dir: str | None = setting(None, "Folder of the data set's own files.", free=True)
+    preprocess: str = setting(
+        "standard",
+        "Channel standardisation, or regularised ZCA (colour images).",
+        ("standard", "zca"),
+    )
+    architecture: str = setting(
+        "fc1", "fcK, convnet, convnet3, myrtle5, myrtle7, myrtle10 or conv_vecK."
+    )
+    kernel: str = setting("ntk", "Tangent kernel, or NNGP covariance.", ("ntk", "nngp"))
+    support_size: int = setting(10, "Support images in all; divisible by the number of classes.")
+    ridge: float = setting(1e-6, "Regularisation, as a share of trace(K_ss) / support_size.")
+    seed: int = setting(0, "Seed of the initial draw and of every target batch.")
+    engine: str = setting(
+        "auto", "What evaluates kernel blocks; auto takes the fastest.", ("auto", "neural_tangents")
+    )
+    kernel_dtype: str = setting(
+        "float32",
+        "Precision of kernel blocks and support images; the regression is always float64.",
+        ("float32", "float64"),
+    )
+    launch: str = setting(
+        "inprocess",
+        "Workers in this process, as threads under Launchpad, or as processes under Launchpad.",
+        LAUNCHES,
+        free=True,
+    )
+    num_workers: int = setting(2, "Workers to start.", free=True)
+    block_support: int | None = setting(
+        None, "Most support images in a kernel block; chosen from a memory budget if not given."
+    )
+    block_target: int | None = setting(
+        None, "Most target images in a kernel block; chosen from a memory budget if not given."
+    )
+    train_limit: int | None = setting(None, "Use only this many training images, by class.")
+    test_limit: int | None = setting(None, "Use only this many test images, by class.")
+    overwrite: bool = setting(False, "Start afresh in a workdir that holds another run.", free=True)
+
+    def check(self) -> None:
+        """Refuses values that no data set could make right.
+
+        Raises:
+            UserError: one sentence naming the flag, the value and what would be right.
+        """
+        for required in ("workdir", "dataset"):
+            if not getattr(self, required):
+                raise UserError(f"--{required} is required.")
+        check_choices(self)
+        positive = ("support_size", "num_workers", "block_support", "block_target")
+        check_at_least(self, 1, (*positive, "train_limit", "test_limit"))
+        check_at_least(self, 0, ("seed",))
+        if not (math.isfinite(self.ridge) and self.ridge >= 0):
+            raise UserError(f"--ridge is {self.ridge}; it must be a finite number, 0 or more.")
+        architecture_named(self.architecture)
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(architecture_named(self.architecture), self.kernel, self.kernel_dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillSettings(RunSettings):
+    """Settings of KIP: learn support images, and optionally labels, by gradient descent."""
+
+    learn_labels: bool = setting(False, "Learn the labels too, with the same optimiser.")
+    steps: int = setting(
+        1000, "Gradient steps; a finished run may be resumed with more.", free=True
+    )
+    target_batch_size: int = setting(
+        5000, "Target images a step, balanced by class and drawn anew; at most all of them."
+    )
+    learning_rate: float = setting(0.04, "Learning rate of Adam.")
+    eval_every: int | None = setting(
+        None, "Evaluate every so many steps; at 0, 1, 2, 4, 6, 8, 12, 18, … if not given."
+    )
+
+    def check(self) -> None:
+        super().check()
+        check_at_least(self, 1, ("target_batch_size", "eval_every"))
+        check_at_least(self, 0, ("steps",))
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UserError(
+                f"--learning_rate is {self.learning_rate}; it must be a finite number above 0."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SolveLabelsSettings(RunSettings):
+    """Settings of LS: solve for the labels of natural support images in closed form."""
+
+    label_ridge: str = setting(
+        "paper",
+        "paper: minimise the loss that evaluation uses; notebook: the released notebook's "
+        "formula, with an absolute 1e-6 / support_size on both factors.",
+        ("paper", "notebook"),
+    )
+
+
+def check_choices(settings: Any) -> None:
+    """Raises a UserError for a field whose value is not among its choices."""
+    for field in dataclasses.fields(settings):
+        value, choices = getattr(settings, field.name), field.metadata.get("choices")
+        if choices and value not in choices:
+            raise UserError(f"--{field.name} is {value!r}; it must be one of {', '.join(choices)}.")
+
+
+def check_at_least(settings: Any, least: int, names: tuple[str, ...]) -> None:
+    """Raises a UserError for a field that is given and smaller than `least`."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} is {value}; it must be {least} or more.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """Settings of `evaluate`; what is not given is as in the run that made the distilled set."""
+
+    distilled: str = setting(None, "A distilled.npz, or a file released with the KIP paper.")
+    dataset: str | None = setting(None, "As for distill; that of the run if not given.")
+    data_dir: str | None = setting(None, "Folder of the data set's own files.")
+    preprocess: str | None = setting(
+        None,
+        "Only for a file without preprocessing.npz beside it: fitted to the training images.",
+        ("standard", "zca"),
+    )
+    architecture: str | None = setting(None, "Evaluate with another architecture.")
+    kernel: str | None = setting(None, "Evaluate with another kernel.", ("ntk", "nngp"))
+    kernel_dtype: str | None = setting(
+        None, "Evaluate in another precision.", ("float32", "float64")
+    )
+    ridge: float | None = setting(None, "Evaluate with another ridge.")
+    engine: str = setting("auto", "What evaluates kernel blocks.", ("auto", "neural_tangents"))
+    num_workers: int = setting(2, "Worker threads.")
+    block_support: int | None = setting(None, "As for distill.")
+    block_target: int | None = setting(None, "As for distill.")
+    test_limit: int | None = setting(None, "Use only this many test images, by class.")

@@ -1,0 +1,1 @@
+"""Starting runs: command line, Python interface, Launchpad program; imports every room."""

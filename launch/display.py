@@ -1,0 +1,86 @@
+"""How a run goes, for whoever looks at the terminal; read from the run's files alone.
+
+So one display serves a run in this process, in threads, and in processes.
+"""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from kipper.server.status import read_status
+from kipper.server.workdir import Workdir
+
+_POLL_SECONDS = 0.25
+
+
+@contextlib.contextmanager
+def showing_progress(workdir: Workdir) -> Iterator[None]:
+    """Shows progress until the block ends: one live line on a terminal, plain lines otherwise."""
+    known = len(workdir.read_records(workdir.metrics))
+    ended = threading.Event()
+    show = _show_live if sys.stdout.isatty() else _show_plain
+    thread = threading.Thread(target=show, args=(workdir, known, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _show_live(workdir: Workdir, known: int, ended: threading.Event) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.status("starting") as line:
+        while not ended.wait(_POLL_SECONDS):
+            line.update(progress_line(read_status(workdir.status)))
+            known = _print_new_records(workdir, known, console.print)
+    _print_new_records(workdir, known, console.print)
+
+
+def _show_plain(workdir: Workdir, known: int, ended: threading.Event) -> None:
+    def show(line: str) -> None:
+        print(line, flush=True)
+
+    while not ended.wait(_POLL_SECONDS):
+        known = _print_new_records(workdir, known, show)
+    _print_new_records(workdir, known, show)
+
+
+def _print_new_records(workdir: Workdir, known: int, show: Any) -> int:
+    """Prints evaluations since the first `known`; returns how many there are now."""
+    records = workdir.read_records(workdir.metrics)
+    for record in records[known:]:
+        show(
+            f"step {record['step']:>6}  loss {record['loss']:.6f}  "
+            f"train {record['train_accuracy']:.4f}  test {record['test_accuracy']:.4f}  "
+            f"{record['seconds']:8.1f} s"
+        )
+    return len(records)
+
+
+def progress_line(status: dict[str, Any]) -> str:
+    """One line from status.json: step, loss, accuracy, blocks, workers, time left."""
+    if status.get("state") != "running":
+        return str(status.get("state", "starting"))
+    parts = []
+    if status.get("steps"):
+        parts.append(f"step {status.get('step', 0)}/{status['steps']}")
+    if "loss" in status:
+        parts.append(f"loss {status['loss']:.6f}")
+    if "test_accuracy" in status:
+        parts.append(f"test {status['test_accuracy']:.4f} (step {status['evaluated_step']})")
+    parts.append(f"{status.get('blocks', 0)} blocks")
+    parts.append(f"{status.get('workers', 0)} workers")
+    if status.get("seconds_left") is not None:
+        parts.append(f"{_duration(status['seconds_left'])} left")
+    return "  ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,123 @@
+"""`kipper evaluate`: the accuracy of a distilled set, from its two files and a data set."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from kipper.common.architecture import check_image_side
+from kipper.common.datasets import Dataset, limit, load_dataset
+from kipper.common.errors import UserError
+from kipper.common.preprocessing import fit_preprocessing
+from kipper.common.settings import EvaluateSettings, RunSettings
+from kipper.launch.inprocess import inprocess_links
+from kipper.server.distilled_set import Recipe, load_distilled, load_recipe
+from kipper.server.evaluation import score
+from kipper.server.session import open_kernel
+
+# What a released file needs to be told, and what else may be overridden.
+_REQUIRED_WITHOUT_RECIPE = ("dataset", "preprocess", "architecture")
+_OVERRIDES = (
+    "dataset",
+    "architecture",
+    "kernel",
+    "kernel_dtype",
+    "ridge",
+    "block_support",
+    "block_target",
+    "test_limit",
+)
+
+
+def print_evaluation(settings: EvaluateSettings) -> None:
+    """Prints the evaluation as one JSON object."""
+    print(json.dumps(evaluate_file(settings)))
+
+
+def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
+    """Test accuracy and loss of a distilled set, with the settings they were measured by.
+
+    Raises:
+        UserError: a file or a setting cannot be used, or they do not fit each other.
+        NumericalError: the regression could not be solved.
+    """
+    if not settings.distilled:
+        raise UserError("--distilled is required: the .npz file of a distilled set.")
+    path = pathlib.Path(settings.distilled)
+    images, labels = load_distilled(path)
+    recipe_path = path.with_name("preprocessing.npz")
+    recipe = load_recipe(recipe_path) if recipe_path.exists() else None
+    run = _run_settings(settings, recipe, recipe_path)
+    data_dir = settings.data_dir or (recipe and recipe.settings.get("data_dir"))
+    dataset = limit(load_dataset(run.dataset, data_dir), None, run.test_limit)
+    _check_fit(path, images, labels, dataset, run)
+    if recipe is None:
+        assert settings.preprocess is not None
+        preprocessing = fit_preprocessing(settings.preprocess, dataset.x_train)
+    else:
+        preprocessing = recipe.preprocessing
+    test_images = preprocessing.apply(dataset.x_test)
+    links = inprocess_links(settings.num_workers, [test_images])
+    pool, kernel = open_kernel(run, images.shape[1:], links, [test_images])
+    try:
+        kernel.set_support(images.astype(run.kernel_dtype))
+        result = score(kernel, labels, run.ridge, pool.key_of(test_images), dataset.y_test)
+    finally:
+        pool.close()
+    return {
+        "test_accuracy": result.accuracy,
+        "test_loss": result.loss,
+        "recorded_test_accuracy": recipe.settings.get("test_accuracy") if recipe else None,
+        "support_size": len(images),
+        "test_size": len(dataset.y_test),
+        **{name: getattr(run, name) for name in _OVERRIDES},
+        "kernel_pairs": pool.counts.kernel_pairs,
+    }
+
+
+def _run_settings(
+    settings: EvaluateSettings, recipe: Recipe | None, recipe_path: pathlib.Path
+) -> RunSettings:
+    """Settings of the run that made the set, with what the command line overrides."""
+    if recipe is None:
+        missing = [f"--{name}" for name in _REQUIRED_WITHOUT_RECIPE if not getattr(settings, name)]
+        if missing:
+            raise UserError(
+                f"There is no {recipe_path} to say how the set was made; give {', '.join(missing)}."
+            )
+    elif settings.preprocess is not None:
+        raise UserError(
+            f"--preprocess cannot be given: {recipe_path} says how the set was preprocessed."
+        )
+    names = {field.name for field in dataclasses.fields(RunSettings)}
+    values = {k: v for k, v in (recipe.settings if recipe else {}).items() if k in names}
+    overrides = {k: v for k in _OVERRIDES if (v := getattr(settings, k)) is not None}
+    run = RunSettings(
+        **{
+            **values,
+            **overrides,
+            "workdir": str(recipe_path.parent),
+            "engine": settings.engine,
+            "num_workers": settings.num_workers,
+        }
+    )
+    run.check()
+    return run
+
+
+def _check_fit(
+    path: pathlib.Path, images: np.ndarray, labels: np.ndarray, dataset: Dataset, run: RunSettings
+) -> None:
+    if images.shape[1:] != dataset.x_test.shape[1:]:
+        raise UserError(
+            f"{path} holds images of shape {images.shape[1:]}, but data set {dataset.name!r} has "
+            f"{dataset.x_test.shape[1:]}; give the data set that it was distilled from."
+        )
+    if labels.shape[1] != dataset.num_classes:
+        raise UserError(
+            f"{path} holds labels for {labels.shape[1]} classes, but data set {dataset.name!r} has "
+            f"{dataset.num_classes}; give the data set that it was distilled from."
+        )
+    check_image_side(run.kernel_spec.architecture, images.shape[1], images.shape[2])

@@ -1,0 +1,69 @@
+"""absl flags made from settings classes, and settings made from parsed flags.
+
+Each command has a FlagValues of its own: Launchpad and TensorFlow define flags in the global one.
+"""
+
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+from absl import flags
+
+from kipper.common.errors import UserError
+
+_Settings = TypeVar("_Settings")
+
+
+def parse(settings_class: type[_Settings], command: str, arguments: list[str]) -> _Settings:
+    """Settings from command-line arguments; `--flagfile=FILE` works.
+
+    Raises:
+        UserError: unknown flag, bad value, or an argument that is not a flag.
+    """
+    flag_values = _define(settings_class)
+    try:
+        rest = flag_values([command, *arguments])[1:]
+    except flags.Error as error:
+        raise UserError(f"{error}; see kipper {command} --help.") from error
+    if rest:
+        raise UserError(f"Unexpected argument {rest[0]!r}; flags are given as --name=value.")
+    names = [field.name for field in dataclasses.fields(settings_class)]  # type: ignore[arg-type]
+    return settings_class(**{name: getattr(flag_values, name) for name in names})
+
+
+def describe(settings_class: type) -> str:
+    """The flags of a command with defaults and choices, for --help."""
+    lines = []
+    for field in dataclasses.fields(settings_class):
+        choices = field.metadata["choices"]
+        shown = "|".join(choices) if choices else ""
+        default = "" if field.default in (None, False) else f" [{field.default}]"
+        lines.append(f"  --{field.name}{'=' + shown if shown else ''}{default}")
+        lines.append(f"      {field.metadata['help']}")
+    return "\n".join(lines)
+
+
+def _define(settings_class: type) -> flags.FlagValues:
+    flag_values = flags.FlagValues()
+    for field in dataclasses.fields(settings_class):
+        kind, text = _flag_type(field.type), field.metadata["help"]
+        choices = field.metadata["choices"]
+        if choices:
+            flags.DEFINE_enum(field.name, field.default, choices, text, flag_values=flag_values)
+        elif kind is bool:
+            flags.DEFINE_boolean(field.name, field.default, text, flag_values=flag_values)
+        elif kind is int:
+            flags.DEFINE_integer(field.name, field.default, text, flag_values=flag_values)
+        elif kind is float:
+            flags.DEFINE_float(field.name, field.default, text, flag_values=flag_values)
+        else:
+            flags.DEFINE_string(field.name, field.default, text, flag_values=flag_values)
+    return flag_values
+
+
+def _flag_type(annotation: Any) -> type:
+    """int for `int` and for `int | None`."""
+    if isinstance(annotation, types.UnionType):
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    return annotation  # type: ignore[no-any-return]

@@ -1,0 +1,120 @@
+"""The Python interface: arrays in, a result object out, by the same path as the command line."""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from kipper.common.errors import UserError
+from kipper.common.files import write_npz
+from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings
+from kipper.launch.run import run
+from kipper.server.distilled_set import load_distilled
+from kipper.server.workdir import Workdir
+
+# What the interface sets itself.
+_OWN_SETTINGS = ("workdir", "dataset", "data_dir")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        images: (n, h, w, c), preprocessed, in the kernel's dtype.
+        labels: (n, C) float64.
+        pixels: the images as float32 in the space of the training images, for looking at.
+        test_accuracy: of the distilled set, on all test images.
+        natural_accuracy: of the natural images it started from, with their natural labels.
+        summary: all of result.json.
+        workdir: where all files are; a temporary folder unless one was given.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    pixels: np.ndarray
+    test_accuracy: float
+    natural_accuracy: float
+    summary: dict[str, Any]
+    workdir: pathlib.Path
+
+
+def distill(
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    *,
+    workdir: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Result:
+    """Distils a training set by KIP.
+
+    Args:
+        x_train: (N, h, w, c) or (N, h, w); uint8 is scaled to [0, 1], floats are taken as they are.
+        y_train: (N,) integer labels from 0.
+        x_test: like `x_train`; only ever evaluated.
+        y_test: like `y_train`.
+        workdir: a folder for all files; the same call resumes what is there. None: a temporary one.
+        **settings: as the flags of `kipper distill`, such as architecture="fc1", support_size=10,
+            learn_labels=True, steps=100.
+
+    Raises:
+        UserError: an array or a setting cannot be used.
+        KipperError: the run failed; the message says why.
+    """
+    return _run(DistillSettings, (x_train, y_train, x_test, y_test), workdir, settings)
+
+
+def solve_labels(
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    *,
+    workdir: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Result:
+    """Solves for the labels of natural support images by LS; arguments as for `distill`."""
+    return _run(SolveLabelsSettings, (x_train, y_train, x_test, y_test), workdir, settings)
+
+
+def _run(
+    settings_class: type[RunSettings],
+    arrays: tuple[np.ndarray, ...],
+    workdir: str | os.PathLike[str] | None,
+    settings: dict[str, Any],
+) -> Result:
+    known = {field.name for field in dataclasses.fields(settings_class)} - set(_OWN_SETTINGS)
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise UserError(f"Unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}.")
+    folder = pathlib.Path(workdir or tempfile.mkdtemp(prefix="kipper-"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        dataset = folder / "dataset.npz"
+        names = ("x_train", "y_train", "x_test", "y_test")
+        write_npz(dataset, dict(zip(names, map(np.asarray, arrays), strict=True)))
+    except OSError as error:
+        raise UserError(f"The workdir {folder} cannot be written ({error.strerror}).") from error
+    summary = run(settings_class(workdir=str(folder), dataset=f"npz:{dataset}", **settings))
+    images, labels = load_distilled(Workdir(folder).distilled)
+    return Result(
+        images=images,
+        labels=labels,
+        pixels=_pixels(folder, images),
+        test_accuracy=summary["test_accuracy"],
+        natural_accuracy=summary["natural_accuracy"],
+        summary=summary,
+        workdir=folder,
+    )
+
+
+def _pixels(folder: pathlib.Path, images: np.ndarray) -> np.ndarray:
+    from kipper.server.distilled_set import load_recipe
+
+    recipe = load_recipe(Workdir(folder).preprocessing)
+    return recipe.preprocessing.invert(images.astype(np.float32))

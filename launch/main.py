@@ -1,0 +1,82 @@
+"""The `kipper` command. Imports nothing heavy until a command needs it."""
+
+import sys
+
+from absl import logging
+
+from kipper.common.errors import KipperError, UserError
+from kipper.common.settings import (
+    DistillSettings,
+    EvaluateSettings,
+    RunSettings,
+    SolveLabelsSettings,
+)
+from kipper.launch import flag_sets
+
+_COMMANDS: dict[str, tuple[type, str]] = {
+    "distill": (DistillSettings, "Learn support images, and optionally labels, by KIP."),
+    "solve_labels": (SolveLabelsSettings, "Solve for the labels of natural support images (LS)."),
+    "evaluate": (EvaluateSettings, "Measure the accuracy of a distilled set; prints JSON."),
+}
+
+_USAGE = """Distils image data sets with exact infinite-width kernels.
+
+usage: kipper COMMAND --flag=value …      (--flagfile=FILE reads flags from a file)
+
+{commands}
+
+kipper COMMAND --help lists the flags of a command."""
+
+
+def main() -> None:
+    """Console entry point."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a command line without the program's name; returns the exit status.
+
+    0: done. 1: the run failed. 2: the command line or what it names cannot be used. 130:
+    interrupted.
+    """
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(_usage())
+        return 0 if arguments else 2
+    command, flags = arguments[0], arguments[1:]
+    if command not in _COMMANDS:
+        print(f"kipper: Unknown command {command!r}; known are {', '.join(_COMMANDS)}.", file=sys.stderr)
+        return 2
+    settings_class, summary = _COMMANDS[command]
+    if any(flag in ("--help", "-h", "-help") for flag in flags):
+        print(f"kipper {command}: {summary}\n\n{flag_sets.describe(settings_class)}")
+        return 0
+    logging.set_verbosity(logging.WARNING)
+    try:
+        _perform(flag_sets.parse(settings_class, command, flags))
+    except UserError as error:
+        print(f"kipper: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kipper: Interrupted; the same command resumes the run.", file=sys.stderr)
+        return 130
+    except KipperError as error:
+        print(f"kipper: {error}", file=sys.stderr)
+        return 130 if type(error).__name__ == "Interrupted" else 1
+    return 0
+
+
+def _usage() -> str:
+    width = max(map(len, _COMMANDS))
+    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in _COMMANDS.items()]
+    return _USAGE.format(commands="\n".join(lines))
+
+
+def _perform(settings: RunSettings | EvaluateSettings) -> None:
+    if isinstance(settings, EvaluateSettings):
+        from kipper.launch.evaluate import print_evaluation
+
+        print_evaluation(settings)
+    else:
+        from kipper.launch.run import run_with_display
+
+        run_with_display(settings)

@@ -1,0 +1,24 @@
+"""What every process of a local program does first."""
+
+import ctypes
+import os
+import signal
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Has the kernel kill this process when its parent dies, so that none is left an orphan.
+
+    To be called in the main thread of a process, of which the thread that started it lives on.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # the parent was gone before
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def forget_proxies() -> None:
+    """Removes HTTP proxies from the environment: gRPC would use them even for this host."""
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):
+        os.environ.pop(name, None)
+        os.environ.pop(name.upper(), None)

@@ -1,0 +1,108 @@
+"""Snapshots through a Reverb table: the coordinator writes, the evaluator reads the newest."""
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from kipper.server.snapshots import Snapshot
+
+TABLE = "snapshots"
+_KEPT = 4
+# Reverb blocks for ever on a dead server; nobody waits longer than this for the last snapshot.
+_FINISH_SECONDS = 120.0
+_POLL_SECONDS = 0.2
+
+
+def snapshot_tables() -> list[Any]:
+    """The one table: the newest snapshot is sampled, the oldest is forgotten."""
+    import reverb
+
+    return [
+        reverb.Table(
+            TABLE,
+            sampler=reverb.selectors.Lifo(),
+            remover=reverb.selectors.Fifo(),
+            max_size=_KEPT,
+            rate_limiter=reverb.rate_limiters.MinSize(1),
+        )
+    ]
+
+
+class ReverbSink:
+    """A `SnapshotSink` that never makes the coordinator wait.
+
+    A thread imports Reverb (which imports TensorFlow, ten seconds) and writes.
+
+    Args:
+        address: of the Reverb server.
+        scored_step: asks the evaluator which step it scored last; -1 for none.
+        stop: set when the program ends.
+    """
+
+    def __init__(self, address: str, scored_step: Callable[[], int], stop: threading.Event):
+        self._address = address
+        self._scored_step = scored_step
+        self._stop = stop
+        self._outbox: queue.SimpleQueue[Snapshot] = queue.SimpleQueue()
+        self._last_step = -1
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self._thread.start()
+
+    def put(self, snapshot: Snapshot) -> None:
+        """Queues the snapshot for the table."""
+        self._last_step = snapshot.step
+        self._outbox.put(snapshot)
+
+    def finish(self) -> None:
+        """Waits until the evaluator has scored the last snapshot, at most two minutes."""
+        for _ in range(int(_FINISH_SECONDS / _POLL_SECONDS)):
+            if self._scored_step() >= self._last_step or self._stop.wait(_POLL_SECONDS):
+                return
+        logging.warning("The evaluator did not score the last snapshot; best.npz may be older.")
+
+    def _write(self) -> None:
+        import reverb
+
+        client = reverb.Client(self._address)
+        while True:
+            snapshot = self._outbox.get()
+            client.insert(
+                [
+                    np.int64(snapshot.step),
+                    snapshot.images,
+                    snapshot.labels,
+                    np.float64(snapshot.loss),
+                ],
+                priorities={TABLE: 1.0},
+            )
+
+
+class ReverbSource:
+    """The evaluator's end of the table."""
+
+    def __init__(self, address: str):
+        import reverb
+
+        self._client = reverb.Client(address)
+        self._inserted = 0
+
+    def newest(self, timeout_seconds: int) -> Snapshot | None:
+        """The newest snapshot, or None if nothing came since the last call.
+
+        Raises:
+            RuntimeError: the server does not answer in time.
+        """
+        # Sampling has no time-out and blocks for ever on a dead server or an empty table, so it
+        # comes only after a sign of life and of something new.
+        table = self._client.server_info(timeout=timeout_seconds)[TABLE]
+        inserted = table.rate_limiter_info.insert_stats.completed
+        if inserted == self._inserted:
+            return None
+        self._inserted = inserted
+        (sample,) = next(iter(self._client.sample(TABLE, 1)))
+        step, images, labels, loss = sample.data
+        return Snapshot(int(step), np.asarray(images), np.asarray(labels), float(loss))

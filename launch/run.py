@@ -1,0 +1,42 @@
+"""A run by any of the three launches, with a live line on a terminal and plain lines in a pipe."""
+
+from typing import Any
+
+from kipper.common.settings import RunSettings
+from kipper.launch.display import showing_progress
+from kipper.server.workdir import Workdir
+
+
+def run(settings: RunSettings) -> dict[str, Any]:
+    """Carries out `settings`; returns what result.json holds.
+
+    Raises:
+        KipperError: one sentence says what was wrong.
+    """
+    if settings.launch == "inprocess":
+        from kipper.launch.coordinator import run_inprocess
+
+        return run_inprocess(settings)
+    from kipper.launch.local_program import run_local_program
+
+    return run_local_program(settings)
+
+
+def run_with_display(settings: RunSettings) -> None:
+    """Carries out `settings` and tells a person how it goes and what came of it."""
+    settings.check()
+    workdir = Workdir(settings.workdir)
+    with showing_progress(workdir):
+        result = run(settings)
+    print(_summary(workdir, result))
+
+
+def _summary(workdir: Workdir, result: dict[str, Any]) -> str:
+    return (
+        f"test accuracy {result['natural_accuracy']:.4f} (natural images, natural labels) -> "
+        f"{result['test_accuracy']:.4f} (distilled)\n"
+        f"{result['kernel_pairs']:,} kernel pairs in {result['seconds']:.0f} s by "
+        f"{result['engine']}\n"
+        f"distilled set {workdir.distilled}\n"
+        f"picture       {workdir.figures / 'distilled.png'}"
+    )

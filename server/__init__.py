@@ -1,0 +1,1 @@
+"""The coordinator: tiling, dispatch, regression, descent; imports only `common`."""

@@ -1,0 +1,162 @@
+"""Kernel matrices and their gradient, assembled from blocks; pieces are added in a fixed order.
+
+The order is that of the tiling, never that of the answers, so that every bit of the result is the
+same for any number of workers.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp, ImageCotangents, KernelBlock
+from kipper.server.pool import Pool
+from kipper.server.tiling import Tiling, spans, triangle
+
+# A block with the position of its first column: in the support images for a block of K_ss, in the
+# rows asked for (not in the row set they index) for a block of K_ts.
+_Placed = tuple[int, Block]
+
+
+class DistributedKernel:
+    """K(support, support) and K(target, support) over a pool of workers.
+
+    Matrices are float64 copies of blocks in the kernel's dtype.
+    """
+
+    def __init__(self, pool: Pool, tiling: Tiling):
+        self._pool = pool
+        self._tiling = tiling
+        self._support: np.ndarray | None = None
+        self._version = 0
+        self._linearised: list[tuple[_Placed, str]] = []  # blocks and who computed them
+
+    def set_support(self, images: np.ndarray) -> None:
+        """Makes `images` (n, h, w, c) the support; does nothing if they are the support already."""
+        if self._support is not images:
+            self._version = self._pool.publish(images)
+            self._support = images
+            self._linearised = []
+
+    def support_matrix(self) -> np.ndarray:
+        """K_ss (n, n)."""
+        k_ss = np.empty((self._num_support, self._num_support))
+        placed = list(self._support_blocks(linearise=False))
+        for (first, block), kernel, _ in self._compute(placed):
+            _put_symmetric(k_ss, first, block, kernel)
+        return k_ss
+
+    def target_chunks(self, key: str, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """K_ts for `rows` (t,) of a resident row set, a few at a time: (span, K_ts[span]) pairs.
+
+        Memory is O(n * block_target), whatever t.
+        """
+        placed = self._target_blocks(key, rows, linearise=False)
+        answers = self._pool.map((block, None) for _, block in placed)
+        for start, stop in spans(len(rows), self._tiling.target):
+            chunk = np.empty((stop - start, self._num_support))
+            for first, last in spans(self._num_support, self._tiling.support):
+                reply, _ = next(answers)
+                assert isinstance(reply, KernelBlock)
+                chunk[:, first:last] = reply.kernel.T
+            yield slice(start, stop), chunk
+        assert next(answers, None) is None
+
+    def linearise(self, key: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """K_ss (n, n) and K_ts (t, n) for `rows` (t,) of a resident row set; for `gradient`."""
+        n = self._num_support
+        k_ss, k_ts = np.empty((n, n)), np.empty((len(rows), n))
+        placed = [*self._support_blocks(True), *self._target_blocks(key, rows, True)]
+        self._linearised = []
+        for (first, block), kernel, worker in self._compute(placed):
+            self._linearised.append(((first, block), worker))
+            if block.columns_key == SUPPORT_KEY:
+                _put_symmetric(k_ss, first, block, kernel)
+            else:
+                k_ts[first : first + len(block.columns), block.start : block.stop] = kernel.T
+        return k_ss, k_ts
+
+    def gradient(self, k_ss_cotangent: np.ndarray, k_ts_cotangent: np.ndarray) -> np.ndarray:
+        """Cotangents of the last `linearise`, pulled back to the support images.
+
+        Args:
+            k_ss_cotangent: (n, n); each entry of K_ss counts as independent.
+            k_ts_cotangent: (t, n).
+
+        Returns:
+            (n, h, w, c) float64.
+        """
+        assert self._support is not None
+        gradient = np.zeros(self._support.shape)
+        requests = (
+            (_vjp_request(placed, k_ss_cotangent, k_ts_cotangent, self._support.dtype), worker)
+            for placed, worker in self._linearised
+        )
+        answers = self._pool.map(requests)
+        for ((_, block), _), (reply, _) in zip(self._linearised, answers, strict=True):
+            assert isinstance(reply, ImageCotangents)
+            gradient[block.start : block.stop] += reply.rows
+            if block.columns_key == SUPPORT_KEY:
+                gradient[block.columns] += reply.columns
+        return gradient
+
+    def _compute(self, placed: list[_Placed]) -> Iterator[tuple[_Placed, np.ndarray, str]]:
+        answers = self._pool.map((block, None) for _, block in placed)
+        for item, (reply, worker) in zip(placed, answers, strict=True):
+            assert isinstance(reply, KernelBlock)
+            yield item, reply.kernel, worker
+
+    @property
+    def _num_support(self) -> int:
+        assert self._support is not None
+        return len(self._support)
+
+    def _support_blocks(self, linearise: bool) -> Iterator[_Placed]:
+        """Each unordered pair of row ranges once."""
+        for rows, (first, last) in triangle(self._num_support, self._tiling.support):
+            yield first, self._block(rows, SUPPORT_KEY, np.arange(first, last), linearise)
+
+    def _target_blocks(self, key: str, rows: np.ndarray, linearise: bool) -> Iterator[_Placed]:
+        for first, last in spans(len(rows), self._tiling.target):
+            columns = np.asarray(rows[first:last], np.int64)
+            for support_rows in spans(self._num_support, self._tiling.support):
+                yield first, self._block(support_rows, key, columns, linearise)
+
+    def _block(
+        self, rows: tuple[int, int], key: str, columns: np.ndarray, linearise: bool
+    ) -> Block:
+        return Block(
+            version=self._version,
+            start=rows[0],
+            stop=rows[1],
+            columns_key=key,
+            linearise=linearise,
+            columns=columns,
+        )
+
+
+def _put_symmetric(k_ss: np.ndarray, first: int, block: Block, kernel: np.ndarray) -> None:
+    rows, columns = slice(block.start, block.stop), slice(first, first + len(block.columns))
+    k_ss[rows, columns] = kernel
+    if block.start != first:
+        k_ss[columns, rows] = kernel.T
+
+
+def _vjp_request(
+    placed: _Placed, k_ss_cotangent: np.ndarray, k_ts_cotangent: np.ndarray, dtype: np.dtype
+) -> BlockVjp:
+    first, block = placed
+    rows, columns = slice(block.start, block.stop), slice(first, first + len(block.columns))
+    if block.columns_key != SUPPORT_KEY:
+        cotangent = k_ts_cotangent[columns, rows].T
+    elif block.start == first:
+        cotangent = k_ss_cotangent[rows, columns]
+    else:  # its entries stand in K_ss twice
+        cotangent = k_ss_cotangent[rows, columns] + k_ss_cotangent[columns, rows].T
+    return BlockVjp(
+        version=block.version,
+        start=block.start,
+        stop=block.stop,
+        columns_key=block.columns_key,
+        columns=block.columns,
+        cotangent=np.ascontiguousarray(cotangent, dtype),
+    )

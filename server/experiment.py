@@ -1,0 +1,102 @@
+"""A data set made ready for a run: limited, split, preprocessed; the same wherever it is made."""
+
+import dataclasses
+
+import numpy as np
+
+from kipper.common.architecture import check_image_side
+from kipper.common.datasets import Dataset, limit
+from kipper.common.preprocessing import Preprocessing, fit_preprocessing
+from kipper.common.settings import DistillSettings, RunSettings
+from kipper.server import sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Preprocessed float32 images (n, h, w, c) with their integer labels (n,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a run works on.
+
+    Attributes:
+        target: training images that the loss is taken over.
+        test: images that are only ever evaluated.
+        validation: training images held out of `target`, by which snapshots are compared; empty
+            for Label Solve, which takes the whole training set as target.
+        support: the natural images (n, h, w, c) float32 to start from, rows of `target`, sorted
+            by class.
+        support_labels: their integer labels (n,).
+    """
+
+    target: Split
+    test: Split
+    validation: Split
+    support: np.ndarray
+    support_labels: np.ndarray
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Which rows of a limited data set a run uses for what."""
+
+    dataset: Dataset
+    target: np.ndarray
+    validation: np.ndarray
+    support: np.ndarray  # indices into `target`
+
+
+def choose_rows(settings: RunSettings, dataset: Dataset) -> Rows:
+    """Limits and splits a data set, without touching pixels.
+
+    Raises:
+        UserError: the settings do not fit the data set.
+    """
+    dataset = limit(dataset, settings.train_limit, settings.test_limit)
+    height, width = dataset.x_train.shape[1:3]
+    check_image_side(settings.kernel_spec.architecture, height, width)
+    every = np.arange(len(dataset.y_train))
+    validation = every[:0]
+    if isinstance(settings, DistillSettings):
+        validation = sampling.validation_rows(dataset.y_train, dataset.num_classes, settings.seed)
+    target = np.setdiff1d(every, validation)
+    support = sampling.support_rows(
+        dataset.y_train[target], dataset.num_classes, settings.support_size, settings.seed
+    )
+    return Rows(dataset, target, validation, support)
+
+
+def prepare(settings: RunSettings, dataset: Dataset) -> Experiment:
+    """Splits and preprocesses; statistics are those of the target images.
+
+    Raises:
+        UserError: the settings do not fit the data set.
+    """
+    rows = choose_rows(settings, dataset)
+    x_target = rows.dataset.x_train[rows.target]
+    preprocessing = fit_preprocessing(settings.preprocess, x_target)
+
+    def split(images: np.ndarray, labels: np.ndarray) -> Split:
+        return Split(preprocessing.apply(images), labels)
+
+    x_train, y_train = rows.dataset.x_train, rows.dataset.y_train
+    target = split(x_target, y_train[rows.target])
+    return Experiment(
+        target=target,
+        test=split(rows.dataset.x_test, rows.dataset.y_test),
+        validation=split(x_train[rows.validation], y_train[rows.validation]),
+        support=target.images[rows.support],
+        support_labels=target.labels[rows.support],
+        preprocessing=preprocessing,
+        class_names=dataset.class_names,
+    )

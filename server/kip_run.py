@@ -1,0 +1,181 @@
+"""A whole KIP run: steps, evaluations, checkpoints, resumption."""
+
+import dataclasses
+import json
+import time
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from kipper.common.labels import centred_one_hot
+from kipper.common.settings import DistillSettings
+from kipper.server import checkpoint, kip, krr, sampling
+from kipper.server.checkpoint import Checkpoint
+from kipper.server.evaluation import score
+from kipper.server.session import Interrupted, Session
+from kipper.server.snapshots import Snapshot, SnapshotSink
+
+# Between two named checkpoints, so that little work is lost to a crash.
+_SECONDS_BETWEEN_RESUME_POINTS = 60.0
+
+
+def run_kip(session: Session, sink: SnapshotSink) -> dict[str, Any]:
+    """Distils until `steps`, from the newest checkpoint if there is one; returns result.json.
+
+    Raises:
+        NumericalError: the regression could not be solved, e.g. because the images diverged.
+        WorkerError: no worker is left, or a block failed on several.
+        Interrupted: the user asked to stop; a checkpoint was written first.
+    """
+    run = _KipRun(session, sink)
+    return run.finish(run.descend())
+
+
+@dataclasses.dataclass
+class _Evaluated:
+    state: kip.KipState
+    record: dict[str, Any]
+
+
+class _KipRun:
+    def __init__(self, session: Session, sink: SnapshotSink):
+        assert isinstance(session.settings, DistillSettings)
+        self._session = session
+        self._settings: DistillSettings = session.settings
+        self._sink = sink
+        self._config = json.loads(session.workdir.config.read_text())
+        self._saved_step = -1
+        self._saved_at = time.monotonic()
+
+    def descend(self) -> _Evaluated:
+        """All steps; the last evaluation is that of the result."""
+        step, state = self._start()
+        while True:
+            try:
+                rows = self._rows(step)
+                regression = self._loss(state, rows)
+                self._show(step, regression)
+                evaluated = None
+                if self._evaluation_due(step):
+                    evaluated = self._evaluate(step, state, rows, regression)
+                self._save_if_due(step, state)
+                if step == self._settings.steps:
+                    assert evaluated is not None
+                    return evaluated
+                new_state = kip.update(
+                    self._session.kernel,
+                    state,
+                    regression.cotangents,
+                    self._settings.learning_rate,
+                    self._settings.learn_labels,
+                )
+            except (Interrupted, KeyboardInterrupt):
+                self._save(step, state)
+                raise
+            step, state = step + 1, new_state
+
+    def finish(self, evaluated: _Evaluated) -> dict[str, Any]:
+        """Writes the results and waits for the last snapshot to be looked at."""
+        session = self._session
+        natural = session.workdir.read_records(session.workdir.metrics)[0]
+        result = {
+            "test_accuracy": evaluated.record["test_accuracy"],
+            "natural_accuracy": natural["test_accuracy"],
+            "train_accuracy": evaluated.record["train_accuracy"],
+            "loss": evaluated.record["loss"],
+            "steps": self._settings.steps,
+            **session.counters(),
+            "engine": session.engine(),
+        }
+        session.write_results(evaluated.state.images, evaluated.state.labels, result)
+        self._sink.finish()
+        return result
+
+    def _start(self) -> tuple[int, kip.KipState]:
+        experiment, workdir = self._session.experiment, self._session.workdir
+        initial = kip.initial_state(
+            experiment.support.astype(self._settings.kernel_dtype),
+            centred_one_hot(experiment.support_labels, experiment.num_classes),
+            self._settings.learn_labels,
+        )
+        found = checkpoint.newest(workdir.checkpoints, initial)
+        if found is None:
+            workdir.drop_records_from(workdir.metrics, 0)
+            return 0, initial
+        logging.info("Resuming at step %d.", found.step)
+        workdir.drop_records_from(workdir.metrics, found.step)
+        self._session.before = found.counters
+        self._saved_step = found.step
+        return found.step, found.state
+
+    def _rows(self, step: int) -> np.ndarray:
+        experiment, settings = self._session.experiment, self._settings
+        return sampling.target_rows(
+            experiment.target.labels,
+            experiment.num_classes,
+            settings.target_batch_size,
+            settings.seed,
+            step,
+        )
+
+    def _loss(self, state: kip.KipState, rows: np.ndarray) -> krr.Regression:
+        experiment = self._session.experiment
+        targets = centred_one_hot(experiment.target.labels[rows], experiment.num_classes)
+        return kip.loss_at(
+            self._session.kernel,
+            state,
+            self._session.target_key,
+            rows,
+            targets,
+            self._settings.ridge,
+        )
+
+    def _evaluation_due(self, step: int) -> bool:
+        if step == self._settings.steps or step == 0:
+            return True
+        every = self._settings.eval_every
+        return checkpoint.is_named(step) if every is None else step % every == 0
+
+    def _evaluate(
+        self, step: int, state: kip.KipState, rows: np.ndarray, regression: krr.Regression
+    ) -> _Evaluated:
+        session, experiment = self._session, self._session.experiment
+        test = score(
+            session.kernel,
+            state.labels,
+            self._settings.ridge,
+            session.test_key,
+            experiment.test.labels,
+        )
+        record = {
+            "step": step,
+            "loss": regression.loss,
+            "train_accuracy": krr.accuracy(regression.predictions, experiment.target.labels[rows]),
+            "test_accuracy": test.accuracy,
+            "seconds": session.counters()["seconds"],
+        }
+        session.workdir.append_record(session.workdir.metrics, record)
+        session.status.update(now=True, test_accuracy=test.accuracy, evaluated_step=step)
+        logging.info("Evaluated: %s", record)
+        self._sink.put(Snapshot(step, state.images, state.labels, regression.loss))
+        return _Evaluated(state, record)
+
+    def _show(self, step: int, regression: krr.Regression) -> None:
+        self._session.status.update(step=step, loss=regression.loss)
+
+    def _save_if_due(self, step: int, state: kip.KipState) -> None:
+        late = time.monotonic() - self._saved_at > _SECONDS_BETWEEN_RESUME_POINTS
+        if checkpoint.is_named(step) or step == self._settings.steps or late:
+            self._save(step, state)
+
+    def _save(self, step: int, state: kip.KipState) -> None:
+        if step == self._saved_step:
+            return
+        checkpoint.save(
+            self._session.workdir.checkpoints,
+            Checkpoint(step, state, self._session.counters()),
+            self._config,
+            last=step == self._settings.steps,
+        )
+        self._saved_step, self._saved_at = step, time.monotonic()

@@ -1,0 +1,106 @@
+"""Kernel ridge regression on assembled matrices, in float64 whatever the kernel's dtype.
+
+Pure functions of numpy arrays. n support images, t target images, C classes; labels are centred
+one-hot vectors or learned ones. Source: "Dataset Meta-Learning from Kernel Ridge-Regression"
+(arXiv 2011.00050), equation 1, with the ridge scaled by trace(K_ss) / n as in its released code.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from kipper.common.errors import NumericalError
+
+
+class Cotangents(NamedTuple):
+    """Derivatives of the loss, float64.
+
+    Attributes:
+        k_ss: (n, n), each entry of K_ss taken as independent.
+        k_ts: (t, n).
+        labels: (n, C).
+    """
+
+    k_ss: np.ndarray
+    k_ts: np.ndarray
+    labels: np.ndarray
+
+
+class Regression(NamedTuple):
+    """The loss of one step, with what was needed on the way.
+
+    Attributes:
+        loss: half the mean squared error over all t * C entries.
+        predictions: (t, C) float64.
+        cotangents: derivatives of `loss`.
+    """
+
+    loss: float
+    predictions: np.ndarray
+    cotangents: Cotangents
+
+
+class Factor:
+    """The Cholesky factor of K_ss + ridge * trace(K_ss) / n * I.
+
+    Raises:
+        NumericalError: the matrix has entries that are not finite, or is not positive definite.
+    """
+
+    def __init__(self, k_ss: np.ndarray, ridge: float):
+        k_ss = np.asarray(k_ss, np.float64)
+        if not np.isfinite(k_ss).all():
+            raise NumericalError(
+                "K_ss has entries that are not finite: the support images have probably diverged; "
+                "lower --learning_rate, or look for NaN in the data."
+            )
+        self.matrix = add_ridge(k_ss, ridge)
+        try:
+            self._factor = scipy.linalg.cho_factor(self.matrix, lower=True)
+        except scipy.linalg.LinAlgError as error:
+            raise NumericalError(
+                f"K_ss with ridge {ridge:g} is not positive definite, so labels cannot be solved "
+                "for. Causes: (a) the ridge is too small for the kernel's rounding: raise --ridge "
+                "to 1e-5 or more, or use --kernel_dtype=float64; (b) support images coincide: take "
+                "fewer or another --seed; (c) the images have diverged: lower --learning_rate."
+            ) from error
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """(K_ss + ridge)^-1 right, float64."""
+        return scipy.linalg.cho_solve(self._factor, right)
+
+
+def add_ridge(k_ss: np.ndarray, ridge: float) -> np.ndarray:
+    """K_ss + ridge * trace(K_ss) / n * I."""
+    n = len(k_ss)
+    return k_ss + ridge * np.trace(k_ss) / n * np.eye(n)
+
+
+def regress(
+    k_ss: np.ndarray, k_ts: np.ndarray, y_s: np.ndarray, y_t: np.ndarray, ridge: float
+) -> Regression:
+    """The loss of predicting `y_t` (t, C) from support labels `y_s` (n, C), and its derivatives.
+
+    Derivation: docs/gradient.md.
+
+    Raises:
+        NumericalError: see `Factor`.
+    """
+    n = len(k_ss)
+    k_ts = np.asarray(k_ts, np.float64)
+    factor = Factor(k_ss, ridge)
+    alpha = factor.solve(y_s)
+    predictions = k_ts @ alpha
+    error = predictions - y_t
+    scaled = error / error.size
+    labels = factor.solve(k_ts.T @ scaled)
+    regularised = -labels @ alpha.T
+    k_ss_cotangent = regularised + ridge * np.trace(regularised) / n * np.eye(n)
+    loss = 0.5 * float(np.mean(error**2))
+    return Regression(loss, predictions, Cotangents(k_ss_cotangent, scaled @ alpha.T, labels))
+
+
+def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """The share of rows whose largest prediction is at the integer label."""
+    return float(np.mean(np.argmax(predictions, axis=1) == labels))

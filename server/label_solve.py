@@ -1,0 +1,84 @@
+"""Label Solve: the support labels that minimise the KRR loss, in closed form, streamed.
+
+Source: arXiv 2107.13034, equation 2. With A = K_ss + ridge and S = K_st K_ts, both (n, n), only S
+and K_st y_t (n, C) are needed of the targets, and both are sums over blocks of target images.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from kipper.common.errors import NumericalError
+from kipper.common.labels import centred_one_hot
+from kipper.server import krr
+from kipper.server.distributed_kernel import DistributedKernel
+
+_NOTEBOOK_RIDGE = 1e-6
+
+
+class Moments(NamedTuple):
+    """What the targets contribute.
+
+    Attributes:
+        gram: S = K_st K_ts, (n, n).
+        cross: K_st y_t, (n, C).
+        square: the sum of squares of y_t.
+        count: t, the number of targets.
+    """
+
+    gram: np.ndarray
+    cross: np.ndarray
+    square: float
+    count: int
+
+
+def target_moments(
+    kernel: DistributedKernel, num_support: int, key: str, classes: np.ndarray, num_classes: int
+) -> Moments:
+    """The sums over a whole resident row set with integer labels `classes`.
+
+    Memory is O(n^2 + n * block_target) at any number of targets.
+    """
+    gram = np.zeros((num_support, num_support))
+    cross, square = np.zeros((num_support, num_classes)), 0.0
+    for span, k_ts in kernel.target_chunks(key, np.arange(len(classes))):
+        targets = centred_one_hot(classes[span], num_classes)
+        gram += k_ts.T @ k_ts
+        cross += k_ts.T @ targets
+        square += float(np.sum(targets**2))
+    return Moments(gram, cross, square, len(classes))
+
+
+def solve_labels(
+    k_ss: np.ndarray, moments: Moments, ridge: float, convention: str
+) -> np.ndarray:
+    """The labels (n, C) float64 of the support images whose kernel is `k_ss`.
+
+    `paper`: the least-norm minimiser of |K_ts A^-1 y - y_t| with the ridge that evaluation uses,
+    A = K_ss + ridge tr(K_ss)/n: y = A S^+ K_st y_t, less its part in the null space of K_ts A^-1
+    (which is empty unless support images coincide). `notebook`: the released code's
+    (K_ss + rho) (S + rho)^-1 K_st y_t with the absolute rho = 1e-6 / n.
+
+    Raises:
+        NumericalError: the matrices are not finite.
+    """
+    if not (np.isfinite(k_ss).all() and np.isfinite(moments.gram).all()):
+        raise NumericalError("The kernel has entries that are not finite; look for NaN in the data.")
+    n = len(k_ss)
+    if convention == "notebook":
+        rho = _NOTEBOOK_RIDGE / n * np.eye(n)
+        return (k_ss + rho) @ scipy.linalg.solve(moments.gram + rho, moments.cross, assume_a="pos")
+    regularised = krr.add_ridge(k_ss, ridge)
+    values, vectors = scipy.linalg.eigh(moments.gram)
+    kept = values > n * np.finfo(np.float64).eps * values[-1]
+    basis = vectors[:, kept]
+    labels = regularised @ (basis @ ((basis.T @ moments.cross) / values[kept, None]))
+    null_space, _ = np.linalg.qr(regularised @ vectors[:, ~kept])
+    return labels - null_space @ (null_space.T @ labels)
+
+
+def target_loss(moments: Moments, coefficients: np.ndarray) -> float:
+    """Half the mean squared error over all targets of coefficients A^-1 y (n, C)."""
+    fitted = np.sum(coefficients * (moments.gram @ coefficients - 2 * moments.cross))
+    return 0.5 * float(fitted + moments.square) / (moments.count * coefficients.shape[1])

@@ -1,0 +1,190 @@
+"""What KIP and LS runs share: workers set up for an experiment, status, and the files at the end."""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from kipper.common import messages
+from kipper.common.errors import KipperError
+from kipper.common.files import write_json
+from kipper.common.settings import RunSettings
+from kipper.server import figures
+from kipper.server.distilled_set import Recipe, save_distilled, save_recipe
+from kipper.server.distributed_kernel import DistributedKernel
+from kipper.server.experiment import Experiment
+from kipper.server.pool import Pool
+from kipper.server.protocol import WorkerLink
+from kipper.server.status import StatusWriter
+from kipper.server.tiling import tiling_for
+from kipper.server.workdir import Workdir
+
+
+class Interrupted(KipperError):
+    """The user asked the run to stop; it can be resumed."""
+
+
+@dataclasses.dataclass
+class Session:
+    """A coordinator's means during one run.
+
+    Attributes:
+        target_key, test_key, validation_key: of the row sets resident on the workers; the last is
+            empty where the coordinator does not score snapshots itself.
+        before: seconds and pair counts of the coordinators that this one continues.
+    """
+
+    settings: RunSettings
+    experiment: Experiment
+    workdir: Workdir
+    pool: Pool
+    kernel: DistributedKernel
+    status: StatusWriter
+    target_key: str
+    test_key: str
+    validation_key: str
+    started: float
+    before: dict[str, float]
+
+    def counters(self) -> dict[str, float]:
+        """Seconds and pairs of the whole run, resumptions included."""
+        counts = self.pool.counts
+        return {
+            "seconds": round(self.before["seconds"] + time.monotonic() - self.started, 3),
+            "kernel_pairs": self.before["kernel_pairs"] + counts.kernel_pairs,
+            "vjp_pairs": self.before["vjp_pairs"] + counts.vjp_pairs,
+        }
+
+    def engine(self) -> str:
+        """The engine the workers chose; they are all configured alike."""
+        return next(iter(self.pool.engines.values()), self.settings.engine)
+
+    def write_results(self, images: np.ndarray, labels: np.ndarray, result: dict[str, Any]) -> None:
+        """Writes the distilled set, its recipe, its picture and, last of all, result.json."""
+        save_recipe(
+            self.workdir.preprocessing,
+            Recipe(
+                self.experiment.preprocessing,
+                self.experiment.class_names,
+                dataclasses.asdict(self.settings) | {"test_accuracy": result["test_accuracy"]},
+            ),
+        )
+        save_distilled(self.workdir.distilled, images, labels)
+        figures.draw_distilled(
+            self.workdir.figures / "distilled.png", self.experiment, images, labels, result
+        )
+        write_json(self.workdir.result, result)
+
+
+@contextlib.contextmanager
+def open_session(
+    settings: RunSettings,
+    experiment: Experiment,
+    workdir: Workdir,
+    links: Sequence[WorkerLink],
+    score_validation: bool,
+    should_stop: Callable[[], bool],
+) -> Iterator[Session]:
+    """A session over `links`; on the way out it closes them and says in status.json how it ended.
+
+    Args:
+        settings: of the run.
+        experiment: what it works on.
+        workdir: already prepared.
+        links: the workers.
+        score_validation: whether validation images are to be resident too.
+        should_stop: asked between blocks; once it is true the run raises `Interrupted`.
+
+    Raises:
+        UserError: another coordinator holds the workdir.
+    """
+    with workdir.locked():
+        status = StatusWriter(workdir.status)
+        status.update(now=True, state="running", steps=getattr(settings, "steps", 0))
+
+        def on_progress() -> None:
+            if should_stop():
+                raise Interrupted("The run was interrupted; the same command resumes it.")
+            counts = session.pool.counts
+            status.update(
+                blocks=counts.blocks,
+                workers=counts.workers,
+                seconds=session.counters()["seconds"],
+                kernel_pairs=session.counters()["kernel_pairs"],
+            )
+
+        row_sets = [experiment.target.images, experiment.test.images]
+        if score_validation:
+            row_sets.append(experiment.validation.images)
+        pool, kernel = open_kernel(
+            settings, experiment.support.shape[1:], links, row_sets, on_progress
+        )
+        session = Session(
+            settings=settings,
+            experiment=experiment,
+            workdir=workdir,
+            pool=pool,
+            kernel=kernel,
+            status=status,
+            target_key=pool.key_of(experiment.target.images),
+            test_key=pool.key_of(experiment.test.images),
+            validation_key=pool.key_of(experiment.validation.images) if score_validation else "",
+            started=time.monotonic(),
+            before={"seconds": 0.0, "kernel_pairs": 0, "vjp_pairs": 0},
+        )
+        try:
+            yield session
+            status.update(now=True, state="finished")
+        except (Interrupted, KeyboardInterrupt):
+            status.update(now=True, state="interrupted")
+            raise
+        except Exception as error:
+            logging.exception("The run failed.")
+            message = str(error) if isinstance(error, KipperError) else repr(error)
+            status.update(now=True, state="failed", message=message)
+            raise
+        finally:
+            pool.close()
+
+
+def read_result(workdir: Workdir) -> dict[str, Any] | None:
+    """result.json of a finished run, if there is one."""
+    try:
+        result: dict[str, Any] = json.loads(workdir.result.read_text())
+        return result
+    except (OSError, ValueError):
+        return None
+
+
+def open_kernel(
+    settings: RunSettings,
+    image_shape: tuple[int, ...],
+    links: Sequence[WorkerLink],
+    row_sets: list[np.ndarray],
+    on_progress: Callable[[], None] = lambda: None,
+) -> tuple[Pool, DistributedKernel]:
+    """The kernel of `settings` over workers that hold `row_sets`; the pool is the caller's to close.
+
+    `image_shape` is (h, w, c).
+    """
+    configure = messages.Configure(
+        protocol_version=messages.PROTOCOL_VERSION,
+        architecture=settings.architecture,
+        kind=settings.kernel,
+        dtype=settings.kernel_dtype,
+        engine=settings.engine,
+    )
+    height, width, channels = image_shape
+    tiling = tiling_for(
+        settings.kernel_spec,
+        (height, width, channels),
+        settings.block_support,
+        settings.block_target,
+    )
+    pool = Pool(links, configure, row_sets, on_progress)
+    return pool, DistributedKernel(pool, tiling)

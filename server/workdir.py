@@ -1,0 +1,154 @@
+"""The folder of one run: names of its files, its lock, and whether a run may go on in it."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from kipper.common.errors import UserError
+from kipper.common.files import write_json, write_text
+from kipper.common.settings import RunSettings
+
+
+class Workdir:
+    """Paths inside a run's folder, and the records kept there."""
+
+    def __init__(self, path: str | pathlib.Path):
+        self.path = pathlib.Path(path)
+        self.config = self.path / "config.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.validation = self.path / "validation.jsonl"
+        self.result = self.path / "result.json"
+        self.status = self.path / "status.json"
+        self.distilled = self.path / "distilled.npz"
+        self.best = self.path / "best.npz"
+        self.preprocessing = self.path / "preprocessing.npz"
+        self.checkpoints = self.path / "checkpoints"
+        self.figures = self.path / "figures"
+        self.logs = self.path / "logs"
+        self._lock = self.path / ".lock"
+
+    def prepare(self, settings: RunSettings, data_hash: str) -> None:
+        """Makes the folder ready for a run with `settings`, new or resumed.
+
+        Raises:
+            UserError: it cannot be written, or holds a run with other settings or other data.
+        """
+        self._make_folders()
+        config = _config(settings, data_hash)
+        if self.config.exists() and settings.overwrite:
+            with self.locked():
+                self._remove_run()
+        elif self.config.exists():
+            self._check_unchanged(config, settings)
+        elif self.checkpoints.exists() and any(self.checkpoints.iterdir()):
+            raise UserError(
+                f"{self.path} has checkpoints but no config.json, so they cannot be resumed; give "
+                "another --workdir, or --overwrite to start afresh."
+            )
+        self._make_folders()
+        write_json(self.config, config)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for one coordinator; released even if the process is killed.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        with open(self._lock, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(
+                    f"Another kipper process is working in {self.path}; wait for it to end, or "
+                    "give another --workdir."
+                ) from error
+            yield
+
+    def read_records(self, path: pathlib.Path) -> list[dict[str, Any]]:
+        """The whole records of a .jsonl file; a last line cut short by a crash is left out."""
+        records = []
+        if path.exists():
+            for line in path.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    records.append(json.loads(line))
+        return records
+
+    def append_record(self, path: pathlib.Path, record: dict[str, Any]) -> None:
+        """Adds one line and flushes it to disk."""
+        with open(path, "a") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def drop_records_from(self, path: pathlib.Path, step: int) -> None:
+        """Forgets records of `step` and later, which a resumed run will make again."""
+        kept = [record for record in self.read_records(path) if record["step"] < step]
+        if path.exists():
+            write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def _make_folders(self) -> None:
+        try:
+            for folder in (self.path, self.checkpoints, self.figures, self.logs):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._lock.touch()
+        except OSError as error:
+            raise UserError(
+                f"The workdir {self.path} cannot be written ({error.strerror}); give a --workdir "
+                "where you may create files."
+            ) from error
+
+    def _check_unchanged(self, config: dict[str, Any], settings: RunSettings) -> None:
+        try:
+            before = json.loads(self.config.read_text())
+            old = before["settings"] | {"command": before["command"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.config} is not a kipper configuration; give another --workdir, or "
+                "--overwrite to start afresh."
+            ) from error
+        free = {field.name for field in dataclasses.fields(settings) if field.metadata["free"]}
+        new = config["settings"] | {"command": config["command"]}
+        changed = [name for name in new if name not in free and old.get(name) != new[name]]
+        if changed:
+            listed = ", ".join(f"{name} was {old.get(name)!r} and is {new[name]!r}" for name in changed)
+            raise UserError(
+                f"{self.path} holds a run with other settings ({listed}); give them as before to "
+                "resume it, another --workdir, or --overwrite to start afresh."
+            )
+        if before.get("data_hash") != config["data_hash"]:
+            raise UserError(
+                f"{self.path} holds a run on other data: the files of data set "
+                f"{settings.dataset!r} have changed since; restore them, give another --workdir, "
+                "or --overwrite to start afresh."
+            )
+
+    def _remove_run(self) -> None:
+        """Removes what kipper wrote, and nothing else that may lie in the folder."""
+        for folder in (self.checkpoints, self.figures, self.logs):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (
+            self.config,
+            self.metrics,
+            self.validation,
+            self.result,
+            self.status,
+            self.distilled,
+            self.best,
+            self.preprocessing,
+        ):
+            file.unlink(missing_ok=True)
+
+
+def _config(settings: RunSettings, data_hash: str) -> dict[str, Any]:
+    return {
+        "command": type(settings).__name__,
+        "settings": dataclasses.asdict(settings),
+        "data_hash": data_hash,
+    }

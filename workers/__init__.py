@@ -1,0 +1,1 @@
+"""Workers: kernel engines and the service around them; imports only `common`."""

@@ -1,0 +1,75 @@
+"""Blocks by neural-tangents: any architecture, on any device that JAX has; the reference engine."""
+
+import functools
+import math
+
+import jax
+import numpy as np
+from jax.experimental import enable_x64
+
+from kipper.common.architecture import KernelSpec
+from kipper.workers.engine import Pullback
+from kipper.workers.neural_tangents import kernel_function
+
+
+@functools.lru_cache(maxsize=8)
+def neural_tangents_engine(spec: KernelSpec) -> "NeuralTangentsEngine":
+    """The engine for `spec`, shared by all workers of a process so that each block compiles once."""
+    return NeuralTangentsEngine(spec)
+
+
+class NeuralTangentsEngine:
+    """See `Engine`. 64-bit mode is entered around each call and never switched on globally."""
+
+    name = "neural_tangents"
+
+    def __init__(self, spec: KernelSpec):
+        kernel = kernel_function(spec)
+        self._x64 = spec.dtype == "float64"
+
+        def linearise(x1, x2, both):  # type: ignore[no-untyped-def]
+            if both:
+                return jax.vjp(kernel, x1, x2)
+            return jax.vjp(lambda rows: kernel(rows, x2), x1)
+
+        def block_vjp(x1, x2, cotangent, both):  # type: ignore[no-untyped-def]
+            return linearise(x1, x2, both)[1](cotangent)
+
+        self._block = jax.jit(kernel)
+        self._linearise = jax.jit(linearise, static_argnames="both")
+        self._block_vjp = jax.jit(block_vjp, static_argnames="both")
+        self._pull = jax.jit(lambda pullback, cotangent: pullback(cotangent))
+        self._residual_bytes: dict[tuple, int] = {}
+
+    def block(self, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+        with enable_x64(self._x64):
+            return np.asarray(self._block(x1, x2))
+
+    def block_vjp(
+        self, x1: np.ndarray, x2: np.ndarray, cotangent: np.ndarray, both: bool
+    ) -> tuple[np.ndarray, ...]:
+        with enable_x64(self._x64):
+            return tuple(map(np.asarray, self._block_vjp(x1, x2, cotangent, both=both)))
+
+    def linearise(self, x1: np.ndarray, x2: np.ndarray, both: bool) -> tuple[np.ndarray, Pullback]:
+        with enable_x64(self._x64):
+            kernel, residuals = self._linearise(x1, x2, both=both)
+
+        def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
+            with enable_x64(self._x64):
+                return tuple(map(np.asarray, self._pull(residuals, cotangent)))
+
+        return np.asarray(kernel), pullback
+
+    def residual_bytes(self, x1: np.ndarray, x2: np.ndarray, both: bool) -> int:
+        shapes = (x1.shape, x2.shape, both)
+        if shapes not in self._residual_bytes:
+            with enable_x64(self._x64):
+                _, residuals = jax.eval_shape(
+                    functools.partial(self._linearise, both=both), x1, x2
+                )
+            self._residual_bytes[shapes] = sum(
+                math.prod(leaf.shape) * leaf.dtype.itemsize
+                for leaf in jax.tree_util.tree_leaves(residuals)
+            )
+        return self._residual_bytes[shapes]
