@@ -88,11 +88,17 @@ class KernelSpec:
     dtype: str
 
 
+def _repeated(layer: Layer, depth: int) -> list[Layer]:
+    """`layer` and a ReLU, `depth` times."""
+    pair: list[Layer] = [layer, Relu()]
+    return pair * depth
+
+
 def _convolutional(pooled_stages: tuple[int, ...], readout: Layer) -> tuple[Layer, ...]:
     """Stages of conv + ReLU; a pool follows each stage, except the last before a GlobalAvgPool."""
     layers: list[Layer] = []
     for stage, convs in enumerate(pooled_stages):
-        layers += [Conv(), Relu()] * convs
+        layers += _repeated(Conv(), convs)
         if stage + 1 < len(pooled_stages) or isinstance(readout, Flatten):
             layers.append(AvgPool())
     return (*layers, readout, Dense())
@@ -106,7 +112,9 @@ _FIXED: dict[str, tuple[Layer, ...]] = {
     "myrtle10": _convolutional((3, 3, 3), GlobalAvgPool()),
 }
 
-_KNOWN = "fc1, fc2, … (fcK), convnet, convnet3, myrtle5, myrtle7, myrtle10, conv_vec1, … (conv_vecK)"
+_KNOWN = (
+    "fc1, fc2, … (fcK), convnet, convnet3, myrtle5, myrtle7, myrtle10, conv_vec1, … (conv_vecK)"
+)
 
 
 def architecture_named(name: str) -> Architecture:
@@ -127,8 +135,8 @@ def architecture_named(name: str) -> Architecture:
         raise UserError(f"Unknown architecture {name!r}; known are {_KNOWN}.")
     depth = int(match[2])
     if match[1] == "fc":
-        return Architecture(name, (Flatten(), *([Dense(), Relu()] * depth), Dense()))
-    return Architecture(name, (*([Conv(), Relu()] * depth), Flatten(), Dense()))
+        return Architecture(name, (Flatten(), *_repeated(Dense(), depth), Dense()))
+    return Architecture(name, (*_repeated(Conv(), depth), Flatten(), Dense()))
 
 
 def check_image_side(architecture: Architecture, height: int, width: int) -> None:

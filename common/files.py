@@ -55,4 +55,4 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays as an uncompressed .npz, atomically."""
-    write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+    write_atomically(path, lambda file: np.savez(file, **arrays))

@@ -69,8 +69,7 @@ def coordinate(
 def run_inprocess(settings: RunSettings) -> dict[str, Any]:
     """A run against worker threads of this process, without Launchpad."""
     experiment = prepare(settings, check_run(settings))
-    splits = (experiment.target, experiment.test, experiment.validation)
-    links = inprocess_links(settings.num_workers, [split.images for split in splits])
+    links = inprocess_links(settings.num_workers, experiment.row_sets(with_validation=True))
     return coordinate(settings, experiment, links)
 
 
@@ -81,6 +80,8 @@ def _local_keeper(session: Session) -> BestKeeper:
         session.kernel.set_support(images)
         classes = session.experiment.validation.labels
         ridge = session.settings.ridge
-        return score(session.kernel, labels, ridge, session.validation_key, classes).accuracy
+        return score(
+            session.kernel, labels, ridge, session.experiment.validation.key, classes
+        ).accuracy
 
     return BestKeeper(session.workdir, validation_accuracy)

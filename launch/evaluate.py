@@ -15,6 +15,7 @@ from kipper.common.settings import EvaluateSettings, RunSettings
 from kipper.launch.inprocess import inprocess_links
 from kipper.server.distilled_set import Recipe, load_distilled, load_recipe
 from kipper.server.evaluation import score
+from kipper.server.experiment import Split
 from kipper.server.session import open_kernel
 
 # What a released file needs to be told, and what else may be overridden.
@@ -50,7 +51,7 @@ def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
     recipe_path = path.with_name("preprocessing.npz")
     recipe = load_recipe(recipe_path) if recipe_path.exists() else None
     run = _run_settings(settings, recipe, recipe_path)
-    data_dir = settings.data_dir or (recipe and recipe.settings.get("data_dir"))
+    data_dir = settings.data_dir or (recipe.settings.get("data_dir") if recipe else None)
     dataset = limit(load_dataset(run.dataset, data_dir), None, run.test_limit)
     _check_fit(path, images, labels, dataset, run)
     if recipe is None:
@@ -58,12 +59,13 @@ def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
         preprocessing = fit_preprocessing(settings.preprocess, dataset.x_train)
     else:
         preprocessing = recipe.preprocessing
-    test_images = preprocessing.apply(dataset.x_test)
-    links = inprocess_links(settings.num_workers, [test_images])
-    pool, kernel = open_kernel(run, images.shape[1:], links, [test_images])
+    test = Split(preprocessing.apply(dataset.x_test), dataset.y_test)
+    row_sets = {test.key: test.images}
+    links = inprocess_links(settings.num_workers, row_sets)
+    pool, kernel = open_kernel(run, images.shape[1:], links, row_sets)
     try:
         kernel.set_support(images.astype(run.kernel_dtype))
-        result = score(kernel, labels, run.ridge, pool.key_of(test_images), dataset.y_test)
+        result = score(kernel, labels, run.ridge, test.key, test.labels)
     finally:
         pool.close()
     return {

@@ -48,17 +48,18 @@ def _define(settings_class: type) -> flags.FlagValues:
     flag_values = flags.FlagValues()
     for field in dataclasses.fields(settings_class):
         kind, text = _flag_type(field.type), field.metadata["help"]
+        default: Any = field.default
         choices = field.metadata["choices"]
         if choices:
-            flags.DEFINE_enum(field.name, field.default, choices, text, flag_values=flag_values)
+            flags.DEFINE_enum(field.name, default, choices, text, flag_values=flag_values)
         elif kind is bool:
-            flags.DEFINE_boolean(field.name, field.default, text, flag_values=flag_values)
+            flags.DEFINE_boolean(field.name, default, text, flag_values=flag_values)
         elif kind is int:
-            flags.DEFINE_integer(field.name, field.default, text, flag_values=flag_values)
+            flags.DEFINE_integer(field.name, default, text, flag_values=flag_values)
         elif kind is float:
-            flags.DEFINE_float(field.name, field.default, text, flag_values=flag_values)
+            flags.DEFINE_float(field.name, default, text, flag_values=flag_values)
         else:
-            flags.DEFINE_string(field.name, field.default, text, flag_values=flag_values)
+            flags.DEFINE_string(field.name, default, text, flag_values=flag_values)
     return flag_values
 
 
@@ -66,4 +67,4 @@ def _flag_type(annotation: Any) -> type:
     """int for `int` and for `int | None`."""
     if isinstance(annotation, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
-    return annotation  # type: ignore[no-any-return]
+    return annotation

@@ -1,11 +1,11 @@
 """Workers in this process: the same requests and replies, without bytes or Courier."""
 
 import concurrent.futures
+from collections.abc import Mapping
 
 import numpy as np
 
 from kipper.common.messages import Reply, Request
-from kipper.common.wire import content_key
 from kipper.workers.row_store import RowStore
 from kipper.workers.worker import Worker
 
@@ -27,9 +27,7 @@ class InProcessLink:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
 
-def inprocess_links(num_workers: int, row_sets: list[np.ndarray]) -> list[InProcessLink]:
-    """Workers that share one store, which already holds `row_sets` without a copy."""
-    store = RowStore()
-    for rows in row_sets:
-        store.add(content_key(rows), rows)
+def inprocess_links(num_workers: int, row_sets: Mapping[str, np.ndarray]) -> list[InProcessLink]:
+    """Workers that share one store, which already holds `row_sets` by key, without a copy."""
+    store = RowStore(row_sets)
     return [InProcessLink(f"worker-{i}", Worker(store)) for i in range(num_workers)]

@@ -1,5 +1,6 @@
 """Runs a Launchpad program on this machine and waits for its end."""
 
+import contextlib
 import os
 from typing import Any
 
@@ -54,10 +55,9 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
         launch_type=settings.launch,
         terminal="output_to_files",
     )
-    try:
+    # "One of the workers exited with code N": what that meant for the run is in status.json.
+    with contextlib.suppress(RuntimeError):
         manager.wait()
-    except RuntimeError:
-        pass  # "One of the workers exited with code N": what that meant is in status.json
 
 
 def _outcome(workdir: Workdir) -> dict[str, Any]:

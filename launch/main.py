@@ -12,6 +12,7 @@ from kipper.common.settings import (
     SolveLabelsSettings,
 )
 from kipper.launch import flag_sets
+from kipper.launch.process import keep_freed_memory
 
 _COMMANDS: dict[str, tuple[type, str]] = {
     "distill": (DistillSettings, "Learn support images, and optionally labels, by KIP."),
@@ -30,6 +31,7 @@ kipper COMMAND --help lists the flags of a command."""
 
 def main() -> None:
     """Console entry point."""
+    keep_freed_memory()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -44,7 +46,10 @@ def run(arguments: list[str]) -> int:
         return 0 if arguments else 2
     command, flags = arguments[0], arguments[1:]
     if command not in _COMMANDS:
-        print(f"kipper: Unknown command {command!r}; known are {', '.join(_COMMANDS)}.", file=sys.stderr)
+        print(
+            f"kipper: Unknown command {command!r}; known are {', '.join(_COMMANDS)}.",
+            file=sys.stderr,
+        )
         return 2
     settings_class, summary = _COMMANDS[command]
     if any(flag in ("--help", "-h", "-help") for flag in flags):

@@ -16,7 +16,7 @@ from kipper.common.settings import RunSettings
 from kipper.launch.coordinator import coordinate, load_experiment
 from kipper.launch.courier_link import CourierLink, connect, scored_step_of
 from kipper.launch.inprocess import inprocess_links
-from kipper.launch.process import die_with_parent, forget_proxies
+from kipper.launch.process import die_with_parent, forget_proxies, keep_freed_memory
 from kipper.launch.reverb_snapshots import ReverbSink, ReverbSource
 from kipper.server.evaluation import score
 from kipper.server.session import Session, open_kernel
@@ -30,10 +30,11 @@ _POLL_SECONDS = 0.2
 
 def enter_node(own_process: bool) -> None:
     """The first act of every node."""
-    logging.set_verbosity(logging.INFO)
     forget_proxies()
     if own_process:
         die_with_parent()
+        keep_freed_memory()
+        logging.set_verbosity(logging.INFO)
 
 
 class WorkerNode(WorkerService):
@@ -64,17 +65,14 @@ class EvaluatorNode:
         """Looks for new snapshots until the program stops."""
         stop = lp.stop_event()
         settings, validation = self._settings, load_experiment(self._settings).validation
+        row_sets = {validation.key: validation.images}
         pool, kernel = open_kernel(
-            settings,
-            validation.images.shape[1:],
-            inprocess_links(1, [validation.images]),
-            [validation.images],
+            settings, validation.images.shape[1:], inprocess_links(1, row_sets), row_sets
         )
-        key = pool.key_of(validation.images)
 
         def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
             kernel.set_support(images)
-            return score(kernel, labels, settings.ridge, key, validation.labels).accuracy
+            return score(kernel, labels, settings.ridge, validation.key, validation.labels).accuracy
 
         keeper = BestKeeper(Workdir(settings.workdir), accuracy)
         source = ReverbSource(self._snapshots.resolve())
@@ -129,4 +127,4 @@ def _make_sink(
     if snapshots is None or evaluator is None:
         return None
     table_address, scored_step = snapshots.resolve(), scored_step_of(evaluator.resolve())
-    return lambda session: ReverbSink(table_address, scored_step, stop)
+    return lambda _session: ReverbSink(table_address, scored_step, stop)

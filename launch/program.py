@@ -1,9 +1,9 @@
 """The Launchpad program of a run, read from top to bottom.
 
-    worker × N    Courier servers that compute kernel blocks
-    coordinator   tiles, dispatches, regresses, descends; stops the program when it is done
-    snapshots     a Reverb table of evaluated snapshots             } KIP with held-out
-    evaluator     scores the newest on held-out images, keeps the best } images only
+worker × N    Courier servers that compute kernel blocks
+coordinator   tiles, dispatches, regresses, descends; stops the program when it is done
+snapshots     a Reverb table of evaluated snapshots             } KIP with held-out
+evaluator     scores the newest on held-out images, keeps the best } images only
 """
 
 import launchpad as lp
@@ -51,8 +51,6 @@ def make_program(settings: RunSettings, with_evaluator: bool) -> lp.Program:
 
     with program.group("coordinator"):
         program.add_node(
-            lp.PyNode(
-                nodes.run_coordinator, settings, workers, snapshots, evaluator, own_process
-            )
+            lp.PyNode(nodes.run_coordinator, settings, workers, snapshots, evaluator, own_process)
         )
     return program

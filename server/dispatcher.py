@@ -75,9 +75,7 @@ class Tick:
     """Time passed and nothing else happened."""
 
 
-Event = (
-    WorkerReady | WorkerLost | WorkersPaused | BlocksQueued | BlockFinished | BlockFailed | Tick
-)
+Event = WorkerReady | WorkerLost | WorkersPaused | BlocksQueued | BlockFinished | BlockFailed | Tick
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,5 +88,7 @@ def _load_npz(path: pathlib.Path, keys: tuple[str, ...]) -> dict[str, np.ndarray
         raise UserError(f"{path} is not a readable .npz file ({error}).") from error
     missing = [key for key in keys if key not in arrays]
     if missing:
-        raise UserError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}.")
+        raise UserError(
+            f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}."
+        )
     return arrays

@@ -66,4 +66,7 @@ def score_coefficients(
             correct[i] += np.sum(np.argmax(predictions, axis=1) == classes[span])
             squares[i] += np.sum((predictions - targets) ** 2)
     entries = len(rows) * num_classes
-    return [Score(int(c) / len(rows), 0.5 * float(s) / entries) for c, s in zip(correct, squares, strict=True)]
+    return [
+        Score(int(c) / len(rows), 0.5 * float(s) / entries)
+        for c, s in zip(correct, squares, strict=True)
+    ]

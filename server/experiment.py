@@ -1,6 +1,7 @@
 """A data set made ready for a run: limited, split, preprocessed; the same wherever it is made."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, limit
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import DistillSettings, RunSettings
+from kipper.common.wire import content_key
 from kipper.server import sampling
 
 
@@ -17,6 +19,11 @@ class Split:
 
     images: np.ndarray
     labels: np.ndarray
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Under which the images are resident on workers; see `content_key`."""
+        return content_key(self.images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +51,11 @@ class Experiment:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def row_sets(self, with_validation: bool) -> dict[str, np.ndarray]:
+        """What stays resident on workers: images by key."""
+        splits = [self.target, self.test, *([self.validation] if with_validation else [])]
+        return {split.key: split.images for split in splits}
 
 
 @dataclasses.dataclass(frozen=True)

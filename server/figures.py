@@ -19,7 +19,9 @@ def draw_distilled(
     labels: np.ndarray,
     result: dict[str, Any],
 ) -> None:
-    """Writes a PNG: natural images beside what became of them, a row a class, and their labels.
+    """Writes a PNG: natural images, what became of them, and their labels.
+
+    One image a class: two strips above the labels. Several: a row a class, side by side.
 
     Args:
         path: of the PNG.
@@ -32,84 +34,88 @@ def draw_distilled(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = _shown_rows(experiment.support_labels, experiment.num_classes)
-    num_rows, num_columns = shown.shape
-    cell = 0.75
-    figure = Figure(
-        figsize=(max(9.0, (2 * num_columns + 6) * cell), max(3.0, num_rows * cell + 1.3)),
-        layout="constrained",
-    )
+    by_class = np.arange(len(labels)).reshape(experiment.num_classes, -1)
+    shown = by_class[:_MOST_CLASSES, :_MOST_PER_CLASS]
+    classes, per_class = shown.shape
+    if per_class == 1:
+        figure = Figure(figsize=(max(6.0, classes), 8.5), layout="constrained")
+        axes = figure.subplots(3, 1, height_ratios=[1, 1, 4])
+        shown = shown.T
+    else:
+        width = 1.6 + 0.5 * per_class
+        size = (2 * width + 4.5, max(3.5, 0.5 * classes + 1.2))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(1, 3, width_ratios=[width, width, 4.5])
     FigureCanvasAgg(figure)
-    axes = figure.subplots(
-        1, 3, gridspec_kw={"width_ratios": [num_columns, num_columns, max(4, num_columns)]}
-    )
-    class_names = [experiment.class_names[experiment.support_labels[row[0]]] for row in shown]
     invert = experiment.preprocessing.invert
-    shown_images = shown.reshape(-1)
-    natural = invert(experiment.support[shown_images])
-    distilled = invert(images[shown_images].astype(np.float32))
-    low, high = float(natural.min()), float(natural.max())
-    _draw_grid(axes[0], natural, shown.shape, (low, high), class_names)
-    axes[0].set_title(f"natural\ntest accuracy {result['natural_accuracy']:.3f}", fontsize=10)
-    _draw_grid(axes[1], distilled, shown.shape, (low, high), class_names)
+    natural = invert(experiment.support[shown.reshape(-1)])
+    limits = float(natural.min()), float(natural.max())
+    distilled = invert(images[shown.reshape(-1)].astype(np.float32))
     steps = f", {result['steps']} steps" if result["steps"] else ""
-    axes[1].set_title(
-        f"distilled{steps}\ntest accuracy {result['test_accuracy']:.3f}", fontsize=10
-    )
-    _draw_labels(figure, axes[2], labels[shown_images], shown.shape, experiment.class_names)
-    axes[2].set_title("labels\n(rows as the images, left to right)", fontsize=10)
+    for axis, pictures, title, accuracy in (
+        (axes[0], natural, "natural images and labels", result["natural_accuracy"]),
+        (axes[1], distilled, f"distilled{steps}", result["test_accuracy"]),
+    ):
+        _draw_grid(axis, pictures, shown.shape, limits, experiment.class_names)
+        axis.set_title(f"{title}: test accuracy {100 * accuracy:.1f} %", fontsize=10)
+    _draw_labels(figure, axes[2], labels[np.sort(shown.reshape(-1))], experiment.class_names)
 
     def write(file: BinaryIO) -> None:
-        figure.savefig(file, format="png", dpi=150)
+        figure.savefig(file, format="png", dpi=120)
 
     write_atomically(path, write)
-
-
-def _shown_rows(support_labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Indices (classes, images a class) of what fits a picture; the support is sorted by class."""
-    by_class = np.arange(len(support_labels)).reshape(num_classes, -1)
-    return by_class[:_MOST_CLASSES, :_MOST_PER_CLASS]
 
 
 def _draw_grid(
     axes: Any,
     images: np.ndarray,
-    grid: tuple[int, int],
+    grid: tuple[int, ...],
     limits: tuple[float, float],
-    class_names: list[str],
+    class_names: tuple[str, ...],
 ) -> None:
-    """Images tiled with a white pixel between them; values outside `limits` are clipped."""
+    """Images tiled with a gap between them; values outside `limits` are clipped.
+
+    A single row has a class in each column, several have a class in each row.
+    """
     rows, columns = grid
     _, height, width, channels = images.shape
+    gap = max(1, height // 14)
     scaled = np.clip((images - limits[0]) / (limits[1] - limits[0]), 0, 1)
-    canvas = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, channels))
+    canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
     for index, image in enumerate(scaled):
-        top, left = index // columns * (height + 1), index % columns * (width + 1)
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
         canvas[top : top + height, left : left + width] = image
     picture = canvas if channels == 3 else canvas.mean(axis=-1)
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([(height + 1) * row + height / 2 for row in range(rows)], class_names)
+    axes.set(xticks=[], yticks=[])
+    if rows == 1:
+        centres = (width + gap) * np.arange(columns) + width / 2
+        axes.set_xticks(centres, class_names[:columns], **_slant(class_names))
+    else:
+        centres = (height + gap) * np.arange(rows) + height / 2
+        axes.set_yticks(centres, class_names[:rows])
     axes.tick_params(length=0, labelsize=9)
     axes.spines[:].set_visible(False)
 
 
-def _draw_labels(
-    figure: Any,
-    axes: Any,
-    labels: np.ndarray,
-    grid: tuple[int, int],
-    class_names: tuple[str, ...],
-) -> None:
+def _draw_labels(figure: Any, axes: Any, labels: np.ndarray, class_names: tuple[str, ...]) -> None:
     """A heat map: a row an image, a column a class; zero is white."""
     extreme = float(np.abs(labels).max())
     heat = axes.imshow(
         labels, cmap="RdBu_r", vmin=-extreme, vmax=extreme, aspect="auto", interpolation="nearest"
     )
-    figure.colorbar(heat, ax=axes, fraction=0.08)
-    rows, columns = grid
-    axes.set_yticks(np.arange(rows) * columns + (columns - 1) / 2, [""] * rows)
+    figure.colorbar(heat, ax=axes, fraction=0.06)
+    axes.set_title("label of each image, by class", fontsize=10)
+    axes.set(ylabel="image", xticks=[], yticks=[])
     if len(class_names) <= _MOST_CLASSES:
-        rotation = 0 if max(map(len, class_names)) <= 2 else 90
-        axes.set_xticks(range(len(class_names)), class_names, rotation=rotation, fontsize=9)
-    axes.tick_params(length=0)
+        axes.set_xticks(range(len(class_names)), class_names, **_slant(class_names))
+    if len(labels) == len(class_names) <= _MOST_CLASSES:
+        axes.set_yticks(range(len(labels)), class_names)
+    axes.tick_params(length=0, labelsize=9)
+
+
+def _slant(class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Long names stand slanted, so that neighbours do not touch."""
+    if max(map(len, class_names)) <= 3:
+        return {}
+    return {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}

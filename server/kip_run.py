@@ -45,6 +45,7 @@ class _KipRun:
         self._settings: DistillSettings = session.settings
         self._sink = sink
         self._config = json.loads(session.workdir.config.read_text())
+        self._first_step = 0
         self._saved_step = -1
         self._saved_at = time.monotonic()
 
@@ -106,7 +107,7 @@ class _KipRun:
         logging.info("Resuming at step %d.", found.step)
         workdir.drop_records_from(workdir.metrics, found.step)
         self._session.before = found.counters
-        self._saved_step = found.step
+        self._saved_step = self._first_step = found.step
         return found.step, found.state
 
     def _rows(self, step: int) -> np.ndarray:
@@ -125,7 +126,7 @@ class _KipRun:
         return kip.loss_at(
             self._session.kernel,
             state,
-            self._session.target_key,
+            experiment.target.key,
             rows,
             targets,
             self._settings.ridge,
@@ -145,7 +146,7 @@ class _KipRun:
             session.kernel,
             state.labels,
             self._settings.ridge,
-            session.test_key,
+            experiment.test.key,
             experiment.test.labels,
         )
         record = {
@@ -162,7 +163,10 @@ class _KipRun:
         return _Evaluated(state, record)
 
     def _show(self, step: int, regression: krr.Regression) -> None:
-        self._session.status.update(step=step, loss=regression.loss)
+        made = step - self._first_step
+        spent = time.monotonic() - self._session.started
+        left = round(spent / made * (self._settings.steps - step), 1) if made else None
+        self._session.status.update(step=step, loss=regression.loss, seconds_left=left)
 
     def _save_if_due(self, step: int, state: kip.KipState) -> None:
         late = time.monotonic() - self._saved_at > _SECONDS_BETWEEN_RESUME_POINTS

@@ -30,7 +30,7 @@ def run_label_solve(session: Session) -> dict[str, Any]:
     moments = label_solve.target_moments(
         session.kernel,
         len(images),
-        session.target_key,
+        session.experiment.target.key,
         experiment.target.labels,
         experiment.num_classes,
     )
@@ -41,7 +41,7 @@ def run_label_solve(session: Session) -> dict[str, Any]:
     solved_score, natural_score = score_coefficients(
         session.kernel,
         coefficients,
-        session.test_key,
+        experiment.test.key,
         np.arange(len(experiment.test.labels)),
         experiment.test.labels,
     )
@@ -78,6 +78,6 @@ def _train_accuracy(session: Session, coefficients: np.ndarray) -> float:
         step=0,
     )
     scores = score_coefficients(
-        session.kernel, [coefficients], session.target_key, rows, target.labels[rows]
+        session.kernel, [coefficients], session.experiment.target.key, rows, target.labels[rows]
     )
     return scores[0].accuracy

@@ -24,13 +24,13 @@ class Moments(NamedTuple):
         gram: S = K_st K_ts, (n, n).
         cross: K_st y_t, (n, C).
         square: the sum of squares of y_t.
-        count: t, the number of targets.
+        num_targets: t.
     """
 
     gram: np.ndarray
     cross: np.ndarray
     square: float
-    count: int
+    num_targets: int
 
 
 def target_moments(
@@ -50,9 +50,7 @@ def target_moments(
     return Moments(gram, cross, square, len(classes))
 
 
-def solve_labels(
-    k_ss: np.ndarray, moments: Moments, ridge: float, convention: str
-) -> np.ndarray:
+def solve_labels(k_ss: np.ndarray, moments: Moments, ridge: float, convention: str) -> np.ndarray:
     """The labels (n, C) float64 of the support images whose kernel is `k_ss`.
 
     `paper`: the least-norm minimiser of |K_ts A^-1 y - y_t| with the ridge that evaluation uses,
@@ -64,7 +62,9 @@ def solve_labels(
         NumericalError: the matrices are not finite.
     """
     if not (np.isfinite(k_ss).all() and np.isfinite(moments.gram).all()):
-        raise NumericalError("The kernel has entries that are not finite; look for NaN in the data.")
+        raise NumericalError(
+            "The kernel has entries that are not finite; look for NaN in the data."
+        )
     n = len(k_ss)
     if convention == "notebook":
         rho = _NOTEBOOK_RIDGE / n * np.eye(n)
@@ -81,4 +81,4 @@ def solve_labels(
 def target_loss(moments: Moments, coefficients: np.ndarray) -> float:
     """Half the mean squared error over all targets of coefficients A^-1 y (n, C)."""
     fitted = np.sum(coefficients * (moments.gram @ coefficients - 2 * moments.cross))
-    return 0.5 * float(fitted + moments.square) / (moments.count * coefficients.shape[1])
+    return 0.5 * float(fitted + moments.square) / (moments.num_targets * coefficients.shape[1])

@@ -9,7 +9,7 @@ import concurrent.futures
 import dataclasses
 import queue
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import logging
@@ -17,7 +17,6 @@ from absl import logging
 from kipper.common import messages
 from kipper.common.errors import WorkerError
 from kipper.common.messages import Block, BlockVjp, ImageCotangents, KernelBlock, Reply, Request
-from kipper.common.wire import content_key
 from kipper.server import dispatcher as policy
 from kipper.server.protocol import WorkerLink
 
@@ -48,7 +47,7 @@ class Pool:
     Args:
         links: the workers; the pool closes them.
         configure: which kernel and engine they are to use.
-        row_sets: what stays resident on every worker; float32 images (n, h, w, c) each.
+        row_sets: what stays resident on every worker: float32 images (n, h, w, c) by content key.
         on_progress: called between events, at least about once a second while blocks are out.
     """
 
@@ -56,12 +55,12 @@ class Pool:
         self,
         links: Sequence[WorkerLink],
         configure: messages.Configure,
-        row_sets: list[np.ndarray],
+        row_sets: Mapping[str, np.ndarray],
         on_progress: Callable[[], None] = lambda: None,
     ):
         self._links = {link.name: link for link in links}
         self._configure = configure
-        self._row_sets = {content_key(rows): rows for rows in row_sets}
+        self._row_sets = row_sets
         self._on_progress = on_progress
         self._dispatcher = policy.Dispatcher(list(self._links))
         self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
@@ -77,10 +76,6 @@ class Pool:
         self.engines: dict[str, str] = {}
         for name in self._links:
             self._start_script(name, self._set_up(name))
-
-    def key_of(self, rows: np.ndarray) -> str:
-        """The key under which a row set given to the constructor is resident."""
-        return next(key for key, held in self._row_sets.items() if held is rows)
 
     def publish(self, images: np.ndarray) -> int:
         """Makes `images` (n, h, w, c) the support of the blocks to come; returns their version."""

@@ -11,7 +11,6 @@ import numpy as np
 from kipper.common.errors import UserError
 from kipper.common.labels import balanced_rows
 
-
 _MOST_HELD_OUT = 5000
 
 
@@ -51,9 +50,7 @@ def target_rows(
 ) -> np.ndarray:
     """Rows of the target batch of one step, balanced by class, without repetition."""
     size = min(size, len(labels))
-    return np.sort(
-        balanced_rows(labels, num_classes, size, _generator(_Stream.TARGET, seed, step))
-    )
+    return np.sort(balanced_rows(labels, num_classes, size, _generator(_Stream.TARGET, seed, step)))
 
 
 def validation_rows(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:

@@ -1,10 +1,12 @@
-"""What KIP and LS runs share: workers set up for an experiment, status, and the files at the end."""
+"""What KIP and LS runs share: workers made ready, status, logs, and the files at the end."""
 
 import contextlib
 import dataclasses
 import json
+import logging as std_logging
+import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,8 +36,6 @@ class Session:
     """A coordinator's means during one run.
 
     Attributes:
-        target_key, test_key, validation_key: of the row sets resident on the workers; the last is
-            empty where the coordinator does not score snapshots itself.
         before: seconds and pair counts of the coordinators that this one continues.
     """
 
@@ -45,9 +45,6 @@ class Session:
     pool: Pool
     kernel: DistributedKernel
     status: StatusWriter
-    target_key: str
-    test_key: str
-    validation_key: str
     started: float
     before: dict[str, float]
 
@@ -103,7 +100,7 @@ def open_session(
     Raises:
         UserError: another coordinator holds the workdir.
     """
-    with workdir.locked():
+    with workdir.locked(), _log_file(workdir.logs / "run.log"):
         status = StatusWriter(workdir.status)
         status.update(now=True, state="running", steps=getattr(settings, "steps", 0))
 
@@ -118,11 +115,12 @@ def open_session(
                 kernel_pairs=session.counters()["kernel_pairs"],
             )
 
-        row_sets = [experiment.target.images, experiment.test.images]
-        if score_validation:
-            row_sets.append(experiment.validation.images)
         pool, kernel = open_kernel(
-            settings, experiment.support.shape[1:], links, row_sets, on_progress
+            settings,
+            experiment.support.shape[1:],
+            links,
+            experiment.row_sets(score_validation),
+            on_progress,
         )
         session = Session(
             settings=settings,
@@ -131,9 +129,6 @@ def open_session(
             pool=pool,
             kernel=kernel,
             status=status,
-            target_key=pool.key_of(experiment.target.images),
-            test_key=pool.key_of(experiment.test.images),
-            validation_key=pool.key_of(experiment.validation.images) if score_validation else "",
             started=time.monotonic(),
             before={"seconds": 0.0, "kernel_pairs": 0, "vjp_pairs": 0},
         )
@@ -152,6 +147,28 @@ def open_session(
             pool.close()
 
 
+@contextlib.contextmanager
+def _log_file(path: pathlib.Path) -> Iterator[None]:
+    """Sends what is logged to a file, and only what is a warning to the terminal as well."""
+    logger = std_logging.getLogger("absl")
+    file, terminal = std_logging.FileHandler(path), std_logging.StreamHandler()
+    file.setFormatter(std_logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    terminal.setLevel(std_logging.WARNING)
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(file)
+    logger.addHandler(terminal)
+    logger.setLevel(std_logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(file)
+        logger.removeHandler(terminal)
+        logger.setLevel(level)
+        logger.propagate = propagate
+        file.close()
+
+
 def read_result(workdir: Workdir) -> dict[str, Any] | None:
     """result.json of a finished run, if there is one."""
     try:
@@ -165,12 +182,12 @@ def open_kernel(
     settings: RunSettings,
     image_shape: tuple[int, ...],
     links: Sequence[WorkerLink],
-    row_sets: list[np.ndarray],
+    row_sets: Mapping[str, np.ndarray],
     on_progress: Callable[[], None] = lambda: None,
 ) -> tuple[Pool, DistributedKernel]:
-    """The kernel of `settings` over workers that hold `row_sets`; the pool is the caller's to close.
+    """The kernel of `settings` over workers that are to hold `row_sets`.
 
-    `image_shape` is (h, w, c).
+    The pool is the caller's to close; `image_shape` is (h, w, c).
     """
     configure = messages.Configure(
         protocol_version=messages.PROTOCOL_VERSION,

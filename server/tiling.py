@@ -1,6 +1,7 @@
 """How a kernel matrix is cut into blocks: pure arithmetic on sizes."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 from kipper.common.architecture import Conv, KernelSpec
@@ -35,7 +36,7 @@ def spans(total: int, largest: int) -> list[tuple[int, int]]:
     """
     count = -(-total // largest)
     edges = [total * i // count for i in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def triangle(total: int, largest: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

@@ -117,7 +117,9 @@ class Workdir:
         new = config["settings"] | {"command": config["command"]}
         changed = [name for name in new if name not in free and old.get(name) != new[name]]
         if changed:
-            listed = ", ".join(f"{name} was {old.get(name)!r} and is {new[name]!r}" for name in changed)
+            listed = ", ".join(
+                f"{name} was {old.get(name)!r} and is {new[name]!r}" for name in changed
+            )
             raise UserError(
                 f"{self.path} holds a run with other settings ({listed}); give them as before to "
                 "resume it, another --workdir, or --overwrite to start afresh."

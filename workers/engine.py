@@ -33,9 +33,7 @@ class Engine(Protocol):
         """The cotangent pulled back through K to x1 (and x2); recomputes K."""
         ...
 
-    def linearise(
-        self, x1: np.ndarray, x2: np.ndarray, both: bool
-    ) -> tuple[np.ndarray, Pullback]:
+    def linearise(self, x1: np.ndarray, x2: np.ndarray, both: bool) -> tuple[np.ndarray, Pullback]:
         """K(x1, x2) and its pullback, which keeps `residual_bytes` alive."""
         ...
 

@@ -31,9 +31,9 @@ def _install_stand_ins() -> None:
     # Imported eagerly only for a TensorFlow front end; without this every worker would also
     # import TensorFlow: eleven seconds and 250 MB.
     sys.modules["neural_tangents.experimental"] = types.ModuleType("neural_tangents.experimental")
-    jax.linear_util = jax.extend.linear_util
+    setattr(jax, "linear_util", jax.extend.linear_util)  # noqa: B010 (mypy knows no such name)
     sys.modules["jax.linear_util"] = jax.extend.linear_util
-    jax.random.KeyArray = jax.Array
+    setattr(jax.random, "KeyArray", jax.Array)  # noqa: B010
 
 
 _install_stand_ins()
@@ -59,9 +59,7 @@ def _keep_coincident(kernel: nt.Kernel) -> nt.Kernel:
     )
     epsilon = 4 * jnp.finfo(kernel.nngp.dtype).eps
     coincident = (kernel.nngp > 0) & (kernel.nngp**2 >= product * (1 - 2 * epsilon))
-    return kernel.replace(
-        nngp=jnp.where(coincident, kernel.nngp * (1 + 2 * epsilon), kernel.nngp)
-    )
+    return kernel.replace(nngp=jnp.where(coincident, kernel.nngp * (1 + 2 * epsilon), kernel.nngp))
 
 
 def _relu() -> tuple:

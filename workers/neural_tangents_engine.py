@@ -14,7 +14,7 @@ from kipper.workers.neural_tangents import kernel_function
 
 @functools.lru_cache(maxsize=8)
 def neural_tangents_engine(spec: KernelSpec) -> "NeuralTangentsEngine":
-    """The engine for `spec`, shared by all workers of a process so that each block compiles once."""
+    """The engine for `spec`, one for all workers of a process: each block compiles once."""
     return NeuralTangentsEngine(spec)
 
 
@@ -65,9 +65,7 @@ class NeuralTangentsEngine:
         shapes = (x1.shape, x2.shape, both)
         if shapes not in self._residual_bytes:
             with enable_x64(self._x64):
-                _, residuals = jax.eval_shape(
-                    functools.partial(self._linearise, both=both), x1, x2
-                )
+                _, residuals = jax.eval_shape(functools.partial(self._linearise, both=both), x1, x2)
             self._residual_bytes[shapes] = sum(
                 math.prod(leaf.shape) * leaf.dtype.itemsize
                 for leaf in jax.tree_util.tree_leaves(residuals)

@@ -1,6 +1,7 @@
 """Row sets that stay on a worker: target, test and natural support images, by content hash."""
 
 import threading
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,22 +13,20 @@ class RowStore:
     """Row sets of float32 images, filled piece by piece and checked against their key.
 
     One store may serve all workers of a process, from several threads.
+
+    Args:
+        complete: row sets by key that are there from the start, taken without a copy.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, complete: Mapping[str, np.ndarray] | None = None) -> None:
         self._lock = threading.Lock()
-        self._complete: dict[str, np.ndarray] = {}
+        self._complete: dict[str, np.ndarray] = dict(complete or {})
         self._partial: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # rows, which have arrived
 
     def keys(self) -> list[str]:
         """Keys of the complete row sets."""
         with self._lock:
             return sorted(self._complete)
-
-    def add(self, key: str, rows: np.ndarray) -> None:
-        """Takes a whole row set as it is, without a copy."""
-        with self._lock:
-            self._complete[key] = rows
 
     def put(self, key: str, start: int, total: int, rows: np.ndarray) -> None:
         """Takes a piece; repeating one is harmless.
@@ -43,7 +42,11 @@ class RowStore:
                 self._partial[key] = whole, np.zeros(total, bool)
             whole, arrived = self._partial[key]
             stop = start + len(rows)
-            if len(whole) != total or rows.shape[1:] != whole.shape[1:] or not 0 <= start <= stop <= total:
+            if (
+                len(whole) != total
+                or rows.shape[1:] != whole.shape[1:]
+                or not 0 <= start <= stop <= total
+            ):
                 raise WorkerError(
                     f"Rows {start} to {stop} of shape {rows.shape[1:]} do not fit a row set of "
                     f"shape {whole.shape}."
@@ -68,5 +71,7 @@ class RowStore:
         if rows is None:
             raise WorkerError(f"Row set {key[:12]} is not on this worker.")
         if columns.size and not 0 <= columns.min() <= columns.max() < len(rows):
-            raise WorkerError(f"A column index lies outside row set {key[:12]} of {len(rows)} rows.")
+            raise WorkerError(
+                f"A column index lies outside row set {key[:12]} of {len(rows)} rows."
+            )
         return rows[columns].astype(dtype, copy=False)
