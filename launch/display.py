@@ -7,7 +7,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
@@ -20,8 +20,9 @@ def showing_progress(workdir: Workdir) -> Iterator[None]:
     """Shows progress until the block ends: one live line on a terminal, plain lines otherwise."""
     known = len(workdir.read_records(workdir.metrics))
     ended = threading.Event()
-    show = _show_live if sys.stdout.isatty() else _show_plain
-    thread = threading.Thread(target=show, args=(workdir, known, ended), daemon=True)
+    terminal = sys.stdout  # as it is now: Launchpad's own talk is redirected to a file later
+    show = _show_live if terminal.isatty() else _show_plain
+    thread = threading.Thread(target=show, args=(workdir, known, ended, terminal), daemon=True)
     thread.start()
     try:
         yield
@@ -30,10 +31,10 @@ def showing_progress(workdir: Workdir) -> Iterator[None]:
         thread.join()
 
 
-def _show_live(workdir: Workdir, known: int, ended: threading.Event) -> None:
+def _show_live(workdir: Workdir, known: int, ended: threading.Event, terminal: TextIO) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(file=terminal, highlight=False)
     with console.status("starting") as line:
         while not ended.wait(_POLL_SECONDS):
             line.update(progress_line(read_status(workdir.status)))
@@ -41,9 +42,9 @@ def _show_live(workdir: Workdir, known: int, ended: threading.Event) -> None:
     _print_new_records(workdir, known, console.print)
 
 
-def _show_plain(workdir: Workdir, known: int, ended: threading.Event) -> None:
+def _show_plain(workdir: Workdir, known: int, ended: threading.Event, terminal: TextIO) -> None:
     def show(line: str) -> None:
-        print(line, flush=True)
+        print(line, file=terminal, flush=True)
 
     while not ended.wait(_POLL_SECONDS):
         known = _print_new_records(workdir, known, show)

@@ -40,9 +40,8 @@ def run_local_program(settings: RunSettings) -> dict[str, Any]:
 
 
 def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bool) -> None:
-    # Read when launchpad is imported. TensorFlow's start-up chatter would go to the same logs.
-    os.environ["LAUNCHPAD_LOGGING_DIR"] = str(workdir.logs.resolve())
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["LAUNCHPAD_LOGGING_DIR"] = str(workdir.logs.resolve())  # read at the import below
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no start-up chatter on the user's terminal
     forget_proxies()
     import launchpad as lp
 
@@ -50,14 +49,17 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
 
     if not flags.FLAGS.is_parsed():  # Launchpad would parse our command line as its own
         flags.FLAGS(["kipper"])
-    manager = lp.launch(
-        make_program(settings, with_evaluator),
-        launch_type=settings.launch,
-        terminal="output_to_files",
-    )
-    # "One of the workers exited with code N": what that meant for the run is in status.json.
-    with contextlib.suppress(RuntimeError):
-        manager.wait()
+    with open(workdir.logs / "launchpad.log", "a") as log, contextlib.redirect_stdout(log):
+        manager = lp.launch(
+            make_program(settings, with_evaluator),
+            launch_type=settings.launch,
+            terminal="output_to_files",
+        )
+        # "One of the workers exited with code N": what that meant for the run is in status.json.
+        # Caught here, or Launchpad's exit hook would raise it once more.
+        with contextlib.suppress(RuntimeError):
+            manager.wait()
+        manager.wait(raise_error=False)  # for the others, which are being stopped now
 
 
 def _outcome(workdir: Workdir) -> dict[str, Any]:

@@ -139,7 +139,8 @@ def open_session(
             status.update(now=True, state="interrupted")
             raise
         except Exception as error:
-            logging.exception("The run failed.")
+            # To the log only: whoever started the run is told by the exception.
+            logging.info("The run failed.", exc_info=True)
             message = str(error) if isinstance(error, KipperError) else repr(error)
             status.update(now=True, state="failed", message=message)
             raise

@@ -1,0 +1,144 @@
+"""What settings are refused before anything starts."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from kipper.common.errors import UserError
+from kipper.common.settings import (
+    DistillSettings,
+    EvaluateSettings,
+    RunSettings,
+    SolveLabelsSettings,
+)
+
+CLASSES = [DistillSettings, SolveLabelsSettings]
+
+
+def refused(settings: RunSettings, *fragments: str) -> None:
+    """The settings must be refused in one sentence with all the fragments."""
+    with pytest.raises(UserError) as caught:
+        settings.check()
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    for fragment in fragments:
+        assert fragment in sentence
+
+
+def distill(**changes: Any) -> DistillSettings:
+    return DistillSettings(**{"workdir": "run", "dataset": "digits", **changes})
+
+
+def solve_labels(**changes: Any) -> SolveLabelsSettings:
+    return SolveLabelsSettings(**{"workdir": "run", "dataset": "digits", **changes})
+
+
+def test_the_defaults_are_admitted() -> None:
+    distill().check()
+    solve_labels().check()
+
+
+@pytest.mark.parametrize("make", [distill, solve_labels])
+@pytest.mark.parametrize("name", ["workdir", "dataset"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_required_settings(make: Any, name: str, value: Any) -> None:
+    refused(make(**{name: value}), f"--{name} is required")
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (make, name)
+        for make in (distill, solve_labels)
+        for name in ("preprocess", "kernel", "engine", "kernel_dtype", "launch")
+    ]
+    + [(solve_labels, "label_ridge")],
+)
+def test_a_value_that_is_not_among_the_choices(make: Any, name: str) -> None:
+    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(make())}
+    refused(make(**{name: "other"}), f"--{name} is 'other'", *choices[name])
+    for choice in choices[name]:
+        make(**{name: choice}).check()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "support_size",
+        "num_workers",
+        "block_support",
+        "block_target",
+        "train_limit",
+        "test_limit",
+        "target_batch_size",
+        "eval_every",
+    ],
+)
+@pytest.mark.parametrize("value", [0, -1])
+def test_counts_below_one(name: str, value: int) -> None:
+    distill(**{name: 1}).check()
+    refused(distill(**{name: value}), f"--{name} is {value}", "1 or more")
+
+
+@pytest.mark.parametrize("name", ["seed", "steps"])
+def test_counts_below_zero(name: str) -> None:
+    distill(**{name: 0}).check()
+    refused(distill(**{name: -1}), f"--{name} is -1", "0 or more")
+
+
+@pytest.mark.parametrize(
+    "name", ["block_support", "block_target", "train_limit", "test_limit", "eval_every"]
+)
+def test_optional_counts_may_be_left_out(name: str) -> None:
+    distill(**{name: None}).check()
+
+
+@pytest.mark.parametrize("value", [-1e-9, math.inf, -math.inf, math.nan])
+def test_ridges_that_are_no_regularisation(value: float) -> None:
+    refused(distill(ridge=value), f"--ridge is {value}", "0 or more")
+    refused(solve_labels(ridge=value), "--ridge")
+    distill(ridge=0.0).check()
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, math.inf, math.nan])
+def test_learning_rates_that_lead_nowhere(value: float) -> None:
+    refused(distill(learning_rate=value), f"--learning_rate is {value}", "above 0")
+
+
+@pytest.mark.parametrize("make", [distill, solve_labels])
+def test_an_unknown_architecture(make: Any) -> None:
+    refused(make(architecture="resnet"), "'resnet'", "fc1", "myrtle10")
+
+
+def test_the_kernel_spec_is_as_set() -> None:
+    spec = distill(architecture="myrtle5", kernel="nngp", kernel_dtype="float64").kernel_spec
+    assert spec.architecture.name == "myrtle5"
+    assert (spec.kind, spec.dtype) == ("nngp", "float64")
+
+
+@pytest.mark.parametrize("settings_class", [*CLASSES, EvaluateSettings])
+def test_every_field_has_a_help_sentence(settings_class: type) -> None:
+    for field in dataclasses.fields(settings_class):
+        assert field.metadata["help"].endswith("."), field.name
+
+
+@pytest.mark.parametrize("settings_class", CLASSES)
+def test_only_settings_that_change_no_bit_of_the_result_are_free(settings_class: type) -> None:
+    free = {f.name for f in dataclasses.fields(settings_class) if f.metadata["free"]}
+    shared = {"workdir", "data_dir", "launch", "num_workers", "overwrite"}
+    assert free == (shared | {"steps"} if settings_class is DistillSettings else shared)
+
+
+@pytest.mark.parametrize("settings_class", [*CLASSES, EvaluateSettings])
+def test_a_default_is_among_its_choices(settings_class: type) -> None:
+    for field in dataclasses.fields(settings_class):
+        if field.metadata["choices"] and field.default is not None:
+            assert field.default in field.metadata["choices"], field.name
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        distill().seed = 1  # type: ignore[misc]

@@ -1,0 +1,37 @@
+"""A distributed kernel over in-process workers, for tests."""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from kipper.common import messages
+from kipper.common.architecture import KernelSpec
+from kipper.common.wire import content_key
+from kipper.launch.inprocess import inprocess_links
+from kipper.server.distributed_kernel import DistributedKernel
+from kipper.server.pool import Pool
+from kipper.server.tiling import Tiling
+
+
+def configure(spec: KernelSpec) -> messages.Configure:
+    return messages.Configure(
+        protocol_version=messages.PROTOCOL_VERSION,
+        architecture=spec.architecture.name,
+        kind=spec.kind,
+        dtype=spec.dtype,
+        engine="neural_tangents",
+    )
+
+
+@contextlib.contextmanager
+def distributed_kernel(
+    spec: KernelSpec, rows: np.ndarray, tiling: Tiling, num_workers: int = 2
+) -> Iterator[tuple[DistributedKernel, str]]:
+    """The kernel, and the key of `rows` (float32) on its workers."""
+    row_sets = {content_key(rows): rows}
+    pool = Pool(inprocess_links(num_workers, row_sets), configure(spec), row_sets)
+    try:
+        yield DistributedKernel(pool, tiling), content_key(rows)
+    finally:
+        pool.close()

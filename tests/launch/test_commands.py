@@ -1,0 +1,183 @@
+"""The command line as a user meets it: help, results, and a sentence for each mistake."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kipper.launch.main import run
+
+DIGITS = ["--dataset=digits", "--steps=4", "--target_batch_size=200", "--test_limit=100"]
+
+
+def _distill(workdir, *flags):
+    return run(["distill", f"--workdir={workdir}", *DIGITS, *flags])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished small run."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    assert _distill(workdir, "--learn_labels") == 0
+    return workdir
+
+
+def test_a_run_leaves_the_files_that_are_promised(finished):
+    for name in (
+        "config.json",
+        "metrics.jsonl",
+        "result.json",
+        "distilled.npz",
+        "preprocessing.npz",
+        "checkpoints/step-000000",
+        "checkpoints/step-000004",
+        "figures/distilled.png",
+        "logs/run.log",
+        "validation.jsonl",
+        "best.npz",
+    ):
+        assert (finished / name).exists(), name
+    records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [0, 1, 2, 4]
+    assert set(records[0]) == {"step", "loss", "train_accuracy", "test_accuracy", "seconds"}
+    result = json.loads((finished / "result.json").read_text())
+    assert result["natural_accuracy"] == records[0]["test_accuracy"]
+    assert result["test_accuracy"] == records[-1]["test_accuracy"]
+    assert result["steps"] == 4
+    # 10x10 and 200x10 a step for 5 losses, 10x10 and 100x10 an evaluation, and validation.
+    assert result["kernel_pairs"] == 5 * 2100 + 4 * 1100 + 4 * (100 + 10 * 143)
+    with np.load(finished / "distilled.npz") as arrays:
+        assert set(arrays) == {"images", "labels"}
+        assert arrays["images"].shape == (10, 8, 8, 1)
+        assert arrays["labels"].shape == (10, 10)
+
+
+def test_evaluate_reproduces_the_recorded_accuracy_from_the_two_files(finished, tmp_path, capsys):
+    for name in ("distilled.npz", "preprocessing.npz"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    assert run(["evaluate", f"--distilled={tmp_path / 'distilled.npz'}"]) == 0
+    evaluation = json.loads(capsys.readouterr().out)
+    result = json.loads((finished / "result.json").read_text())
+    assert evaluation["test_accuracy"] == result["test_accuracy"]
+    assert evaluation["recorded_test_accuracy"] == result["test_accuracy"]
+
+
+def test_evaluate_takes_a_file_without_a_recipe_if_it_is_told_one(finished, tmp_path, capsys):
+    alone = tmp_path / "alone.npz"
+    alone.write_bytes((finished / "distilled.npz").read_bytes())
+    assert run(["evaluate", f"--distilled={alone}"]) == 2
+    assert "give --dataset, --preprocess, --architecture" in capsys.readouterr().err
+    told = ["--dataset=digits", "--preprocess=standard", "--architecture=fc1"]
+    assert run(["evaluate", f"--distilled={alone}", *told]) == 0
+    assert json.loads(capsys.readouterr().out)["test_accuracy"] > 0.5
+
+
+def test_the_same_command_again_gives_the_same_files(finished, capsys):
+    before = (finished / "distilled.npz").read_bytes()
+    assert _distill(finished, "--learn_labels") == 0
+    assert (finished / "distilled.npz").read_bytes() == before
+
+
+def test_a_finished_run_goes_on_with_more_steps(tmp_path):
+    short, long = tmp_path / "short", tmp_path / "long"
+    assert _distill(short) == 0
+    assert _distill(short, "--steps=7") == 0
+    assert _distill(long, "--steps=7") == 0
+    assert (short / "distilled.npz").read_bytes() == (long / "distilled.npz").read_bytes()
+
+
+@pytest.mark.parametrize("convention", ["paper", "notebook"])
+def test_solve_labels_improves_on_natural_labels(tmp_path, capsys, convention):
+    flags = ["--dataset=digits", "--support_size=20", f"--label_ridge={convention}"]
+    assert run(["solve_labels", f"--workdir={tmp_path}", *flags]) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["test_accuracy"] > result["natural_accuracy"] + 0.02
+    assert "(distilled)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--dataset=emnist"], "emnist"),
+        (["--dataset=mnist"], "data_dir"),
+        (["--dataset=mnist", "--data_dir=/nonexistent"], "/nonexistent"),
+        (["--dataset=npz:missing.npz"], "missing.npz"),
+        (["--support_size=13"], "--support_size is 13; it must be a multiple of the 10 classes."),
+        (["--support_size=5000"], "fewer training images"),
+        (["--architecture=resnet"], "Unknown architecture 'resnet'; known are fc1"),
+        (["--architecture=myrtle5", "--test_limit=0"], "0"),
+        (["--block_support=0"], "--block_support is 0; it must be 1 or more."),
+        (["--kernel=rbf"], "rbf"),
+        (["--learning_rate=-1"], "--learning_rate is -1.0"),
+        (["--ridge=nan"], "--ridge is nan"),
+        (["--steps=many"], "many"),
+        (["--colour=red"], "colour"),
+        (["stray"], "Unexpected argument 'stray'"),
+        (["--workdir="], "--workdir is required."),
+        (["--workdir=/proc/kipper"], "cannot be written"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_exit_status_2(tmp_path, capsys, flags, sentence):
+    assert _distill(tmp_path / "run", *flags) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.startswith("kipper: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_images_too_small_for_the_pools_are_refused(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    np.savez(
+        tmp_path / "tiny.npz",
+        x_train=rng.random((40, 6, 6)),
+        y_train=labels,
+        x_test=rng.random((40, 6, 6)),
+        y_test=labels,
+    )
+    flags = [f"--dataset=npz:{tmp_path / 'tiny.npz'}", "--architecture=convnet"]
+    assert _distill(tmp_path / "run", *flags) == 2
+    assert "6x6 pixels are too small for 'convnet'" in capsys.readouterr().err
+
+
+def test_a_changed_setting_is_refused_by_name_and_overwrite_starts_afresh(finished, capsys):
+    assert _distill(finished, "--learn_labels", "--learning_rate=0.1") == 2
+    assert "learning_rate was 0.04 and is 0.1" in capsys.readouterr().err
+    assert (finished / "result.json").exists()
+
+
+def test_a_run_that_diverges_says_so_and_exits_with_1(tmp_path, capsys):
+    assert _distill(tmp_path, "--learning_rate=1e30", "--steps=6") == 1
+    error = capsys.readouterr().err
+    assert "diverged" in error
+    assert "Traceback" not in error
+
+
+def test_a_flagfile_is_read(tmp_path):
+    flagfile = tmp_path / "flags"
+    flagfile.write_text("\n".join([f"--workdir={tmp_path / 'run'}", *DIGITS]))
+    assert run(["distill", f"--flagfile={flagfile}"]) == 0
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_unknown_command_and_no_command(capsys):
+    assert run(["distil"]) == 2
+    assert "Unknown command 'distil'; known are distill, solve_labels, evaluate." in (
+        capsys.readouterr().err
+    )
+    assert run([]) == 2
+    assert run(["--help"]) == 0
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["distill", "--help"], ["evaluate", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    program = (
+        "import sys; from kipper.launch.main import run; "
+        f"assert run({arguments!r}) == 0; "
+        "heavy = {'jax', 'tensorflow', 'reverb', 'launchpad', 'matplotlib', 'scipy', 'sklearn'}; "
+        "found = heavy & set(sys.modules); assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)

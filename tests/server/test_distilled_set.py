@@ -1,0 +1,167 @@
+"""Distilled sets and their recipes on disk."""
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kipper.common.errors import UserError
+from kipper.common.preprocessing import fit_preprocessing
+from kipper.server.distilled_set import (
+    Recipe,
+    load_distilled,
+    load_recipe,
+    save_distilled,
+    save_recipe,
+)
+
+RNG = np.random.default_rng(11)
+IMAGES = RNG.normal(size=(5, 3, 4, 2)).astype(np.float32)
+LABELS = RNG.normal(size=(5, 3))
+SETTINGS = {"dataset": "digits", "ridge": 1e-6, "train_limit": None, "learn_labels": False}
+
+
+def refused(load: Any, path: pathlib.Path, *fragments: str) -> None:
+    """The file must be refused in one sentence that names it."""
+    with pytest.raises(UserError) as caught:
+        load(path)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    for fragment in (str(path), *fragments):
+        assert fragment in sentence
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_distilled_set_comes_back(tmp_path: pathlib.Path, dtype: str) -> None:
+    path = tmp_path / "distilled.npz"
+    save_distilled(path, IMAGES.astype(dtype), LABELS)
+    images, labels = load_distilled(path)
+    assert (images.dtype, labels.dtype) == (np.dtype(dtype), np.float64)
+    np.testing.assert_array_equal(images, IMAGES.astype(dtype))
+    np.testing.assert_array_equal(labels, LABELS)
+    assert os.listdir(tmp_path) == ["distilled.npz"]
+
+
+def test_a_distilled_file_holds_exactly_images_and_labels(tmp_path: pathlib.Path) -> None:
+    save_distilled(tmp_path / "distilled.npz", IMAGES, LABELS)
+    with np.load(tmp_path / "distilled.npz", allow_pickle=False) as file:
+        assert set(file) == {"images", "labels"}
+
+
+def test_a_compressed_file_with_single_precision_labels_is_read(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "released.npz"
+    np.savez_compressed(path, images=IMAGES, labels=LABELS.astype(np.float32), step=np.array(7))
+    images, labels = load_distilled(path)
+    np.testing.assert_array_equal(images, IMAGES)
+    assert labels.dtype == np.float64
+    np.testing.assert_array_equal(labels, LABELS.astype(np.float32))
+
+
+@pytest.mark.parametrize("recipe_name", ["standard", "zca"])
+def test_a_recipe_comes_back(tmp_path: pathlib.Path, recipe_name: str) -> None:
+    x_train = RNG.normal(size=(20, 3, 4, 2)).astype(np.float32)
+    fitted = fit_preprocessing(recipe_name, x_train)
+    path = tmp_path / "preprocessing.npz"
+    save_recipe(path, Recipe(fitted, ("cat", "Hündin", "2"), SETTINGS))
+    found = load_recipe(path)
+    assert found.class_names == ("cat", "Hündin", "2")
+    assert found.settings == SETTINGS
+    np.testing.assert_array_equal(found.preprocessing.apply(x_train), fitted.apply(x_train))
+    np.testing.assert_array_equal(found.preprocessing.invert(x_train), fitted.invert(x_train))
+
+
+@pytest.mark.parametrize("load", [load_distilled, load_recipe])
+@pytest.mark.parametrize("damage", ["missing", "folder", "empty", "text", "cut", "npy"])
+def test_a_file_that_is_no_npz_is_refused(tmp_path: pathlib.Path, load: Any, damage: str) -> None:
+    path = tmp_path / "own.npz"
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("no archive")
+    elif damage == "cut":
+        save_distilled(path, IMAGES, LABELS)
+        path.write_bytes(path.read_bytes()[:-30])
+    elif damage == "npy":
+        with open(path, "wb") as file:
+            np.save(file, np.zeros(3))
+    refused(load, path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_no_damaged_byte_ends_in_a_traceback(tmp_path: pathlib.Path, compressed: bool) -> None:
+    path = tmp_path / "own.npz"
+    (np.savez_compressed if compressed else np.savez)(path, images=IMAGES, labels=LABELS)
+    sound = path.read_bytes()
+    refusals = 0
+    for position in range(0, len(sound), 3):
+        damaged = bytearray(sound)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            load_distilled(path)
+        except UserError:
+            refusals += 1
+    assert refusals > len(sound) / 12
+
+
+DISTILLED_FAULTS: dict[str, tuple[dict[str, np.ndarray], str]] = {
+    "flat": ({"images": np.zeros((5, 12))}, "(5, 12)"),
+    "classes": ({"labels": np.zeros(5, int)}, "(5,)"),
+    "count": ({"labels": np.zeros((4, 3))}, "(4, 3)"),
+    "empty": ({"images": IMAGES[:0], "labels": LABELS[:0]}, "(0, 3)"),
+    "nan": ({"images": np.full_like(IMAGES, np.nan)}, "finite"),
+    "infinite labels": ({"labels": np.full_like(LABELS, np.inf)}, "finite"),
+    "words": ({"images": np.full(IMAGES.shape, "a")}, ""),
+    "label words": ({"labels": np.full(LABELS.shape, "a")}, ""),
+    "objects": ({"images": np.full(IMAGES.shape, None)}, "allow_pickle"),
+}
+
+
+@pytest.mark.parametrize("fault", DISTILLED_FAULTS)
+def test_arrays_that_are_no_distilled_set_are_refused(tmp_path: pathlib.Path, fault: str) -> None:
+    changes, fragment = DISTILLED_FAULTS[fault]
+    np.savez(tmp_path / "own.npz", **{"images": IMAGES, "labels": LABELS, **changes})
+    refused(load_distilled, tmp_path / "own.npz", fragment)
+
+
+def test_what_a_file_lacks_is_named_with_what_it_holds(tmp_path: pathlib.Path) -> None:
+    np.savez(tmp_path / "own.npz", images=IMAGES, x_train=LABELS)
+    refused(load_distilled, tmp_path / "own.npz", "lacks labels", "images, x_train")
+    refused(load_recipe, tmp_path / "own.npz", "lacks settings, class_names")
+    np.savez(tmp_path / "none.npz")
+    refused(load_distilled, tmp_path / "none.npz", "lacks images, labels", "nothing")
+
+
+RECIPE_FAULTS: dict[str, dict[str, np.ndarray]] = {
+    "settings text": {"settings": np.array("not JSON")},
+    "settings list": {"settings": np.array("[1]")},
+    "one name": {"class_names": np.array("cat")},
+}
+
+
+@pytest.mark.parametrize("fault", RECIPE_FAULTS)
+def test_arrays_that_are_no_recipe_are_refused(tmp_path: pathlib.Path, fault: str) -> None:
+    path = tmp_path / "preprocessing.npz"
+    save_recipe(path, Recipe(fit_preprocessing("standard", IMAGES), ("a", "b"), SETTINGS))
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **{**arrays, **RECIPE_FAULTS[fault]})
+    refused(load_recipe, path)
+
+
+@pytest.mark.parametrize("missing", ["recipe", "mean", "std"])
+def test_a_recipe_without_its_preprocessing_is_refused(
+    tmp_path: pathlib.Path, missing: str
+) -> None:
+    path = tmp_path / "preprocessing.npz"
+    save_recipe(path, Recipe(fit_preprocessing("standard", IMAGES), ("a", "b"), SETTINGS))
+    with np.load(path) as file:
+        arrays = dict(file)
+    del arrays[f"preprocessing_{missing}"]
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=missing):
+        load_recipe(path)

@@ -1,0 +1,95 @@
+"""The gradient assembled from blocks, against jax.grad of the whole loss."""
+
+import numpy as np
+import pytest
+from harness import distributed_kernel
+from oracle import loss_and_gradients, relative_error
+
+from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.server import kip
+from kipper.server.tiling import Tiling
+
+# With the number of target images: 7 leave a ragged block, 4 do not and compile in half the time.
+FAMILIES = [
+    ("fc1", (6, 6, 2), 7),
+    ("fc3", (5, 5, 1), 7),
+    ("conv_vec2", (6, 6, 2), 7),
+    ("convnet3", (8, 8, 1), 4),
+    ("convnet", (9, 8, 2), 4),
+    ("myrtle5", (8, 8, 1), 4),
+]
+
+
+def _compare(spec, shape, num_targets, tiling, coincide, ridge):
+    rng = np.random.default_rng(7)
+    images, labels = rng.normal(size=(5, *shape)), rng.normal(size=(5, 3))
+    resident = rng.normal(size=(11, *shape)).astype(np.float32)
+    if coincide:
+        images[2] = images[1]  # in the same block: rows are cut as 0 | 1 2 | 3 4
+        images[3] = images[1]  # in another block
+        images[4] = resident[2]  # a support image that is a target image too
+    rows = np.array([2, 9, 4, 0, 7, 10, 1])[:num_targets]
+    targets = rng.normal(size=(num_targets, 3))
+    with distributed_kernel(spec, resident, tiling) as (kernel, key):
+        state = kip.initial_state(images, labels, learn_labels=True)
+        regression = kip.loss_at(kernel, state, key, rows, targets, ridge)
+        gradient = kernel.gradient(regression.cotangents.k_ss, regression.cotangents.k_ts)
+    loss, image_gradient, label_gradient = loss_and_gradients(
+        spec, images, labels, resident[rows].astype(np.float64), targets, ridge
+    )
+    assert regression.loss == pytest.approx(loss, rel=1e-12)
+    assert relative_error(gradient, image_gradient) < 1e-10
+    assert relative_error(regression.cotangents.labels, label_gradient) < 1e-10
+
+
+@pytest.mark.parametrize(("name", "shape", "num_targets"), FAMILIES)
+def test_assembled_gradient_is_that_of_the_whole_loss(name, shape, num_targets):
+    spec = KernelSpec(architecture_named(name), "ntk", "float64")
+    _compare(spec, shape, num_targets, Tiling(2, 2), coincide=False, ridge=1e-6)
+
+
+@pytest.mark.parametrize(("name", "shape", "num_targets"), FAMILIES)
+def test_assembled_gradient_holds_where_support_images_coincide(name, shape, num_targets):
+    spec = KernelSpec(architecture_named(name), "ntk", "float64")
+    _compare(spec, shape, num_targets, Tiling(2, 2), coincide=True, ridge=1e-2)
+
+
+def test_assembled_gradient_holds_for_nngp_and_for_one_block():
+    spec = KernelSpec(architecture_named("fc2"), "nngp", "float64")
+    _compare(spec, (5, 5, 1), 7, Tiling(8, 16), coincide=False, ridge=1e-6)
+
+
+def test_fixed_labels_get_no_update_and_images_get_adams():
+    spec = KernelSpec(architecture_named("fc1"), "ntk", "float64")
+    rng = np.random.default_rng(0)
+    resident = rng.normal(size=(8, 4, 4, 1)).astype(np.float32)
+    images, labels = rng.normal(size=(4, 4, 4, 1)), rng.normal(size=(4, 2))
+    targets = rng.normal(size=(8, 2))
+    with distributed_kernel(spec, resident, Tiling(3, 3)) as (kernel, key):
+        state = kip.initial_state(images, labels, learn_labels=False)
+        regression = kip.loss_at(kernel, state, key, np.arange(8), targets, 1e-6)
+        stepped = kip.update(kernel, state, regression.cotangents, 0.01, learn_labels=False)
+    assert np.array_equal(stepped.labels, labels)
+    _, gradient, _ = loss_and_gradients(
+        spec, images, labels, resident.astype(np.float64), targets, 1e-6
+    )
+    # Adam's first step is the learning rate against the gradient's sign, softened by its epsilon.
+    expected = images - 0.01 * gradient / (np.abs(gradient) + 1e-8)
+    np.testing.assert_allclose(stepped.images, expected, rtol=1e-9)
+
+
+def test_gradient_is_a_descent_direction_in_float32_too():
+    spec = KernelSpec(architecture_named("convnet3"), "ntk", "float32")
+    double = KernelSpec(spec.architecture, "ntk", "float64")
+    rng = np.random.default_rng(0)
+    resident = rng.normal(size=(9, 8, 8, 1)).astype(np.float32)
+    images = rng.normal(size=(4, 8, 8, 1)).astype(np.float32)
+    labels, targets = rng.normal(size=(4, 2)), rng.normal(size=(9, 2))
+    with distributed_kernel(spec, resident, Tiling(4, 9)) as (kernel, key):
+        state = kip.initial_state(images, labels, learn_labels=True)
+        regression = kip.loss_at(kernel, state, key, np.arange(9), targets, 1e-6)
+        gradient = kernel.gradient(regression.cotangents.k_ss, regression.cotangents.k_ts)
+    _, expected, _ = loss_and_gradients(
+        double, images.astype(float), labels, resident.astype(float), targets, 1e-6
+    )
+    assert relative_error(gradient, expected) < 1e-4

@@ -1,0 +1,103 @@
+"""How kernel matrices are cut into blocks."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.server.tiling import BLOCK_BYTES, Tiling, spans, tiling_for, triangle
+
+sizes = {"total": st.integers(1, 300), "largest": st.integers(1, 400)}
+
+
+def spec(name: str, dtype: str = "float32") -> KernelSpec:
+    return KernelSpec(architecture_named(name), "ntk", dtype)
+
+
+@given(**sizes)
+@settings(deadline=None)
+def test_spans_cover_everything_once_and_in_order(total: int, largest: int) -> None:
+    covered = [i for start, stop in spans(total, largest) for i in range(start, stop)]
+    assert covered == list(range(total))
+
+
+@given(**sizes)
+@settings(deadline=None)
+def test_spans_are_few_and_nearly_equal_and_never_too_long(total: int, largest: int) -> None:
+    lengths = [stop - start for start, stop in spans(total, largest)]
+    assert 1 <= min(lengths) <= max(lengths) <= min(lengths) + 1
+    assert max(lengths) <= largest
+    assert (len(lengths) - 1) * largest < total
+
+
+def test_nothing_has_no_spans() -> None:
+    assert spans(0, 5) == []
+
+
+@pytest.mark.parametrize(
+    ("total", "largest", "expected"),
+    [
+        (10, 10, [(0, 10)]),
+        (10, 4, [(0, 3), (3, 6), (6, 10)]),
+        (5, 1, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]),
+    ],
+)
+def test_some_spans(total: int, largest: int, expected: list[tuple[int, int]]) -> None:
+    assert spans(total, largest) == expected
+
+
+@given(total=st.integers(1, 60), largest=st.integers(1, 70))
+@settings(deadline=None)
+def test_a_triangle_covers_each_unordered_pair_of_ranges_once(total: int, largest: int) -> None:
+    ranges = spans(total, largest)
+    pairs = [frozenset(pair) for pair in triangle(total, largest)]
+    expected = itertools.combinations_with_replacement(ranges, 2)
+    assert len(pairs) == len(set(pairs))
+    assert set(pairs) == set(map(frozenset, expected))
+
+
+@given(total=st.integers(1, 40), largest=st.integers(1, 50))
+@settings(deadline=None)
+def test_a_triangle_and_its_mirror_image_are_the_whole_matrix(total: int, largest: int) -> None:
+    covered = set()
+    for rows, columns in triangle(total, largest):
+        assert rows <= columns
+        covered |= set(itertools.product(range(*rows), range(*columns)))
+    mirrored = {(column, row) for row, column in covered}
+    assert covered | mirrored == set(itertools.product(range(total), repeat=2))
+
+
+@pytest.mark.parametrize("name", ["fc1", "conv_vec3", "myrtle10"])
+def test_given_sizes_are_taken_as_they_are(name: str) -> None:
+    assert tiling_for(spec(name), (32, 32, 3), 7, 11) == Tiling(7, 11)
+    assert tiling_for(spec(name), (32, 32, 3), 7, None).support == 7
+    assert tiling_for(spec(name), (32, 32, 3), None, 11).target == 11
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["convnet", "convnet3", "myrtle5", "myrtle10"])
+@pytest.mark.parametrize("side", [8, 16, 28, 32])
+def test_blocks_of_pooled_kernels_fit_in_memory(name: str, side: int, dtype: str) -> None:
+    tiling = tiling_for(spec(name, dtype), (side, side, 3), None, None)
+    pixel_pairs = tiling.support * tiling.target * side**4
+    assert pixel_pairs * (8 if dtype == "float64" else 4) <= BLOCK_BYTES
+    assert min(tiling.support, tiling.target) >= 1
+
+
+@pytest.mark.parametrize("name", ["fc1", "conv_vec2"])
+def test_blocks_of_kernels_without_pools_are_large(name: str) -> None:
+    tiling = tiling_for(spec(name), (28, 28, 1), None, None)
+    pooled = tiling_for(spec("myrtle5"), (28, 28, 1), None, None)
+    assert tiling.support * tiling.target > 100 * pooled.support * pooled.target
+
+
+def test_images_too_large_for_the_budget_still_have_a_block() -> None:
+    assert tiling_for(spec("myrtle10"), (512, 512, 3), None, None) == Tiling(1, 1)
+
+
+def test_the_tiling_of_fully_connected_kernels_leaves_blocks_to_share() -> None:
+    tiling = tiling_for(spec("fc3"), (8, 8, 1), None, None)
+    assert 32 <= tiling.support <= 256
+    assert 512 <= tiling.target <= 4096

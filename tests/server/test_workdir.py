@@ -1,0 +1,279 @@
+"""Whether a run may go on in a folder, and the records kept there."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from kipper.common.errors import UserError
+from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings
+from kipper.server.workdir import Workdir
+
+HASH = "0" * 64
+
+# Another admissible value for every setting that a resumed run must not change.
+OTHER_VALUES: dict[str, Any] = {
+    "dataset": "mnist5k",
+    "preprocess": "zca",
+    "architecture": "fc2",
+    "kernel": "nngp",
+    "support_size": 20,
+    "ridge": 1e-5,
+    "seed": 1,
+    "engine": "neural_tangents",
+    "kernel_dtype": "float64",
+    "block_support": 5,
+    "block_target": 100,
+    "train_limit": 1000,
+    "test_limit": 100,
+    "learn_labels": True,
+    "target_batch_size": 100,
+    "learning_rate": 0.1,
+    "eval_every": 5,
+}
+FREE_VALUES: dict[str, Any] = {
+    "workdir": "elsewhere",
+    "data_dir": "data",
+    "launch": "local_mt",
+    "num_workers": 7,
+    "overwrite": False,
+    "steps": 5000,
+}
+
+
+def distill(**changes: Any) -> DistillSettings:
+    return DistillSettings(**{"workdir": "run", "dataset": "digits", **changes})
+
+
+def refused(workdir: Workdir, settings: RunSettings, data_hash: str = HASH) -> str:
+    """The run must be refused in one sentence; returns that."""
+    with pytest.raises(UserError) as caught:
+        workdir.prepare(settings, data_hash)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert str(workdir.path) in sentence
+    assert sentence.endswith(".")
+    return sentence
+
+
+@pytest.fixture
+def workdir(tmp_path: pathlib.Path) -> Workdir:
+    """A folder that holds a run of `distill()`."""
+    made = Workdir(tmp_path / "deep" / "run")
+    made.prepare(distill(), HASH)
+    return made
+
+
+def fill(workdir: Workdir) -> None:
+    """Writes every file that a finished run leaves."""
+    for file in (
+        workdir.metrics,
+        workdir.validation,
+        workdir.result,
+        workdir.status,
+        workdir.distilled,
+        workdir.best,
+        workdir.preprocessing,
+        workdir.figures / "distilled.png",
+        workdir.logs / "run.log",
+        workdir.checkpoints / "step-000000",
+    ):
+        file.write_text("earlier")
+
+
+def test_a_new_folder_is_made_with_its_configuration(workdir: Workdir) -> None:
+    for folder in (workdir.checkpoints, workdir.figures, workdir.logs):
+        assert folder.is_dir()
+    config = json.loads(workdir.config.read_text())
+    assert config["command"] == "DistillSettings"
+    assert config["settings"] == dataclasses.asdict(distill())
+    assert config["data_hash"] == HASH
+
+
+def test_every_setting_is_either_free_or_not() -> None:
+    names = {field.name for field in dataclasses.fields(DistillSettings)}
+    assert names == OTHER_VALUES.keys() | FREE_VALUES.keys()
+
+
+def test_the_same_run_may_be_resumed(workdir: Workdir) -> None:
+    fill(workdir)
+    workdir.prepare(distill(), HASH)
+    assert workdir.metrics.read_text() == "earlier"
+
+
+@pytest.mark.parametrize("name", FREE_VALUES)
+def test_a_run_may_be_resumed_with_free_settings_changed(workdir: Workdir, name: str) -> None:
+    fill(workdir)
+    settings = distill(**{name: FREE_VALUES[name]})
+    workdir.prepare(settings, HASH)
+    assert workdir.metrics.read_text() == "earlier"
+    assert json.loads(workdir.config.read_text())["settings"] == dataclasses.asdict(settings)
+
+
+@pytest.mark.parametrize("name", OTHER_VALUES)
+def test_any_other_changed_setting_is_refused_by_name(workdir: Workdir, name: str) -> None:
+    before = workdir.config.read_bytes()
+    value, default = OTHER_VALUES[name], getattr(distill(), name)
+    sentence = refused(workdir, distill(**{name: value}))
+    assert f"{name} was {default!r} and is {value!r}" in sentence
+    assert "--overwrite" in sentence
+    assert workdir.config.read_bytes() == before
+
+
+def test_several_changed_settings_are_all_named(workdir: Workdir) -> None:
+    sentence = refused(workdir, distill(seed=5, ridge=0.5, num_workers=3))
+    assert "seed" in sentence
+    assert "ridge" in sentence
+    assert "num_workers" not in sentence
+
+
+def test_another_command_is_refused(workdir: Workdir) -> None:
+    settings = SolveLabelsSettings(workdir="run", dataset="digits")
+    sentence = refused(workdir, settings)
+    assert "DistillSettings" in sentence
+    assert "SolveLabelsSettings" in sentence
+
+
+def test_other_data_are_refused(workdir: Workdir) -> None:
+    sentence = refused(workdir, distill(), "1" * 64)
+    assert "'digits'" in sentence
+    assert "data" in sentence
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"command": "Dist',
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"command": 3, "settings": 4}',
+        b'{"settings": {}}',
+        b"\xff\xfe\x00",
+    ],
+)
+def test_a_garbled_configuration_is_refused(workdir: Workdir, content: bytes) -> None:
+    workdir.config.write_bytes(content)
+    sentence = refused(workdir, distill())
+    assert "config.json" in sentence
+    assert "--overwrite" in sentence
+    assert workdir.config.read_bytes() == content
+    workdir.prepare(distill(overwrite=True), HASH)
+    assert json.loads(workdir.config.read_text())["data_hash"] == HASH
+
+
+def test_checkpoints_without_a_configuration_are_refused(workdir: Workdir) -> None:
+    fill(workdir)
+    workdir.config.unlink()
+    assert "no config.json" in refused(workdir, distill())
+
+
+def test_overwriting_helps_where_checkpoints_lack_a_configuration(workdir: Workdir) -> None:
+    fill(workdir)
+    workdir.config.unlink()
+    workdir.prepare(distill(overwrite=True), HASH)
+    assert list(workdir.checkpoints.iterdir()) == []
+
+
+def test_overwriting_removes_kippers_files_and_no_others(workdir: Workdir) -> None:
+    fill(workdir)
+    stranger = workdir.path / "notes.txt"
+    stranger.write_text("mine")
+    workdir.prepare(distill(seed=9, overwrite=True), "1" * 64)
+    assert stranger.read_text() == "mine"
+    left = {path.name for path in workdir.path.rglob("*")}
+    assert left == {"notes.txt", "config.json", ".lock", "checkpoints", "figures", "logs"}
+    assert json.loads(workdir.config.read_text())["settings"]["seed"] == 9
+
+
+HOLD_LOCK = """
+import sys
+from kipper.server.workdir import Workdir
+with Workdir(sys.argv[1]).locked():
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_locked_by_another_process_is_refused(workdir: Workdir) -> None:
+    fill(workdir)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, str(workdir.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(UserError, match="Another kipper process"), workdir.locked():
+            pass
+        assert "Another kipper process" in refused(workdir, distill(overwrite=True))
+        assert workdir.metrics.read_text() == "earlier"
+        other.kill()
+    with workdir.locked():  # released although the other process was killed
+        pass
+
+
+def test_a_lock_can_be_taken_again_once_released(workdir: Workdir) -> None:
+    with pytest.raises(RuntimeError), workdir.locked():
+        raise RuntimeError
+    with workdir.locked():
+        pass
+
+
+@pytest.mark.parametrize("place", ["run", "run/deeper", "run/checkpoints"])
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: pathlib.Path, place: str) -> None:
+    blocked = place.endswith("checkpoints")
+    path = tmp_path / (place if blocked else "run")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("a file")
+    workdir = Workdir(tmp_path / ("run" if blocked else place))
+    assert "--workdir" in refused(workdir, distill())
+    assert path.read_text() == "a file"
+
+
+def test_records_come_back_in_order(workdir: Workdir) -> None:
+    records = [{"step": step, "loss": 0.5**step} for step in range(3)]
+    assert workdir.read_records(workdir.metrics) == []
+    for record in records:
+        workdir.append_record(workdir.metrics, record)
+    assert workdir.read_records(workdir.metrics) == records
+
+
+def test_every_way_to_cut_the_last_line_leaves_the_others(workdir: Workdir) -> None:
+    records = [{"step": step, "loss": 0.5} for step in range(3)]
+    for record in records:
+        workdir.append_record(workdir.metrics, record)
+    whole = workdir.metrics.read_text()
+    last = whole.splitlines()[-1]
+    for kept in range(len(last)):
+        workdir.metrics.write_text(whole[: len(whole) - len(last) - 1 + kept])
+        assert workdir.read_records(workdir.metrics) == records[:2]
+
+
+def test_a_record_added_after_a_cut_line_is_not_lost(workdir: Workdir) -> None:
+    workdir.metrics.write_text('{"step": 0}\n{"step": 1, "lo')
+    workdir.append_record(workdir.metrics, {"step": 2})
+    assert workdir.read_records(workdir.metrics) == [{"step": 0}, {"step": 2}]
+
+
+def test_records_of_a_step_and_later_are_dropped(workdir: Workdir) -> None:
+    for step in (0, 1, 4, 6):
+        workdir.append_record(workdir.metrics, {"step": step})
+    with open(workdir.metrics, "a") as file:
+        file.write('{"step": 8, "lo')
+    workdir.drop_records_from(workdir.metrics, 4)
+    assert workdir.metrics.read_text() == '{"step": 0}\n{"step": 1}\n'
+    workdir.append_record(workdir.metrics, {"step": 4})
+    assert [r["step"] for r in workdir.read_records(workdir.metrics)] == [0, 1, 4]
+    workdir.drop_records_from(workdir.metrics, 0)
+    assert workdir.read_records(workdir.metrics) == []
+
+
+def test_dropping_records_of_no_file_makes_none(workdir: Workdir) -> None:
+    workdir.drop_records_from(workdir.metrics, 0)
+    assert not workdir.metrics.exists()

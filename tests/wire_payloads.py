@@ -1,0 +1,110 @@
+"""Samples of every message class, and payloads written by hand, for the tests of the wire."""
+
+import dataclasses
+import json
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+
+from kipper.common import messages
+from kipper.common.messages import Message
+from kipper.common.wire import encode
+
+_RNG = np.random.default_rng(5)
+
+
+def _images(count: int, dtype: str) -> np.ndarray:
+    return _RNG.normal(size=(count, 3, 2, 1)).astype(dtype)
+
+
+MESSAGES: list[Message] = [
+    messages.Configure(
+        protocol_version=1, architecture="fc1", kind="ntk", dtype="float32", engine="auto"
+    ),
+    messages.Configured(engine="neural_tangents", device="Gerät №1", row_keys=["ab", ""]),
+    messages.Configured(engine="", device="", row_keys=[]),
+    messages.PutRows(key="k" * 64, start=2, total=9, rows=_images(3, "float32")),
+    messages.PutRows(key="", start=0, total=0, rows=np.zeros((0, 3, 2, 1), np.float32)),
+    messages.PutSupport(version=2**40, images=_images(2, "float64")),
+    messages.PutSupport(version=-1, images=_images(5, "float32")[::2]),
+    messages.Block(
+        version=4,
+        start=1,
+        stop=3,
+        columns_key="support",
+        linearise=True,
+        columns=np.arange(20)[::-3],
+    ),
+    messages.Block(
+        version=0,
+        start=0,
+        stop=0,
+        columns_key="key",
+        linearise=False,
+        columns=np.zeros(0, np.int64),
+    ),
+    messages.KernelBlock(kernel=_RNG.normal(size=(2, 3)).astype(np.float32)),
+    messages.KernelBlock(kernel=_RNG.normal(size=(3, 5)).T),
+    messages.KernelBlock(kernel=np.zeros((2, 0))),
+    messages.BlockVjp(
+        version=4,
+        start=1,
+        stop=3,
+        columns_key="support",
+        columns=np.array([5, 0, 5]),
+        cotangent=_RNG.normal(size=(2, 3)).astype(np.float32),
+    ),
+    messages.BlockVjp(
+        version=4,
+        start=1,
+        stop=3,
+        columns_key="key",
+        columns=np.zeros(0, np.int64),
+        cotangent=np.zeros((2, 0)),
+    ),
+    messages.ImageCotangents(rows=_images(2, "float64"), columns=_images(0, "float64")),
+    messages.ImageCotangents(rows=_images(2, "float32"), columns=_images(1, "float32")),
+    messages.Done(),
+    messages.Failure(message='a "quoted" line\nand — another \ud800'),
+]
+
+
+def header_of(message: Message) -> dict[str, Any]:
+    """The JSON header of a message, as the head of `wire.py` describes it."""
+    values = {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    return {
+        "message": type(message).__name__,
+        "scalars": {name: value for name, value in values.items() if name not in arrays},
+        "arrays": [[name, a.dtype.name, list(a.shape)] for name, a in arrays.items()],
+    }
+
+
+def body_of(message: Message) -> bytes:
+    """The arrays of a message, each padded to 16 bytes."""
+    body = b""
+    for field in dataclasses.fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, np.ndarray):
+            body += value.tobytes() + bytes(-value.nbytes % 16)
+    return body
+
+
+def payload_of(header: Any, body: bytes = b"") -> bytes:
+    """A payload with a correct checksum over any header (bytes, or a value for JSON) and body."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    lengths = struct.pack("<II", len(text), 0)
+    rest = text + bytes(-len(text) % 16) + body
+    covered = lengths + rest if _CHECKSUM_COVERS_LENGTHS else rest
+    return b"KPR1" + struct.pack("<I", zlib.crc32(covered)) + lengths + rest
+
+
+def _checksum_covers_lengths() -> bool:
+    """Whether the checksum of a sound message starts right after itself."""
+    payload = encode(messages.Failure(message="x"))
+    return struct.pack("<I", zlib.crc32(payload[8:])) == payload[4:8]
+
+
+_CHECKSUM_COVERS_LENGTHS = _checksum_covers_lengths()
