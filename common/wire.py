@@ -2,7 +2,7 @@
 
 Nothing is pickled, so decoding can build no objects but the dataclasses of `messages.py`.
 
-    "KPR1" | crc32 of all that follows | header length | header JSON, padded | array, padded | …
+    "KPR1" | crc32 of all that follows | header length | 0 | header JSON, padded | array, padded | …
 
 Integers are unsigned 32-bit little-endian; padding is to 16 bytes, so that decoded arrays are
 aligned views of the received buffer (and read-only).
@@ -24,7 +24,9 @@ from kipper.common.errors import KipperError
 from kipper.common.messages import Message
 
 _MAGIC = b"KPR1"
-_PREFIX = struct.Struct("<4sIII")  # magic, crc32, header length, zero: 16 bytes
+_GUARD = struct.Struct("<4sI")  # magic, crc32
+_SIZES = struct.Struct("<II")  # header length, zero
+_PREFIX_BYTES = _GUARD.size + _SIZES.size
 _ALIGNMENT = 16
 _CLASSES: dict[str, type] = {cls.__name__: cls for cls in typing.get_args(messages.Message)}
 
@@ -63,13 +65,14 @@ def encode(message: Message) -> bytes:
             "arrays": [[name, array.dtype.name, list(array.shape)] for name, array in arrays],
         }
     ).encode()
-    pieces: list[Any] = [header, bytes(-len(header) % _ALIGNMENT)]
+    padding = bytes(-len(header) % _ALIGNMENT)
+    pieces: list[Any] = [_SIZES.pack(len(header), 0), header, padding]
     for _, array in arrays:
         pieces += [array.reshape(-1).view(np.uint8).data, bytes(-array.nbytes % _ALIGNMENT)]
     crc = 0
     for piece in pieces:
         crc = zlib.crc32(piece, crc)
-    return b"".join([_PREFIX.pack(_MAGIC, crc, len(header), 0), *pieces])
+    return b"".join([_GUARD.pack(_MAGIC, crc), *pieces])
 
 
 def decode(payload: bytes) -> Message:
@@ -83,10 +86,12 @@ def decode(payload: bytes) -> Message:
         cls = _CLASSES[header["message"]]
         values: dict[str, Any] = dict(header["scalars"])
         for name, dtype, shape in header["arrays"]:
+            if name in values:
+                raise ValueError(f"two values for {name}")
             array, offset = _decode_array(payload, offset, dtype, shape)
             values[name] = array
         message = cls(**values)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WireError(f"A received message is malformed: {error!r}.") from error
     for field in dataclasses.fields(message):
         check = _check_array if field.metadata else _check_scalar
@@ -98,15 +103,16 @@ def decode(payload: bytes) -> Message:
 
 def _decode_header(payload: bytes) -> tuple[dict[str, Any], int]:
     """The header and the offset of the first array."""
-    if len(payload) < _PREFIX.size or payload[:4] != _MAGIC:
+    if len(payload) < _PREFIX_BYTES or payload[:4] != _MAGIC:
         raise WireError("Received bytes are not a kipper message; is the peer another program?")
-    _, crc, header_bytes, _ = _PREFIX.unpack_from(payload)
-    if zlib.crc32(memoryview(payload)[_PREFIX.size :]) != crc:
+    _, crc = _GUARD.unpack_from(payload)
+    if zlib.crc32(memoryview(payload)[_GUARD.size :]) != crc:
         raise WireError("A message was damaged on its way (its checksum differs).")
-    end = _PREFIX.size + header_bytes
+    header_bytes, _ = _SIZES.unpack_from(payload, _GUARD.size)
+    end = _PREFIX_BYTES + header_bytes
     try:
-        header = json.loads(payload[_PREFIX.size : end])
-    except ValueError as error:
+        header = json.loads(payload[_PREFIX_BYTES:end])
+    except (ValueError, RecursionError) as error:
         raise WireError(f"A received message has no readable header: {error}.") from error
     if not isinstance(header, dict):
         raise WireError("A received message has a header that is not an object.")

@@ -49,7 +49,8 @@ def coordinate(
         settings: of the run.
         experiment: what it works on.
         links: the workers; they are closed at the end.
-        make_sink: where KIP's evaluated snapshots go; None: they are scored here.
+        make_sink: where KIP's evaluated snapshots go; None: they are scored here, if images were
+            held out for it.
         should_stop: asked between blocks; true makes the run end with `Interrupted`.
 
     Raises:
@@ -61,9 +62,9 @@ def coordinate(
     with open_session(settings, experiment, workdir, links, score_here, should_stop) as session:
         if not is_kip:
             return run_label_solve(session)
-        if make_sink is not None:
-            return run_kip(session, make_sink(session))
-        return run_kip(session, _local_keeper(session))
+        if score_here:
+            make_sink = _local_keeper
+        return run_kip(session, make_sink(session) if make_sink is not None else None)
 
 
 def run_inprocess(settings: RunSettings) -> dict[str, Any]:

@@ -4,6 +4,7 @@ checkpoints/step-000060/{state.npz, manifest.json}. A folder is made under a tem
 flushed to disk and renamed, so a crash leaves the earlier checkpoints and nothing half-written.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -82,10 +83,10 @@ def newest(folder: pathlib.Path, template: KipState) -> Checkpoint | None:
     """
     for leftover in folder.glob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
-    for path in sorted(folder.glob("step-*"), reverse=True):
+    for path in reversed(_by_step(folder)):
         try:
             return _load(path, template)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             logging.warning("Checkpoint %s is damaged and skipped: %s", path, error)
     return None
 
@@ -115,9 +116,18 @@ def _sha256(path: pathlib.Path) -> str:
 def _prune(folder: pathlib.Path) -> None:
     """Keeps named checkpoints, and the newest of the others."""
     unnamed = []
-    for path in sorted(folder.glob("step-*")):
-        manifest = path / "manifest.json"
-        if manifest.exists() and not json.loads(manifest.read_text())["named"]:
-            unnamed.append(path)
+    for path in _by_step(folder):
+        # A damaged one stays: it was skipped with a warning, and whoever reads that may want it.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if not json.loads((path / "manifest.json").read_text())["named"]:
+                unnamed.append(path)
     for path in unnamed[:-_RESUME_POINTS_KEPT]:
         shutil.rmtree(path)
+
+
+def _by_step(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Checkpoint folders, the earliest step first."""
+    steps = {path: path.name.removeprefix("step-") for path in folder.glob("step-*")}
+    return sorted(
+        (path for path, step in steps.items() if step.isdigit()), key=lambda p: int(steps[p])
+    )

@@ -162,7 +162,8 @@ class Dispatcher:
             case BlockFinished(worker, block):
                 return self._finish(worker, block, now)
             case BlockFailed(worker, block, message):
-                self._answered(worker, block)
+                if self._answered(worker, block) is None:  # its deadline had passed: counted then
+                    return []
                 return self._return_block(block, f"worker {worker} failed: {message}")
             case Tick():
                 return self._pass_deadlines(now)

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import pathlib
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,14 @@ def load_recipe(path: pathlib.Path) -> Recipe:
     arrays = _load_npz(path, ("settings", "class_names"))
     prefix = "preprocessing_"
     own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-    settings = json.loads(str(arrays["settings"]))
-    names = tuple(str(name) for name in arrays["class_names"])
+    try:
+        settings = dict(json.loads(str(arrays["settings"])))
+        names = tuple(str(name) for name in arrays["class_names"])
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} does not say how its distilled set was made; it is not a preprocessing.npz "
+            "that kipper wrote."
+        ) from error
     return Recipe(preprocessing_from_arrays(own), names, settings)
 
 
@@ -68,6 +75,11 @@ def load_distilled(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """
     arrays = _load_npz(path, ("images", "labels"))
     images, labels = arrays["images"], arrays["labels"]
+    if images.dtype.kind not in "fiu" or labels.dtype.kind not in "fiu":
+        raise UserError(
+            f"{path} holds images of dtype {images.dtype} and labels of dtype {labels.dtype}; "
+            "expected numbers."
+        )
     if images.ndim != 4 or labels.ndim != 2 or len(images) != len(labels) or not len(images):
         raise UserError(
             f"{path} holds images of shape {images.shape} and labels of shape {labels.shape}; "
@@ -78,13 +90,27 @@ def load_distilled(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     return images, labels.astype(np.float64)
 
 
+# What numpy, zipfile and zlib raise for what is no .npz file; AttributeError for a .npy file.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 def _load_npz(path: pathlib.Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        # Opened here: np.load leaves a file open that it cannot read.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays_in_file:
+            arrays = dict(arrays_in_file)
     except FileNotFoundError as error:
         raise UserError(f"There is no file {path}.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{path} is not a readable .npz file ({error}).") from error
     missing = [key for key in keys if key not in arrays]
     if missing:

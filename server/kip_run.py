@@ -20,8 +20,10 @@ from kipper.server.snapshots import Snapshot, SnapshotSink
 _SECONDS_BETWEEN_RESUME_POINTS = 60.0
 
 
-def run_kip(session: Session, sink: SnapshotSink) -> dict[str, Any]:
+def run_kip(session: Session, sink: SnapshotSink | None) -> dict[str, Any]:
     """Distils until `steps`, from the newest checkpoint if there is one; returns result.json.
+
+    Evaluated snapshots go to `sink`, if there is one.
 
     Raises:
         NumericalError: the regression could not be solved, e.g. because the images diverged.
@@ -39,7 +41,7 @@ class _Evaluated:
 
 
 class _KipRun:
-    def __init__(self, session: Session, sink: SnapshotSink):
+    def __init__(self, session: Session, sink: SnapshotSink | None):
         assert isinstance(session.settings, DistillSettings)
         self._session = session
         self._settings: DistillSettings = session.settings
@@ -90,7 +92,8 @@ class _KipRun:
             "engine": session.engine(),
         }
         session.write_results(evaluated.state.images, evaluated.state.labels, result)
-        self._sink.finish()
+        if self._sink is not None:
+            self._sink.finish()
         return result
 
     def _start(self) -> tuple[int, kip.KipState]:
@@ -159,7 +162,8 @@ class _KipRun:
         session.workdir.append_record(session.workdir.metrics, record)
         session.status.update(now=True, test_accuracy=test.accuracy, evaluated_step=step)
         logging.info("Evaluated: %s", record)
-        self._sink.put(Snapshot(step, state.images, state.labels, regression.loss))
+        if self._sink is not None:
+            self._sink.put(Snapshot(step, state.images, state.labels, regression.loss))
         return _Evaluated(state, record)
 
     def _show(self, step: int, regression: krr.Regression) -> None:

@@ -50,11 +50,7 @@ class Factor:
 
     def __init__(self, k_ss: np.ndarray, ridge: float):
         k_ss = np.asarray(k_ss, np.float64)
-        if not np.isfinite(k_ss).all():
-            raise NumericalError(
-                "K_ss has entries that are not finite: the support images have probably diverged; "
-                "lower --learning_rate, or look for NaN in the data."
-            )
+        _check_finite("K_ss", k_ss)
         self.matrix = add_ridge(k_ss, ridge)
         try:
             self._factor = scipy.linalg.cho_factor(self.matrix, lower=True)
@@ -69,6 +65,14 @@ class Factor:
     def solve(self, right: np.ndarray) -> np.ndarray:
         """(K_ss + ridge)^-1 right, float64."""
         return scipy.linalg.cho_solve(self._factor, right)
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise NumericalError(
+            f"Entries of {name} are not finite: the run has probably diverged; lower "
+            "--learning_rate, or look for NaN in the data."
+        )
 
 
 def add_ridge(k_ss: np.ndarray, ridge: float) -> np.ndarray:
@@ -89,6 +93,8 @@ def regress(
     """
     n = len(k_ss)
     k_ts = np.asarray(k_ts, np.float64)
+    for name, values in (("K_ts", k_ts), ("the support labels", y_s)):
+        _check_finite(name, values)
     factor = Factor(k_ss, ridge)
     alpha = factor.solve(y_s)
     predictions = k_ts @ alpha

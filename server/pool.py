@@ -19,10 +19,13 @@ from kipper.common.errors import WorkerError
 from kipper.common.messages import Block, BlockVjp, ImageCotangents, KernelBlock, Reply, Request
 from kipper.server import dispatcher as policy
 from kipper.server.protocol import WorkerLink
+from kipper.server.replies import fault
 
 # Small pieces reuse the transport's buffers: several times the throughput of large ones.
 PIECE_BYTES = 2**20
 _TICK_SECONDS = 1.0
+# Includes JAX's first look at the devices.
+_SET_UP_SECONDS = 300.0
 # Results held back because an earlier block is still out, as a multiple of the blocks out.
 _LOOK_AHEAD = 4
 
@@ -66,11 +69,13 @@ class Pool:
         self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
         self._blocks: dict[int, BlockRequest] = {}
         self._results: dict[int, tuple[BlockReply, str]] = {}
+        self._offered: tuple[BlockReply, str]  # the answer of which `AcceptResult` speaks
         self._next_block = 0
         self._version = 0
         self._support: np.ndarray | None = None
         self._held_version = dict.fromkeys(self._links, 0)
         self._scripts: dict[str, _Script] = {}
+        self._asked: dict[str, tuple[Request, float]] = {}  # set-up requests, with the time
         self._last_tick = time.monotonic()
         self.counts = Counts(workers=len(links))
         self.engines: dict[str, str] = {}
@@ -133,7 +138,7 @@ class Pool:
 
     def _set_up(self, name: str) -> _Script:
         configured = yield self._configure
-        assert isinstance(configured, messages.Configured)
+        assert isinstance(configured, messages.Configured)  # `_arrive` saw to that
         self.engines[name] = configured.engine
         for key, rows in self._row_sets.items():
             if key not in configured.row_keys:
@@ -159,6 +164,7 @@ class Pool:
             del self._scripts[name]
             self._perform(policy.WorkerReady(name))
             return
+        self._asked[name] = request, time.monotonic()
         self._submit(name, request, None)
 
     # --- events --------------------------------------------------------------------------------
@@ -178,6 +184,7 @@ class Pool:
         if time.monotonic() - self._last_tick > _TICK_SECONDS:
             self._last_tick = time.monotonic()
             self._perform(policy.Tick())
+            self._lose_the_silent()
 
     def _arrive(self, arrival: "_Arrival") -> None:
         worker, block = arrival.worker, arrival.block
@@ -187,22 +194,25 @@ class Pool:
             return
         reply = arrival.future.result()
         if block is None:
-            if isinstance(reply, messages.Failure):
-                self._lose(worker, reply.message)
+            request, _ = self._asked.pop(worker)
+            wrong = fault(request, reply, self._support)
+            if wrong is not None:
+                self._lose(worker, wrong)
             else:
                 self._continue_script(worker, reply)
-            return
-        request = self._blocks.get(block)
-        failure = _what_is_wrong(request, reply)
-        if failure is not None:
-            self._perform(policy.BlockFailed(worker, block, failure))
-            return
-        assert isinstance(reply, KernelBlock | ImageCotangents)
-        for instruction in self._perform(policy.BlockFinished(worker, block)):
-            if isinstance(instruction, policy.AcceptResult):
-                self._accept(block, reply, worker)
+        elif block not in self._blocks:
+            # Finished by another worker long ago; what matters is that this one is free again.
+            self._perform(policy.BlockFinished(worker, block))
+        else:
+            wrong = fault(self._blocks[block], reply, self._support)
+            if wrong is not None:
+                self._perform(policy.BlockFailed(worker, block, wrong))
+                return
+            assert isinstance(reply, KernelBlock | ImageCotangents)
+            self._offered = reply, worker
+            self._perform(policy.BlockFinished(worker, block))
 
-    def _accept(self, block: int, reply: BlockReply, worker: str) -> None:
+    def _accept_offered(self, block: int) -> None:
         request = self._blocks.pop(block)
         pairs = (request.stop - request.start) * len(request.columns)
         if isinstance(request, Block):
@@ -210,24 +220,35 @@ class Pool:
         else:
             self.counts.vjp_pairs += pairs
         self.counts.blocks += 1
-        self._results[block] = reply, worker
+        self._results[block] = self._offered
+
+    def _lose_the_silent(self) -> None:
+        """Gives up workers that leave a set-up request unanswered."""
+        now = time.monotonic()
+        for name, (request, asked) in list(self._asked.items()):
+            if now - asked > _SET_UP_SECONDS:
+                self._lose(
+                    name, f"it left {type(request).__name__} unanswered for {now - asked:.0f} s"
+                )
 
     def _lose(self, worker: str, reason: str) -> None:
         logging.warning("Worker %s is lost: %s", worker, reason)
         self.counts.workers -= 1
         self._scripts.pop(worker, None)
+        self._asked.pop(worker, None)
         self._perform(policy.WorkerLost(worker, reason))
 
-    def _perform(self, event: policy.Event) -> list[policy.Instruction]:
-        instructions = self._dispatcher.handle(event, time.monotonic())
-        for instruction in instructions:
+    def _perform(self, event: policy.Event) -> None:
+        for instruction in self._dispatcher.handle(event, time.monotonic()):
             if isinstance(instruction, policy.SendBlock):
                 block = instruction.block
                 assert isinstance(block, int)
                 self._submit(instruction.worker, self._blocks[block], block)
-            elif isinstance(instruction, policy.Abort):
+            elif isinstance(instruction, policy.AcceptResult):
+                assert isinstance(instruction.block, int)
+                self._accept_offered(instruction.block)
+            else:
                 raise WorkerError(f"The run stopped: {instruction.reason}.")
-        return instructions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,18 +264,3 @@ def _pieces(key: str, rows: np.ndarray) -> _Script:
         yield messages.PutRows(
             key=key, start=start, total=len(rows), rows=rows[start : start + step]
         )
-
-
-def _what_is_wrong(request: BlockRequest | None, reply: Reply) -> str | None:
-    """Why a reply cannot be the answer to a block, or None if it can."""
-    if isinstance(reply, messages.Failure):
-        return reply.message
-    if request is None:  # finished by another worker long ago; only the worker's window matters
-        return None
-    rows, columns = request.stop - request.start, len(request.columns)
-    if isinstance(request, Block):
-        if not isinstance(reply, KernelBlock) or reply.kernel.shape != (rows, columns):
-            return f"it answered a {rows}x{columns} block with something else"
-    elif not isinstance(reply, ImageCotangents) or len(reply.rows) != rows:
-        return f"it answered the vjp of a {rows}x{columns} block with something else"
-    return None

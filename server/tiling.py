@@ -35,8 +35,7 @@ def spans(total: int, largest: int) -> list[tuple[int, int]]:
     As few as possible, and nearly equal, so that only two shapes are ever compiled.
     """
     count = -(-total // largest)
-    edges = [total * i // count for i in range(count + 1)]
-    return list(itertools.pairwise(edges))
+    return list(itertools.pairwise(total * i // count for i in range(count + 1)) if count else ())
 
 
 def triangle(total: int, largest: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

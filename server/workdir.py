@@ -41,7 +41,7 @@ class Workdir:
         """
         self._make_folders()
         config = _config(settings, data_hash)
-        if self.config.exists() and settings.overwrite:
+        if settings.overwrite:
             with self.locked():
                 self._remove_run()
         elif self.config.exists():
@@ -81,9 +81,13 @@ class Workdir:
         return records
 
     def append_record(self, path: pathlib.Path, record: dict[str, Any]) -> None:
-        """Adds one line and flushes it to disk."""
-        with open(path, "a") as file:
-            file.write(json.dumps(record) + "\n")
+        """Adds one line and flushes it to disk; a line that a crash cut short is ended first."""
+        with open(path, "ab+") as file:
+            if file.seek(0, os.SEEK_END) > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(json.dumps(record).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -108,7 +112,7 @@ class Workdir:
         try:
             before = json.loads(self.config.read_text())
             old = before["settings"] | {"command": before["command"]}
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self.config} is not a kipper configuration; give another --workdir, or "
                 "--overwrite to start afresh."
