@@ -1,10 +1,24 @@
 """Package definition; exact versions of everything installed are in constraints.txt."""
 
-from setuptools import setup
+import pathlib
+import runpy
 
-ROOMS = ("common", "common.datasets", "server", "workers", "launch")
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+ROOMS = ("common", "common.datasets", "server", "workers", "workers.native", "launch")
 
 JAX = "0.5.3"
+
+
+class BuildWithNativeKernels(build_py):
+    """Compiles the native kernels in place first; kipper works without them, only slower."""
+
+    def run(self) -> None:
+        build = pathlib.Path(__file__).parent / "workers" / "native" / "build.py"
+        print(runpy.run_path(str(build))["compile_all"]())
+        super().run()
+
 
 setup(
     name="kipper",
@@ -17,6 +31,8 @@ setup(
         "kipper": ".",
         **{f"kipper.{room}": room.replace(".", "/") for room in ROOMS},
     },
+    package_data={"kipper.workers.native": ["*.hpp", "*.cpp", "lib/*.so"]},
+    cmdclass={"build_py": BuildWithNativeKernels},
     install_requires=[
         f"jax=={JAX}",
         f"jaxlib=={JAX}",

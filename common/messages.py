@@ -26,13 +26,17 @@ _FLOATS = ("float32", "float64")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Configure:
-    """First request to a worker: which kernel, by which engine. Answered by `Configured`."""
+    """First request to a worker: which kernel, by which engine. Answered by `Configured`.
+
+    `threads` is how many a native engine may use at once; no bit depends on it.
+    """
 
     protocol_version: int
     architecture: str
     kind: str
     dtype: str
     engine: str
+    threads: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,9 +5,11 @@ Each field carries its help text, its choices and whether a resumed run may diff
 
 import dataclasses
 import math
+import os
 from typing import Any
 
 from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.engines import ENGINES
 from kipper.common.errors import UserError
 
 LAUNCHES = ("inprocess", "local_mt", "local_mp")
@@ -52,9 +54,7 @@ class RunSettings:
     support_size: int = setting(10, "Support images in all; divisible by the number of classes.")
     ridge: float = setting(1e-6, "Regularisation, as a share of trace(K_ss) / support_size.")
     seed: int = setting(0, "Seed of the initial draw and of every target batch.")
-    engine: str = setting(
-        "auto", "What evaluates kernel blocks; auto takes the fastest.", ("auto", "neural_tangents")
-    )
+    engine: str = setting("auto", "What evaluates kernel blocks; auto takes the fastest.", ENGINES)
     kernel_dtype: str = setting(
         "float32",
         "Precision of kernel blocks and support images; the regression is always float64.",
@@ -67,6 +67,9 @@ class RunSettings:
         free=True,
     )
     num_workers: int = setting(2, "Workers to start.", free=True)
+    threads: int | None = setting(
+        None, "Threads of a native engine, each worker; cores / workers if not given.", free=True
+    )
     block_support: int | None = setting(
         None, "Most support images in a kernel block; chosen from a memory budget if not given."
     )
@@ -87,12 +90,17 @@ class RunSettings:
             if not getattr(self, required):
                 raise UserError(f"--{required} is required.")
         check_choices(self)
-        positive = ("support_size", "num_workers", "block_support", "block_target")
+        positive = ("support_size", "num_workers", "threads", "block_support", "block_target")
         check_at_least(self, 1, (*positive, "train_limit", "test_limit"))
         check_at_least(self, 0, ("seed",))
         if not (math.isfinite(self.ridge) and self.ridge >= 0):
             raise UserError(f"--ridge is {self.ridge}; it must be a finite number, 0 or more.")
         architecture_named(self.architecture)
+
+    @property
+    def threads_per_worker(self) -> int:
+        """As given, or this machine's cores shared out among its workers."""
+        return self.threads or max(1, (os.cpu_count() or 1) // self.num_workers)
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -171,7 +179,7 @@ class EvaluateSettings:
         None, "Evaluate in another precision.", ("float32", "float64")
     )
     ridge: float | None = setting(None, "Evaluate with another ridge.")
-    engine: str = setting("auto", "What evaluates kernel blocks.", ("auto", "neural_tangents"))
+    engine: str = setting("auto", "What evaluates kernel blocks.", ENGINES)
     num_workers: int = setting(2, "Worker threads.")
     block_support: int | None = setting(None, "As for distill.")
     block_target: int | None = setting(None, "As for distill.")

@@ -196,10 +196,12 @@ def open_kernel(
         kind=settings.kernel,
         dtype=settings.kernel_dtype,
         engine=settings.engine,
+        threads=settings.threads_per_worker,
     )
     height, width, channels = image_shape
     tiling = tiling_for(
         settings.kernel_spec,
+        settings.engine,
         (height, width, channels),
         settings.block_support,
         settings.block_target,

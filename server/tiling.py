@@ -29,6 +29,10 @@ class Tiling:
     target: int
 
 
+# Seconds of work on a core, so that dispatch costs nothing beside it, and whole vectors of lanes.
+_BANDED = Tiling(32, 256)
+
+
 def spans(total: int, largest: int) -> list[tuple[int, int]]:
     """Half-open ranges that cover 0…total in order, each at most `largest` long.
 
@@ -48,6 +52,7 @@ def triangle(total: int, largest: int) -> Iterator[tuple[tuple[int, int], tuple[
 
 def tiling_for(
     spec: KernelSpec,
+    engine: str,
     image_shape: tuple[int, int, int],
     block_support: int | None,
     block_target: int | None,
@@ -55,17 +60,22 @@ def tiling_for(
     """Block sides from the memory budget, or as given.
 
     Args:
-        spec: the kernel; one with pooling holds every pixel pair of every image pair.
+        spec: the kernel.
+        engine: as the user gave it. neural-tangents holds every pixel pair of every image pair of
+            a kernel with pooling; the banded engines hold one pair at a time.
         image_shape: (h, w, c).
         block_support: largest number of support images in a block, or None to choose.
         block_target: likewise of target images.
     """
+    convolutional = any(isinstance(layer, Conv) for layer in spec.architecture.layers)
+    if convolutional and engine != "neural_tangents":
+        return Tiling(block_support or _BANDED.support, block_target or _BANDED.target)
     itemsize = 8 if spec.dtype == "float64" else 4
     height, width, channels = image_shape
     pixels = height * width
     if spec.architecture.couples_pixels:
         per_pair = _ARRAYS_ALIVE * itemsize * pixels**2
-    elif any(isinstance(layer, Conv) for layer in spec.architecture.layers):
+    elif convolutional:
         per_pair = _ARRAYS_ALIVE * itemsize * pixels
     else:
         per_pair = _ARRAYS_ALIVE * itemsize

@@ -14,23 +14,28 @@ from kipper.server.pool import Pool
 from kipper.server.tiling import Tiling
 
 
-def configure(spec: KernelSpec) -> messages.Configure:
+def configure(spec: KernelSpec, engine: str) -> messages.Configure:
     return messages.Configure(
         protocol_version=messages.PROTOCOL_VERSION,
         architecture=spec.architecture.name,
         kind=spec.kind,
         dtype=spec.dtype,
-        engine="neural_tangents",
+        engine=engine,
+        threads=1,
     )
 
 
 @contextlib.contextmanager
 def distributed_kernel(
-    spec: KernelSpec, rows: np.ndarray, tiling: Tiling, num_workers: int = 2
+    spec: KernelSpec,
+    rows: np.ndarray,
+    tiling: Tiling,
+    num_workers: int = 2,
+    engine: str = "neural_tangents",
 ) -> Iterator[tuple[DistributedKernel, str]]:
     """The kernel, and the key of `rows` (float32) on its workers."""
     row_sets = {content_key(rows): rows}
-    pool = Pool(inprocess_links(num_workers, row_sets), configure(spec), row_sets)
+    pool = Pool(inprocess_links(num_workers, row_sets), configure(spec, engine), row_sets)
     try:
         yield DistributedKernel(pool, tiling), content_key(rows)
     finally:

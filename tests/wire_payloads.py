@@ -21,7 +21,12 @@ def _images(count: int, dtype: str) -> np.ndarray:
 
 MESSAGES: list[Message] = [
     messages.Configure(
-        protocol_version=1, architecture="fc1", kind="ntk", dtype="float32", engine="auto"
+        protocol_version=1,
+        architecture="fc1",
+        kind="ntk",
+        dtype="float32",
+        engine="auto",
+        threads=2,
     ),
     messages.Configured(engine="neural_tangents", device="Gerät №1", row_keys=["ab", ""]),
     messages.Configured(engine="", device="", row_keys=[]),

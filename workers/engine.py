@@ -1,55 +1,65 @@
-"""What a worker asks of a kernel engine, and the choice of one."""
+"""What a worker asks of a kernel engine."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
-from kipper.common.architecture import KernelSpec
-from kipper.common.errors import UserError
-
-ENGINES = ("auto", "neural_tangents")
-
-# (cotangent (n, m)) -> cotangents of x1 and, if it was asked for, of x2.
+# (cotangent (n, m)) -> cotangents of the first images and, if it was asked for, of the second.
 Pullback = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedImages:
+    """Images with what an engine computed of each alone.
+
+    Attributes:
+        images: (n, h, w, c) in the kernel's dtype.
+        features: (n, k) in the kernel's dtype; k is 0 for engines that prepare nothing.
+    """
+
+    images: np.ndarray
+    features: np.ndarray
+
+    def take(self, rows: slice | np.ndarray) -> "PreparedImages":
+        """Some of the images, with their features."""
+        return PreparedImages(self.images[rows], self.features[rows])
 
 
 class Engine(Protocol):
     """Evaluates blocks of one kernel and their vector-Jacobian products.
 
-    Images are (n, h, w, c) in the kernel's dtype, blocks are (n, m); `both` asks for the cotangent
-    of x2 as well as of x1. Results of one method for equal inputs are equal bits.
+    Blocks are (n, m) for n first and m second images; `both` asks for the cotangent of the second
+    images as well as of the first. Cotangents are of the images, features taken as functions of
+    them. Results of one method for equal inputs are equal bits.
     """
 
     name: str
 
-    def block(self, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """What is computed once of each image (n, h, w, c), as `PreparedImages.features`."""
+        ...
+
+    def block(self, x1: PreparedImages, x2: PreparedImages) -> np.ndarray:
         """K(x1, x2)."""
         ...
 
     def block_vjp(
-        self, x1: np.ndarray, x2: np.ndarray, cotangent: np.ndarray, both: bool
+        self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
     ) -> tuple[np.ndarray, ...]:
-        """The cotangent pulled back through K to x1 (and x2); recomputes K."""
+        """The cotangent pulled back through K to the images; recomputes K."""
         ...
 
-    def linearise(self, x1: np.ndarray, x2: np.ndarray, both: bool) -> tuple[np.ndarray, Pullback]:
+    def linearise(
+        self, x1: PreparedImages, x2: PreparedImages, both: bool
+    ) -> tuple[np.ndarray, Pullback]:
         """K(x1, x2) and its pullback, which keeps `residual_bytes` alive."""
         ...
 
-    def residual_bytes(self, x1: np.ndarray, x2: np.ndarray, both: bool) -> int:
-        """What the pullback of `linearise` would keep, from shapes alone."""
+    def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
+        """What the pullback of `linearise` would keep, from shapes alone.
+
+        None: this engine recomputes; `linearise` is not to be called.
+        """
         ...
-
-
-def make_engine(name: str, spec: KernelSpec) -> Engine:
-    """The engine of that name for one kernel; `auto` is the fastest there is.
-
-    Raises:
-        UserError: no such engine.
-    """
-    if name not in ENGINES:
-        raise UserError(f"Unknown engine {name!r}; known are {', '.join(ENGINES)}.")
-    from kipper.workers.neural_tangents_engine import neural_tangents_engine
-
-    return neural_tangents_engine(spec)

@@ -8,7 +8,7 @@ import numpy as np
 from jax.experimental import enable_x64
 
 from kipper.common.architecture import KernelSpec
-from kipper.workers.engine import Pullback
+from kipper.workers.engine import PreparedImages, Pullback
 from kipper.workers.neural_tangents import kernel_function
 
 
@@ -41,19 +41,25 @@ class NeuralTangentsEngine:
         self._pull = jax.jit(lambda pullback, cotangent: pullback(cotangent))
         self._residual_bytes: dict[tuple, int] = {}
 
-    def block(self, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return np.empty((len(images), 0), images.dtype)
+
+    def block(self, x1: PreparedImages, x2: PreparedImages) -> np.ndarray:
         with enable_x64(self._x64):
-            return np.asarray(self._block(x1, x2))
+            return np.asarray(self._block(x1.images, x2.images))
 
     def block_vjp(
-        self, x1: np.ndarray, x2: np.ndarray, cotangent: np.ndarray, both: bool
+        self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
     ) -> tuple[np.ndarray, ...]:
         with enable_x64(self._x64):
-            return tuple(map(np.asarray, self._block_vjp(x1, x2, cotangent, both=both)))
+            pieces = self._block_vjp(x1.images, x2.images, cotangent, both=both)
+            return tuple(map(np.asarray, pieces))
 
-    def linearise(self, x1: np.ndarray, x2: np.ndarray, both: bool) -> tuple[np.ndarray, Pullback]:
+    def linearise(
+        self, x1: PreparedImages, x2: PreparedImages, both: bool
+    ) -> tuple[np.ndarray, Pullback]:
         with enable_x64(self._x64):
-            kernel, residuals = self._linearise(x1, x2, both=both)
+            kernel, residuals = self._linearise(x1.images, x2.images, both=both)
 
         def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
             with enable_x64(self._x64):
@@ -61,11 +67,13 @@ class NeuralTangentsEngine:
 
         return np.asarray(kernel), pullback
 
-    def residual_bytes(self, x1: np.ndarray, x2: np.ndarray, both: bool) -> int:
-        shapes = (x1.shape, x2.shape, both)
+    def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
+        shapes = (x1.images.shape, x2.images.shape, both)
         if shapes not in self._residual_bytes:
             with enable_x64(self._x64):
-                _, residuals = jax.eval_shape(functools.partial(self._linearise, both=both), x1, x2)
+                _, residuals = jax.eval_shape(
+                    functools.partial(self._linearise, both=both), x1.images, x2.images
+                )
             self._residual_bytes[shapes] = sum(
                 math.prod(leaf.shape) * leaf.dtype.itemsize
                 for leaf in jax.tree_util.tree_leaves(residuals)

@@ -28,6 +28,11 @@ class RowStore:
         with self._lock:
             return sorted(self._complete)
 
+    def length(self, key: str) -> int:
+        """Number of rows of a complete set."""
+        with self._lock:
+            return len(self._complete[key])
+
     def put(self, key: str, start: int, total: int, rows: np.ndarray) -> None:
         """Takes a piece; repeating one is harmless.
 

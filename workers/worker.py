@@ -9,7 +9,9 @@ from kipper.common import messages
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.errors import KipperError, WorkerError
 from kipper.common.messages import PROTOCOL_VERSION, SUPPORT_KEY, Reply, Request
-from kipper.workers.engine import Engine, Pullback, make_engine
+from kipper.workers.choice import make_engine
+from kipper.workers.engine import Engine, PreparedImages, Pullback
+from kipper.workers.prepared_rows import PreparedRows
 from kipper.workers.row_store import RowStore
 
 # Linearising a block keeps its residuals until the cotangent comes, which saves the backward phase
@@ -33,9 +35,10 @@ class Worker:
     def __init__(self, store: RowStore | None = None):
         self._store = RowStore() if store is None else store
         self._compute = threading.Lock()
-        self._support: dict[int, np.ndarray] = {}
+        self._support: dict[int, PreparedImages] = {}
         self._residuals = _Residuals(MAX_RESIDUAL_BYTES)
         self._engine: Engine | None = None
+        self._rows: PreparedRows
         self._dtype = ""
 
     def handle(self, request: Request) -> Reply:
@@ -74,7 +77,8 @@ class Worker:
         architecture = architecture_named(request.architecture)
         spec = KernelSpec(architecture, request.kind, request.dtype)
         with self._compute:
-            self._engine = make_engine(request.engine, spec)
+            self._engine = make_engine(request.engine, spec, request.threads)
+            self._rows = PreparedRows(self._engine, self._store, spec.dtype)
             self._dtype = spec.dtype
             self._support.clear()
             self._residuals.clear()
@@ -85,11 +89,12 @@ class Worker:
         )
 
     def _put_support(self, request: messages.PutSupport) -> messages.Done:
-        if request.images.dtype.name != self._dtype:
+        if self._engine is None or request.images.dtype.name != self._dtype:
             raise WorkerError(
                 f"Support images arrived as {request.images.dtype}, the kernel is {self._dtype}."
             )
-        self._support[request.version] = request.images
+        features = self._engine.features(request.images)
+        self._support[request.version] = PreparedImages(request.images, features)
         for version in sorted(self._support)[:-_VERSIONS_KEPT]:
             del self._support[version]
         self._residuals.drop_before(request.version)
@@ -97,16 +102,16 @@ class Worker:
 
     def _images(
         self, request: messages.Block | messages.BlockVjp
-    ) -> tuple[Engine, np.ndarray, np.ndarray, bool]:
+    ) -> tuple[Engine, PreparedImages, PreparedImages, bool]:
         """The engine, the images of the block's rows and columns, and whether both are support."""
         if self._engine is None or request.version not in self._support:
             raise WorkerError(f"Support version {request.version} is not on this worker.")
         support = self._support[request.version]
-        rows = support[request.start : request.stop]
+        rows = support.take(slice(request.start, request.stop))
         both = request.columns_key == SUPPORT_KEY
         if both:
-            return self._engine, rows, support[request.columns], True
-        columns = self._store.take(request.columns_key, request.columns, self._dtype)
+            return self._engine, rows, support.take(request.columns), True
+        columns = self._rows.take(request.columns_key, request.columns)
         return self._engine, rows, columns, False
 
     def _block(self, request: messages.Block) -> messages.KernelBlock:
@@ -114,7 +119,7 @@ class Worker:
         if not request.linearise:
             return messages.KernelBlock(kernel=engine.block(rows, columns))
         residual_bytes = engine.residual_bytes(rows, columns, both)
-        if residual_bytes > MAX_RESIDUAL_BYTES_PER_BLOCK:
+        if residual_bytes is None or residual_bytes > MAX_RESIDUAL_BYTES_PER_BLOCK:
             return messages.KernelBlock(kernel=engine.block(rows, columns))
         kernel, pullback = engine.linearise(rows, columns, both)
         self._residuals.keep(_block_key(request), pullback, residual_bytes)
@@ -125,7 +130,8 @@ class Worker:
         if pullback is not None:
             return _image_cotangents(pullback(request.cotangent))
         engine, rows, columns, both = self._images(request)
-        if engine.residual_bytes(rows, columns, both) > MAX_RESIDUAL_BYTES_PER_BLOCK:
+        residual_bytes = engine.residual_bytes(rows, columns, both)
+        if residual_bytes is None or residual_bytes > MAX_RESIDUAL_BYTES_PER_BLOCK:
             return _image_cotangents(engine.block_vjp(rows, columns, request.cotangent, both))
         _, pullback = engine.linearise(rows, columns, both)
         return _image_cotangents(pullback(request.cotangent))

@@ -128,7 +128,7 @@ def test_every_field_has_a_help_sentence(settings_class: type) -> None:
 @pytest.mark.parametrize("settings_class", CLASSES)
 def test_only_settings_that_change_no_bit_of_the_result_are_free(settings_class: type) -> None:
     free = {f.name for f in dataclasses.fields(settings_class) if f.metadata["free"]}
-    shared = {"workdir", "data_dir", "launch", "num_workers", "overwrite"}
+    shared = {"workdir", "data_dir", "launch", "num_workers", "threads", "overwrite"}
     assert free == (shared | {"steps"} if settings_class is DistillSettings else shared)
 
 

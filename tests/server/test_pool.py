@@ -19,6 +19,7 @@ CONFIGURE = Configure(
     kind="ntk",
     dtype="float32",
     engine="auto",
+    threads=1,
 )
 SUPPORT = np.arange(8 * 6, dtype=np.float32).reshape(8, 2, 3, 1)
 BLOCK_KINDS = (Block, BlockVjp)

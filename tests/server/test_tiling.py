@@ -71,16 +71,16 @@ def test_a_triangle_and_its_mirror_image_are_the_whole_matrix(total: int, larges
 
 @pytest.mark.parametrize("name", ["fc1", "conv_vec3", "myrtle10"])
 def test_given_sizes_are_taken_as_they_are(name: str) -> None:
-    assert tiling_for(spec(name), (32, 32, 3), 7, 11) == Tiling(7, 11)
-    assert tiling_for(spec(name), (32, 32, 3), 7, None).support == 7
-    assert tiling_for(spec(name), (32, 32, 3), None, 11).target == 11
+    assert tiling_for(spec(name), "neural_tangents", (32, 32, 3), 7, 11) == Tiling(7, 11)
+    assert tiling_for(spec(name), "neural_tangents", (32, 32, 3), 7, None).support == 7
+    assert tiling_for(spec(name), "neural_tangents", (32, 32, 3), None, 11).target == 11
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["convnet", "convnet3", "myrtle5", "myrtle10"])
 @pytest.mark.parametrize("side", [8, 16, 28, 32])
 def test_blocks_of_pooled_kernels_fit_in_memory(name: str, side: int, dtype: str) -> None:
-    tiling = tiling_for(spec(name, dtype), (side, side, 3), None, None)
+    tiling = tiling_for(spec(name, dtype), "neural_tangents", (side, side, 3), None, None)
     pixel_pairs = tiling.support * tiling.target * side**4
     assert pixel_pairs * (8 if dtype == "float64" else 4) <= BLOCK_BYTES
     assert min(tiling.support, tiling.target) >= 1
@@ -88,16 +88,18 @@ def test_blocks_of_pooled_kernels_fit_in_memory(name: str, side: int, dtype: str
 
 @pytest.mark.parametrize("name", ["fc1", "conv_vec2"])
 def test_blocks_of_kernels_without_pools_are_large(name: str) -> None:
-    tiling = tiling_for(spec(name), (28, 28, 1), None, None)
-    pooled = tiling_for(spec("myrtle5"), (28, 28, 1), None, None)
+    tiling = tiling_for(spec(name), "neural_tangents", (28, 28, 1), None, None)
+    pooled = tiling_for(spec("myrtle5"), "neural_tangents", (28, 28, 1), None, None)
     assert tiling.support * tiling.target > 100 * pooled.support * pooled.target
 
 
 def test_images_too_large_for_the_budget_still_have_a_block() -> None:
-    assert tiling_for(spec("myrtle10"), (512, 512, 3), None, None) == Tiling(1, 1)
+    assert tiling_for(spec("myrtle10"), "neural_tangents", (512, 512, 3), None, None) == Tiling(
+        1, 1
+    )
 
 
 def test_the_tiling_of_fully_connected_kernels_leaves_blocks_to_share() -> None:
-    tiling = tiling_for(spec("fc3"), (8, 8, 1), None, None)
+    tiling = tiling_for(spec("fc3"), "neural_tangents", (8, 8, 1), None, None)
     assert 32 <= tiling.support <= 256
     assert 512 <= tiling.target <= 4096

@@ -8,7 +8,8 @@ from oracle import relative_error, untouched_kernel
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.errors import UserError
-from kipper.workers.engine import make_engine
+from kipper.workers.choice import make_engine
+from kipper.workers.engine import PreparedImages
 
 ARCHITECTURES = [
     ("fc1", (5, 5, 3)),
@@ -22,6 +23,11 @@ ARCHITECTURES = [
 ]
 
 
+def prepared(images):
+    """As the engine wants them; it has no features of its own."""
+    return PreparedImages(images, np.empty((len(images), 0), images.dtype))
+
+
 def _images(shape, n, seed, dtype=np.float64):
     return np.random.default_rng(seed).normal(size=(n, *shape)).astype(dtype)
 
@@ -33,7 +39,7 @@ def test_blocks_are_those_of_the_untouched_library(name, shape, kind):
     x1, x2 = _images(shape, 3, 0), _images(shape, 4, 1)
     with enable_x64():
         expected = np.asarray(jax.jit(untouched_kernel(spec))(x1, x2))
-    got = make_engine("auto", spec).block(x1, x2)
+    got = make_engine("neural_tangents", spec, 1).block(prepared(x1), prepared(x2))
     assert got.dtype == np.float64
     assert relative_error(got, expected) < 1e-14
 
@@ -47,10 +53,12 @@ def test_both_vjps_are_those_of_the_untouched_library(name, shape):
         kernel = untouched_kernel(spec)
         pull = jax.jit(lambda a, b, cotangent: jax.vjp(kernel, a, b)[1](cotangent))
         expected = [np.asarray(piece) for piece in pull(x1, x2, cotangent)]
-    engine = make_engine("auto", spec)
-    for got, want in zip(engine.block_vjp(x1, x2, cotangent, both=True), expected, strict=True):
+    engine = make_engine("neural_tangents", spec, 1)
+    for got, want in zip(
+        engine.block_vjp(prepared(x1), prepared(x2), cotangent, both=True), expected, strict=True
+    ):
         assert relative_error(got, want) < 1e-12
-    (one,) = engine.block_vjp(x1, x2, cotangent, both=False)
+    (one,) = engine.block_vjp(prepared(x1), prepared(x2), cotangent, both=False)
     assert relative_error(one, expected[0]) < 1e-12
 
 
@@ -58,21 +66,25 @@ def test_linearise_pulls_back_what_block_vjp_does():
     spec = KernelSpec(architecture_named("fc2"), "ntk", "float32")
     x1, x2 = _images((4, 4, 1), 3, 0, np.float32), _images((4, 4, 1), 5, 1, np.float32)
     cotangent = np.ones((3, 5), np.float32)
-    engine = make_engine("auto", spec)
-    kernel, pullback = engine.linearise(x1, x2, both=True)
-    assert relative_error(kernel, engine.block(x1, x2)) < 1e-6
+    engine = make_engine("neural_tangents", spec, 1)
+    kernel, pullback = engine.linearise(prepared(x1), prepared(x2), both=True)
+    assert relative_error(kernel, engine.block(prepared(x1), prepared(x2))) < 1e-6
     assert kernel.dtype == np.float32
     for got, want in zip(
-        pullback(cotangent), engine.block_vjp(x1, x2, cotangent, both=True), strict=True
+        pullback(cotangent),
+        engine.block_vjp(prepared(x1), prepared(x2), cotangent, both=True),
+        strict=True,
     ):
         assert relative_error(got, want) < 1e-5
 
 
 def test_residuals_grow_with_the_block_and_with_pooling():
-    small = np.zeros((2, 8, 8, 1), np.float32)
-    large = np.zeros((6, 8, 8, 1), np.float32)
-    fc = make_engine("auto", KernelSpec(architecture_named("fc1"), "ntk", "float32"))
-    pooled = make_engine("auto", KernelSpec(architecture_named("convnet3"), "ntk", "float32"))
+    small = prepared(np.zeros((2, 8, 8, 1), np.float32))
+    large = prepared(np.zeros((6, 8, 8, 1), np.float32))
+    fc = make_engine("neural_tangents", KernelSpec(architecture_named("fc1"), "ntk", "float32"), 1)
+    pooled = make_engine(
+        "neural_tangents", KernelSpec(architecture_named("convnet3"), "ntk", "float32"), 1
+    )
     assert fc.residual_bytes(small, small, False) < fc.residual_bytes(small, large, False)
     assert pooled.residual_bytes(small, small, False) > 50 * fc.residual_bytes(small, small, False)
 
@@ -82,9 +94,9 @@ def test_an_image_with_itself_has_the_same_kernel_in_every_block_shape(name):
     """The untouched library's differs by 1e-9 and more, from one block shape to another."""
     spec = KernelSpec(architecture_named(name), "ntk", "float64")
     images = _images((8, 8, 1), 6, 0)
-    engine = make_engine("auto", spec)
-    whole = np.diag(engine.block(images, images))
-    alone = np.array([engine.block(images[i : i + 1], images[i : i + 1])[0, 0] for i in range(6)])
+    engine = make_engine("neural_tangents", spec, 1)
+    whole = np.diag(engine.block(prepared(images), prepared(images)))
+    alone = np.array([engine.block(*[prepared(images[i : i + 1])] * 2)[0, 0] for i in range(6)])
     np.testing.assert_allclose(alone, whole, rtol=1e-14)
 
 
@@ -97,17 +109,21 @@ def test_fully_connected_kernel_of_an_image_with_itself_is_the_recursion():
     for _ in range(2):
         covariance = w2 * covariance / 2 + b2
         tangent = covariance + w2 * tangent / 2
-    got = make_engine("auto", spec).block(image, image)
+    got = make_engine("neural_tangents", spec, 1).block(prepared(image), prepared(image))
     np.testing.assert_allclose(got, [[tangent]], rtol=1e-13)
 
 
 def test_64_bit_mode_stays_off_outside():
     spec = KernelSpec(architecture_named("fc1"), "ntk", "float64")
-    make_engine("auto", spec).block(_images((3, 3, 1), 2, 0), _images((3, 3, 1), 2, 1))
+    make_engine("neural_tangents", spec, 1).block(
+        prepared(_images((3, 3, 1), 2, 0)), prepared(_images((3, 3, 1), 2, 1))
+    )
     assert not jax.config.jax_enable_x64
 
 
 def test_unknown_engine_is_refused():
     spec = KernelSpec(architecture_named("fc1"), "ntk", "float32")
-    with pytest.raises(UserError, match="Unknown engine 'magic'; known are auto, neural_tangents"):
-        make_engine("magic", spec)
+    with pytest.raises(
+        UserError, match="Unknown engine 'magic'; known are auto, neural_tangents, banded_xla"
+    ):
+        make_engine("magic", spec, 1)

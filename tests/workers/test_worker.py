@@ -16,6 +16,7 @@ CONFIGURE = messages.Configure(
     kind="ntk",
     dtype="float32",
     engine="auto",
+    threads=1,
 )
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(7, 4, 4, 1)).astype(np.float32)
@@ -107,7 +108,12 @@ def test_a_request_that_cannot_be_met_is_answered_and_the_worker_lives_on(reques
 
 def test_another_protocol_version_is_refused():
     foreign = messages.Configure(
-        protocol_version=99, architecture="fc1", kind="ntk", dtype="float32", engine="auto"
+        protocol_version=99,
+        architecture="fc1",
+        kind="ntk",
+        dtype="float32",
+        engine="auto",
+        threads=1,
     )
     reply = Worker().handle(foreign)
     assert isinstance(reply, messages.Failure)

@@ -1,0 +1,174 @@
+"""All kernel engines and neural-tangents in one run: time and error per pair of images.
+
+    python benchmarks/kernel_engines.py --image=32x32x3 --architecture=convnet --json
+        [--dtypes=float32] [--support=16] [--target=256] [--xla_target=64] [--nt_blocks=4,8]
+        [--threads=2] [--repeats=5]
+
+Each side does all that a block needs: variance maps or self covariances included. neural-tangents
+is jitted and takes the square block that suits it best of `--nt_blocks`; its time is the best of
+those. vjp is K and its vjp with respect to the first images. Errors are relative to the largest
+entry of neural-tangents' result in float64, on 3 by 5 images that differ. Prints one JSON list, an
+object for each engine and dtype; ratios are neural-tangents' time, in the same dtype, over the
+engine's.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import enable_x64
+
+from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.workers import banded_cpu
+from kipper.workers.choice import make_engine
+from kipper.workers.engine import Engine, PreparedImages
+from kipper.workers.neural_tangents import kernel_function
+
+Timing = tuple[float, float]  # forward and vjp, milliseconds per pair
+
+
+def images(shape: tuple[int, ...], count: int, seed: int, dtype: str) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, *shape)).astype(dtype)
+
+
+def seconds(function: Callable[[], Any], repeats: int) -> float:
+    """The shortest of some runs; the first, which may compile, is not counted."""
+    function()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def prepared(engine: Engine, pixels: np.ndarray) -> PreparedImages:
+    return PreparedImages(pixels, engine.features(pixels))
+
+
+def engine_timing(
+    engine: Engine, shape: tuple[int, ...], sizes: tuple[int, int], dtype: str, repeats: int
+) -> Timing:
+    x1, x2 = images(shape, sizes[0], 0, dtype), images(shape, sizes[1], 1, dtype)
+    cotangent = np.ones(sizes, dtype)
+
+    def forward() -> None:
+        engine.block(prepared(engine, x1), prepared(engine, x2))
+
+    def forward_and_vjp() -> None:
+        first, second = prepared(engine, x1), prepared(engine, x2)
+        engine.block(first, second)
+        engine.block_vjp(first, second, cotangent, both=False)
+
+    pairs = sizes[0] * sizes[1]
+    return tuple(1e3 * seconds(f, repeats) / pairs for f in (forward, forward_and_vjp))  # type: ignore[return-value]
+
+
+def neural_tangents_timing(
+    spec: KernelSpec, shape: tuple[int, ...], blocks: list[int], repeats: int
+) -> Timing:
+    """The best over block sizes, each function compiled beforehand."""
+    kernel = kernel_function(spec)
+
+    def value_and_vjp(x1: Any, x2: Any, cotangent: Any) -> Any:
+        value, pullback = jax.vjp(lambda x: kernel(x, x2), x1)
+        return value, pullback(cotangent)[0]
+
+    best = [float("inf"), float("inf")]
+    for block in blocks:
+        x1, x2 = images(shape, block, 0, spec.dtype), images(shape, block, 1, spec.dtype)
+        cotangent = np.ones((block, block), spec.dtype)
+        runs = (jax.jit(kernel), (x1, x2)), (jax.jit(value_and_vjp), (x1, x2, cotangent))
+        for index, (function, arguments) in enumerate(runs):
+            compiled = function.lower(*arguments).compile()
+            once = seconds(lambda c=compiled, a=arguments: jax.block_until_ready(c(*a)), repeats)
+            best[index] = min(best[index], 1e3 * once / block**2)
+    return best[0], best[1]
+
+
+def errors(engine: Engine, spec: KernelSpec, shape: tuple[int, ...]) -> Timing:
+    """Relative to neural-tangents in float64, forward and vjp."""
+    x1, x2 = images(shape, 3, 2, spec.dtype), images(shape, 5, 3, spec.dtype)
+    cotangent = images((5,), 3, 4, spec.dtype)
+    double = KernelSpec(spec.architecture, spec.kind, "float64")
+    with enable_x64():
+        kernel = kernel_function(double)
+        both = jax.jit(lambda a, b, g: (kernel(a, b), jax.vjp(lambda x: kernel(x, b), a)[1](g)[0]))
+        expected, expected_vjp = map(
+            np.asarray, both(x1.astype(float), x2.astype(float), cotangent.astype(float))
+        )
+    first, second = prepared(engine, x1), prepared(engine, x2)
+    got = engine.block(first, second)
+    (got_vjp,) = engine.block_vjp(first, second, cotangent, both=False)
+    return (
+        float(np.abs(got - expected).max() / np.abs(expected).max()),
+        float(np.abs(got_vjp - expected_vjp).max() / np.abs(expected_vjp).max()),
+    )
+
+
+def measure(options: argparse.Namespace, dtype: str) -> list[dict[str, Any]]:
+    """One object for each engine."""
+    shape = tuple(int(side) for side in options.image.split("x"))
+    spec = KernelSpec(architecture_named(options.architecture), options.kernel, dtype)
+    blocks = [int(block) for block in options.nt_blocks.split(",")]
+    with enable_x64(dtype == "float64"):
+        reference = neural_tangents_timing(spec, shape, blocks, repeats=1)
+    rows = []
+    for name in ("neural_tangents", "banded_xla", "banded_cpu"):
+        if name == "banded_cpu" and banded_cpu.unavailable():
+            continue
+        engine = make_engine(name, spec, options.threads)
+        target = options.target if name == "banded_cpu" else options.xla_target
+        timing = reference
+        if name != "neural_tangents":
+            repeats = options.repeats if name == "banded_cpu" else 1
+            timing = engine_timing(engine, shape, (options.support, target), dtype, repeats)
+        error = errors(engine, spec, shape)
+        rows.append(
+            {
+                "engine": name,
+                "dtype": dtype,
+                "image": options.image,
+                "architecture": options.architecture,
+                "forward_ms_per_pair": round(timing[0], 5),
+                "vjp_ms_per_pair": round(timing[1], 5),
+                "forward_ratio": round(reference[0] / timing[0], 1),
+                "vjp_ratio": round(reference[1] / timing[1], 1),
+                "forward_error": error[0],
+                "vjp_error": error[1],
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--image", default="32x32x3")
+    parser.add_argument("--architecture", default="convnet")
+    parser.add_argument("--kernel", default="ntk")
+    parser.add_argument("--dtypes", default="float32,float64")
+    parser.add_argument("--support", type=int, default=16)
+    parser.add_argument("--target", type=int, default=256)
+    parser.add_argument("--xla_target", type=int, default=64)
+    parser.add_argument("--nt_blocks", default="4,8")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="JSON alone, without the table")
+    options = parser.parse_args()
+    rows = [row for dtype in options.dtypes.split(",") for row in measure(options, dtype)]
+    if not options.json:
+        for row in rows:
+            print(
+                f"{row['engine']:16} {row['dtype']}  forward {row['forward_ms_per_pair']:9.4f} ms "
+                f"({row['forward_ratio']:7.1f}x)  vjp {row['vjp_ms_per_pair']:9.4f} ms "
+                f"({row['vjp_ratio']:7.1f}x)"
+            )
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""The native kernels against neural-tangents, and against themselves."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental import enable_x64
+from oracle import relative_error
+
+from kipper.common.architecture import (
+    Architecture,
+    AvgPool,
+    Conv,
+    Dense,
+    Flatten,
+    KernelSpec,
+    Relu,
+    architecture_named,
+)
+from kipper.workers import banded_cpu, banded_xla
+from kipper.workers.bands import banded_network
+from kipper.workers.native.build import compile_all
+from kipper.workers.neural_tangents import kernel_function
+
+NATIVE = pytest.mark.skipif(
+    banded_cpu.unavailable() is not None, reason=str(banded_cpu.unavailable())
+)
+
+DEEPER = Architecture(
+    "deeper",
+    (*[Conv(), Relu()] * 3, AvgPool(), *[Conv(), Relu()] * 2, AvgPool(), Flatten(), Dense()),
+)
+NETWORKS = [
+    ("convnet", (9, 11, 3), "ntk"),
+    ("convnet3", (13, 8, 1), "nngp"),
+    ("deeper", (7, 5, 2), "ntk"),
+    ("conv_vec3", (5, 4, 1), "ntk"),
+    ("myrtle5", (9, 7, 3), "ntk"),
+    ("myrtle5", (5, 6, 2), "nngp"),
+]
+
+
+def _architecture(name):
+    return DEEPER if name == "deeper" else architecture_named(name)
+
+
+def _problem(name, shape, counts=(3, 19), dtype="float64"):
+    """Network, two batches (the second no multiple of the lanes) and a cotangent."""
+    rng = np.random.default_rng(0)
+    x1, x2 = (rng.normal(size=(count, *shape)).astype(dtype) for count in counts)
+    network = banded_network(_architecture(name), *shape[:2])
+    return network, x1, x2, rng.normal(size=counts).astype(dtype)
+
+
+def _native(network, kind, x1, x2, cotangent, threads=1, level=None):
+    """K, and the cotangents of x1, v1, x2, v2."""
+    with enable_x64(x1.dtype == np.float64):
+        v1, v2 = (banded_cpu.variance_maps(network, x, level=level) for x in (x1, x2))
+        inputs = (network, kind, x1, v1, x2, v2)
+        kernel = banded_cpu.cross_kernel(*inputs, threads=threads, level=level)
+        pulled = banded_cpu.cross_kernel_vjp(
+            *inputs, cotangent, both=True, threads=threads, level=level
+        )
+        return [np.asarray(piece) for piece in (kernel, *pulled)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _through_maps(network, images, cotangent):
+    return jax.vjp(functools.partial(banded_xla.variance_maps, network), images)[1](cotangent)[0]
+
+
+@NATIVE
+@pytest.mark.parametrize(("name", "shape", "kind"), NETWORKS)
+def test_float64_is_neural_tangents_with_both_gradients(name, shape, kind):
+    network, x1, x2, cotangent = _problem(name, shape)
+    kernel, dx1, dv1, dx2, dv2 = _native(network, kind, x1, x2, cotangent)
+    reference = kernel_function(KernelSpec(_architecture(name), kind, "float64"))
+    with enable_x64():
+        expected = jax.jit(lambda *x: (reference(*x), jax.vjp(reference, *x)[1](cotangent)))(x1, x2)
+        total1 = dx1 + _through_maps(network, x1, dv1)
+        total2 = dx2 + _through_maps(network, x2, dv2)
+    assert relative_error(kernel, np.asarray(expected[0])) < 1e-12
+    for total, gradient in zip((total1, total2), expected[1], strict=True):
+        assert relative_error(np.asarray(total), np.asarray(gradient)) < 1e-12
+
+
+@NATIVE
+@pytest.mark.parametrize("level", banded_cpu.runnable_levels())
+@pytest.mark.parametrize(("name", "shape", "kind"), NETWORKS)
+def test_every_library_and_dtype_agrees(name, shape, kind, level):
+    network, x1, x2, cotangent = _problem(name, shape)
+    exact = _native(network, kind, x1, x2, cotangent)
+    # Of variances, the cotangents contain sqrt(1 - c^2), which loses digits as c nears 1.
+    for dtype, tolerance, of_variances in (("float64", 1e-13, 1e-12), ("float32", 1e-6, 1e-5)):
+        inputs = (array.astype(dtype) for array in (x1, x2, cotangent))
+        kernel, dx1, dv1, dx2, dv2 = _native(network, kind, *inputs, level=level)
+        for got, want in zip((kernel, dx1, dx2), (exact[0], exact[1], exact[3]), strict=True):
+            assert got.dtype == dtype
+            assert relative_error(got, want) < tolerance
+        for got, want in zip((dv1, dv2), (exact[2], exact[4]), strict=True):
+            assert relative_error(got, want) < of_variances
+
+
+@NATIVE
+def test_variance_maps_are_those_of_plain_jax():
+    network, _, x2, _ = _problem("convnet", (9, 11, 3))
+    with enable_x64():
+        native = banded_cpu.variance_maps(network, x2, threads=2)
+        plain = jax.jit(functools.partial(banded_xla.variance_maps, network))(x2)
+    assert relative_error(np.asarray(native), np.asarray(plain)) < 1e-13
+
+
+@NATIVE
+@pytest.mark.parametrize("counts", [(3, 19), (70, 2), (1, 33)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bits_do_not_depend_on_threads(dtype, counts):
+    network, *inputs = _problem("convnet3", (8, 8, 1), counts, dtype)
+    one, two, three = (_native(network, "ntk", *inputs, threads) for threads in (1, 2, 3))
+    for first, *others in zip(one, two, three, strict=True):
+        assert all(np.array_equal(first, other) for other in others)
+
+
+@NATIVE
+def test_one_side_alone_is_that_side_of_both():
+    network, x1, x2, cotangent = _problem("convnet", (9, 8, 3), dtype="float32")
+    _, dx1, dv1, *_ = _native(network, "ntk", x1, x2, cotangent)
+    v1, v2 = (banded_cpu.variance_maps(network, x) for x in (x1, x2))
+    inputs = (network, "ntk", x1, v1, x2, v2)
+    one = banded_cpu.cross_kernel_vjp(*inputs, cotangent, both=False, threads=2)
+    assert len(one) == 2
+    for got, want in zip(one, (dx1, dv1), strict=True):
+        assert relative_error(np.asarray(got), want) < 1e-6
+
+
+@NATIVE
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-14)])
+def test_an_image_with_itself_has_its_own_kernel_in_every_block(dtype, tolerance):
+    network, _, x2, _ = _problem("convnet", (8, 8, 3), dtype=dtype)
+    ones = np.ones((19, 19), dtype)
+    kernel, *pulled = _native(network, "ntk", x2, x2, ones)
+    alone = [_native(network, "ntk", x2[i:][:1], x2[i:][:1], ones[:1, :1])[0] for i in range(19)]
+    assert np.array_equal(np.ravel(alone), np.diag(kernel))
+    assert relative_error(kernel, kernel.T) < tolerance
+    assert all(np.isfinite(piece).all() for piece in pulled)
+
+
+@NATIVE
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_blank_images_without_biases_have_kernels_of_zero(dtype):
+    architecture = Architecture("convnet3", architecture_named("convnet3").layers, b_std=0.0)
+    network = banded_network(architecture, 8, 8)
+    _, x1, x2, cotangent = _problem("convnet3", (8, 8, 1), dtype=dtype)
+    x1[1], x2[:, :4] = 0, 0
+    kernel, *pulled = _native(network, "ntk", x1, x2, cotangent)
+    assert (kernel[1] == 0).all()
+    assert (kernel[0] != 0).all()
+    assert all(np.isfinite(piece).all() for piece in pulled)
+
+
+@NATIVE
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_not_a_number_stays_one(dtype):
+    network, x1, x2, cotangent = _problem("convnet3", (8, 8, 1), dtype=dtype)
+    x2[4, 3, 3] = np.nan
+    kernel, dx1, *_ = _native(network, "ntk", x1, x2, cotangent)
+    assert np.array_equal(np.isnan(kernel), np.broadcast_to(np.arange(19) == 4, kernel.shape))
+    assert np.isnan(dx1).any()
+
+
+@NATIVE
+def test_jax_differentiates_through_the_kernel():
+    network, x1, x2, cotangent = _problem("convnet3", (8, 8, 1), dtype="float32")
+    v1, v2 = (banded_cpu.variance_maps(network, x) for x in (x1, x2))
+
+    def loss(*inputs):
+        kernel = banded_cpu.differentiable_cross_kernel(network, "ntk", *inputs, 2)
+        return (kernel * cotangent).sum()
+
+    value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3)))(x1, v1, x2, v2)
+    kernel, *expected = _native(network, "ntk", x1, x2, cotangent)
+    assert float(value) == pytest.approx(float((kernel * cotangent).sum()), rel=1e-5)
+    for got, want in zip(gradients, expected, strict=True):
+        assert np.array_equal(np.asarray(got), want)
+
+
+@NATIVE
+def test_no_pairs_give_no_kernels_and_cotangents_of_zero():
+    network, x1, x2, cotangent = _problem("convnet3", (8, 8, 1), (3, 0), "float32")
+    kernel, dx1, _, dx2, _ = _native(network, "ntk", x1, x2, cotangent)
+    assert kernel.shape == (3, 0)
+    assert (dx1 == 0).all()
+    assert dx2.shape == x2.shape
+
+
+@NATIVE
+def test_inputs_that_do_not_fit_each_other_are_refused():
+    network, x1, x2, _ = _problem("convnet3", (8, 8, 1), dtype="float32")
+    v2 = banded_cpu.variance_maps(network, x2)
+    with pytest.raises(Exception, match="variance maps and network do not fit each other"):
+        banded_cpu.cross_kernel(network, "ntk", x1, v2, x2, v2, threads=1).block_until_ready()
+
+
+def test_what_is_missing_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(banded_cpu, "_LIBRARIES", tmp_path)
+    assert banded_cpu.unavailable().startswith("No native kernel library for this processor is in")
+
+
+@pytest.mark.parametrize(
+    ("compiler", "complaint"),
+    [("false", "false exited with status 1"), ("no-such-compiler", "cannot be run")],
+)
+def test_building_without_a_compiler_is_no_error(monkeypatch, tmp_path, compiler, complaint):
+    monkeypatch.setenv("CXX", compiler)
+    sentence = compile_all(tmp_path)
+    assert sentence.startswith("The native kernels were not built (")
+    assert complaint in sentence
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,123 @@
+"""The banded engines as workers use them, and the choice among engines."""
+
+import numpy as np
+import pytest
+from harness import distributed_kernel
+from oracle import loss_and_gradients, relative_error
+
+from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.errors import UserError, WorkerError
+from kipper.server import kip
+from kipper.server.tiling import Tiling
+from kipper.workers import banded_cpu, choice
+from kipper.workers.choice import make_engine
+from kipper.workers.engine import PreparedImages
+
+NATIVE = pytest.mark.skipif(
+    banded_cpu.unavailable() is not None, reason=str(banded_cpu.unavailable())
+)
+
+
+def _images(count, seed, dtype="float64", shape=(9, 8, 2)):
+    return np.random.default_rng(seed).normal(size=(count, *shape)).astype(dtype)
+
+
+def _prepared(engine, images):
+    return PreparedImages(images, engine.features(images))
+
+
+@NATIVE
+@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+def test_native_and_plain_jax_agree_with_their_gradients(kind):
+    spec = KernelSpec(architecture_named("convnet3"), kind, "float64")
+    x1, x2 = _images(3, 0), _images(18, 1)  # more than one vector of lanes, and a remainder
+    cotangent = np.random.default_rng(2).normal(size=(3, 18))
+    results = []
+    for name in ("banded_cpu", "banded_xla"):
+        engine = make_engine(name, spec, threads=2)
+        first, second = _prepared(engine, x1), _prepared(engine, x2)
+        both = engine.block_vjp(first, second, cotangent, both=True)
+        (one,) = engine.block_vjp(first, second, cotangent, both=False)
+        assert relative_error(one, both[0]) < 1e-13
+        results.append([engine.block(first, second), *both])
+    for native, plain in zip(*results, strict=True):
+        assert relative_error(native, plain) < 1e-12
+
+
+@NATIVE
+@pytest.mark.parametrize("coincide", [False, True])
+def test_the_assembled_gradient_of_a_pooled_network_is_that_of_the_whole_loss(coincide):
+    spec = KernelSpec(architecture_named("convnet"), "ntk", "float64")
+    rng = np.random.default_rng(3)
+    images, labels = _images(5, 4), rng.normal(size=(5, 3))
+    resident, targets = _images(20, 5, "float32"), rng.normal(size=(18, 3))
+    if coincide:
+        images[3] = images[1]
+        images[2] = resident[7]
+    rows, ridge = rng.permutation(20)[:18], 1e-2 if coincide else 1e-6
+    with distributed_kernel(spec, resident, Tiling(2, 17), engine="banded_cpu") as (kernel, key):
+        state = kip.initial_state(images, labels, learn_labels=True)
+        regression = kip.loss_at(kernel, state, key, rows, targets, ridge)
+        gradient = kernel.gradient(regression.cotangents.k_ss, regression.cotangents.k_ts)
+    loss, expected, _ = loss_and_gradients(
+        spec, images, labels, resident[rows].astype(np.float64), targets, ridge
+    )
+    assert regression.loss == pytest.approx(loss, rel=1e-11)
+    assert relative_error(gradient, expected) < 1e-10
+
+
+@NATIVE
+def test_bits_do_not_depend_on_threads_or_on_how_rows_are_prepared():
+    spec = KernelSpec(architecture_named("myrtle5"), "ntk", "float32")
+    x1, x2 = _images(5, 0, "float32"), _images(21, 1, "float32")
+    cotangent = np.ones((5, 21), np.float32)
+    results = []
+    for threads in (1, 2):
+        engine = make_engine("banded_cpu", spec, threads)
+        second = _prepared(engine, x2)
+        alone = np.concatenate([engine.features(x2[i : i + 1]) for i in range(21)])
+        assert np.array_equal(alone, second.features)
+        first = _prepared(engine, x1)
+        results.append(
+            [engine.block(first, second), *engine.block_vjp(first, second, cotangent, both=True)]
+        )
+    for one, two in zip(*results, strict=True):
+        assert np.array_equal(one, two)
+
+
+@NATIVE
+def test_auto_is_native_for_convolutions_and_neural_tangents_for_the_rest():
+    for name, engine in (("convnet", "banded_cpu"), ("conv_vec2", "banded_cpu")):
+        spec = KernelSpec(architecture_named(name), "ntk", "float32")
+        assert make_engine("auto", spec, 1).name == engine
+    spec = KernelSpec(architecture_named("fc2"), "ntk", "float32")
+    assert make_engine("auto", spec, 1).name == "neural_tangents"
+
+
+def test_without_the_native_library_auto_says_what_is_missing(monkeypatch, caplog):
+    monkeypatch.setattr(banded_cpu, "unavailable", lambda: "No compiler was found.")
+    spec = KernelSpec(architecture_named("convnet"), "ntk", "float32")
+    assert make_engine("auto", spec, 1).name == "banded_xla"
+    assert "No compiler was found. Using banded_xla instead" in caplog.text
+    with pytest.raises(UserError, match="No compiler was found"):
+        make_engine("banded_cpu", spec, 1)
+
+
+@NATIVE
+def test_a_native_library_that_computes_something_else_is_refused(monkeypatch):
+    spec = KernelSpec(architecture_named("convnet3"), "nngp", "float32")
+    right = banded_cpu.cross_kernel
+    monkeypatch.setattr(
+        banded_cpu, "cross_kernel", lambda *a, **k: right(*a, **k) * np.float32(1.001)
+    )
+    choice._check_native.cache_clear()
+    choice.banded_engines.banded_cpu_engine.cache_clear()
+    with pytest.raises(WorkerError, match=r"off by 1.0e-03 of banded_xla's"):
+        make_engine("auto", spec, 1)
+    choice.banded_engines.banded_cpu_engine.cache_clear()
+
+
+def test_banded_engines_refuse_fully_connected_architectures():
+    spec = KernelSpec(architecture_named("fc1"), "ntk", "float32")
+    with pytest.raises(UserError, match="convolutional architectures only, not 'fc1'"):
+        make_engine("banded_xla", spec, 1)

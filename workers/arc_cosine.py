@@ -1,0 +1,151 @@
+"""The arc-cosine kernels of a ReLU, and their derivatives, without cancellation near c = 1.
+
+For two Gaussians of standard deviations s1, s2 and covariance k = c s, s = s1 s2, a ReLU gives
+    covariance k' = s k1(c) / 2,  k1(c) = (sqrt(1 - c^2) + (pi - acos c) c) / pi,
+    tangent    n' = n k0(c) / 2,  k0(c) = 1 - acos(c) / pi.
+With t = |c| and g(t) = sqrt(1 - t^2) - t acos t these are evaluated as
+    s k1(c) = max(k, 0) + s g(t) / pi,  k0(c) = acos(t) / pi, or 1 minus that if c >= 0.
+Where 1 - t is within rounding of 0, t is taken for 1 and the derivatives that are singular there
+for 0, their limit. Derivation: docs/banded_kernel.md.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+ROUNDING_UNITS = 4  # 1 - |c| of fewer machine epsilons is taken for 0
+
+# For float32, over 0 <= t <= 1, with u = sqrt(1 - t): acos t = u P(t) and g(t) = u^3 Q(t), to a
+# relative 1e-7 (docs/banded_kernel.md). Lowest power first.
+_P = (
+    1.5707961320877075,
+    -0.21458470821380615,
+    0.08874904364347458,
+    -0.04877406731247902,
+    0.026844657957553864,
+    -0.011096799746155739,
+    0.0022794196847826242,
+)
+_Q = (
+    0.9999998807907104,
+    -0.07078687101602554,
+    0.018684444949030876,
+    -0.007156701758503914,
+    0.0026009585708379745,
+    -0.0005327846156433225,
+)
+
+
+class _Angle(NamedTuple):
+    """What both kernels need of the correlation c: c in [-1, 1], 1 - |c|, and acos |c|."""
+
+    c: Array
+    gap: Array
+    acos: Array
+
+
+def _polynomial(coefficients: tuple[float, ...], t: Array) -> Array:
+    """Horner's scheme; the first coefficient is the constant."""
+    value = coefficients[-1] * t + coefficients[-2]
+    for coefficient in coefficients[-3::-1]:
+        value = value * t + coefficient
+    return value
+
+
+def _is_double(array: Array) -> bool:
+    return array.dtype == jnp.float64
+
+
+def _angle(k: Array, s: Array) -> _Angle:
+    # s = 0 comes with k = 0: any finite reciprocal gives the right c = 0.
+    c = jnp.clip(k * _reciprocal(s), -1, 1)
+    gap = 1 - jnp.abs(c)
+    gap = jnp.where(gap <= ROUNDING_UNITS * jnp.finfo(k.dtype).eps, 0, gap)
+    if _is_double(k):
+        acos = 2 * jnp.arctan2(jnp.sqrt(gap), jnp.sqrt(2 - gap))
+    else:
+        acos = jnp.sqrt(gap) * _polynomial(_P, 1 - gap)
+    return _Angle(c, gap, acos)
+
+
+def _reciprocal(s: Array) -> Array:
+    return 1 / jnp.maximum(s, jnp.finfo(s.dtype).tiny)
+
+
+def _covariance(k: Array, s: Array, angle: _Angle) -> Array:
+    """s k1(c) / 2."""
+    gap = angle.gap
+    if _is_double(k):
+        g = jnp.sqrt(gap * (2 - gap)) - (1 - gap) * angle.acos
+    else:
+        g = jnp.sqrt(gap) * gap * _polynomial(_Q, 1 - gap)
+    return 0.5 * jnp.maximum(k, 0) + s * g * (0.5 / math.pi)
+
+
+def _half_k0(angle: _Angle) -> Array:
+    """k0(c) / 2, which is also the derivative of `_covariance` by k."""
+    turn = angle.acos * (0.5 / math.pi)
+    return jnp.where(angle.c >= 0, 0.5 - turn, turn)
+
+
+def _sine(angle: _Angle) -> Array:
+    """sqrt(1 - c^2)."""
+    return jnp.sqrt(angle.gap * (2 - angle.gap))
+
+
+@jax.custom_jvp
+def relu_covariance(k: Array, s: Array) -> Array:
+    """The covariance behind a ReLU; arrays of one floating dtype and shape.
+
+    Args:
+        k: covariances in front of it, 0 where `s` is 0.
+        s: products of the two standard deviations.
+    """
+    return _covariance(k, s, _angle(k, s))
+
+
+@relu_covariance.defjvp
+def _relu_covariance_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    k, s = primals
+    dk, ds = tangents
+    angle = _angle(k, s)
+    # k1 - c k0 = sqrt(1 - c^2) / pi
+    tangent = _half_k0(angle) * dk + _sine(angle) * (0.5 / math.pi) * ds
+    return _covariance(k, s, angle), tangent
+
+
+@jax.custom_jvp
+def relu_covariance_and_tangent(k: Array, n: Array, s: Array) -> tuple[Array, Array]:
+    """The covariance and the tangent kernel behind a ReLU; arrays of one floating dtype and shape.
+
+    Args:
+        k: covariances in front of it, 0 where `s` is 0.
+        n: tangent kernels in front of it, 0 where `s` is 0.
+        s: products of the two standard deviations.
+    """
+    angle = _angle(k, s)
+    return _covariance(k, s, angle), n * _half_k0(angle)
+
+
+@relu_covariance_and_tangent.defjvp
+def _relu_covariance_and_tangent_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    k, n, s = primals
+    dk, dn, ds = tangents
+    angle = _angle(k, s)
+    half_k0, sine = _half_k0(angle), _sine(angle)
+    singular = angle.gap > 0
+    inverse_sine = jnp.where(singular, 1 / jnp.where(singular, sine, 1), 0)
+    by_k = n * inverse_sine * _reciprocal(s) * (0.5 / math.pi)  # of n', and by_s = -c by_k
+    covariance_tangent = half_k0 * dk + sine * (0.5 / math.pi) * ds
+    tangent_tangent = half_k0 * dn + by_k * dk - by_k * angle.c * ds
+    return (
+        (_covariance(k, s, angle), n * half_k0),
+        (covariance_tangent, tangent_tangent),
+    )

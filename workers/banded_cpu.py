@@ -1,0 +1,228 @@
+"""Convolutional kernels of image pairs over a band of pixel offsets, in native code for CPUs.
+
+The same functions as `banded_xla`, many times faster; their C++ is in `native/`. The library is
+chosen by the instructions that the processor has, and called by XLA.
+Derivation: docs/banded_kernel.md.
+"""
+
+import ctypes
+import functools
+import os
+import pathlib
+import platform
+from typing import Any
+
+import jax
+import jax.ffi
+import numpy as np
+from jax import Array
+
+from kipper.workers.bands import BandedNetwork, Side
+
+_LIBRARIES = pathlib.Path(__file__).parent / "native" / "lib"
+
+# What a processor must have, beyond what the level below it has, as /proc/cpuinfo spells it.
+_LEVELS = {
+    "x86-64-v2": {"cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2"},
+    "x86-64-v3": {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"},
+    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+
+
+def runnable_levels() -> list[str]:
+    """Instruction sets that this processor has and a library was built for, best first."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        levels = ["native"]
+    else:
+        flags = _processor_flags()
+        levels = []
+        for level, needed in _LEVELS.items():
+            if not needed <= flags:
+                break
+            levels.insert(0, level)
+    return [level for level in levels if _library_path(level).exists()]
+
+
+def unavailable() -> str | None:
+    """None if the native library can be used, else one sentence on what is missing."""
+    levels = runnable_levels()
+    if not levels:
+        return (
+            f"No native kernel library for this processor is in {_LIBRARIES}; install a C++ "
+            "compiler (g++ 11 or later) and run `python -m kipper.workers.native.build`."
+        )
+    try:
+        _register(levels[0])
+    except (OSError, AttributeError) as error:
+        return f"The native kernel library cannot be loaded: {error}."
+    return None
+
+
+def variance_maps(
+    network: BandedNetwork, images: Array, *, threads: int = 1, level: str | None = None
+) -> Array:
+    """(n, h, w, c) -> (n, network.variances_per_image): as `banded_xla.variance_maps`.
+
+    Not differentiable: the derivative comes from there.
+    """
+    shape = (images.shape[0], network.variances_per_image)
+    bands = (*network.variance_bands, (0, 0))  # nothing is read behind the last ReLU
+    call = _call("variance_maps", images, [shape], level)
+    (variances,) = call(
+        images, **_attributes(network, bands, tangent=False, both=False, threads=threads)
+    )
+    return variances
+
+
+def cross_kernel(
+    network: BandedNetwork,
+    kind: str,
+    x1: Array,
+    v1: Array,
+    x2: Array,
+    v2: Array,
+    *,
+    threads: int,
+    level: str | None = None,
+) -> Array:
+    """The kernel of every pair, given the images and their variance maps; all of one dtype.
+
+    Args:
+        network: of which the kernel is evaluated.
+        kind: `ntk` or `nngp`.
+        x1: (n1, h, w, c).
+        v1: (n1, network.variances_per_image), as from `variance_maps`.
+        x2: (n2, h, w, c).
+        v2: (n2, network.variances_per_image).
+        threads: that it may use; results do not depend on it.
+        level: the instruction set; by default the best one.
+
+    Returns:
+        (n1, n2).
+    """
+    call = _call("cross", x1, [(x1.shape[0], x2.shape[0])], level)
+    attributes = _attributes(
+        network, network.bands, tangent=_is_tangent(kind), both=False, threads=threads
+    )
+    (kernel,) = call(x1, v1, x2, v2, **attributes)
+    return kernel
+
+
+def cross_kernel_vjp(
+    network: BandedNetwork,
+    kind: str,
+    x1: Array,
+    v1: Array,
+    x2: Array,
+    v2: Array,
+    cotangent: Array,
+    *,
+    both: bool,
+    threads: int,
+    level: str | None = None,
+) -> tuple[Array, ...]:
+    """Pulls the cotangent (n1, n2) of `cross_kernel` back, recomputing what it needs.
+
+    Returns:
+        Cotangents of x1 and v1, and of x2 and v2 if `both`. Variance maps count as inputs of their
+        own.
+    """
+    shapes = [x1.shape, v1.shape, *((x2.shape, v2.shape) if both else ((0,), (0,)))]
+    call = _call("cross_vjp", x1, shapes, level)
+    attributes = _attributes(
+        network, network.bands, tangent=_is_tangent(kind), both=both, threads=threads
+    )
+    cotangents = call(x1, v1, x2, v2, cotangent, **attributes)
+    return tuple(cotangents if both else cotangents[:2])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 6))
+def differentiable_cross_kernel(
+    network: BandedNetwork, kind: str, x1: Array, v1: Array, x2: Array, v2: Array, threads: int
+) -> Array:
+    """`cross_kernel`, which `jax.grad` and `jax.vjp` can go through."""
+    return cross_kernel(network, kind, x1, v1, x2, v2, threads=threads)
+
+
+def _keep_inputs(
+    network: BandedNetwork, kind: str, x1: Array, v1: Array, x2: Array, v2: Array, threads: int
+) -> tuple[Array, tuple[Array, ...]]:
+    return cross_kernel(network, kind, x1, v1, x2, v2, threads=threads), (x1, v1, x2, v2)
+
+
+def _pull_back(
+    network: BandedNetwork, kind: str, threads: int, inputs: tuple[Array, ...], cotangent: Array
+) -> tuple[Array, ...]:
+    x1, v1, x2, v2 = inputs
+    return cross_kernel_vjp(network, kind, x1, v1, x2, v2, cotangent, both=True, threads=threads)
+
+
+differentiable_cross_kernel.defvjp(_keep_inputs, _pull_back)
+
+
+def _is_tangent(kind: str) -> bool:
+    assert kind in ("ntk", "nngp"), kind
+    return kind == "ntk"
+
+
+def _attributes(
+    network: BandedNetwork, bands: tuple[Side, ...], *, tangent: bool, both: bool, threads: int
+) -> dict[str, Any]:
+    """What `Attributes` in native/handlers.cpp reads."""
+    return {
+        "convs": np.array([stage.convs for stage in network.stages], np.int64),
+        "pooled": np.array([stage.pooled for stage in network.stages], np.int64),
+        "sizes": np.array(network.sizes, np.int64).ravel(),
+        "bands": np.array(bands, np.int64).ravel(),
+        "global_average": network.global_average,
+        "w2": np.float64(network.w2),
+        "b2": np.float64(network.b2),
+        "tangent": tangent,
+        "both": both,
+        "threads": np.int64(threads),
+    }
+
+
+def _call(name: str, like: Array, shapes: list[tuple[int, ...]], level: str | None) -> Any:
+    """The entry point of that name for the dtype of `like`, with results of those shapes."""
+    targets = _register(level or runnable_levels()[0])
+    dtype = np.dtype(like.dtype)
+    results = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+    return jax.ffi.ffi_call(targets[name, dtype.name], results)
+
+
+@functools.cache
+def _register(level: str) -> dict[tuple[str, str], str]:
+    """Loads a library and tells XLA of it: entry point and dtype -> name of the target.
+
+    Raises:
+        OSError, AttributeError: it cannot be loaded, or is of another version.
+    """
+    library = ctypes.cdll.LoadLibrary(os.fspath(_library_path(level)))
+    handlers = {
+        (name, dtype): getattr(library, f"kipper_{name}_{dtype}")
+        for name in ("variance_maps", "cross", "cross_vjp")
+        for dtype in ("float32", "float64")
+    }
+    targets = {}
+    for (name, dtype), handler in handlers.items():
+        targets[name, dtype] = f"kipper_{name}_{dtype}_{level}"
+        jax.ffi.register_ffi_target(
+            targets[name, dtype], jax.ffi.pycapsule(handler), platform="cpu"
+        )
+    return targets
+
+
+def _library_path(level: str) -> pathlib.Path:
+    return _LIBRARIES / f"banded_{level}.so"
+
+
+@functools.cache
+def _processor_flags() -> frozenset[str]:
+    """The instructions of the processor, none if the system does not say."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.partition(":")[2].split())

@@ -1,0 +1,159 @@
+"""Engines for convolutional kernels by the banded algorithm, in plain JAX and native.
+
+Features of an image are its variance maps. Cotangents of a block go back to images and variance
+maps of both sides; from the maps to their images they go by the plain JAX version of the maps.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.experimental import enable_x64
+
+from kipper.common.architecture import KernelSpec
+from kipper.workers import banded_cpu, banded_xla
+from kipper.workers.bands import BandedNetwork, banded_network
+from kipper.workers.engine import PreparedImages, Pullback
+
+# Maps are made for so many images at a time, the last ones padded, so that they compile once.
+_MAPS_AT_A_TIME = 16
+
+
+class CrossVjp(Protocol):
+    """Pulls a cotangent (n, m) back to (x1, v1), and (x2, v2) if `both`."""
+
+    def __call__(
+        self,
+        network: BandedNetwork,
+        images: tuple[Any, Any, Any, Any],
+        cotangent: Any,
+        *,
+        both: bool,
+    ) -> tuple[Any, ...]: ...
+
+
+@functools.lru_cache(maxsize=8)
+def banded_xla_engine(spec: KernelSpec) -> "BandedEngine":
+    """The plain JAX engine, one for all workers of a process."""
+
+    def cross(network: BandedNetwork, *images: Any) -> Any:
+        return banded_xla.cross_kernel(network, spec.kind, *images)
+
+    def cross_vjp(
+        network: BandedNetwork, images: tuple[Any, Any, Any, Any], cotangent: Any, *, both: bool
+    ) -> tuple[Any, ...]:
+        if both:
+            return jax.vjp(functools.partial(cross, network), *images)[1](cotangent)
+        x1, v1, *second = images
+        return jax.vjp(lambda x, v: cross(network, x, v, *second), x1, v1)[1](cotangent)
+
+    return BandedEngine("banded_xla", spec, banded_xla.variance_maps, cross, cross_vjp)
+
+
+@functools.lru_cache(maxsize=8)
+def banded_cpu_engine(spec: KernelSpec, threads: int) -> "BandedEngine":
+    """The native engine, one for all workers of a process.
+
+    The process must be able to load it: `banded_cpu.unavailable()` is None.
+    """
+
+    def cross(network: BandedNetwork, *images: Any) -> Any:
+        return banded_cpu.cross_kernel(network, spec.kind, *images, threads=threads)
+
+    def cross_vjp(
+        network: BandedNetwork, images: tuple[Any, Any, Any, Any], cotangent: Any, *, both: bool
+    ) -> tuple[Any, ...]:
+        return banded_cpu.cross_kernel_vjp(
+            network, spec.kind, *images, cotangent, both=both, threads=threads
+        )
+
+    return BandedEngine("banded_cpu", spec, banded_cpu.variance_maps, cross, cross_vjp)
+
+
+class BandedEngine:
+    """See `Engine`. 64-bit mode is entered around each call and never switched on globally."""
+
+    def __init__(
+        self,
+        name: str,
+        spec: KernelSpec,
+        variance_maps: Callable[[BandedNetwork, Any], Any],
+        cross: Callable[..., Any],
+        cross_vjp: CrossVjp,
+    ):
+        def variance_vjp(network: BandedNetwork, images: Any, cotangent: Any) -> Any:
+            maps = functools.partial(banded_xla.variance_maps, network)
+            return jax.vjp(maps, images)[1](cotangent)[0]
+
+        self.name = name
+        self._spec = spec
+        self._x64 = spec.dtype == "float64"
+        self._variance_maps = jax.jit(variance_maps, static_argnums=0)
+        self._variance_vjp = jax.jit(variance_vjp, static_argnums=0)
+        self._cross = jax.jit(cross, static_argnums=0)
+        self._cross_vjp = jax.jit(cross_vjp, static_argnums=0, static_argnames="both")
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        network = self._network(images)
+        with enable_x64(self._x64):
+            maps = [
+                np.asarray(self._variance_maps(network, piece))[:count]
+                for piece, count in _pieces(images)
+            ]
+        return np.concatenate(maps)
+
+    def block(self, x1: PreparedImages, x2: PreparedImages) -> np.ndarray:
+        with enable_x64(self._x64):
+            return np.asarray(self._cross(self._network(x1.images), *_flat(x1, x2)))
+
+    def block_vjp(
+        self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
+    ) -> tuple[np.ndarray, ...]:
+        network = self._network(x1.images)
+        with enable_x64(self._x64):
+            pieces = self._cross_vjp(network, _flat(x1, x2), cotangent, both=both)
+            sides = [(x1, *pieces[:2])] + ([(x2, *pieces[2:4])] if both else [])
+            return tuple(
+                np.asarray(image_cotangent) + self._through_maps(network, side.images, maps)
+                for side, image_cotangent, maps in sides
+            )
+
+    def linearise(
+        self, x1: PreparedImages, x2: PreparedImages, both: bool
+    ) -> tuple[np.ndarray, Pullback]:
+        raise NotImplementedError("The banded engines recompute; see residual_bytes.")
+
+    def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
+        del x1, x2, both
+        return None
+
+    def _through_maps(
+        self, network: BandedNetwork, images: np.ndarray, cotangent: np.ndarray
+    ) -> np.ndarray:
+        pulled = [
+            np.asarray(self._variance_vjp(network, piece, maps))[:count]
+            for (piece, count), (maps, _) in zip(
+                _pieces(images), _pieces(np.asarray(cotangent)), strict=True
+            )
+        ]
+        return np.concatenate(pulled)
+
+    def _network(self, images: np.ndarray) -> BandedNetwork:
+        height, width = images.shape[1:3]
+        network = banded_network(self._spec.architecture, height, width)
+        assert network is not None  # seen to when the engine was chosen
+        return network
+
+
+def _flat(x1: PreparedImages, x2: PreparedImages) -> tuple[Any, Any, Any, Any]:
+    return x1.images, x1.features, x2.images, x2.features
+
+
+def _pieces(rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """Rows a few at a time, padded with zeros to one size, with how many are real."""
+    for start in range(0, len(rows), _MAPS_AT_A_TIME):
+        piece = rows[start : start + _MAPS_AT_A_TIME]
+        padding = [(0, _MAPS_AT_A_TIME - len(piece))] + [(0, 0)] * (rows.ndim - 1)
+        yield np.pad(piece, padding), len(piece)

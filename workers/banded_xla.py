@@ -1,0 +1,340 @@
+"""Convolutional kernels of image pairs over a band of pixel offsets, in plain JAX.
+
+Pair maps have the shape [2 dh + 1, 2 dw + 1, h, w, J]: offset d of the second pixel from the first,
+first pixel, and J images of batch 2 at once ("lanes") in the minor dimension. Entries whose second
+pixel lies outside its image are 0. A map that a convolution reads carries the factor
+w2 / 9 of that convolution already, so that the convolution itself only adds.
+Derivation: docs/banded_kernel.md.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from kipper.workers.arc_cosine import relu_covariance, relu_covariance_and_tangent
+from kipper.workers.bands import BandedNetwork, Side
+
+# Images of batch 2 taken at once: of 16, 32 and 64, the last made the kernel fastest on two cores,
+# gradients no slower than noise. Fewer where the largest pair map would exceed MOST_ENTRIES.
+MOST_LANES = 64
+MOST_ENTRIES = 2**26
+
+Maps = tuple[Array, ...]  # covariances k, or covariances k and tangent kernels n
+
+# Without barriers XLA merges layers into one loop that recomputes each box sum many times over.
+_materialised = lax.optimization_barrier
+
+# Only bodies of `lax.map` are checkpointed: XLA cannot undo it by merging code across a loop.
+_checkpointed = functools.partial(jax.checkpoint, prevent_cse=False)
+
+
+class _Images(NamedTuple):
+    """Images and their standard deviation maps, spatial axes last but one: [..., h, w, J or 1].
+
+    Attributes:
+        pixels: [c, h, w, J].
+        deviations: of each ReLU layer, [h, w, J]; 0 beyond the images.
+    """
+
+    pixels: Array
+    deviations: tuple[Array, ...]
+
+
+def banded_kernel(network: BandedNetwork, kind: str) -> Callable[[Array, Array], Array]:
+    """(n1, h, w, c), (n2, h, w, c) -> (n1, n2): the kernel of `network`, "ntk" or "nngp".
+
+    Differentiable and jittable; the dtype is that of the images.
+    """
+
+    def kernel(x1: Array, x2: Array) -> Array:
+        v1, v2 = variance_maps(network, x1), variance_maps(network, x2)
+        return cross_kernel(network, kind, x1, v1, x2, v2)
+
+    return kernel
+
+
+def cross_kernel(
+    network: BandedNetwork,
+    kind: str,
+    x1: Array,
+    v1: Array,
+    x2: Array,
+    v2: Array,
+    *,
+    lanes: int | None = None,
+) -> Array:
+    """The kernel of every pair, given the images and their variance maps; all of one dtype.
+
+    The variance maps count as inputs of their own: a gradient with respect to the images alone is
+    that of this function plus what `variance_maps` makes of the cotangents of `v1` and `v2`.
+
+    Args:
+        network: of which the kernel is evaluated.
+        kind: `ntk` or `nngp`.
+        x1: (n1, h, w, c).
+        v1: (n1, network.variances_per_image), as from `variance_maps`.
+        x2: (n2, h, w, c).
+        v2: (n2, network.variances_per_image).
+        lanes: images of batch 2 taken at once, to which memory is proportional; None leaves the
+            choice to this function.
+
+    Returns:
+        (n1, n2).
+    """
+    if kind not in ("ntk", "nngp"):
+        raise ValueError(f"kind {kind!r} is neither 'ntk' nor 'nngp'")
+    num_columns = len(x2)
+    singles = _in_lanes(network, x1, v1, 1)
+    lanes = lanes or _even_lanes(num_columns, _most_lanes(network))
+    blocks = _in_lanes(network, x2, v2, lanes)
+    # Checkpointed, so that differentiation keeps no maps of one block while it visits another.
+    kernels_of = _checkpointed(functools.partial(_kernels, network, kind == "ntk"))
+
+    def columns(block: _Images) -> Array:
+        return lax.map(lambda single: kernels_of(single, block), singles)  # (n1, J)
+
+    by_block = lax.map(columns, blocks)  # (blocks, n1, J)
+    return jnp.moveaxis(by_block, 0, 1).reshape(len(x1), -1)[:, :num_columns]
+
+
+def variance_maps(network: BandedNetwork, images: Array) -> Array:
+    """Pre-activation variances of each ReLU layer at each pixel of each image; differentiable.
+
+    Args:
+        network: of which the variances are.
+        images: (n, h, w, c).
+
+    Returns:
+        (n, network.variances_per_image) of the same dtype: layer after layer, each row-major.
+    """
+    pixels = _pixels_in_lanes(images, _even_lanes(len(images), MOST_LANES))
+    variances_of = _checkpointed(functools.partial(_variances, network))
+    by_block = lax.map(variances_of, pixels)  # (blocks, variances, J)
+    return jnp.moveaxis(by_block, 1, 2).reshape(-1, network.variances_per_image)[: len(images)]
+
+
+def _most_lanes(network: BandedNetwork) -> int:
+    offsets_and_pixels = math.prod(
+        (2 * side + 1) * length
+        for side, length in zip(network.bands[0], network.sizes[0], strict=True)
+    )
+    return min(max(MOST_ENTRIES // offsets_and_pixels, 1), MOST_LANES)
+
+
+def _even_lanes(num_images: int, most: int) -> int:
+    """Lanes for as few blocks as possible, about equally full."""
+    blocks = max(1, -(-num_images // most))
+    return max(1, -(-num_images // blocks))
+
+
+def _blocks_of(array: Array, lanes: int) -> Array:
+    """[n, ...] -> [blocks, ..., lanes], the last block filled up with zeros."""
+    missing = -len(array) % lanes
+    array = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+    return jnp.moveaxis(array.reshape(-1, lanes, *array.shape[1:]), 1, -1)
+
+
+def _pixels_in_lanes(images: Array, lanes: int) -> Array:
+    """[n, h, w, c] -> [blocks, c, h, w, lanes]."""
+    return _blocks_of(jnp.moveaxis(images, -1, 1), lanes)
+
+
+def _in_lanes(network: BandedNetwork, images: Array, variances: Array, lanes: int) -> _Images:
+    """Images (n, h, w, c) and variances (n, all of an image) in blocks of `lanes`."""
+    ends = np.cumsum([height * width for height, width in network.map_sizes])[:-1]
+    layers = jnp.split(_square_root(variances), ends, axis=1)
+    deviations = tuple(
+        _blocks_of(layer.reshape(-1, *size), lanes)
+        for layer, size in zip(layers, network.map_sizes, strict=True)
+    )
+    return _Images(_pixels_in_lanes(images, lanes), deviations)
+
+
+def _square_root(variances: Array) -> Array:
+    """With derivative 0 at 0."""
+    positive = variances > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, variances, 1)), 0)
+
+
+def _kernels(network: BandedNetwork, tangent: bool, single: _Images, block: _Images) -> Array:
+    """The kernels of one image with each of a block: [J]."""
+    maps: Maps = ()
+    first = 0
+    for index, stage in enumerate(network.stages):
+        layers = slice(first, first + stage.convs)
+        maps = _stage_maps(
+            network,
+            index,
+            network.bands[index],
+            maps,
+            _Images(single.pixels, single.deviations[layers]),
+            _Images(block.pixels, block.deviations[layers]),
+            tangent,
+        )
+        if stage.pooled:
+            maps = _pooled(network, index, network.bands[index : index + 2], maps)
+        first += stage.convs
+    height, width = network.sizes[-1]
+    num_pairs = (height * width) ** 2 if network.global_average else height * width
+    means = [map_.sum((0, 1, 2, 3)) / num_pairs for map_ in maps]
+    return network.w2 * jnp.stack(means).sum(0) + network.b2
+
+
+def _variances(network: BandedNetwork, pixels: Array) -> Array:
+    """Variances of a block of images: [c, h, w, J] -> [variances_per_image, J]."""
+    variances: list[Array] = []
+    maps: Maps = ()
+    for index, stage in enumerate(network.stages):
+        band = network.variance_bands[index]
+        # Offset 0 first: it needs no other offset, and all the others need its variances.
+        centre = maps[0][band] if maps else _input_covariance(network, pixels, pixels)
+        layers = []
+        for layer in range(stage.convs):
+            layers.append(_box_sum(centre) + network.b2)
+            centre = layers[-1] * (0.5 * _scale_behind(network, index, layer))
+        variances += layers
+        if index + 1 == len(network.stages):
+            break
+        images = _Images(pixels, tuple(map(_square_root, layers)))
+        (covariances,) = _stage_maps(network, index, band, maps, images, images, False)
+        maps = (covariances.at[band].set(centre),)
+        if stage.pooled:
+            maps = _pooled(network, index, network.variance_bands[index : index + 2], maps)
+    return jnp.concatenate([layer.reshape(-1, layer.shape[-1]) for layer in variances])
+
+
+def _stage_maps(
+    network: BandedNetwork,
+    index: int,
+    band: Side,
+    maps: Maps,
+    images1: _Images,
+    images2: _Images,
+    tangent: bool,
+) -> Maps:
+    """The pair maps behind the last ReLU of a stage, from those at its entry (none: the images).
+
+    A convolution and a ReLU leave the offset alone, so the whole stage is evaluated offset by
+    offset, and what lies between its layers never leaves the cache.
+    """
+    height, width = network.sizes[index]
+    images2 = jax.tree.map(lambda array: _padded(array, band), images2)
+    offsets = np.stack(np.meshgrid(*(np.arange(2 * side + 1) for side in band), indexing="ij"), -1)
+
+    # Checkpointed, so that differentiation stores a stage's entry alone; compilation of the
+    # gradient, too, is far quicker.
+    @_checkpointed
+    def at_offset(offset: Array, maps: Maps, images1: _Images, images2: _Images) -> Maps:
+        shifted = jax.tree.map(lambda array: _window(array, offset, (height, width)), images2)
+        if not maps:
+            maps = (_input_covariance(network, images1.pixels, shifted.pixels),)
+        for layer, deviations in enumerate(
+            zip(images1.deviations, shifted.deviations, strict=True)
+        ):
+            scale = _scale_behind(network, index, layer)
+            maps = _conv_relu(maps, deviations[0] * deviations[1], network.b2, scale, tangent)
+        return maps
+
+    by_offset = tuple(map_.reshape(-1, *map_.shape[2:]) for map_ in maps)
+    maps = lax.map(
+        lambda entry: at_offset(*entry, images1, images2),
+        (jnp.asarray(offsets.reshape(-1, 2)), by_offset),
+    )
+    return tuple(map_.reshape(*offsets.shape[:2], *map_.shape[1:]) for map_ in maps)
+
+
+def _scale_behind(network: BandedNetwork, index: int, layer: int) -> float:
+    """The factor that a ReLU's outputs carry: w2 / 9 of a next convolution, 1/16 of a pool."""
+    stage = network.stages[index]
+    ends_stage = layer + 1 == stage.convs
+    ends_network = ends_stage and index + 1 == len(network.stages)
+    pool = 1 / 16 if ends_stage and stage.pooled else 1.0
+    return pool * (1.0 if ends_network else network.w2 / 9)
+
+
+def _input_covariance(network: BandedNetwork, pixels1: Array, pixels2: Array) -> Array:
+    """<x1, x2> / c at each pixel, with the factor of the first convolution: [h, w, J]."""
+    return (pixels1 * pixels2).sum(0) * (network.w2 / 9 / len(pixels1))
+
+
+def _conv_relu(maps: Maps, s: Array, b2: float, scale: float, tangent: bool) -> Maps:
+    """One convolution and one ReLU at one offset; the outputs carry the factor `scale`.
+
+    Args:
+        maps: k, and n unless this is the first layer: [h, w, J].
+        s: products of the standard deviations; 0 where the second pixel is outside its image.
+        b2: variance of the biases.
+        scale: of the outputs.
+        tangent: whether n is asked for.
+    """
+    inside = s > 0
+    k = _box_sum(maps[0]) + b2
+    inside_k = jnp.where(inside, k, 0)
+    if not tangent:
+        return (_materialised(relu_covariance(inside_k, s) * scale),)
+    n = _box_sum(maps[1]) + k if len(maps) > 1 else k
+    k, n = relu_covariance_and_tangent(inside_k, jnp.where(inside, n, 0), s)
+    return _materialised((k * scale, n * scale))
+
+
+def _box_sum(array: Array) -> Array:
+    """Sums over 3x3 pixels, zeros outside: [h, w, J] -> [h, w, J]."""
+    for axis in (0, 1):
+        size = array.shape[axis]
+        padded = jnp.pad(array, [(int(axis == other),) * 2 for other in range(3)])
+        terms = [lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(3)]
+        array = _materialised(terms[0] + terms[1] + terms[2])
+    return array
+
+
+def _padded(array: Array, band: Side) -> Array:
+    """[..., h, w, J] with as many zeros on each side as the band is wide."""
+    around = [(0, 0)] * (array.ndim - 3)
+    return jnp.pad(array, [*around, (band[0],) * 2, (band[1],) * 2, (0, 0)])
+
+
+def _window(array: Array, start: Array, size: Side) -> Array:
+    """[..., h, w, J] of `size` out of a padded array; `start` counts from the lowest offset."""
+    rows = lax.dynamic_slice_in_dim(array, start[0], size[0], axis=array.ndim - 3)
+    return lax.dynamic_slice_in_dim(rows, start[1], size[1], axis=array.ndim - 2)
+
+
+def _pooled(network: BandedNetwork, index: int, bands: tuple[Side, ...], maps: Maps) -> Maps:
+    """Pair maps behind the pool of a stage, whose entries carry its factor 1/16 already.
+
+    `bands` are those in front of the pool and behind it.
+    """
+    for axis in (0, 1):
+        size = network.sizes[index][axis]
+        pool = functools.partial(_pooled_along, axis, size, bands[0][axis], bands[1][axis])
+        maps = _materialised(tuple(map(pool, maps)))
+    return maps
+
+
+def _pooled_along(axis: int, size: int, band: int, pooled_band: int, map_: Array) -> Array:
+    """Sums over pixels 2a + i and 2b + j, i and j of 0 and 1, along the rows (0) or columns (1).
+
+    Their offset is 2D + j - i if that of a and b is D. `size` and `band` are those of `map_`.
+    """
+    pooled_size = size // 2
+    beyond = 2 * pooled_band + 1 - band  # offsets larger than the image, which no pixels have
+    map_ = jnp.pad(map_, [(beyond * (axis == other),) * 2 for other in range(map_.ndim)])
+    total = jnp.zeros((), map_.dtype)
+    for i in (0, 1):
+        for j in (0, 1):
+            start = 1 + j - i  # 2 D + j - i of the lowest D, counted from the lowest offset
+            terms = lax.slice_in_dim(map_, start, start + 4 * pooled_band + 1, 2, axis)
+            total += lax.slice_in_dim(terms, i, i + 2 * pooled_size - 1, 2, axis + 2)
+    if size % 2 == 0:
+        return total
+    # The pool drops an odd last pixel; as a second pixel it is still among those summed.
+    offset = np.arange(-pooled_band, pooled_band + 1)[:, None]
+    second = np.arange(pooled_size)[None] + offset
+    kept = (second >= 0) & (second < pooled_size)
+    return jnp.where(np.expand_dims(kept, (1, 3, 4) if axis == 0 else (0, 2, 4)), total, 0)

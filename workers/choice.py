@@ -1,0 +1,80 @@
+"""Which engine evaluates a kernel: the one asked for, or the fastest that can."""
+
+import functools
+
+import jax
+import numpy as np
+from absl import logging
+
+from kipper.common.architecture import KernelSpec
+from kipper.common.engines import ENGINES
+from kipper.common.errors import UserError, WorkerError
+from kipper.workers import banded_cpu
+from kipper.workers import banded_engine as banded_engines
+from kipper.workers.bands import banded_network
+from kipper.workers.engine import Engine, PreparedImages
+
+
+def make_engine(name: str, spec: KernelSpec, threads: int) -> Engine:
+    """The engine of that name for one kernel.
+
+    `auto` is `banded_cpu` for convolutional kernels on CPUs, `banded_xla` on other devices or where
+    the native library is missing (which is logged as a warning), and `neural_tangents` for all
+    other kernels.
+
+    Args:
+        name: one of `ENGINES`.
+        spec: the kernel.
+        threads: that a native engine may use at once.
+
+    Raises:
+        UserError: no such engine, or it cannot evaluate this kernel or run here.
+        WorkerError: the native engine was chosen and computes something else than `banded_xla`.
+    """
+    if name not in ENGINES:
+        raise UserError(f"Unknown engine {name!r}; known are {', '.join(ENGINES)}.")
+    # Any size will do to see whether the layers suit.
+    banded = banded_network(spec.architecture, 64, 64) is not None
+    if name == "neural_tangents" or (name == "auto" and not banded):
+        from kipper.workers.neural_tangents_engine import neural_tangents_engine
+
+        return neural_tangents_engine(spec)
+    if not banded:
+        raise UserError(
+            f"Engine {name!r} evaluates convolutional architectures only, not "
+            f"{spec.architecture.name!r}; give --engine=auto."
+        )
+    if name == "banded_xla" or (name == "auto" and jax.default_backend() != "cpu"):
+        return banded_engines.banded_xla_engine(spec)
+    missing = banded_cpu.unavailable()
+    if missing and name == "auto":
+        logging.warning("%s Using banded_xla instead, which is many times slower.", missing)
+        return banded_engines.banded_xla_engine(spec)
+    if missing:
+        raise UserError(missing)
+    _check_native(spec)
+    return banded_engines.banded_cpu_engine(spec, threads)
+
+
+@functools.lru_cache(maxsize=8)
+def _check_native(spec: KernelSpec) -> None:
+    """Compares the native engine with plain JAX on a few small images, once a process.
+
+    Forward only: the backward pass of plain JAX takes twenty seconds to compile.
+    """
+    side = max(4, 2**spec.architecture.num_pools)
+    images = np.random.default_rng(0).normal(size=(5, side, side, 2)).astype(spec.dtype)
+    blocks = []
+    for engine in (
+        banded_engines.banded_cpu_engine(spec, 1),
+        banded_engines.banded_xla_engine(spec),
+    ):
+        prepared = PreparedImages(images, engine.features(images))
+        blocks.append(engine.block(prepared.take(slice(2)), prepared))
+    native, plain = blocks
+    error = float(np.abs(native - plain).max() / np.abs(plain).max())
+    if not error < (1e-4 if spec.dtype == "float32" else 1e-8):
+        raise WorkerError(
+            f"The native engine's kernel is off by {error:.1e} of banded_xla's on this machine; "
+            "give --engine=banded_xla, and please report it with the processor's name."
+        )

@@ -1,0 +1,118 @@
+// The arc-cosine kernels of a ReLU, kappa_0 and kappa_1, at a correlation c, and their derivatives.
+//
+// Written so that nothing cancels as c nears 1 (docs/banded_kernel.md): with t = |c|,
+//     kappa_1(c) = max(c, 0) + (sqrt(1 - t^2) - t acos t) / pi
+//     kappa_0(c) = 1 - acos(t) / pi if c >= 0, else acos(t) / pi
+// In float32 both come from one square root and two minimax polynomials, of relative error 1e-7; in
+// float64 from the C library, lane by lane.
+#pragma once
+
+#include "lanes.hpp"
+
+namespace kipper {
+
+template <class T>
+struct ArcCosine {
+    Lanes<T> kappa0;
+    Lanes<T> kappa1;
+};
+
+// kappa_1 itself is not needed backwards.
+template <class T>
+struct ArcCosineVjp {
+    Lanes<T> kappa0;        // and the derivative of kappa_1
+    Lanes<T> kappa0_slope;  // 1 / (pi sqrt(1 - c^2)); 0 where c is taken for 1
+    Lanes<T> sine;          // sqrt(1 - c^2) / pi, which is kappa_1 - c kappa_0
+};
+
+// Distances of |c| from 1 below this are taken for rounding, hence for 0. The angle has a vertical
+// tangent there: without this an image's kernel with itself would keep half of the digits only.
+template <class T>
+constexpr T kCoincidence = T(5e-7);
+template <>
+constexpr double kCoincidence<double> = 1e-15;
+
+// 1 - t, or 0: also if rounding took t beyond 1, so that t itself needs no bound below.
+template <class T>
+KIPPER_INLINE Lanes<T> distance_from_one(Lanes<T> t) {
+    const Lanes<T> distance = T(1) - t;
+    return distance < kCoincidence<T> ? Lanes<T>{} : distance;
+}
+
+template <class T>
+KIPPER_INLINE Lanes<T> kappa0_from_angle(Lanes<T> c, Lanes<T> angle_over_pi) {
+    return c < T(0) ? angle_over_pi : T(1) - angle_over_pi;
+}
+
+constexpr double kOneOverPi = 0.31830988618379067154;
+
+// Minimax polynomials in t, from the highest power down. acos(t) / sqrt(1 - t):
+constexpr double kAngle[] = {
+    0.0022794196847826242, -0.011096799746155739, 0.026844657957553864, -0.04877406731247902,
+    0.08874904364347458,   -0.21458470821380615,  1.5707961320877075,
+};
+// (sqrt(1 - t^2) - t acos t) / (1 - t)^(3/2):
+constexpr double kRest[] = {
+    -0.0005327846156433225, 0.0026009585708379745, -0.007156701758503914,
+    0.018684444949030876,   -0.07078687101602554,  0.9999998807907104,
+};
+// acos(t) / sqrt(1 - t^2):
+constexpr double kAngleOverSine[] = {
+    0.017478657886385918, -0.09726409614086151, 0.25208479166030884,
+    -0.42358121275901794, 0.5565553903579712,   -0.660969078540802,
+    0.7848809361457825,   -0.9999815225601196,  1.570796251296997,
+};
+
+// A polynomial over pi, by Horner's rule.
+template <std::size_t kCount>
+KIPPER_INLINE Lanes<float> over_pi(const double (&coefficients)[kCount], Lanes<float> x) {
+    Lanes<float> value = all_lanes<float>(float(coefficients[0] * kOneOverPi));
+#pragma GCC unroll 16
+    for (std::size_t i = 1; i < kCount; ++i)
+        value = value * x + float(coefficients[i] * kOneOverPi);
+    return value;
+}
+
+KIPPER_INLINE ArcCosine<float> arc_cosine(Lanes<float> c) {
+    const Lanes<float> t = magnitude<float>(c);
+    const Lanes<float> distance = distance_from_one<float>(t);
+    const Lanes<float> root = square_root<float>(distance);
+    const Lanes<float> rest = root * distance * over_pi(kRest, t);
+    return {kappa0_from_angle<float>(c, root * over_pi(kAngle, t)), positive_part<float>(c) + rest};
+}
+
+KIPPER_INLINE ArcCosineVjp<float> arc_cosine_vjp(Lanes<float> c) {
+    const Lanes<float> t = magnitude<float>(c);
+    const Lanes<float> distance = distance_from_one<float>(t);
+    const Lanes<float> root = square_root<float>(distance * (1 + t));
+    const Lanes<float> slope = distance == 0 ? Lanes<float>{} : float(kOneOverPi) / root;
+    return {kappa0_from_angle<float>(c, root * over_pi(kAngleOverSine, t)), slope,
+            root * float(kOneOverPi)};
+}
+
+// acos t; 0 where the distance of t from 1 is taken for 0.
+KIPPER_INLINE Lanes<double> arc_cosine_by_lane(Lanes<double> t, Lanes<double> distance) {
+    Lanes<double> angle{};
+    for (int lane = 0; lane < kLanes<double>; ++lane) angle[lane] = std::acos(t[lane]);
+    return distance == 0 ? Lanes<double>{} : angle;
+}
+
+KIPPER_INLINE ArcCosine<double> arc_cosine(Lanes<double> c) {
+    const Lanes<double> t = magnitude<double>(c);
+    const Lanes<double> distance = distance_from_one<double>(t);
+    const Lanes<double> sine = square_root<double>(distance * (1 + t));
+    const Lanes<double> angle = arc_cosine_by_lane(t, distance);
+    return {kappa0_from_angle<double>(c, angle * kOneOverPi),
+            positive_part<double>(c) + (sine - t * angle) * kOneOverPi};
+}
+
+KIPPER_INLINE ArcCosineVjp<double> arc_cosine_vjp(Lanes<double> c) {
+    const Lanes<double> t = magnitude<double>(c);
+    const Lanes<double> distance = distance_from_one<double>(t);
+    const Lanes<double> sine = square_root<double>(distance * (1 + t));
+    const Lanes<double> slope = distance == 0 ? Lanes<double>{} : kOneOverPi / sine;
+    const Lanes<double> angle = arc_cosine_by_lane(t, distance);
+    return {kappa0_from_angle<double>(c, angle * kOneOverPi), slope, sine * kOneOverPi};
+}
+
+}  // namespace kipper

@@ -1,0 +1,91 @@
+"""Compiles the native kernels: one library for each instruction set that a processor may have.
+
+Run by `pip install`, where kipper itself cannot be imported yet, and by hand as
+`python -m kipper.workers.native.build`.
+"""
+
+import concurrent.futures
+import importlib.util
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+
+_HERE = pathlib.Path(__file__).parent
+LIBRARIES = _HERE / "lib"
+
+# None of -ffast-math: it would let the compiler drop NaNs, and linking with it switches subnormal
+# numbers off for the whole process. What is named here changes no result but by contraction.
+_FLAGS = [
+    *("-O3", "-std=c++17", "-fopenmp", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"),
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+]
+
+_LEVELS = {
+    "x86-64-v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    "x86-64-v3": ["-march=x86-64-v3"],
+    "x86-64-v2": ["-march=x86-64-v2"],
+}
+
+
+def compile_all(
+    output_dir: str | os.PathLike = LIBRARIES, extra_flags: tuple[str, ...] = ()
+) -> str:
+    """Builds every library and says how it went, in one sentence; never raises for a failure.
+
+    The compiler is $CXX, or g++.
+    """
+    compiler = shlex.split(os.environ.get("CXX") or "g++")
+    headers = _ffi_headers()
+    if headers is None:
+        return "The native kernels were not built: jaxlib, whose headers they need, is missing."
+    levels = _LEVELS if platform.machine() in ("x86_64", "AMD64") else {"native": []}
+    output = pathlib.Path(output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+
+    def build(level: str) -> str | None:
+        command = [*compiler, *_FLAGS, *extra_flags, *levels[level], "-isystem", str(headers)]
+        return _compile(command, output / f"banded_{level}.so")
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
+        complaints = dict(zip(levels, executor.map(build, levels), strict=True))
+    built = [level for level in levels if complaints[level] is None]
+    failed = [f"{level}: {complaint}" for level, complaint in complaints.items() if complaint]
+    if not built:
+        return f"The native kernels were not built ({failed[0]})."
+    without = f" (but not {'; '.join(failed)})" if failed else ""
+    return f"The native kernels were built for {', '.join(built)}{without} in {output}."
+
+
+def _ffi_headers() -> pathlib.Path | None:
+    """The folder of XLA's FFI headers, found without importing anything."""
+    spec = importlib.util.find_spec("jaxlib")
+    if spec is None or spec.origin is None:
+        return None
+    return pathlib.Path(spec.origin).parent / "include"
+
+
+def _compile(command: list[str], target: pathlib.Path) -> str | None:
+    """Makes `target`; None, or what the compiler complained of, in one line."""
+    # Renamed when it is complete: a process that has the old one open keeps it.
+    unfinished = target.with_suffix(f".{os.getpid()}.tmp")
+    command = [*command, "-shared", "-o", str(unfinished), str(_HERE / "handlers.cpp")]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode == 0:
+            os.replace(unfinished, target)
+            return None
+    except OSError as error:
+        return f"{command[0]} cannot be run: {error.strerror}"
+    finally:
+        unfinished.unlink(missing_ok=True)
+    lines = result.stderr.strip().splitlines()
+    errors = [line for line in lines if "error" in line] or lines
+    return errors[0] if errors else f"{command[0]} exited with status {result.returncode}"
+
+
+if __name__ == "__main__":
+    # Further flags may follow, such as -Werror.
+    print(compile_all(extra_flags=tuple(sys.argv[1:])))

@@ -1,0 +1,79 @@
+// The kernel of every image of batch 1 with every image of batch 2.
+#pragma once
+
+#include <omp.h>
+
+#include <vector>
+
+#include "forward_stage.hpp"
+
+namespace kipper {
+
+// Both batches; variances are those of the pre-activations of each ReLU layer.
+template <class T>
+struct Pairs {
+    const Network& network;
+    int count1, count2;
+    const T *pixels1, *variances1;
+    const T *pixels2, *variances2;
+};
+
+// What a thread needs for the forward pass of a block of pairs: one image of batch 1 with as many
+// of batch 2 as there are lanes.
+template <class T>
+class ForwardPass {
+  public:
+    ForwardPass(const Network& network, bool tangent) : network_(network), rings_(network) {
+        for (int stage = 0; stage <= network.last_stage(); ++stage)
+            maps_.emplace_back(network.resolutions[stage + 1], tangent);
+    }
+
+    // What a stage reads, with its outputs still there from `run`.
+    StageInput<T, T> stage_input(int stage, const ImageView<T>& first,
+                                 const ImageView<Lanes<T>>& second) {
+        return {network_, stage, first, second, stage ? &maps_[stage - 1] : nullptr};
+    }
+
+    template <bool kTangent>
+    void run_stages(int count, const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
+        for (int stage = 0; stage < count; ++stage)
+            forward_stage<kTangent>(stage_input(stage, first, second), rings_, maps_[stage]);
+    }
+
+    // The kernel: the NTK if kTangent, else the NNGP kernel.
+    template <bool kTangent>
+    Lanes<T> run(const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
+        run_stages<kTangent>(static_cast<int>(maps_.size()), first, second);
+        const Entry<T> sum = maps_.back().sum();
+        const Lanes<T> total = kTangent ? sum.nngp + sum.tangent : sum.nngp;
+        return total * T(network_.readout_scale()) + T(network_.b2);
+    }
+
+    ForwardRings<T>& rings() { return rings_; }
+
+  private:
+    const Network& network_;
+    ForwardRings<T> rings_;
+    std::vector<OffsetMaps<T>> maps_;  // outputs of each stage
+};
+
+template <class T, bool kTangent>
+void cross_kernel(const Pairs<T>& pairs, int threads, T* kernel) {
+    const SingleImages<T> batch1(pairs.network, pairs.count1, pairs.pixels1, pairs.variances1);
+    const LaneImages<T> batch2(pairs.network, pairs.count2, pairs.pixels2, pairs.variances2,
+                               threads);
+    std::vector<ForwardPass<T>> passes;
+    for (int thread = 0; thread < threads; ++thread) passes.emplace_back(pairs.network, kTangent);
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads)
+    for (int block = 0; block < batch2.blocks(); ++block) {
+        for (int image = 0; image < pairs.count1; ++image) {
+            ForwardPass<T>& pass = passes[omp_get_thread_num()];
+            const Lanes<T> values = pass.template run<kTangent>(batch1[image], batch2[block]);
+            T* row = kernel + std::size_t(image) * pairs.count2 + block * kLanes<T>;
+            for (int lane = 0; lane < used_lanes<T>(pairs.count2, block); ++lane)
+                row[lane] = values[lane];
+        }
+    }
+}
+
+}  // namespace kipper

@@ -1,0 +1,205 @@
+// The cotangents of both batches' pixels and variances, given that of the kernel.
+//
+// Sums run in an order that depends on the sizes of the batches alone: the pairs are cut into
+// tiles, each tile sums for itself whoever computes it, and the tiles' sums are added in order.
+#pragma once
+
+#include "backward_stage.hpp"
+#include "cross.hpp"
+
+namespace kipper {
+
+// Outputs, of the shapes of the inputs; those of batch 2 are null if nobody asks for them.
+template <class T>
+struct PairCotangents {
+    T *pixels1, *variances1;
+    T *pixels2, *variances2;
+};
+
+// `parts` runs of about equal length that make up 0 ... size - 1.
+struct Cut {
+    int size;
+    int parts;
+
+    int begin(int part) const { return static_cast<int>(std::int64_t(size) * part / parts); }
+    int end(int part) const { return begin(part + 1); }
+};
+
+// Enough tiles for many threads, and no more: each keeps sums of its own.
+struct Tiles {
+    Tiles(int images, int blocks, bool both) {
+        constexpr int kWanted = 64;
+        // The sums of batch 2 are the large ones, one a lane: they get few copies.
+        const int long_side = std::clamp(both ? blocks : images, 1, kWanted);
+        const int short_side =
+            std::clamp(both ? images : blocks, 1, (kWanted + long_side - 1) / long_side);
+        rows = {images, both ? short_side : long_side};
+        columns = {blocks, both ? long_side : short_side};
+    }
+
+    int count() const { return rows.parts * columns.parts; }
+
+    Cut rows;     // of images of batch 1
+    Cut columns;  // of lane blocks of batch 2
+};
+
+// What a thread needs for the backward pass of a block of pairs.
+template <class T, bool kTangent, bool kBoth>
+class BackwardPass {
+  public:
+    explicit BackwardPass(const Network& network)
+        : network_(network),
+          forward_(network, kTangent),
+          rings_(network),
+          pixel_sums_(network.pixel_values()),
+          variance_sums_(network.variances()) {
+        for (int stage = 0; stage <= network.last_stage(); ++stage)
+            cotangents_.emplace_back(network.resolutions[stage + 1], kTangent);
+    }
+
+    // Adds to the sums of the current image of batch 1, and to those of batch 2 given.
+    void run(const ImageView<T>& first, const ImageView<Lanes<T>>& second, Lanes<T> cotangent,
+             Lanes<T>* pixel_sums2, Lanes<T>* variance_sums2) {
+        // The last stage's outputs are not read: its own pass makes what it needs of them again.
+        forward_.template run_stages<kTangent>(network_.last_stage(), first, second);
+        const Lanes<T> seed = cotangent * T(network_.readout_scale());
+        cotangents_.back().fill({seed, seed});
+        const CotangentSums<T> sums{pixel_sums_.data(), variance_sums_.data(), pixel_sums2,
+                                    variance_sums2};
+        for (int stage = network_.last_stage(); stage >= 0; --stage) {
+            const StageInput<T, T> input = forward_.stage_input(stage, first, second);
+            OffsetMaps<T>* below = stage ? &cotangents_[stage - 1] : nullptr;
+            for_each_offset(input.resolution().band, [&](int dh, int dw) {
+                BackwardOffset<T, kTangent, kBoth>(input, dh, dw, forward_.rings(), rings_,
+                                                   cotangents_[stage], below, sums)
+                    .run();
+            });
+        }
+    }
+
+    // Moves the sums of the current image, over lanes, to where they are wanted.
+    void take_sums(T* pixels, T* variances) {
+        for (std::size_t i = 0; i < pixel_sums_.size(); ++i)
+            pixels[i] = sum_over_lanes<T>(pixel_sums_[i]);
+        for (std::size_t i = 0; i < variance_sums_.size(); ++i)
+            variances[i] = sum_over_lanes<T>(variance_sums_[i]);
+        pixel_sums_.clear();
+        variance_sums_.clear();
+    }
+
+  private:
+    const Network& network_;
+    ForwardPass<T> forward_;
+    BackwardRings<T> rings_;
+    std::vector<OffsetMaps<T>> cotangents_;              // of the outputs of each stage
+    AlignedArray<Lanes<T>> pixel_sums_, variance_sums_;  // of the current image of batch 1
+};
+
+// `copies` arrays of `size` elements; adds them up in order.
+template <class Element>
+class PartialSums {
+  public:
+    PartialSums(int copies, std::size_t size)
+        : copies_(copies), size_(size), sums_(copies * size) {}
+
+    Element* copy(int index) { return sums_.data() + index * size_; }
+
+    Element* total() {
+        for (int index = 1; index < copies_; ++index)
+            for (std::size_t i = 0; i < size_; ++i) sums_[i] += copy(index)[i];
+        return sums_.data();
+    }
+
+  private:
+    int copies_;
+    std::size_t size_;
+    AlignedArray<Element> sums_;
+};
+
+template <class T, bool kTangent, bool kBoth>
+class CrossVjp {
+  public:
+    CrossVjp(const Pairs<T>& pairs, const T* cotangent, int threads)
+        : pairs_(pairs),
+          cotangent_(cotangent),
+          threads_(threads),
+          pixel_values_(pairs.network.pixel_values()),
+          variances_(pairs.network.variances()),
+          batch1_(pairs.network, pairs.count1, pairs.pixels1, pairs.variances1),
+          batch2_(pairs.network, pairs.count2, pairs.pixels2, pairs.variances2, threads),
+          tiles_(pairs.count1, batch2_.blocks(), kBoth),
+          pixels1_(tiles_.columns.parts, pairs.count1 * pixel_values_),
+          variances1_(tiles_.columns.parts, pairs.count1 * variances_),
+          pixels2_(kBoth ? tiles_.rows.parts : 0, batch2_.blocks() * pixel_values_),
+          variances2_(kBoth ? tiles_.rows.parts : 0, batch2_.blocks() * variances_) {}
+
+    void run(const PairCotangents<T>& out) {
+        std::vector<BackwardPass<T, kTangent, kBoth>> passes;
+        for (int thread = 0; thread < threads_; ++thread) passes.emplace_back(pairs_.network);
+#pragma omp parallel for schedule(dynamic) num_threads(threads_)
+        for (int tile = 0; tile < tiles_.count(); ++tile)
+            run_tile(tile / tiles_.columns.parts, tile % tiles_.columns.parts,
+                     passes[omp_get_thread_num()]);
+        write1(out);
+        if constexpr (kBoth) write2(out);
+    }
+
+  private:
+    void run_tile(int row, int column, BackwardPass<T, kTangent, kBoth>& pass) {
+        for (int image = tiles_.rows.begin(row); image < tiles_.rows.end(row); ++image) {
+            for (int block = tiles_.columns.begin(column); block < tiles_.columns.end(column);
+                 ++block) {
+                pass.run(batch1_[image], batch2_[block], cotangents_of(image, block),
+                         kBoth ? pixels2_.copy(row) + block * pixel_values_ : nullptr,
+                         kBoth ? variances2_.copy(row) + block * variances_ : nullptr);
+            }
+            pass.take_sums(pixels1_.copy(column) + image * pixel_values_,
+                           variances1_.copy(column) + image * variances_);
+        }
+    }
+
+    Lanes<T> cotangents_of(int image, int block) const {
+        Lanes<T> lanes{};
+        const T* row = cotangent_ + std::size_t(image) * pairs_.count2 + block * kLanes<T>;
+        for (int lane = 0; lane < used_lanes<T>(pairs_.count2, block); ++lane)
+            lanes[lane] = row[lane];
+        return lanes;
+    }
+
+    // Batch 2's pixels carry no scale, so batch 1's cotangents still lack it.
+    void write1(const PairCotangents<T>& out) {
+        const T scale = T(pairs_.network.pixel_scale());
+        const T *pixels = pixels1_.total(), *variances = variances1_.total();
+        for (std::size_t i = 0; i < pairs_.count1 * pixel_values_; ++i)
+            out.pixels1[i] = scale * pixels[i];
+        const T* inverses = batch1_[0].inverses;
+        for (std::size_t i = 0; i < pairs_.count1 * variances_; ++i)
+            out.variances1[i] = variances[i] * inverses[i] / 2;
+    }
+
+    void write2(const PairCotangents<T>& out) {
+        const Lanes<T>* pixels = pixels2_.total();
+        Lanes<T>* variances = variances2_.total();
+        const Lanes<T>* inverses = batch2_[0].inverses;
+        for (std::size_t i = 0; i < batch2_.blocks() * variances_; ++i)
+            variances[i] *= inverses[i] / 2;
+        for (int block = 0; block < batch2_.blocks(); ++block) {
+            out_of_lanes(pixels + block * pixel_values_, pairs_.count2, pixel_values_, block,
+                         out.pixels2);
+            out_of_lanes(variances + block * variances_, pairs_.count2, variances_, block,
+                         out.variances2);
+        }
+    }
+
+    const Pairs<T>& pairs_;
+    const T* cotangent_;
+    int threads_;
+    std::size_t pixel_values_, variances_;
+    SingleImages<T> batch1_;
+    LaneImages<T> batch2_;
+    Tiles tiles_;
+    PartialSums<T> pixels1_, variances1_;         // a copy for each column of tiles
+    PartialSums<Lanes<T>> pixels2_, variances2_;  // a copy for each row of tiles
+};
+
+}  // namespace kipper

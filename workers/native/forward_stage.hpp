@@ -1,0 +1,127 @@
+// A stage forward: for each offset, rows are marched through all layers at once.
+//
+// Level 0 is what the stage reads, level l the output of its l-th ReLU. Row h of level l is made at
+// step h + l, as soon as rows h - 1 to h + 1 of level l - 1 are there.
+#pragma once
+
+#include <vector>
+
+#include "forward_rows.hpp"
+
+namespace kipper {
+
+// Rows in flight; made once for each thread.
+template <class T>
+struct ForwardRings {
+    explicit ForwardRings(const Network& network) : zeros(1, network.resolutions[0].width) {
+        int levels = 1;
+        for (const Stage& stage : network.stages) levels = std::max(levels, stage.convs);
+        for (int level = 0; level < levels; ++level)
+            rings.emplace_back(network.resolutions[0].width);
+    }
+
+    void set_width(int width) {
+        for (RowRing<T>& ring : rings) ring.set_width(width);
+    }
+
+    RowStore<T> zeros;              // stands in for rows outside of the overlap
+    std::vector<RowRing<T>> rings;  // by level
+};
+
+// The layers of a stage at one offset, below the last ReLU; what becomes of that depends on the
+// pass.
+template <class T, class First, bool kTangent>
+class OffsetPass {
+  public:
+    OffsetPass(const StageInput<T, First>& input, const Overlap& overlap, ForwardRings<T>& rings)
+        : input_(input), overlap_(overlap), rings_(rings) {
+        rings_.set_width(overlap.width);
+    }
+
+    const Overlap& overlap() const { return overlap_; }
+
+    RowFactors<T, First> factors(int level, int h) const {
+        return input_.factors(level, overlap_, h);
+    }
+
+    // Level 0 of the first stage.
+    void read_images(int h) {
+        const int channels = input_.network.channels;
+        pixel_product_row<T>(input_.first.pixels + overlap_.pixel1(h) * channels,
+                             input_.second.pixels + overlap_.pixel2(h) * channels, overlap_.width,
+                             channels, rings_.rings[0].row(h).nngp + 1);
+    }
+
+    // Calls run(source, kinds) with the source of pre-activations of one row.
+    template <class Run>
+    KIPPER_INLINE void with_preactivations(int level, int h, Run run) {
+        const Window<T> window{row(level - 1, h - 1), row(level - 1, h), row(level - 1, h + 1)};
+        const T bias = T(input_.network.b2);
+        if (kTangent && !input_.is_first_layer(level)) {
+            using K = Kinds<kTangent, kTangent>;
+            run(Convolved<T, K>(window, bias), K{});
+        } else {
+            using K = Kinds<false, kTangent>;
+            run(Convolved<T, K>(window, bias), K{});
+        }
+    }
+
+    void store_row(int level, int h) {
+        with_preactivations(level, h, [&](auto source, auto kinds) {
+            const StoreRow<T, decltype(kinds)> sink{rings_.rings[level].row(h)};
+            relu_row<T>(source, overlap_.width, factors(level, h), sink);
+        });
+    }
+
+    void store_and_keep_row(int level, int h, Row<T> kept) {
+        with_preactivations(level, h, [&](auto source, auto kinds) {
+            const StoreAndKeepRow<T, decltype(kinds)> sink{rings_.rings[level].row(h), kept};
+            relu_row<T>(source, overlap_.width, factors(level, h), sink);
+        });
+    }
+
+    void pool_row(int h, OffsetMaps<T>& output) {
+        const int level = input_.convs();
+        const PoolWindow<T> window(output, input_.pooled(), overlap_, h);
+        with_preactivations(level, h, [&](auto source, auto kinds) {
+            const AddToPool<T, decltype(kinds)> sink{window};
+            relu_row<T>(source, window.width(), factors(level, h), sink);
+        });
+    }
+
+  private:
+    Row<T> row(int level, int h) {
+        if (!overlap_.has_row(h)) return rings_.zeros.row(0);
+        if (level == 0 && input_.maps) return input_.maps->row(overlap_.dh, overlap_.dw, h);
+        return rings_.rings[level].row(h);
+    }
+
+    const StageInput<T, First>& input_;
+    const Overlap overlap_;
+    ForwardRings<T>& rings_;
+};
+
+template <bool kTangent, class T, class First>
+void forward_offset(const StageInput<T, First>& input, int dh, int dw, ForwardRings<T>& rings,
+                    OffsetMaps<T>& output) {
+    OffsetPass<T, First, kTangent> pass(input, Overlap(input.resolution(), dh, dw), rings);
+    const Overlap& overlap = pass.overlap();
+    const int top_level = input.convs();
+    for (int step = overlap.top; step < overlap.bottom + top_level; ++step) {
+        if (!input.maps && step < overlap.bottom) pass.read_images(step);
+        for (int level = 1; level < top_level; ++level)
+            if (overlap.has_row(step - level)) pass.store_row(level, step - level);
+        if (overlap.has_row(step - top_level)) pass.pool_row(step - top_level, output);
+    }
+}
+
+template <bool kTangent, class T, class First>
+void forward_stage(const StageInput<T, First>& input, ForwardRings<T>& rings,
+                   OffsetMaps<T>& output) {
+    output.clear();
+    for_each_offset(input.resolution().band, [&](int dh, int dw) {
+        forward_offset<kTangent>(input, dh, dw, rings, output);
+    });
+}
+
+}  // namespace kipper

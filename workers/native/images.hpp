@@ -1,0 +1,134 @@
+// Images with their variance maps, as the passes read them: one by one, or a block of them in
+// lanes.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "aligned_array.hpp"
+#include "network.hpp"
+
+namespace kipper {
+
+// One image (Element = T) or as many as there are lanes (Element = Lanes<T>).
+template <class Element>
+struct ImageView {
+    const Element* pixels;      // (height, width, channels)
+    const Element* deviations;  // square roots of the variance maps, one map behind the other
+    const Element* inverses;    // 1 over those
+};
+
+// 0 of a pixel without variance: its kernels are 0 then, where 1 / 0 would make them NaN.
+template <class T>
+T inverse_or_zero(T deviation) {
+    return deviation == 0 ? T(0) : 1 / deviation;
+}
+
+template <class T>
+KIPPER_INLINE Lanes<T> inverses_or_zeros(Lanes<T> deviations) {
+    return deviations == 0 ? Lanes<T>{} : 1 / deviations;
+}
+
+// Batch 1. Pixels are scaled for the first convolution once, here.
+template <class T>
+class SingleImages {
+  public:
+    SingleImages(const Network& network, int count, const T* pixels, const T* variances)
+        : pixels_per_image_(network.pixel_values()),
+          variances_per_image_(network.variances()),
+          pixels_(count * pixels_per_image_),
+          deviations_(count * variances_per_image_),
+          inverses_(count * variances_per_image_) {
+        const T scale = T(network.pixel_scale());
+        for (std::size_t i = 0; i < pixels_.size(); ++i) pixels_[i] = scale * pixels[i];
+        for (std::size_t i = 0; i < deviations_.size(); ++i) {
+            deviations_[i] = std::sqrt(variances[i]);
+            inverses_[i] = inverse_or_zero(deviations_[i]);
+        }
+    }
+
+    ImageView<T> operator[](int image) const {
+        return {pixels_.data() + image * pixels_per_image_,
+                deviations_.data() + image * variances_per_image_,
+                inverses_.data() + image * variances_per_image_};
+    }
+
+  private:
+    std::size_t pixels_per_image_, variances_per_image_;
+    AlignedArray<T> pixels_, deviations_, inverses_;
+};
+
+// How many blocks of lanes hold `count` images.
+template <class T>
+constexpr int lane_blocks(int count) {
+    return (count + kLanes<T> - 1) / kLanes<T>;
+}
+
+// How many of a block's lanes hold an image.
+template <class T>
+constexpr int used_lanes(int count, int block) {
+    return std::min(kLanes<T>, count - block * kLanes<T>);
+}
+
+// Rows of (count, size), transposed so that the images of a block lie side by side in lanes. Lanes
+// without an image keep what they had.
+template <class T>
+void into_lanes(const T* rows, int count, std::size_t size, int block, Lanes<T>* lanes) {
+    for (int lane = 0; lane < used_lanes<T>(count, block); ++lane) {
+        const T* row = rows + (std::size_t(block) * kLanes<T> + lane) * size;
+        for (std::size_t i = 0; i < size; ++i) lanes[i][lane] = row[i];
+    }
+}
+
+template <class T>
+void out_of_lanes(const Lanes<T>* lanes, int count, std::size_t size, int block, T* rows) {
+    for (int lane = 0; lane < used_lanes<T>(count, block); ++lane) {
+        T* row = rows + (std::size_t(block) * kLanes<T> + lane) * size;
+        for (std::size_t i = 0; i < size; ++i) row[i] = lanes[i][lane];
+    }
+}
+
+// Batch 2. Lanes without an image hold zeros, which give kernels of 0.
+template <class T>
+class LaneImages {
+  public:
+    LaneImages(const Network& network, int count, const T* pixels, const T* variances, int threads)
+        : blocks_(lane_blocks<T>(count)),
+          pixels_per_image_(network.pixel_values()),
+          variances_per_image_(network.variances()),
+          pixels_(blocks_ * pixels_per_image_),
+          deviations_(blocks_ * variances_per_image_),
+          inverses_(blocks_ * variances_per_image_) {
+#pragma omp parallel for num_threads(threads)
+        for (int block = 0; block < blocks_; ++block) {
+            into_lanes(pixels, count, pixels_per_image_, block,
+                       pixels_.data() + block * pixels_per_image_);
+            fill_factors(variances, count, block);
+        }
+    }
+
+    int blocks() const { return blocks_; }
+
+    ImageView<Lanes<T>> operator[](int block) const {
+        return {pixels_.data() + block * pixels_per_image_,
+                deviations_.data() + block * variances_per_image_,
+                inverses_.data() + block * variances_per_image_};
+    }
+
+  private:
+    void fill_factors(const T* variances, int count, int block) {
+        Lanes<T>* deviations = deviations_.data() + block * variances_per_image_;
+        Lanes<T>* inverses = inverses_.data() + block * variances_per_image_;
+        into_lanes(variances, count, variances_per_image_, block, deviations);
+        for (std::size_t i = 0; i < variances_per_image_; ++i) {
+            deviations[i] = square_root<T>(deviations[i]);
+            inverses[i] = inverses_or_zeros<T>(deviations[i]);
+        }
+    }
+
+    int blocks_;
+    std::size_t pixels_per_image_, variances_per_image_;
+    AlignedArray<Lanes<T>> pixels_, deviations_, inverses_;
+};
+
+}  // namespace kipper

@@ -1,0 +1,75 @@
+// One vector register: a lane for each image of batch 2. GCC's vector extensions, no intrinsics.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#define KIPPER_INLINE inline __attribute__((always_inline))
+
+namespace kipper {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <class T>
+struct LaneTypes;
+
+template <>
+struct LaneTypes<float> {
+    typedef float Vector __attribute__((vector_size(kVectorBytes)));
+    typedef std::int32_t Bits __attribute__((vector_size(kVectorBytes)));
+    static constexpr std::int32_t kAllButSign = INT32_MAX;
+};
+
+template <>
+struct LaneTypes<double> {
+    typedef double Vector __attribute__((vector_size(kVectorBytes)));
+    typedef std::int64_t Bits __attribute__((vector_size(kVectorBytes)));
+    static constexpr std::int64_t kAllButSign = INT64_MAX;
+};
+
+template <class T>
+using Lanes = typename LaneTypes<T>::Vector;
+
+template <class T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+template <class T>
+KIPPER_INLINE Lanes<T> all_lanes(T value) {
+    return Lanes<T>{} + value;
+}
+
+template <class T>
+KIPPER_INLINE Lanes<T> magnitude(Lanes<T> x) {
+    using Bits = typename LaneTypes<T>::Bits;
+    return (Lanes<T>)((Bits)x & LaneTypes<T>::kAllButSign);
+}
+
+// A NaN stays one.
+template <class T>
+KIPPER_INLINE Lanes<T> positive_part(Lanes<T> x) {
+    return x < T(0) ? Lanes<T>{} : x;
+}
+
+// A loop over lanes that the compiler turns into one instruction.
+template <class T>
+KIPPER_INLINE Lanes<T> square_root(Lanes<T> x) {
+    Lanes<T> root{};
+    for (int lane = 0; lane < kLanes<T>; ++lane) root[lane] = std::sqrt(x[lane]);
+    return root;
+}
+
+template <class T>
+KIPPER_INLINE T sum_over_lanes(Lanes<T> x) {
+    T sum = 0;
+    for (int lane = 0; lane < kLanes<T>; ++lane) sum += x[lane];
+    return sum;
+}
+
+}  // namespace kipper

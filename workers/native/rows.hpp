@@ -1,0 +1,95 @@
+// Rows of a pair kernel at a fixed offset, and the 3x3 box sums over them.
+//
+// Entry 0 of a row is zero padding; entry w + 1 belongs to the w-th valid pixel; the entry behind
+// the last one is zero padding again.
+#pragma once
+
+#include <vector>
+
+#include "aligned_array.hpp"
+#include "lanes.hpp"
+
+namespace kipper {
+
+// The kernels of a network's outputs (NNGP) and of its linearisation (NTK) at one pixel pair.
+template <class T>
+struct Entry {
+    Lanes<T> nngp;
+    Lanes<T> tangent;
+};
+
+template <class T>
+struct Row {
+    Lanes<T>* nngp;
+    Lanes<T>* tangent;
+};
+
+// Rows h - 1, h and h + 1.
+template <class T>
+struct Window {
+    Row<T> above, here, below;
+};
+
+template <class T>
+class RowStore {
+  public:
+    RowStore(int count, int max_width)
+        : count_(count), stride_(max_width + 2), entries_(2 * count * stride_) {}
+
+    int count() const { return count_; }
+
+    Row<T> row(int index) {
+        Lanes<T>* nngp = entries_.data() + 2 * stride_ * index;
+        return {nngp, nngp + stride_};
+    }
+
+    // Sets the right padding of all rows to zero.
+    void set_width(int width) {
+        for (int i = 0; i < 2 * count_; ++i) entries_[i * stride_ + width + 1] = Lanes<T>{};
+    }
+
+  private:
+    int count_;
+    std::size_t stride_;
+    AlignedArray<Lanes<T>> entries_;
+};
+
+// Three rows, row h in place of row h - 3, so that a pass over an offset stays in L1.
+template <class T>
+class RowRing {
+  public:
+    explicit RowRing(int max_width) : rows_(3, max_width) {}
+
+    Row<T> row(int h) { return rows_.row(h % 3); }
+    void set_width(int width) { rows_.set_width(width); }
+
+  private:
+    RowStore<T> rows_;
+};
+
+// 3x3 box sums from left to right; each column is summed once.
+template <class T>
+class BoxSum {
+  public:
+    KIPPER_INLINE BoxSum(const Lanes<T>* above, const Lanes<T>* here, const Lanes<T>* below)
+        : above_(above), here_(here), below_(below), previous_{}, current_(column(1)) {}
+
+    // The sum around pixel w; to be called for w = 0, 1, 2, ...
+    KIPPER_INLINE Lanes<T> next(int w) {
+        const Lanes<T> following = column(w + 2);
+        const Lanes<T> sum = previous_ + current_ + following;
+        previous_ = current_;
+        current_ = following;
+        return sum;
+    }
+
+  private:
+    KIPPER_INLINE Lanes<T> column(int entry) const {
+        return above_[entry] + here_[entry] + below_[entry];
+    }
+
+    const Lanes<T>* __restrict above_, * __restrict here_, * __restrict below_;
+    Lanes<T> previous_, current_;
+};
+
+}  // namespace kipper
