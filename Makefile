@@ -7,13 +7,13 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test check slow clean
 
-demo: $(VENV)/installed
+demo: $(VENV)/native
 	@bash launch/demo.sh $(BIN)
 
-test: $(VENV)/installed
+test: $(VENV)/native
 	@$(BIN)/python -m pytest
 
-slow: $(VENV)/installed
+slow: $(VENV)/native
 	@$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/installed
@@ -30,5 +30,10 @@ $(VENV)/installed: setup.py constraints.txt .python-version
 	@bash launch/make_venv.sh $(VENV)
 	@touch $@
 
+# The installation compiles them too; this is for whoever has changed them since.
+$(VENV)/native: $(VENV)/installed $(wildcard workers/native/*.cpp workers/native/*.hpp)
+	@$(BIN)/python -m kipper.workers.native.build -Werror
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .typing build kipper.egg-info demo
+	rm -rf $(VENV) .typing build kipper.egg-info demo workers/native/lib
