@@ -12,7 +12,7 @@ from kipper.common.errors import UserError
 from kipper.common.files import write_npz
 from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings
 from kipper.launch.run import run
-from kipper.server.distilled_set import load_distilled
+from kipper.server.distilled_set import load_distilled, load_recipe
 from kipper.server.workdir import Workdir
 
 # What the interface sets itself.
@@ -114,7 +114,5 @@ def _run(
 
 
 def _pixels(folder: pathlib.Path, images: np.ndarray) -> np.ndarray:
-    from kipper.server.distilled_set import load_recipe
-
     recipe = load_recipe(Workdir(folder).preprocessing)
     return recipe.preprocessing.invert(images.astype(np.float32))

@@ -2,6 +2,6 @@
 
 from kipper.common.datasets.dataset import Dataset, dataset_hash
 from kipper.common.datasets.registry import DATASET_NAMES, load_dataset
-from kipper.common.datasets.subset import held_out, limit
+from kipper.common.datasets.subset import limit
 
-__all__ = ["DATASET_NAMES", "Dataset", "dataset_hash", "held_out", "limit", "load_dataset"]
+__all__ = ["DATASET_NAMES", "Dataset", "dataset_hash", "limit", "load_dataset"]

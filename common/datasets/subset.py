@@ -6,12 +6,10 @@ import numpy as np
 
 from kipper.common.datasets.dataset import Dataset
 from kipper.common.errors import UserError
-from kipper.common.labels import balanced_rows, rows_by_quota
+from kipper.common.labels import rows_by_quota
 
 # Every run sees the same subset, whatever its own seed is.
 _LIMIT_SEED = 0
-# Keeps the held-out draw independent of a run's other draws from the same seed.
-_HELD_OUT_STREAM = 0x68656C64
 
 
 def limit(dataset: Dataset, train_limit: int | None, test_limit: int | None) -> Dataset:
@@ -32,27 +30,6 @@ def limit(dataset: Dataset, train_limit: int | None, test_limit: int | None) -> 
         x_test=dataset.x_test[test],
         y_test=dataset.y_test[test],
     )
-
-
-def held_out(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Rows of a class-balanced draw, to be kept apart for validation.
-
-    Args:
-        labels: non-negative integers (N,); classes without an image are not counted.
-        size: number of rows, 1 to N.
-        seed: non-negative.
-
-    Returns:
-        int64 (size,), ascending.
-
-    Raises:
-        UserError: `size` is not in 1..N.
-    """
-    if not 1 <= size <= len(labels):
-        raise UserError(f"{size} images were to be held out, expected 1 to {len(labels)}")
-    classes, compact = np.unique(labels, return_inverse=True)
-    rng = np.random.default_rng((seed, _HELD_OUT_STREAM))
-    return np.sort(balanced_rows(compact, len(classes), size, rng))
 
 
 def _limited_rows(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kipper.common.datasets import Dataset, held_out, limit
+from kipper.common.datasets import Dataset, limit
 from kipper.common.errors import UserError
 from kipper.common.labels import balanced_rows, centred_one_hot, rows_by_quota
 
@@ -116,23 +116,3 @@ def test_limit_beyond_the_split_keeps_all() -> None:
 def test_limit_below_one_is_refused(limits: tuple[int | None, int | None]) -> None:
     with pytest.raises(UserError, match=r"_limit is (0|-3), expected at least 1"):
         limit(numbered_dataset(np.array([0, 1]), 2), *limits)
-
-
-def test_held_out() -> None:
-    # Labels 3, 5 and 9 alone: classes that have no image get no quota.
-    labels = np.random.default_rng(0).permutation(np.repeat([3, 5, 9], 40))
-    rows = held_out(labels, 30, seed=4)
-    assert (np.diff(rows) > 0).all()
-    np.testing.assert_array_equal(np.unique(labels[rows], return_counts=True)[1], 10)
-    np.testing.assert_array_equal(rows, held_out(labels, 30, seed=4))
-    assert set(rows) != set(held_out(labels, 30, seed=5))
-    # A run drawing with the plain seed must not draw the same images.
-    assert set(rows) != set(
-        rows_by_quota(labels // 4, np.array([10, 10, 10]), np.random.default_rng(4))
-    )
-
-
-@pytest.mark.parametrize("size", [0, 5])
-def test_held_out_refuses_impossible_sizes(size: int) -> None:
-    with pytest.raises(UserError, match="expected 1 to 4"):
-        held_out(np.array([0, 1, 0, 1]), size, seed=0)

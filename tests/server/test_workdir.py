@@ -40,6 +40,7 @@ FREE_VALUES: dict[str, Any] = {
     "data_dir": "data",
     "launch": "local_mt",
     "num_workers": 7,
+    "threads": 3,
     "overwrite": False,
     "steps": 5000,
 }
