@@ -32,7 +32,7 @@ def keep_freed_memory() -> None:
 
     A step allocates and frees the same few large arrays again and again. By default each comes
     fresh from the system, zeroed page by page, which takes a third of a step of a cheap kernel
-    (benchmarks/kip_step.py). Where there is no glibc nothing happens.
+    (docs/results.md). Where there is no glibc nothing happens.
     """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -2,8 +2,10 @@
 
 worker × N    Courier servers that compute kernel blocks
 coordinator   tiles, dispatches, regresses, descends; stops the program when it is done
-snapshots     a Reverb table of evaluated snapshots             } KIP with held-out
-evaluator     scores the newest on held-out images, keeps the best } images only
+snapshots     a Reverb table of evaluated snapshots
+evaluator     scores the newest on held-out images and keeps the best
+
+The last two are there for KIP only, and only if images were held out.
 """
 
 import launchpad as lp

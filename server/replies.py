@@ -16,12 +16,12 @@ def fault(request: Request, reply: Reply, support: np.ndarray | None) -> str | N
     """
     if isinstance(reply, messages.Failure):
         return reply.message
-    if fits(request, reply, support):
+    if _fits(request, reply, support):
         return None
     return f"it answered {_asked(request)} with {_described(reply)}"
 
 
-def fits(request: Request, reply: Reply, support: np.ndarray | None) -> bool:
+def _fits(request: Request, reply: Reply, support: np.ndarray | None) -> bool:
     """Whether class, shapes and dtypes are those that the request asks for."""
     match request:
         case messages.Configure():

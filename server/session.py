@@ -107,12 +107,12 @@ def open_session(
         def on_progress() -> None:
             if should_stop():
                 raise Interrupted("The run was interrupted; the same command resumes it.")
-            counts = session.pool.counts
+            counts, counters = session.pool.counts, session.counters()
             status.update(
                 blocks=counts.blocks,
                 workers=counts.workers,
-                seconds=session.counters()["seconds"],
-                kernel_pairs=session.counters()["kernel_pairs"],
+                seconds=counters["seconds"],
+                kernel_pairs=counters["kernel_pairs"],
             )
 
         pool, kernel = open_kernel(

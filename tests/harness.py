@@ -9,6 +9,7 @@ from kipper.common import messages
 from kipper.common.architecture import KernelSpec
 from kipper.common.wire import content_key
 from kipper.launch.inprocess import inprocess_links
+from kipper.server import kip, krr
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.pool import Pool
 from kipper.server.tiling import Tiling
@@ -23,6 +24,24 @@ def configure(spec: KernelSpec, engine: str) -> messages.Configure:
         engine=engine,
         threads=1,
     )
+
+
+def assembled(
+    spec: KernelSpec,
+    support: tuple[np.ndarray, np.ndarray],
+    resident: np.ndarray,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    tiling: Tiling,
+    ridge: float,
+    engine: str = "neural_tangents",
+) -> tuple[krr.Regression, np.ndarray]:
+    """The regression of `support` (images, labels) on resident rows, and the images' gradient."""
+    with distributed_kernel(spec, resident, tiling, engine=engine) as (kernel, key):
+        state = kip.initial_state(*support, learn_labels=True)
+        regression = kip.loss_at(kernel, state, key, rows, targets, ridge)
+        cotangents = regression.cotangents
+        return regression, kernel.gradient(cotangents.k_ss, cotangents.k_ts)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from harness import distributed_kernel
+from harness import assembled, distributed_kernel
 from oracle import loss_and_gradients, relative_error
 
 from kipper.common.architecture import KernelSpec, architecture_named
@@ -30,10 +30,7 @@ def _compare(spec, shape, num_targets, tiling, coincide, ridge):
         images[4] = resident[2]  # a support image that is a target image too
     rows = np.array([2, 9, 4, 0, 7, 10, 1])[:num_targets]
     targets = rng.normal(size=(num_targets, 3))
-    with distributed_kernel(spec, resident, tiling) as (kernel, key):
-        state = kip.initial_state(images, labels, learn_labels=True)
-        regression = kip.loss_at(kernel, state, key, rows, targets, ridge)
-        gradient = kernel.gradient(regression.cotangents.k_ss, regression.cotangents.k_ts)
+    regression, gradient = assembled(spec, (images, labels), resident, rows, targets, tiling, ridge)
     loss, image_gradient, label_gradient = loss_and_gradients(
         spec, images, labels, resident[rows].astype(np.float64), targets, ridge
     )
@@ -85,10 +82,9 @@ def test_gradient_is_a_descent_direction_in_float32_too():
     resident = rng.normal(size=(9, 8, 8, 1)).astype(np.float32)
     images = rng.normal(size=(4, 8, 8, 1)).astype(np.float32)
     labels, targets = rng.normal(size=(4, 2)), rng.normal(size=(9, 2))
-    with distributed_kernel(spec, resident, Tiling(4, 9)) as (kernel, key):
-        state = kip.initial_state(images, labels, learn_labels=True)
-        regression = kip.loss_at(kernel, state, key, np.arange(9), targets, 1e-6)
-        gradient = kernel.gradient(regression.cotangents.k_ss, regression.cotangents.k_ts)
+    _, gradient = assembled(
+        spec, (images, labels), resident, np.arange(9), targets, Tiling(4, 9), 1e-6
+    )
     _, expected, _ = loss_and_gradients(
         double, images.astype(float), labels, resident.astype(float), targets, 1e-6
     )

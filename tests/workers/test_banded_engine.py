@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from harness import distributed_kernel
+from harness import assembled
 from oracle import loss_and_gradients, relative_error
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.errors import UserError, WorkerError
-from kipper.server import kip
 from kipper.server.tiling import Tiling
 from kipper.workers import banded_cpu, choice
 from kipper.workers.choice import make_engine
@@ -55,10 +54,9 @@ def test_the_assembled_gradient_of_a_pooled_network_is_that_of_the_whole_loss(co
         images[3] = images[1]
         images[2] = resident[7]
     rows, ridge = rng.permutation(20)[:18], 1e-2 if coincide else 1e-6
-    with distributed_kernel(spec, resident, Tiling(2, 17), engine="banded_cpu") as (kernel, key):
-        state = kip.initial_state(images, labels, learn_labels=True)
-        regression = kip.loss_at(kernel, state, key, rows, targets, ridge)
-        gradient = kernel.gradient(regression.cotangents.k_ss, regression.cotangents.k_ts)
+    regression, gradient = assembled(
+        spec, (images, labels), resident, rows, targets, Tiling(2, 17), ridge, "banded_cpu"
+    )
     loss, expected, _ = loss_and_gradients(
         spec, images, labels, resident[rows].astype(np.float64), targets, ridge
     )
