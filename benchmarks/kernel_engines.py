@@ -20,9 +20,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import enable_x64
 
 from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.precision import enable_x64
 from kipper.workers import banded_cpu
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import Engine, PreparedImages

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
-from jax.experimental import enable_x64
 
+from kipper.common.precision import enable_x64
 from kipper.server import krr
 from kipper.server.distributed_kernel import DistributedKernel
 

@@ -6,9 +6,9 @@ What kipper assembles from blocks and cotangents is compared with `jax.grad` of 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import enable_x64
 
 from kipper.common.architecture import KernelSpec
+from kipper.common.precision import enable_x64
 from kipper.workers.neural_tangents import kernel_function, stax
 
 

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.experimental import enable_x64
 
 from kipper.common.architecture import KernelSpec
+from kipper.common.precision import enable_x64
 from kipper.workers import banded_cpu, banded_xla
 from kipper.workers.bands import BandedNetwork, banded_network
 from kipper.workers.engine import PreparedImages, Pullback

@@ -5,9 +5,9 @@ import math
 
 import jax
 import numpy as np
-from jax.experimental import enable_x64
 
 from kipper.common.architecture import KernelSpec
+from kipper.common.precision import enable_x64
 from kipper.workers.engine import PreparedImages, Pullback
 from kipper.workers.neural_tangents import kernel_function
 

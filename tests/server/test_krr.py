@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental import enable_x64
 
 from kipper.common.errors import NumericalError
+from kipper.common.precision import enable_x64
 from kipper.server import krr
 
 

@@ -5,7 +5,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from jax.experimental import enable_x64
 from oracle import relative_error, untouched_kernel
 
 from kipper.common.architecture import (
@@ -18,6 +17,7 @@ from kipper.common.architecture import (
     Relu,
     architecture_named,
 )
+from kipper.common.precision import enable_x64
 from kipper.workers.banded_xla import banded_kernel, cross_kernel, variance_maps
 from kipper.workers.bands import banded_network
 from kipper.workers.neural_tangents import kernel_function

@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from jax.experimental import enable_x64
 from oracle import relative_error, untouched_kernel
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.errors import UserError
+from kipper.common.precision import enable_x64
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import PreparedImages
 
