@@ -31,7 +31,7 @@ setup(
         "kipper": ".",
         **{f"kipper.{room}": room.replace(".", "/") for room in ROOMS},
     },
-    package_data={"kipper.workers.native": ["*.hpp", "*.cpp", "lib/*.so"]},
+    package_data={"kipper.workers.native": ["*.hpp", "*.cpp", "lib/*/*.so"]},
     cmdclass={"build_py": BuildWithNativeKernels},
     install_requires=[
         f"jax=={JAX}",

@@ -18,8 +18,9 @@ import numpy as np
 from jax import Array
 
 from kipper.workers.bands import BandedNetwork, Side
+from kipper.workers.native.build import libraries
 
-_LIBRARIES = pathlib.Path(__file__).parent / "native" / "lib"
+_LIBRARIES = libraries()
 
 # What a processor must have, beyond what the level below it has, as /proc/cpuinfo spells it.
 _LEVELS = {

@@ -9,12 +9,12 @@ import importlib.util
 import os
 import pathlib
 import platform
+import re
 import shlex
 import subprocess
 import sys
 
 _HERE = pathlib.Path(__file__).parent
-LIBRARIES = _HERE / "lib"
 
 # None of -ffast-math: it would let the compiler drop NaNs, and linking with it switches subnormal
 # numbers off for the whole process. What is named here changes no result but by contraction.
@@ -30,19 +30,33 @@ _LEVELS = {
 }
 
 
+def libraries() -> pathlib.Path:
+    """The folder of libraries for the jaxlib that is installed, named by the version of its FFI.
+
+    A library of a newer version than jaxlib's stops all of JAX. So environments that share this
+    source tree must not share their libraries.
+    """
+    headers = _ffi_headers()
+    header = headers / "xla" / "ffi" / "api" / "c_api.h" if headers else None
+    if header is None or not header.exists():
+        return _HERE / "lib" / "none"
+    numbers = re.findall(r"#define XLA_FFI_API_(?:MAJOR|MINOR) (\d+)", header.read_text())
+    return _HERE / "lib" / f"ffi-{'.'.join(numbers)}"
+
+
 def compile_all(
-    output_dir: str | os.PathLike = LIBRARIES, extra_flags: tuple[str, ...] = ()
+    output_dir: str | os.PathLike | None = None, extra_flags: tuple[str, ...] = ()
 ) -> str:
     """Builds every library and says how it went, in one sentence; never raises for a failure.
 
-    The compiler is $CXX, or g++.
+    The compiler is $CXX, or g++. They go to `libraries()` if no folder is given.
     """
     compiler = shlex.split(os.environ.get("CXX") or "g++")
     headers = _ffi_headers()
     if headers is None:
         return "The native kernels were not built: jaxlib, whose headers they need, is missing."
     levels = _LEVELS if platform.machine() in ("x86_64", "AMD64") else {"native": []}
-    output = pathlib.Path(output_dir)
+    output = libraries() if output_dir is None else pathlib.Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
 
     def build(level: str) -> str | None:
