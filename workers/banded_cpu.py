@@ -122,19 +122,20 @@ def cross_kernel_vjp(
     threads: int,
     level: str | None = None,
 ) -> tuple[Array, ...]:
-    """Pulls the cotangent (n1, n2) of `cross_kernel` back, recomputing what it needs.
+    """`cross_kernel` with its cotangent (n1, n2) pulled back, in one pass over the pairs.
 
     Returns:
-        Cotangents of x1 and v1, and of x2 and v2 if `both`. Variance maps count as inputs of their
-        own.
+        The kernel (n1, n2), its bits those of `cross_kernel`; cotangents of x1 and v1; and of x2
+        and v2 if `both`. Variance maps count as inputs of their own.
     """
-    shapes = [x1.shape, v1.shape, *((x2.shape, v2.shape) if both else ((0,), (0,)))]
+    second = (x2.shape, v2.shape) if both else ((0,), (0,))
+    shapes = [cotangent.shape, x1.shape, v1.shape, *second]
     call = _call("cross_vjp", x1, shapes, level)
     attributes = _attributes(
         network, network.bands, tangent=_is_tangent(kind), both=both, threads=threads
     )
-    cotangents = call(x1, v1, x2, v2, cotangent, **attributes)
-    return tuple(cotangents if both else cotangents[:2])
+    results = call(x1, v1, x2, v2, cotangent, **attributes)
+    return tuple(results if both else results[:3])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 6))
@@ -155,7 +156,10 @@ def _pull_back(
     network: BandedNetwork, kind: str, threads: int, inputs: tuple[Array, ...], cotangent: Array
 ) -> tuple[Array, ...]:
     x1, v1, x2, v2 = inputs
-    return cross_kernel_vjp(network, kind, x1, v1, x2, v2, cotangent, both=True, threads=threads)
+    _, *cotangents = cross_kernel_vjp(
+        network, kind, x1, v1, x2, v2, cotangent, both=True, threads=threads
+    )
+    return tuple(cotangents)
 
 
 differentiable_cross_kernel.defvjp(_keep_inputs, _pull_back)

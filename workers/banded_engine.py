@@ -22,7 +22,7 @@ _MAPS_AT_A_TIME = 16
 
 
 class CrossVjp(Protocol):
-    """Pulls a cotangent (n, m) back to (x1, v1), and (x2, v2) if `both`."""
+    """K, with a cotangent (n, m) of it pulled back to (x1, v1), and (x2, v2) if `both`."""
 
     def __call__(
         self,
@@ -44,10 +44,12 @@ def banded_xla_engine(spec: KernelSpec) -> "BandedEngine":
     def cross_vjp(
         network: BandedNetwork, images: tuple[Any, Any, Any, Any], cotangent: Any, *, both: bool
     ) -> tuple[Any, ...]:
+        first, second = images[:2], images[2:]
         if both:
-            return jax.vjp(functools.partial(cross, network), *images)[1](cotangent)
-        x1, v1, *second = images
-        return jax.vjp(lambda x, v: cross(network, x, v, *second), x1, v1)[1](cotangent)
+            kernel, pullback = jax.vjp(functools.partial(cross, network), *images)
+        else:
+            kernel, pullback = jax.vjp(lambda x, v: cross(network, x, v, *second), *first)
+        return kernel, *pullback(cotangent)
 
     return BandedEngine("banded_xla", spec, banded_xla.variance_maps, cross, cross_vjp)
 
@@ -110,12 +112,12 @@ class BandedEngine:
 
     def block_vjp(
         self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
-    ) -> tuple[np.ndarray, ...]:
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         network = self._network(x1.images)
         with enable_x64(self._x64):
-            pieces = self._cross_vjp(network, _flat(x1, x2), cotangent, both=both)
+            kernel, *pieces = self._cross_vjp(network, _flat(x1, x2), cotangent, both=both)
             sides = [(x1, *pieces[:2])] + ([(x2, *pieces[2:4])] if both else [])
-            return tuple(
+            return np.asarray(kernel), tuple(
                 np.asarray(image_cotangent) + self._through_maps(network, side.images, maps)
                 for side, image_cotangent, maps in sides
             )

@@ -47,8 +47,8 @@ class Engine(Protocol):
 
     def block_vjp(
         self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
-    ) -> tuple[np.ndarray, ...]:
-        """The cotangent pulled back through K to the images; recomputes K."""
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """K(x1, x2), and the cotangent pulled back through it to the images."""
         ...
 
     def linearise(

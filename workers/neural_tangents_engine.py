@@ -33,7 +33,8 @@ class NeuralTangentsEngine:
             return jax.vjp(lambda rows: kernel(rows, x2), x1)
 
         def block_vjp(x1, x2, cotangent, both):  # type: ignore[no-untyped-def]
-            return linearise(x1, x2, both)[1](cotangent)
+            value, pullback = linearise(x1, x2, both)
+            return value, pullback(cotangent)
 
         self._block = jax.jit(kernel)
         self._linearise = jax.jit(linearise, static_argnames="both")
@@ -50,10 +51,10 @@ class NeuralTangentsEngine:
 
     def block_vjp(
         self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
-    ) -> tuple[np.ndarray, ...]:
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         with enable_x64(self._x64):
-            pieces = self._block_vjp(x1.images, x2.images, cotangent, both=both)
-            return tuple(map(np.asarray, pieces))
+            value, pieces = self._block_vjp(x1.images, x2.images, cotangent, both=both)
+            return np.asarray(value), tuple(map(np.asarray, pieces))
 
     def linearise(
         self, x1: PreparedImages, x2: PreparedImages, both: bool

@@ -132,7 +132,8 @@ class Worker:
         engine, rows, columns, both = self._images(request)
         residual_bytes = engine.residual_bytes(rows, columns, both)
         if residual_bytes is None or residual_bytes > MAX_RESIDUAL_BYTES_PER_BLOCK:
-            return _image_cotangents(engine.block_vjp(rows, columns, request.cotangent, both))
+            _, cotangents = engine.block_vjp(rows, columns, request.cotangent, both)
+            return _image_cotangents(cotangents)
         _, pullback = engine.linearise(rows, columns, both)
         return _image_cotangents(pullback(request.cotangent))
 

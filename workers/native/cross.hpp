@@ -57,6 +57,13 @@ class ForwardPass {
     std::vector<OffsetMaps<T>> maps_;  // outputs of each stage
 };
 
+// Puts the values of an image of batch 1 and a block of batch 2 into the matrix (count1, count2).
+template <class T>
+void write_kernel(Lanes<T> values, int image, int block, int count2, T* kernel) {
+    T* row = kernel + std::size_t(image) * count2 + block * kLanes<T>;
+    for (int lane = 0; lane < used_lanes<T>(count2, block); ++lane) row[lane] = values[lane];
+}
+
 template <class T, bool kTangent>
 void cross_kernel(const Pairs<T>& pairs, int threads, T* kernel) {
     const SingleImages<T> batch1(pairs.network, pairs.count1, pairs.pixels1, pairs.variances1);
@@ -69,9 +76,7 @@ void cross_kernel(const Pairs<T>& pairs, int threads, T* kernel) {
         for (int image = 0; image < pairs.count1; ++image) {
             ForwardPass<T>& pass = passes[omp_get_thread_num()];
             const Lanes<T> values = pass.template run<kTangent>(batch1[image], batch2[block]);
-            T* row = kernel + std::size_t(image) * pairs.count2 + block * kLanes<T>;
-            for (int lane = 0; lane < used_lanes<T>(pairs.count2, block); ++lane)
-                row[lane] = values[lane];
+            write_kernel(values, image, block, pairs.count2, kernel);
         }
     }
 }

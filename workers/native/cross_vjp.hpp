@@ -1,4 +1,4 @@
-// The cotangents of both batches' pixels and variances, given that of the kernel.
+// The kernel again, and the cotangents of both batches' pixels and variances, given its own.
 //
 // Sums run in an order that depends on the sizes of the batches alone: the pairs are cut into
 // tiles, each tile sums for itself whoever computes it, and the tiles' sums are added in order.
@@ -9,9 +9,11 @@
 
 namespace kipper {
 
-// Outputs, of the shapes of the inputs; those of batch 2 are null if nobody asks for them.
+// Outputs: the kernel, and cotangents of the shapes of the inputs; those of batch 2 are null if
+// nobody asks for them.
 template <class T>
-struct PairCotangents {
+struct KernelAndCotangents {
+    T* kernel;
     T *pixels1, *variances1;
     T *pixels2, *variances2;
 };
@@ -57,11 +59,11 @@ class BackwardPass {
             cotangents_.emplace_back(network.resolutions[stage + 1], kTangent);
     }
 
-    // Adds to the sums of the current image of batch 1, and to those of batch 2 given.
-    void run(const ImageView<T>& first, const ImageView<Lanes<T>>& second, Lanes<T> cotangent,
-             Lanes<T>* pixel_sums2, Lanes<T>* variance_sums2) {
-        // The last stage's outputs are not read: its own pass makes what it needs of them again.
-        forward_.template run_stages<kTangent>(network_.last_stage(), first, second);
+    // Adds to the sums of the current image of batch 1, and to those of batch 2 given; returns the
+    // kernel, for which only the last stage, a small one as a rule, would not be run otherwise.
+    Lanes<T> run(const ImageView<T>& first, const ImageView<Lanes<T>>& second, Lanes<T> cotangent,
+                 Lanes<T>* pixel_sums2, Lanes<T>* variance_sums2) {
+        const Lanes<T> kernel = forward_.template run<kTangent>(first, second);
         const Lanes<T> seed = cotangent * T(network_.readout_scale());
         cotangents_.back().fill({seed, seed});
         const CotangentSums<T> sums{pixel_sums_.data(), variance_sums_.data(), pixel_sums2,
@@ -75,6 +77,7 @@ class BackwardPass {
                     .run();
             });
         }
+        return kernel;
     }
 
     // Moves the sums of the current image, over lanes, to where they are wanted.
@@ -133,25 +136,27 @@ class CrossVjp {
           pixels2_(kBoth ? tiles_.rows.parts : 0, batch2_.blocks() * pixel_values_),
           variances2_(kBoth ? tiles_.rows.parts : 0, batch2_.blocks() * variances_) {}
 
-    void run(const PairCotangents<T>& out) {
+    void run(const KernelAndCotangents<T>& out) {
         std::vector<BackwardPass<T, kTangent, kBoth>> passes;
         for (int thread = 0; thread < threads_; ++thread) passes.emplace_back(pairs_.network);
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
         for (int tile = 0; tile < tiles_.count(); ++tile)
             run_tile(tile / tiles_.columns.parts, tile % tiles_.columns.parts,
-                     passes[omp_get_thread_num()]);
+                     passes[omp_get_thread_num()], out.kernel);
         write1(out);
         if constexpr (kBoth) write2(out);
     }
 
   private:
-    void run_tile(int row, int column, BackwardPass<T, kTangent, kBoth>& pass) {
+    void run_tile(int row, int column, BackwardPass<T, kTangent, kBoth>& pass, T* kernel) {
         for (int image = tiles_.rows.begin(row); image < tiles_.rows.end(row); ++image) {
             for (int block = tiles_.columns.begin(column); block < tiles_.columns.end(column);
                  ++block) {
-                pass.run(batch1_[image], batch2_[block], cotangents_of(image, block),
-                         kBoth ? pixels2_.copy(row) + block * pixel_values_ : nullptr,
-                         kBoth ? variances2_.copy(row) + block * variances_ : nullptr);
+                const Lanes<T> values =
+                    pass.run(batch1_[image], batch2_[block], cotangents_of(image, block),
+                             kBoth ? pixels2_.copy(row) + block * pixel_values_ : nullptr,
+                             kBoth ? variances2_.copy(row) + block * variances_ : nullptr);
+                write_kernel(values, image, block, pairs_.count2, kernel);
             }
             pass.take_sums(pixels1_.copy(column) + image * pixel_values_,
                            variances1_.copy(column) + image * variances_);
@@ -167,7 +172,7 @@ class CrossVjp {
     }
 
     // Batch 2's pixels carry no scale, so batch 1's cotangents still lack it.
-    void write1(const PairCotangents<T>& out) {
+    void write1(const KernelAndCotangents<T>& out) {
         const T scale = T(pairs_.network.pixel_scale());
         const T *pixels = pixels1_.total(), *variances = variances1_.total();
         for (std::size_t i = 0; i < pairs_.count1 * pixel_values_; ++i)
@@ -177,7 +182,7 @@ class CrossVjp {
             out.variances1[i] = variances[i] * inverses[i] / 2;
     }
 
-    void write2(const PairCotangents<T>& out) {
+    void write2(const KernelAndCotangents<T>& out) {
         const Lanes<T>* pixels = pixels2_.total();
         Lanes<T>* variances = variances2_.total();
         const Lanes<T>* inverses = batch2_[0].inverses;

@@ -126,15 +126,17 @@ ffi::Error cross_handler(Images<T> x1, Matrix<T> v1, Images<T> x2, Matrix<T> v2,
 }
 
 template <class T, bool kTangent, bool kBoth>
-void run_vjp(const Pairs<T>& pairs, const T* cotangent, int threads, const PairCotangents<T>& out) {
+void run_vjp(const Pairs<T>& pairs, const T* cotangent, int threads,
+             const KernelAndCotangents<T>& out) {
     CrossVjp<T, kTangent, kBoth>(pairs, cotangent, threads).run(out);
 }
 
 template <class T>
 ffi::Error cross_vjp_handler(Images<T> x1, Matrix<T> v1, Images<T> x2, Matrix<T> v2,
-                             Matrix<T> cotangent, ffi::Result<Images<T>> dx1,
-                             ffi::Result<Matrix<T>> dv1, ffi::Result<Optional<T>> dx2,
-                             ffi::Result<Optional<T>> dv2, Attributes attributes) {
+                             Matrix<T> cotangent, ffi::Result<Matrix<T>> kernel,
+                             ffi::Result<Images<T>> dx1, ffi::Result<Matrix<T>> dv1,
+                             ffi::Result<Optional<T>> dx2, ffi::Result<Optional<T>> dv2,
+                             Attributes attributes) {
     const Network network = make_network(attributes, x1.dimensions()[3]);
     if (!fits<T>(network, x1, v1) || !fits<T>(network, x2, v2) ||
         cotangent.dimensions()[0] != x1.dimensions()[0] ||
@@ -147,8 +149,8 @@ ffi::Error cross_vjp_handler(Images<T> x1, Matrix<T> v1, Images<T> x2, Matrix<T>
     return guarded([&] {
         run(make_pairs<T>(network, x1, v1, x2, v2), cotangent.typed_data(),
             attributes.thread_count(),
-            {dx1->typed_data(), dv1->typed_data(), both ? dx2->typed_data() : nullptr,
-             both ? dv2->typed_data() : nullptr});
+            {kernel->typed_data(), dx1->typed_data(), dv1->typed_data(),
+             both ? dx2->typed_data() : nullptr, both ? dv2->typed_data() : nullptr});
     });
 }
 
