@@ -1,4 +1,7 @@
-"""Package definition; exact versions of everything installed are in constraints.txt."""
+"""Package definition; exact versions of everything installed are in the constraints files.
+
+Python 3.10 gets all of kipper; later ones get what needs no service: engines and in-process runs.
+"""
 
 import pathlib
 import runpy
@@ -8,7 +11,29 @@ from setuptools.command.build_py import build_py
 
 ROOMS = ("common", "common.datasets", "server", "workers", "workers.native", "launch")
 
-JAX = "0.5.3"
+# Launchpad has no release for Python 3.11 and later, and neural-tangents none for later JAX.
+SERVICE = 'python_version < "3.11"'
+STANDALONE = 'python_version >= "3.11"'
+
+# The newest that each Python has.
+JAX = {
+    SERVICE: "0.5.3",
+    'python_version == "3.11"': "0.10.2",
+    'python_version >= "3.12"': "0.12.0.1",
+}
+
+
+def of_jax(package: str) -> list[str]:
+    """The package in the version of JAX, for each Python."""
+    return [f"{package}=={version}; {marker}" for marker, version in JAX.items()]
+
+
+def only(marker: str, *requirements: str) -> list[str]:
+    """The requirements, where the marker holds."""
+    return [f"{requirement}; {marker}" for requirement in requirements]
+
+
+TEST = ["pytest==9.2.0", "pytest-timeout==2.4.0", "hypothesis==6.168.5"]
 
 
 class BuildWithNativeKernels(build_py):
@@ -25,7 +50,7 @@ setup(
     version="0.1.0",
     description="Distils image data sets with exact infinite-width convolutional kernels.",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.11",
+    python_requires=">=3.10,<3.14",
     packages=["kipper", *(f"kipper.{room}" for room in ROOMS)],
     package_dir={
         "kipper": ".",
@@ -33,35 +58,44 @@ setup(
     },
     package_data={"kipper.workers.native": ["*.hpp", "*.cpp", "lib/*/*.so"]},
     cmdclass={"build_py": BuildWithNativeKernels},
+    # For the headers of its foreign function interface, which the native kernels include; so of
+    # the version that they will run with. Asked of setup.py by the build that pip isolates.
+    setup_requires=of_jax("jaxlib"),
     install_requires=[
-        f"jax=={JAX}",
-        f"jaxlib=={JAX}",
-        "numpy>=1.26,<2",
-        "scipy>=1.15,<1.16",
+        *of_jax("jax"),
+        *of_jax("jaxlib"),
+        *only(
+            SERVICE,
+            "neural-tangents==0.6.4",
+            # The last Launchpad; its Courier links against TensorFlow 2.8's shared library, and
+            # protobuf 4 and setuptools 81 each break an import of that generation.
+            "dm-launchpad==0.5.2",
+            "dm-reverb==0.7.2",
+            "tensorflow==2.8.4",
+            "protobuf>=3.19,<3.20",
+            "setuptools<81",
+            "numpy>=1.26,<2",
+            "scipy>=1.15,<1.16",
+            "matplotlib>=3.10,<3.11",
+            "scikit-learn>=1.7,<1.8",
+            "mlxtend==0.23.4",
+        ),
+        *only(
+            STANDALONE,
+            "numpy>=2.4,<2.6",
+            "scipy>=1.17,<1.19",
+            "matplotlib>=3.11,<3.12",
+            "scikit-learn>=1.9,<1.10",
+            "mlxtend==0.25.0",
+        ),
         "optax==0.2.8",
-        "neural-tangents==0.6.4",
-        # The last Launchpad; its Courier links against TensorFlow 2.8's shared library, and
-        # protobuf 4 and setuptools 81 each break an import of that generation.
-        "dm-launchpad==0.5.2",
-        "dm-reverb==0.7.2",
-        "tensorflow==2.8.4",
-        "protobuf>=3.19,<3.20",
-        "setuptools<81",
         "absl-py>=2,<3",
         "rich>=15,<16",
-        "matplotlib>=3.10,<3.11",
-        "scikit-learn>=1.7,<1.8",
-        "mlxtend==0.23.4",
     ],
     extras_require={
-        "cuda": [f"jax[cuda12]=={JAX}"],
-        "dev": [
-            "pytest==9.2.0",
-            "pytest-timeout==2.4.0",
-            "hypothesis==6.168.5",
-            "ruff==0.17.6",
-            "mypy==2.4.1",
-        ],
+        "cuda": of_jax("jax[cuda12]"),
+        "test": TEST,
+        "dev": [*TEST, "ruff==0.17.6", "mypy==2.4.1"],
     },
     entry_points={"console_scripts": ["kipper = kipper.launch.main:main"]},
 )
