@@ -95,7 +95,7 @@ setup(
     extras_require={
         "cuda": of_jax("jax[cuda12]"),
         "test": TEST,
-        "dev": [*TEST, "ruff==0.17.6", "mypy==2.4.1"],
+        "dev": [*TEST, "ruff==0.17.6", "mypy==2.4.1", "clang-format==23.1.5"],
     },
     entry_points={"console_scripts": ["kipper = kipper.launch.main:main"]},
 )

@@ -13,6 +13,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
+from typing import NamedTuple
 
 _HERE = pathlib.Path(__file__).parent
 
@@ -23,11 +25,20 @@ _FLAGS = [
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
 ]
 
-_LEVELS = {
+_X86_LEVELS = {
     "x86-64-v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     "x86-64-v3": ["-march=x86-64-v3"],
     "x86-64-v2": ["-march=x86-64-v2"],
 }
+# What the compiler makes if it is told of no instruction set; all there is for other processors.
+_ANY_PROCESSOR: dict[str, list[str]] = {"native": []}
+
+
+class Outcome(NamedTuple):
+    """How a build went: whether no library is missing, and a sentence for whoever asked for it."""
+
+    complete: bool
+    sentence: str
 
 
 def libraries() -> pathlib.Path:
@@ -44,23 +55,36 @@ def libraries() -> pathlib.Path:
     return _HERE / "lib" / f"ffi-{'.'.join(numbers)}"
 
 
-def compile_all(
-    output_dir: str | os.PathLike | None = None, extra_flags: tuple[str, ...] = ()
-) -> str:
-    """Builds every library and says how it went, in one sentence; never raises for a failure.
+def compile_all(output_dir: str | os.PathLike | None = None) -> str:
+    """Builds every library and says how it went, in one sentence; never raises for a failure."""
+    return compile_levels(output_dir).sentence
 
-    The compiler is $CXX, or g++. They go to `libraries()` if no folder is given.
+
+def compile_levels(
+    output_dir: str | os.PathLike | None = None,
+    *,
+    levels: Sequence[str] | None = None,
+    extra_flags: Sequence[str] = (),
+) -> Outcome:
+    """Builds a library for each of the levels, or of the levels that this machine is built for.
+
+    The compiler is $CXX, or g++. They go to `libraries()` if no folder is given. Never raises for
+    a failure.
     """
     compiler = shlex.split(os.environ.get("CXX") or "g++")
     headers = _ffi_headers()
     if headers is None:
-        return "The native kernels were not built: jaxlib, whose headers they need, is missing."
-    levels = _LEVELS if platform.machine() in ("x86_64", "AMD64") else {"native": []}
+        why = "jaxlib, whose headers they need, is missing"
+        return Outcome(False, f"The native kernels were not built: {why}.")
+    if levels is None:
+        on_x86 = platform.machine() in ("x86_64", "AMD64")
+        levels = list(_X86_LEVELS if on_x86 else _ANY_PROCESSOR)
     output = libraries() if output_dir is None else pathlib.Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
 
     def build(level: str) -> str | None:
-        command = [*compiler, *_FLAGS, *extra_flags, *levels[level], "-isystem", str(headers)]
+        instructions = {**_X86_LEVELS, **_ANY_PROCESSOR}[level]
+        command = [*compiler, *_FLAGS, *extra_flags, *instructions, "-isystem", str(headers)]
         return _compile(command, output / f"banded_{level}.so")
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
@@ -68,9 +92,10 @@ def compile_all(
     built = [level for level in levels if complaints[level] is None]
     failed = [f"{level}: {complaint}" for level, complaint in complaints.items() if complaint]
     if not built:
-        return f"The native kernels were not built ({failed[0]})."
+        return Outcome(False, f"The native kernels were not built ({failed[0]}).")
     without = f" (but not {'; '.join(failed)})" if failed else ""
-    return f"The native kernels were built for {', '.join(built)}{without} in {output}."
+    sentence = f"The native kernels were built for {', '.join(built)}{without} in {output}."
+    return Outcome(not failed, sentence)
 
 
 def _ffi_headers() -> pathlib.Path | None:
@@ -100,6 +125,12 @@ def _compile(command: list[str], target: pathlib.Path) -> str | None:
     return errors[0] if errors else f"{command[0]} exited with status {result.returncode}"
 
 
+def main(extra_flags: Sequence[str]) -> int:
+    """Builds by hand, with further flags such as -Werror; 1 if a library could not be built."""
+    outcome = compile_levels(extra_flags=extra_flags)
+    print(outcome.sentence)
+    return 0 if outcome.complete else 1
+
+
 if __name__ == "__main__":
-    # Further flags may follow, such as -Werror.
-    print(compile_all(extra_flags=tuple(sys.argv[1:])))
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,160 @@
+"""The native kernels under the address and undefined-behaviour sanitizers, outside of Python.
+
+A library built with them is called by a small program, `call_native.cpp`, in place of XLA: what is
+read beyond the end of an array, or overflows, ends that program with a complaint. Arrays are of
+just the sizes that XLA would make. Values are compared too, because nothing else runs the kernels
+as they are built for processors other than x86-64.
+"""
+
+import os
+import pathlib
+import shlex
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+from oracle import relative_error
+
+from kipper.common.architecture import (
+    Architecture,
+    AvgPool,
+    Conv,
+    Dense,
+    Flatten,
+    Relu,
+    architecture_named,
+)
+from kipper.common.precision import enable_x64
+from kipper.workers import banded_cpu
+from kipper.workers.bands import banded_network
+from kipper.workers.native.build import compile_levels
+
+pytestmark = pytest.mark.slow  # for the compiler's sake; run by `make sanitize`
+
+PROGRAM = pathlib.Path(__file__).with_name("call_native.cpp")
+COMPILER = shlex.split(os.environ.get("CXX") or "g++")
+# -g1 is what line numbers need; -D checks the indices of vectors as well.
+SANITIZERS = (
+    *("-O1", "-g1", "-fno-sanitize-recover=all", "-D_GLIBCXX_ASSERTIONS"),
+    "-fsanitize=address,undefined,float-cast-overflow",
+)
+LEVELS = ("x86-64-v3", "native")
+# Of cotangents, which lose more digits than kernels do; see test_banded_cpu.py.
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+CONV_LAST = (Conv(), Relu(), AvgPool(), Conv(), Relu(), Flatten(), Dense())
+# Image shapes and sizes of both batches. Odd sizes leave rows and columns to no pooled pixel; most
+# batches leave lanes without an image; some images are smaller than a window, or a pixel.
+PROBLEMS = {
+    "conv_vec1": ((1, 1, 3), (2, 5)),
+    "conv_vec3": ((5, 2, 1), (1, 17)),
+    "conv_last": ((3, 2, 4), (17, 3)),
+    "convnet": ((9, 11, 3), (3, 9)),
+    "convnet3": ((13, 8, 1), (2, 4)),
+    "myrtle5": ((7, 9, 2), (2, 7)),
+    "myrtle10": ((13, 6, 1), (1, 1)),
+}
+
+
+def _network(name, shape):
+    fixed = Architecture(name, CONV_LAST) if name == "conv_last" else architecture_named(name)
+    return banded_network(fixed, *shape[:2])
+
+
+def _unsupported(folder):
+    """None if the compiler can make sanitized programs that run here, else why not."""
+    source, program = folder / "empty.cpp", folder / "empty"
+    source.write_text("int main() {}\n")
+    for command in ([*COMPILER, *SANITIZERS, "-o", program, source], [program]):
+        try:
+            result = subprocess.run(command, capture_output=True, text=True)
+        except OSError as error:
+            return f"{command[0]} cannot be run: {error.strerror}"
+        if result.returncode:
+            return f"no sanitizers here: {result.stderr.strip().splitlines()[:1]}"
+    return None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With the sanitized libraries, and the program that calls them."""
+    folder = tmp_path_factory.mktemp("sanitized")
+    if reason := banded_cpu.unavailable() or _unsupported(folder):
+        pytest.skip(reason)
+    program = [*COMPILER, "-std=c++17", "-Wall", "-Wextra", "-Werror", *SANITIZERS]
+    program += ["-isystem", jax.ffi.include_dir(), PROGRAM, "-o", folder / "call_native", "-ldl"]
+    subprocess.run(program, check=True)
+    outcome = compile_levels(folder, levels=LEVELS, extra_flags=("-Werror", *SANITIZERS))
+    assert outcome.complete, outcome.sentence
+    return folder
+
+
+def _described(kind, name, value):
+    """A value in the words of call_native.cpp; of a result, its shape."""
+    words = (kind, name, value.dtype.name, len(value.shape), *value.shape)
+    data = b"" if kind == "result" else np.asarray(value).tobytes()
+    return " ".join(map(str, words)).encode() + b"\n" + data
+
+
+def _call_in(folder):
+    """Stands in for `banded_cpu._call`."""
+
+    def call(name, like, shapes, level):
+        dtype = np.dtype(like.dtype)
+        results = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+
+        def run(*arguments, **attributes):
+            values = [_described("argument", "-", value) for value in arguments]
+            values += [_described("result", "-", value) for value in results]
+            values += [
+                _described("attribute", name, np.asarray(value))
+                for name, value in attributes.items()
+            ]
+            library = folder / f"banded_{level}.so"
+            command = [folder / "call_native", library, f"kipper_{name}_{dtype.name}"]
+            done = subprocess.run(command, input=b"".join(values), capture_output=True)
+            assert done.returncode == 0, done.stderr.decode()
+            flat = np.frombuffer(done.stdout, dtype)
+            ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
+            pieces = np.split(flat, ends[:-1])
+            return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+        return run
+
+    return call
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_every_pass_ends_without_complaint(monkeypatch, folder, name, level, dtype):
+    if level != "native" and level not in banded_cpu.runnable_levels():
+        pytest.skip(f"this processor is none of {level}")
+    shape, counts = PROBLEMS[name]
+    network = _network(name, shape)
+    rng = np.random.default_rng(0)
+    x1, x2 = (rng.normal(size=(count, *shape)).astype(dtype) for count in counts)
+    cotangent = rng.normal(size=counts).astype(dtype)
+    with enable_x64(dtype == "float64"):
+        expected = _passes(network, x1, x2, cotangent)
+        monkeypatch.setattr(banded_cpu, "_call", _call_in(folder))
+        results = _passes(network, x1, x2, cotangent, level)
+    for got, want in zip(results, expected, strict=True):
+        assert np.isfinite(got).all()
+        assert relative_error(np.asarray(got), np.asarray(want)) < TOLERANCE[dtype]
+
+
+def _passes(network, x1, x2, cotangent, level=None):
+    """What all passes return, in a list."""
+    v1 = banded_cpu.variance_maps(network, x1, level=level)
+    v2 = banded_cpu.variance_maps(network, x2, threads=2, level=level)
+    inputs, results = (x1, v1, x2, v2), [v1, v2]
+    for kind, threads in (("ntk", 1), ("nngp", 2)):
+        options = {"threads": threads, "level": level}
+        results.append(banded_cpu.cross_kernel(network, kind, *inputs, **options))
+        for both in (True, False):
+            results += banded_cpu.cross_kernel_vjp(
+                network, kind, *inputs, cotangent, both=both, **options
+            )
+    return results
