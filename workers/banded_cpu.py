@@ -1,62 +1,27 @@
 """Convolutional kernels of image pairs over a band of pixel offsets, in native code for CPUs.
 
-The same functions as `banded_xla`, many times faster; their C++ is in `native/`. The library is
-chosen by the instructions that the processor has, and called by XLA.
+The same functions as `banded_xla`, many times faster; their C++ is in `native/`.
 Derivation: docs/banded_kernel.md.
 """
 
-import ctypes
 import functools
-import os
-import pathlib
-import platform
 from typing import Any
 
 import jax
-import jax.ffi
 import numpy as np
 from jax import Array
 
 from kipper.workers.bands import BandedNetwork, Side
-from kipper.workers.native.build import libraries
+from kipper.workers.native_library import entry_point, runnable_levels, unavailable
 
-_LIBRARIES = libraries()
-
-# What a processor must have, beyond what the level below it has, as /proc/cpuinfo spells it.
-_LEVELS = {
-    "x86-64-v2": {"cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2"},
-    "x86-64-v3": {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"},
-    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
-}
-
-
-def runnable_levels() -> list[str]:
-    """Instruction sets that this processor has and a library was built for, best first."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        levels = ["native"]
-    else:
-        flags = _processor_flags()
-        levels = []
-        for level, needed in _LEVELS.items():
-            if not needed <= flags:
-                break
-            levels.insert(0, level)
-    return [level for level in levels if _library_path(level).exists()]
-
-
-def unavailable() -> str | None:
-    """None if the native library can be used, else one sentence on what is missing."""
-    levels = runnable_levels()
-    if not levels:
-        return (
-            f"No native kernel library for this processor is in {_LIBRARIES}; install a C++ "
-            "compiler (g++ 11 or later) and run `python -m kipper.workers.native.build`."
-        )
-    try:
-        _register(levels[0])
-    except (OSError, AttributeError) as error:
-        return f"The native kernel library cannot be loaded: {error}."
-    return None
+__all__ = [
+    "cross_kernel",
+    "cross_kernel_vjp",
+    "differentiable_cross_kernel",
+    "runnable_levels",
+    "unavailable",
+    "variance_maps",
+]
 
 
 def variance_maps(
@@ -68,7 +33,7 @@ def variance_maps(
     """
     shape = (images.shape[0], network.variances_per_image)
     bands = (*network.variance_bands, (0, 0))  # nothing is read behind the last ReLU
-    call = _call("variance_maps", images, [shape], level)
+    call = entry_point("variance_maps", images, [shape], level)
     (variances,) = call(
         images, **_attributes(network, bands, tangent=False, both=False, threads=threads)
     )
@@ -101,7 +66,7 @@ def cross_kernel(
     Returns:
         (n1, n2).
     """
-    call = _call("cross", x1, [(x1.shape[0], x2.shape[0])], level)
+    call = entry_point("cross", x1, [(x1.shape[0], x2.shape[0])], level)
     attributes = _attributes(
         network, network.bands, tangent=_is_tangent(kind), both=False, threads=threads
     )
@@ -130,7 +95,7 @@ def cross_kernel_vjp(
     """
     second = (x2.shape, v2.shape) if both else ((0,), (0,))
     shapes = [cotangent.shape, x1.shape, v1.shape, *second]
-    call = _call("cross_vjp", x1, shapes, level)
+    call = entry_point("cross_vjp", x1, shapes, level)
     attributes = _attributes(
         network, network.bands, tangent=_is_tangent(kind), both=both, threads=threads
     )
@@ -186,48 +151,3 @@ def _attributes(
         "both": both,
         "threads": np.int64(threads),
     }
-
-
-def _call(name: str, like: Array, shapes: list[tuple[int, ...]], level: str | None) -> Any:
-    """The entry point of that name for the dtype of `like`, with results of those shapes."""
-    targets = _register(level or runnable_levels()[0])
-    dtype = np.dtype(like.dtype)
-    results = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
-    return jax.ffi.ffi_call(targets[name, dtype.name], results)
-
-
-@functools.cache
-def _register(level: str) -> dict[tuple[str, str], str]:
-    """Loads a library and tells XLA of it: entry point and dtype -> name of the target.
-
-    Raises:
-        OSError, AttributeError: it cannot be loaded, or is of another version.
-    """
-    library = ctypes.cdll.LoadLibrary(os.fspath(_library_path(level)))
-    handlers = {
-        (name, dtype): getattr(library, f"kipper_{name}_{dtype}")
-        for name in ("variance_maps", "cross", "cross_vjp")
-        for dtype in ("float32", "float64")
-    }
-    targets = {}
-    for (name, dtype), handler in handlers.items():
-        targets[name, dtype] = f"kipper_{name}_{dtype}_{level}"
-        jax.ffi.register_ffi_target(
-            targets[name, dtype], jax.ffi.pycapsule(handler), platform="cpu"
-        )
-    return targets
-
-
-def _library_path(level: str) -> pathlib.Path:
-    return _LIBRARIES / f"banded_{level}.so"
-
-
-@functools.cache
-def _processor_flags() -> frozenset[str]:
-    """The instructions of the processor, none if the system does not say."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return frozenset(flags.partition(":")[2].split())

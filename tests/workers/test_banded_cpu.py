@@ -18,7 +18,7 @@ from kipper.common.architecture import (
     architecture_named,
 )
 from kipper.common.precision import enable_x64
-from kipper.workers import banded_cpu, banded_xla
+from kipper.workers import banded_cpu, banded_xla, native_library
 from kipper.workers.bands import banded_network
 from kipper.workers.native.build import compile_all
 from kipper.workers.neural_tangents import kernel_function
@@ -203,7 +203,7 @@ def test_inputs_that_do_not_fit_each_other_are_refused():
 
 
 def test_what_is_missing_is_said(monkeypatch, tmp_path):
-    monkeypatch.setattr(banded_cpu, "_LIBRARIES", tmp_path)
+    monkeypatch.setattr(native_library, "_LIBRARIES", tmp_path)
     assert banded_cpu.unavailable().startswith("No native kernel library for this processor is in")
 
 

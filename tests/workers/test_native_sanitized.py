@@ -98,7 +98,7 @@ def _described(kind, name, value):
 
 
 def _call_in(folder):
-    """Stands in for `banded_cpu._call`."""
+    """Stands in for `entry_point`."""
 
     def call(name, like, shapes, level):
         dtype = np.dtype(like.dtype)
@@ -138,7 +138,7 @@ def test_every_pass_ends_without_complaint(monkeypatch, folder, name, level, dty
     cotangent = rng.normal(size=counts).astype(dtype)
     with enable_x64(dtype == "float64"):
         expected = _passes(network, x1, x2, cotangent)
-        monkeypatch.setattr(banded_cpu, "_call", _call_in(folder))
+        monkeypatch.setattr(banded_cpu, "entry_point", _call_in(folder))
         results = _passes(network, x1, x2, cotangent, level)
     for got, want in zip(results, expected, strict=True):
         assert np.isfinite(got).all()

@@ -1,0 +1,111 @@
+"""The library of native kernels: which one this processor can run, and its functions for JAX.
+
+It is chosen by the instructions that the processor has, and called by XLA.
+"""
+
+import ctypes
+import functools
+import os
+import pathlib
+import platform
+from typing import Any
+
+import jax
+import jax.ffi
+import numpy as np
+from jax import Array
+
+from kipper.workers.native.build import libraries
+
+_LIBRARIES = libraries()
+
+# Of native/handlers.cpp.
+_ENTRY_POINTS = ("variance_maps", "cross", "cross_vjp")
+
+# What a processor must have, beyond what the level below it has, as /proc/cpuinfo spells it.
+_LEVELS = {
+    "x86-64-v2": {"cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2"},
+    "x86-64-v3": {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"},
+    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+
+
+def runnable_levels() -> list[str]:
+    """Instruction sets that this processor has and a library was built for, best first."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        levels = ["native"]
+    else:
+        flags = _processor_flags()
+        levels = []
+        for level, needed in _LEVELS.items():
+            if not needed <= flags:
+                break
+            levels.insert(0, level)
+    return [level for level in levels if _library_path(level).exists()]
+
+
+def unavailable() -> str | None:
+    """None if the native library can be used, else one sentence on what is missing."""
+    levels = runnable_levels()
+    if not levels:
+        return (
+            f"No native kernel library for this processor is in {_LIBRARIES}; install a C++ "
+            "compiler (g++ 11 or later) and run `python -m kipper.workers.native.build`."
+        )
+    try:
+        _register(levels[0])
+    except (OSError, AttributeError) as error:
+        return f"The native kernel library cannot be loaded: {error}."
+    return None
+
+
+def entry_point(name: str, like: Array, shapes: list[tuple[int, ...]], level: str | None) -> Any:
+    """A function of the library that can be called on JAX arrays, in `jax.jit` and outside.
+
+    Args:
+        name: one of `_ENTRY_POINTS`.
+        like: of the dtype, float32 or float64, of all arguments and results.
+        shapes: of the results.
+        level: the instruction set; by default the best one.
+    """
+    targets = _register(level or runnable_levels()[0])
+    dtype = np.dtype(like.dtype)
+    results = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+    return jax.ffi.ffi_call(targets[name, dtype.name], results)
+
+
+@functools.cache
+def _register(level: str) -> dict[tuple[str, str], str]:
+    """Loads a library and tells XLA of it: entry point and dtype -> name of the target.
+
+    Raises:
+        OSError, AttributeError: it cannot be loaded, or is of another version.
+    """
+    library = ctypes.cdll.LoadLibrary(os.fspath(_library_path(level)))
+    handlers = {
+        (name, dtype): getattr(library, f"kipper_{name}_{dtype}")
+        for name in _ENTRY_POINTS
+        for dtype in ("float32", "float64")
+    }
+    targets = {}
+    for (name, dtype), handler in handlers.items():
+        targets[name, dtype] = f"kipper_{name}_{dtype}_{level}"
+        jax.ffi.register_ffi_target(
+            targets[name, dtype], jax.ffi.pycapsule(handler), platform="cpu"
+        )
+    return targets
+
+
+def _library_path(level: str) -> pathlib.Path:
+    return _LIBRARIES / f"banded_{level}.so"
+
+
+@functools.cache
+def _processor_flags() -> frozenset[str]:
+    """The instructions of the processor, none if the system does not say."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.partition(":")[2].split())
