@@ -16,6 +16,7 @@ from kipper.server.protocol import WorkerLink
 from kipper.server.session import Session, open_session
 from kipper.server.snapshots import BestKeeper, SnapshotSink
 from kipper.server.workdir import Workdir
+from kipper.workers.choice import check_engine
 
 
 def check_run(settings: RunSettings) -> Dataset:
@@ -25,6 +26,7 @@ def check_run(settings: RunSettings) -> Dataset:
         UserError: a setting, a file or the workdir cannot be used.
     """
     settings.check()
+    check_engine(settings.engine, settings.kernel_spec)
     dataset = load_dataset(settings.dataset, settings.data_dir)
     choose_rows(settings, dataset)
     Workdir(settings.workdir).prepare(settings, dataset_hash(dataset))

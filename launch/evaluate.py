@@ -17,6 +17,7 @@ from kipper.server.distilled_set import Recipe, load_distilled, load_recipe
 from kipper.server.evaluation import score
 from kipper.server.experiment import Split
 from kipper.server.session import open_kernel
+from kipper.workers.choice import check_engine
 
 # What a released file needs to be told, and what else may be overridden.
 _REQUIRED_WITHOUT_RECIPE = ("dataset", "preprocess", "architecture")
@@ -106,6 +107,7 @@ def _run_settings(
         }
     )
     run.check()
+    check_engine(run.engine, run.kernel_spec)
     return run
 
 

@@ -1,12 +1,13 @@
 """Runs a Launchpad program on this machine and waits for its end."""
 
 import contextlib
+import importlib.util
 import os
 from typing import Any
 
 from absl import flags
 
-from kipper.common.errors import KipperError
+from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.coordinator import check_run
 from kipper.launch.process import forget_proxies
@@ -30,6 +31,11 @@ def run_local_program(settings: RunSettings) -> dict[str, Any]:
         Interrupted: by Ctrl-C or SIGTERM.
         RunFailed: the coordinator said why it failed, or died without a word.
     """
+    if importlib.util.find_spec("launchpad") is None:
+        raise UserError(
+            f"--launch={settings.launch} needs Launchpad, which is not installed; it comes with "
+            "kipper on Python 3.10: use that, or give --launch=inprocess."
+        )
     rows = choose_rows(settings, check_run(settings))
     workdir = Workdir(settings.workdir)
     workdir.status.unlink(missing_ok=True)

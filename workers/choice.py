@@ -1,6 +1,7 @@
 """Which engine evaluates a kernel: the one asked for, or the fastest that can."""
 
 import functools
+import importlib.util
 
 import jax
 import numpy as np
@@ -31,29 +32,53 @@ def make_engine(name: str, spec: KernelSpec, threads: int) -> Engine:
         UserError: no such engine, or it cannot evaluate this kernel or run here.
         WorkerError: the native engine was chosen and computes something else than `banded_xla`.
     """
-    if name not in ENGINES:
-        raise UserError(f"Unknown engine {name!r}; known are {', '.join(ENGINES)}.")
-    # Any size will do to see whether the layers suit.
-    banded = banded_network(spec.architecture, 64, 64) is not None
-    if name == "neural_tangents" or (name == "auto" and not banded):
+    check_engine(name, spec)
+    if name == "neural_tangents" or (name == "auto" and not _is_banded(spec)):
         from kipper.workers.neural_tangents_engine import neural_tangents_engine
 
         return neural_tangents_engine(spec)
-    if not banded:
-        raise UserError(
-            f"Engine {name!r} evaluates convolutional architectures only, not "
-            f"{spec.architecture.name!r}; give --engine=auto."
-        )
     if name == "banded_xla" or (name == "auto" and jax.default_backend() != "cpu"):
         return banded_engines.banded_xla_engine(spec)
     missing = banded_cpu.unavailable()
     if missing and name == "auto":
         logging.warning("%s Using banded_xla instead, which is many times slower.", missing)
         return banded_engines.banded_xla_engine(spec)
-    if missing:
-        raise UserError(missing)
     _check_native(spec)
     return banded_engines.banded_cpu_engine(spec, threads)
+
+
+def check_engine(name: str, spec: KernelSpec) -> None:
+    """Refuses an engine that cannot evaluate a kernel or cannot run here; starts no device.
+
+    Raises:
+        UserError: one sentence says what is missing and what would be right.
+    """
+    if name not in ENGINES:
+        raise UserError(f"Unknown engine {name!r}; known are {', '.join(ENGINES)}.")
+    architecture = spec.architecture.name
+    if name == "neural_tangents" or (name == "auto" and not _is_banded(spec)):
+        if importlib.util.find_spec("neural_tangents") is None:
+            remedy = (
+                "give --engine=auto"
+                if _is_banded(spec)
+                else f"use that for {architecture!r}, or give a convolutional architecture"
+            )
+            raise UserError(
+                "Engine 'neural_tangents' needs the library of that name, which is not installed; "
+                f"it comes with kipper on Python 3.10: {remedy}."
+            )
+    elif not _is_banded(spec):
+        raise UserError(
+            f"Engine {name!r} evaluates convolutional architectures only, not "
+            f"{architecture!r}; give --engine=auto."
+        )
+    elif name == "banded_cpu" and (missing := banded_cpu.unavailable()):
+        raise UserError(missing)
+
+
+def _is_banded(spec: KernelSpec) -> bool:
+    # Any size will do to see whether the layers suit.
+    return banded_network(spec.architecture, 64, 64) is not None
 
 
 @functools.lru_cache(maxsize=8)

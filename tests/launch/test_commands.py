@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, results, and a sentence for each mistake."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -141,6 +142,31 @@ def test_images_too_small_for_the_pools_are_refused(tmp_path, capsys):
     flags = [f"--dataset=npz:{tmp_path / 'tiny.npz'}", "--architecture=convnet"]
     assert _distill(tmp_path / "run", *flags) == 2
     assert "6x6 pixels are too small for 'convnet'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("launch", ["local_mp", "local_mt"])
+def test_a_launch_without_launchpad_is_refused_before_anything_is_written(
+    tmp_path, capsys, monkeypatch, launch
+):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "launchpad" else find_spec(name, *rest),
+    )
+    assert _distill(tmp_path / "run", f"--launch={launch}") == 2
+    error = capsys.readouterr().err
+    assert f"--launch={launch} needs Launchpad" in error
+    assert "or give --launch=inprocess." in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_engine_that_does_not_suit_is_refused_before_anything_is_written(tmp_path, capsys):
+    flags = ["--engine=banded_xla", "--architecture=fc1"]
+    assert _distill(tmp_path / "run", *flags) == 2
+    assert "convolutional architectures only, not 'fc1'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_changed_setting_is_refused_by_name_and_overwrite_starts_afresh(finished, capsys):
