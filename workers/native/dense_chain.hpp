@@ -1,0 +1,216 @@
+// Fully connected kernels and their derivatives, of pairs of images whose gap 1 - cos is known.
+//
+// Lanes are images of batch 2. A pair goes through all layers in registers; formulas and names are
+// those of kipper/workers/dense.py, derived in docs/dense_kernel.md.
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "aligned_array.hpp"
+#include "dense_layer.hpp"
+
+namespace kipper {
+
+template <class T>
+struct DensePairs {
+    int hidden;
+    double w2;
+    double b2;
+    int count1;
+    int count2;
+    const T* gaps;  // (count1, count2)
+    const T* q1;    // mean squares
+    const T* q2;
+};
+
+template <class T>
+struct DenseCotangents {
+    T* gram;  // (count1, count2)
+    T* q1;
+    T* q2;
+};
+
+// Columns that are done together: few enough for their deviations to stay in the cache. Sums over
+// pairs are taken within such a tile and then over tiles, so that bits do not depend on threads.
+constexpr int kTileColumns = 256;
+
+template <class T, bool kTangent>
+class DenseChain {
+  public:
+    explicit DenseChain(const DensePairs<T>& pairs)
+        : pairs_(pairs), tiles_((pairs.count2 + kTileColumns - 1) / kTileColumns) {
+        for (int i = 0; i < pairs.count1; ++i) append_deviations(pairs.q1[i], rows_);
+    }
+
+    void forward(int threads, T* kernel) const {
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+        for (int tile = 0; tile < tiles_; ++tile) {
+            const Columns columns(*this, tile);
+            for (int i = 0; i < pairs_.count1; ++i)
+                columns.for_each_block([&](int first, int count, const Deviations<Lanes<T>>* two) {
+                    const Lanes<T> gaps = load(pairs_.gaps, i, first, count);
+                    store(read_out(row(i), two, gaps), kernel, i, first, count);
+                });
+        }
+    }
+
+    void vjp(const T* cotangent, int threads, const DenseCotangents<T>& out) const {
+        AlignedArray<T> of_rows(std::size_t(tiles_) * pairs_.count1);  // (tiles, count1)
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+        for (int tile = 0; tile < tiles_; ++tile)
+            vjp_tile(tile, cotangent, out, &of_rows[std::size_t(tile) * pairs_.count1]);
+        for (int i = 0; i < pairs_.count1; ++i) {
+            T sum = 0;
+            for (int tile = 0; tile < tiles_; ++tile)
+                sum += of_rows[std::size_t(tile) * pairs_.count1 + i];
+            out.q1[i] = sum;
+        }
+    }
+
+  private:
+    using Layers = AlignedArray<DenseLayer<T>>;
+
+    // The deviations of a tile of images of batch 2, a block of lanes after the other.
+    struct Columns {
+        Columns(const DenseChain& chain, int tile)
+            : stride(chain.pairs_.hidden + 1),
+              begin(tile * kTileColumns),
+              end(std::min(begin + kTileColumns, chain.pairs_.count2)),
+              deviations(std::size_t(blocks()) * stride) {
+            std::vector<Deviations<T>> of_one;
+            for (int j = begin; j < end; ++j) {
+                of_one.clear();
+                chain.append_deviations(chain.pairs_.q2[j], of_one);
+                const int block = (j - begin) / kLanes<T>, lane = (j - begin) % kLanes<T>;
+                for (int l = 0; l < stride; ++l) {
+                    Deviations<Lanes<T>>& all = deviations[std::size_t(block) * stride + l];
+                    all.into[lane] = of_one[l].into;
+                    all.sigma[lane] = of_one[l].sigma;
+                    all.inverse[lane] = of_one[l].inverse;
+                }
+            }
+        }
+
+        int blocks() const { return (end - begin + kLanes<T> - 1) / kLanes<T>; }
+
+        template <class Visit>
+        void for_each_block(Visit visit) const {
+            for (int block = 0; block < blocks(); ++block) {
+                const int first = begin + block * kLanes<T>;
+                visit(first, std::min(kLanes<T>, end - first),
+                      deviations.data() + std::size_t(block) * stride);
+            }
+        }
+
+        int stride, begin, end;
+        AlignedArray<Deviations<Lanes<T>>> deviations;
+    };
+
+    void append_deviations(T q, std::vector<Deviations<T>>& out) const {
+        T into = T(pairs_.w2) * q;
+        for (int l = 0; l <= pairs_.hidden; ++l) {
+            const T variance = into + T(pairs_.b2), sigma = std::sqrt(variance);
+            out.push_back(
+                {std::sqrt(into), sigma, 1 / std::max(sigma, std::numeric_limits<T>::min())});
+            into = T(0.5 * pairs_.w2) * variance;
+        }
+    }
+
+    const Deviations<T>* row(int i) const {
+        return rows_.data() + std::size_t(i) * (pairs_.hidden + 1);
+    }
+
+    Lanes<T> load(const T* matrix, int i, int first, int count) const {
+        const T* from = matrix + std::size_t(i) * pairs_.count2 + first;
+        Lanes<T> lanes{};
+        if (count == kLanes<T>) {
+            std::memcpy(&lanes, from, sizeof lanes);
+        } else {
+            for (int lane = 0; lane < count; ++lane) lanes[lane] = from[lane];
+        }
+        return lanes;
+    }
+
+    void store(Lanes<T> lanes, T* matrix, int i, int first, int count) const {
+        std::memcpy(matrix + std::size_t(i) * pairs_.count2 + first, &lanes, count * sizeof(T));
+    }
+
+    Lanes<T> read_out(const Deviations<T>* one, const Deviations<Lanes<T>>* two,
+                      Lanes<T> gap) const {
+        const T w2 = T(pairs_.w2), b2 = T(pairs_.b2);
+        Lanes<T> deficit = gap, carried{};
+        for (int l = 0; l < pairs_.hidden; ++l) {
+            const auto layer = dense_layer<T>(one[l], two[l], b2, deficit, carried);
+            deficit = layer.deficit;
+            carried = w2 * layer.tangent * layer.half_k0;
+        }
+        const Deviations<T>& last = one[pairs_.hidden];
+        gap = gap_behind<T>(last, two[pairs_.hidden], b2, deficit);
+        const Lanes<T> covariance = last.sigma * two[pairs_.hidden].sigma * (T(1) - gap);
+        return kTangent ? carried + covariance : covariance;
+    }
+
+    void vjp_tile(int tile, const T* cotangent, const DenseCotangents<T>& out, T* of_rows) const {
+        const Columns columns(*this, tile);
+        AlignedArray<Lanes<T>> of_columns(columns.blocks());
+        Layers layers(pairs_.hidden);
+        for (int i = 0; i < pairs_.count1; ++i) {
+            Lanes<T> of_row{};
+            columns.for_each_block([&](int first, int count, const Deviations<Lanes<T>>* two) {
+                const Lanes<T> seed = load(cotangent, i, first, count);
+                const Lanes<T> gaps = load(pairs_.gaps, i, first, count);
+                Lanes<T>& of_column = of_columns[(first - columns.begin) / kLanes<T>];
+                const Lanes<T> gram =
+                    pull_back(row(i), two, gaps, seed, layers.data(), of_row, of_column);
+                store(gram, out.gram, i, first, count);
+            });
+            of_rows[i] = sum_over_lanes<T>(of_row);
+        }
+        columns.for_each_block([&](int first, int count, const Deviations<Lanes<T>>*) {
+            std::memcpy(out.q2 + first, &of_columns[(first - columns.begin) / kLanes<T>],
+                        count * sizeof(T));
+        });
+    }
+
+    // Adds to the cotangents of q1 and q2, and returns that of the inner products.
+    Lanes<T> pull_back(const Deviations<T>* one, const Deviations<Lanes<T>>* two, Lanes<T> gap,
+                       Lanes<T> seed, DenseLayer<T>* layers, Lanes<T>& of_row,
+                       Lanes<T>& of_column) const {
+        const T w2 = T(pairs_.w2), b2 = T(pairs_.b2), scale = T(0.5 * pairs_.w2 * kOneOverPi);
+        Lanes<T> deficit = gap, carried{};
+        T factor = w2;  // of a variance by q
+        for (int l = 0; l < pairs_.hidden; ++l) {
+            layers[l] = dense_layer<T>(one[l], two[l], b2, deficit, carried);
+            deficit = layers[l].deficit;
+            carried = w2 * layers[l].tangent * layers[l].half_k0;
+            if (l) factor *= T(0.5) * w2;
+        }
+        Lanes<T> of_tangent = kTangent ? seed : Lanes<T>{}, of_covariance = seed;
+        for (int l = pairs_.hidden - 1; l >= 0; --l) {
+            const DenseLayer<T>& layer = layers[l];
+            const Lanes<T> sine = square_root<T>(layer.gap * (T(2) - layer.gap));
+            const Lanes<T> slope = sine > T(0) ? scale / sine : Lanes<T>{};
+            const Lanes<T> by_k =
+                of_tangent * layer.tangent * slope * (one[l].inverse * two[l].inverse);
+            const Lanes<T> by_s =
+                (of_covariance * sine * scale - (T(1) - layer.gap) * by_k) * (T(0.5) * factor);
+            of_row += by_s * two[l].sigma * one[l].inverse;
+            of_column += by_s * one[l].sigma * two[l].inverse;
+            of_tangent = w2 * layer.half_k0 * of_tangent;
+            of_covariance = w2 * layer.half_k0 * of_covariance + by_k + of_tangent;
+            factor *= T(2 / pairs_.w2);
+        }
+        return w2 * of_covariance;
+    }
+
+    const DensePairs<T>& pairs_;
+    int tiles_;
+    std::vector<Deviations<T>> rows_;  // (count1, hidden + 1)
+};
+
+}  // namespace kipper
