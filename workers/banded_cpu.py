@@ -27,17 +27,25 @@ __all__ = [
 def variance_maps(
     network: BandedNetwork, images: Array, *, threads: int = 1, level: str | None = None
 ) -> Array:
-    """(n, h, w, c) -> (n, network.variances_per_image): as `banded_xla.variance_maps`.
-
-    Not differentiable: the derivative comes from there.
-    """
+    """(n, h, w, c) -> (n, network.variances_per_image): as `banded_xla.variance_maps`."""
     shape = (images.shape[0], network.variances_per_image)
-    bands = (*network.variance_bands, (0, 0))  # nothing is read behind the last ReLU
     call = entry_point("variance_maps", images, [shape], level)
-    (variances,) = call(
-        images, **_attributes(network, bands, tangent=False, both=False, threads=threads)
-    )
+    (variances,) = call(images, **_variance_attributes(network, threads))
     return variances
+
+
+def variance_maps_vjp(
+    network: BandedNetwork,
+    images: Array,
+    cotangent: Array,
+    *,
+    threads: int = 1,
+    level: str | None = None,
+) -> Array:
+    """Pulls a cotangent (n, network.variances_per_image) of `variance_maps` back: (n, h, w, c)."""
+    call = entry_point("variance_maps_vjp", images, [images.shape], level)
+    (pulled,) = call(images, cotangent, **_variance_attributes(network, threads))
+    return pulled
 
 
 def cross_kernel(
@@ -151,3 +159,8 @@ def _attributes(
         "both": both,
         "threads": np.int64(threads),
     }
+
+
+def _variance_attributes(network: BandedNetwork, threads: int) -> dict[str, Any]:
+    bands = (*network.variance_bands, (0, 0))  # nothing is read behind the last ReLU
+    return _attributes(network, bands, tangent=False, both=False, threads=threads)

@@ -1,7 +1,7 @@
 """Engines for convolutional kernels by the banded algorithm, in plain JAX and native.
 
 Features of an image are its variance maps. Cotangents of a block go back to images and variance
-maps of both sides; from the maps to their images they go by the plain JAX version of the maps.
+maps of both sides, and from the maps on to their images.
 """
 
 import functools
@@ -51,7 +51,14 @@ def banded_xla_engine(spec: KernelSpec) -> "BandedEngine":
             kernel, pullback = jax.vjp(lambda x, v: cross(network, x, v, *second), *first)
         return kernel, *pullback(cotangent)
 
-    return BandedEngine("banded_xla", spec, banded_xla.variance_maps, cross, cross_vjp)
+    maps = banded_xla.variance_maps
+
+    def variance_vjp(network: BandedNetwork, images: Any, cotangent: Any) -> Any:
+        return jax.vjp(functools.partial(maps, network), images)[1](cotangent)[0]
+
+    return BandedEngine(
+        "banded_xla", spec, banded_xla.variance_maps, variance_vjp, cross, cross_vjp
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -71,7 +78,14 @@ def banded_cpu_engine(spec: KernelSpec, threads: int) -> "BandedEngine":
             network, spec.kind, *images, cotangent, both=both, threads=threads
         )
 
-    return BandedEngine("banded_cpu", spec, banded_cpu.variance_maps, cross, cross_vjp)
+    return BandedEngine(
+        "banded_cpu",
+        spec,
+        functools.partial(banded_cpu.variance_maps, threads=threads),
+        functools.partial(banded_cpu.variance_maps_vjp, threads=threads),
+        cross,
+        cross_vjp,
+    )
 
 
 class BandedEngine:
@@ -82,13 +96,10 @@ class BandedEngine:
         name: str,
         spec: KernelSpec,
         variance_maps: Callable[[BandedNetwork, Any], Any],
+        variance_vjp: Callable[[BandedNetwork, Any, Any], Any],
         cross: Callable[..., Any],
         cross_vjp: CrossVjp,
     ):
-        def variance_vjp(network: BandedNetwork, images: Any, cotangent: Any) -> Any:
-            maps = functools.partial(banded_xla.variance_maps, network)
-            return jax.vjp(maps, images)[1](cotangent)[0]
-
         self.name = name
         self._spec = spec
         self._x64 = spec.dtype == "float64"

@@ -1,19 +1,18 @@
 """Which engine evaluates a kernel: the one asked for, or the fastest that can."""
 
-import functools
 import importlib.util
 
 import jax
-import numpy as np
 from absl import logging
 
 from kipper.common.architecture import KernelSpec
 from kipper.common.engines import ENGINES
-from kipper.common.errors import UserError, WorkerError
+from kipper.common.errors import UserError
 from kipper.workers import banded_cpu
 from kipper.workers import banded_engine as banded_engines
 from kipper.workers.bands import banded_network
-from kipper.workers.engine import Engine, PreparedImages
+from kipper.workers.engine import Engine
+from kipper.workers.self_check import check_native
 
 
 def make_engine(name: str, spec: KernelSpec, threads: int) -> Engine:
@@ -43,7 +42,7 @@ def make_engine(name: str, spec: KernelSpec, threads: int) -> Engine:
     if missing and name == "auto":
         logging.warning("%s Using banded_xla instead, which is many times slower.", missing)
         return banded_engines.banded_xla_engine(spec)
-    _check_native(spec)
+    check_native(spec)
     return banded_engines.banded_cpu_engine(spec, threads)
 
 
@@ -79,27 +78,3 @@ def check_engine(name: str, spec: KernelSpec) -> None:
 def _is_banded(spec: KernelSpec) -> bool:
     # Any size will do to see whether the layers suit.
     return banded_network(spec.architecture, 64, 64) is not None
-
-
-@functools.lru_cache(maxsize=8)
-def _check_native(spec: KernelSpec) -> None:
-    """Compares the native engine with plain JAX on a few small images, once a process.
-
-    Forward only: the backward pass of plain JAX takes twenty seconds to compile.
-    """
-    side = max(4, 2**spec.architecture.num_pools)
-    images = np.random.default_rng(0).normal(size=(5, side, side, 2)).astype(spec.dtype)
-    blocks = []
-    for engine in (
-        banded_engines.banded_cpu_engine(spec, 1),
-        banded_engines.banded_xla_engine(spec),
-    ):
-        prepared = PreparedImages(images, engine.features(images))
-        blocks.append(engine.block(prepared.take(slice(2)), prepared))
-    native, plain = blocks
-    error = float(np.abs(native - plain).max() / np.abs(plain).max())
-    if not error < (1e-4 if spec.dtype == "float32" else 1e-8):
-        raise WorkerError(
-            f"The native engine's kernel is off by {error:.1e} of banded_xla's on this machine; "
-            "give --engine=banded_xla, and please report it with the processor's name."
-        )

@@ -20,7 +20,7 @@ from kipper.workers.native.build import libraries
 _LIBRARIES = libraries()
 
 # Of native/handlers.cpp.
-_ENTRY_POINTS = ("variance_maps", "cross", "cross_vjp")
+_ENTRY_POINTS = ("variance_maps", "variance_maps_vjp", "cross", "cross_vjp", "dense", "dense_vjp")
 
 # What a processor must have, beyond what the level below it has, as /proc/cpuinfo spells it.
 _LEVELS = {

@@ -66,11 +66,6 @@ def _native(network, kind, x1, x2, cotangent, threads=1, level=None):
         return [np.asarray(piece) for piece in (kernel, *pulled)]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _through_maps(network, images, cotangent):
-    return jax.vjp(functools.partial(banded_xla.variance_maps, network), images)[1](cotangent)[0]
-
-
 @NATIVE
 @pytest.mark.parametrize(("name", "shape", "kind"), NETWORKS)
 def test_float64_is_neural_tangents_with_both_gradients(name, shape, kind):
@@ -79,8 +74,8 @@ def test_float64_is_neural_tangents_with_both_gradients(name, shape, kind):
     reference = kernel_function(KernelSpec(_architecture(name), kind, "float64"))
     with enable_x64():
         expected = jax.jit(lambda *x: (reference(*x), jax.vjp(reference, *x)[1](cotangent)))(x1, x2)
-        total1 = dx1 + _through_maps(network, x1, dv1)
-        total2 = dx2 + _through_maps(network, x2, dv2)
+        total1 = dx1 + banded_cpu.variance_maps_vjp(network, x1, dv1)
+        total2 = dx2 + banded_cpu.variance_maps_vjp(network, x2, dv2)
     assert relative_error(kernel, np.asarray(expected[0])) < 1e-12
     for total, gradient in zip((total1, total2), expected[1], strict=True):
         assert relative_error(np.asarray(total), np.asarray(gradient)) < 1e-12
@@ -110,6 +105,22 @@ def test_variance_maps_are_those_of_plain_jax():
         native = banded_cpu.variance_maps(network, x2, threads=2)
         plain = jax.jit(functools.partial(banded_xla.variance_maps, network))(x2)
     assert relative_error(np.asarray(native), np.asarray(plain)) < 1e-13
+
+
+@NATIVE
+@pytest.mark.parametrize("level", banded_cpu.runnable_levels())
+def test_the_gradient_of_variance_maps_is_that_of_plain_jax(level):
+    network, _, x2, _ = _problem("deeper", (13, 10, 2))
+    x2[4, :6] = 0
+    cotangent = np.random.default_rng(1).normal(size=(19, network.variances_per_image))
+    maps = functools.partial(banded_xla.variance_maps, network)
+    with enable_x64():
+        plain = jax.jit(lambda images, g: jax.vjp(maps, images)[1](g)[0])(x2, cotangent)
+        native = banded_cpu.variance_maps_vjp(network, x2, cotangent, threads=2, level=level)
+    assert relative_error(np.asarray(native), np.asarray(plain)) < 1e-13
+    single = (x2.astype(np.float32), cotangent.astype(np.float32))
+    native = banded_cpu.variance_maps_vjp(network, *single, level=level)
+    assert relative_error(np.asarray(native), np.asarray(plain)) < 1e-6
 
 
 @NATIVE

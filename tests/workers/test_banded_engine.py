@@ -1,5 +1,6 @@
 """The banded engines as workers use them, and the choice among engines."""
 
+import jax
 import numpy as np
 import pytest
 from harness import assembled
@@ -8,7 +9,7 @@ from oracle import loss_and_gradients, relative_error
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.errors import UserError, WorkerError
 from kipper.server.tiling import Tiling
-from kipper.workers import banded_cpu, choice
+from kipper.workers import banded_cpu, self_check
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import PreparedImages
 
@@ -102,17 +103,27 @@ def test_without_the_native_library_auto_says_what_is_missing(monkeypatch, caplo
 
 
 @NATIVE
-def test_a_native_library_that_computes_something_else_is_refused(monkeypatch):
+@pytest.mark.parametrize(
+    ("function", "complaint"),
+    [
+        ("cross_kernel", "kernel is off by 1.0e-02 of plain JAX"),
+        ("cross_kernel_vjp", "gradient is off by .* of the differences of its kernel"),
+        ("variance_maps_vjp", "gradient is off by .* of the differences of its kernel"),
+    ],
+)
+def test_a_native_library_that_computes_something_else_is_refused(monkeypatch, function, complaint):
     spec = KernelSpec(architecture_named("convnet3"), "nngp", "float32")
-    right = banded_cpu.cross_kernel
+    right = getattr(banded_cpu, function)
     monkeypatch.setattr(
-        banded_cpu, "cross_kernel", lambda *a, **k: right(*a, **k) * np.float32(1.001)
+        banded_cpu,
+        function,
+        lambda *a, **k: jax.tree.map(lambda result: result * np.float32(1.01), right(*a, **k)),
     )
-    choice._check_native.cache_clear()
-    choice.banded_engines.banded_cpu_engine.cache_clear()
-    with pytest.raises(WorkerError, match=r"off by 1.0e-03 of banded_xla's"):
+    self_check.check_native.cache_clear()
+    self_check.banded_cpu_engine.cache_clear()
+    with pytest.raises(WorkerError, match=complaint):
         make_engine("auto", spec, 1)
-    choice.banded_engines.banded_cpu_engine.cache_clear()
+    self_check.banded_cpu_engine.cache_clear()
 
 
 def test_banded_engines_refuse_fully_connected_architectures():

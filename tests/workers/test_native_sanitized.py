@@ -150,6 +150,8 @@ def _passes(network, x1, x2, cotangent, level=None):
     v1 = banded_cpu.variance_maps(network, x1, level=level)
     v2 = banded_cpu.variance_maps(network, x2, threads=2, level=level)
     inputs, results = (x1, v1, x2, v2), [v1, v2]
+    for x, v in ((x1, v1), (x2, v2)):
+        results.append(banded_cpu.variance_maps_vjp(network, x, v, threads=2, level=level))
     for kind, threads in (("ntk", 1), ("nngp", 2)):
         options = {"threads": threads, "level": level}
         results.append(banded_cpu.cross_kernel(network, kind, *inputs, **options))

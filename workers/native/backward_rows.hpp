@@ -66,9 +66,9 @@ struct VarianceSums {
     Lanes<T>* __restrict second;
 };
 
-template <bool kBoth, class Kinds, class T, class Preactivations, class Cotangents>
+template <bool kBoth, class Kinds, class T, class First, class Preactivations, class Cotangents>
 KIPPER_INLINE void relu_row_vjp(Preactivations preactivations, Cotangents cotangents, int width,
-                                const RowFactors<T, T>& factors, Row<T> out,
+                                const RowFactors<T, First>& factors, Row<T> out,
                                 const VarianceSums<T>& sums) {
     for (int w = 0; w < width; ++w) {
         const Entry<T> input = preactivations.next(w);
@@ -98,9 +98,10 @@ KIPPER_INLINE void relu_row_vjp(Preactivations preactivations, Cotangents cotang
 }
 
 // Adds a row's part to the cotangents of the pixels of both images; `second_sum` may be null.
-template <bool kBoth, int kChannels, class T>
-KIPPER_INLINE void pixel_products_vjp(BoxSum<T> cotangents, const T* first, const Lanes<T>* second,
-                                      int width, int channels, Lanes<T>* __restrict first_sum,
+template <bool kBoth, int kChannels, class T, class First>
+KIPPER_INLINE void pixel_products_vjp(BoxSum<T> cotangents, const First* first,
+                                      const Lanes<T>* second, int width, int channels,
+                                      Lanes<T>* __restrict first_sum,
                                       Lanes<T>* __restrict second_sum) {
     const int count = kChannels ? kChannels : channels;
     for (int w = 0; w < width; ++w) {
@@ -113,8 +114,8 @@ KIPPER_INLINE void pixel_products_vjp(BoxSum<T> cotangents, const T* first, cons
     }
 }
 
-template <bool kBoth, class T>
-void pixel_product_row_vjp(const BoxSum<T>& cotangents, const T* first, const Lanes<T>* second,
+template <bool kBoth, class T, class First>
+void pixel_product_row_vjp(const BoxSum<T>& cotangents, const First* first, const Lanes<T>* second,
                            int width, int channels, Lanes<T>* first_sum, Lanes<T>* second_sum) {
     auto run = [&](auto known) {
         pixel_products_vjp<kBoth, decltype(known)::value, T>(cotangents, first, second, width,

@@ -43,14 +43,14 @@ struct CotangentSums {
     Lanes<T>* variances2;
 };
 
-template <class T, bool kTangent, bool kBoth>
+template <class T, class First, bool kTangent, bool kBoth>
 class BackwardOffset {
   public:
     // `above` holds the cotangents of the stage's outputs; `below` takes those of what it reads,
     // and is null for the first stage, which adds to `sums` instead.
-    BackwardOffset(const StageInput<T, T>& input, int dh, int dw, ForwardRings<T>& forward_rings,
-                   BackwardRings<T>& rings, OffsetMaps<T>& above, OffsetMaps<T>* below,
-                   const CotangentSums<T>& sums)
+    BackwardOffset(const StageInput<T, First>& input, int dh, int dw,
+                   ForwardRings<T>& forward_rings, BackwardRings<T>& rings, OffsetMaps<T>& above,
+                   OffsetMaps<T>* below, const CotangentSums<T>& sums)
         : input_(input),
           forward_(input, Overlap(input.resolution(), dh, dw), forward_rings),
           zeros_(forward_rings.zeros.row(0)),
@@ -148,8 +148,8 @@ class BackwardOffset {
         return forward_.overlap().has_row(h) ? rings_.cotangents[level].row(h) : zeros_;
     }
 
-    const StageInput<T, T>& input_;
-    OffsetPass<T, T, kTangent> forward_;
+    const StageInput<T, First>& input_;
+    OffsetPass<T, First, kTangent> forward_;
     const Row<T> zeros_;
     BackwardRings<T>& rings_;
     OffsetMaps<T>& above_;

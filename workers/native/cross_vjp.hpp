@@ -72,8 +72,8 @@ class BackwardPass {
             const StageInput<T, T> input = forward_.stage_input(stage, first, second);
             OffsetMaps<T>* below = stage ? &cotangents_[stage - 1] : nullptr;
             for_each_offset(input.resolution().band, [&](int dh, int dw) {
-                BackwardOffset<T, kTangent, kBoth>(input, dh, dw, forward_.rings(), rings_,
-                                                   cotangents_[stage], below, sums)
+                BackwardOffset<T, T, kTangent, kBoth>(input, dh, dw, forward_.rings(), rings_,
+                                                      cotangents_[stage], below, sums)
                     .run();
             });
         }

@@ -4,11 +4,14 @@
 // the boundary to XLA.
 #include <cstdint>
 #include <exception>
+#include <stdexcept>
 #include <string>
 
 #include "cross.hpp"
 #include "cross_vjp.hpp"
+#include "dense_chain.hpp"
 #include "variance_maps.hpp"
+#include "variance_maps_vjp.hpp"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -32,7 +35,23 @@ struct Attributes {
     int thread_count() const { return threads < 1 ? 1 : int(threads); }
 };
 
+// Of the entry points for fully connected kernels.
+struct DenseAttributes {
+    double b2;
+    std::int64_t hidden;
+    bool tangent;
+    std::int64_t threads;
+    double w2;
+
+    int thread_count() const { return threads < 1 ? 1 : int(threads); }
+};
+
 }  // namespace kipper
+
+XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(kipper::DenseAttributes, StructMember<double>("b2"),
+                                      StructMember<int64_t>("hidden"),
+                                      StructMember<bool>("tangent"),
+                                      StructMember<int64_t>("threads"), StructMember<double>("w2"));
 
 XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(
     kipper::Attributes, StructMember<Span<const int64_t>>("bands"), StructMember<bool>("both"),
@@ -53,6 +72,8 @@ template <class T>
 using Images = ffi::Buffer<kDataType<T>, 4>;
 template <class T>
 using Matrix = ffi::Buffer<kDataType<T>, 2>;
+template <class T>
+using Vector = ffi::Buffer<kDataType<T>, 1>;
 template <class T>
 using Optional = ffi::Buffer<kDataType<T>>;  // of size 0 if nobody asks for it
 
@@ -107,6 +128,17 @@ ffi::Error variance_maps_handler(Images<T> images, ffi::Result<Matrix<T>> varian
 }
 
 template <class T>
+ffi::Error variance_maps_vjp_handler(Images<T> images, Matrix<T> cotangent,
+                                     ffi::Result<Images<T>> dx, Attributes attributes) {
+    const Network network = make_network(attributes, images.dimensions()[3]);
+    if (!fits<T>(network, images, cotangent)) return wrong_shapes();
+    return guarded([&] {
+        variance_maps_vjp<T>(network, int(images.dimensions()[0]), images.typed_data(),
+                             cotangent.typed_data(), attributes.thread_count(), dx->typed_data());
+    });
+}
+
+template <class T>
 Pairs<T> make_pairs(const Network& network, const Images<T>& x1, const Matrix<T>& v1,
                     const Images<T>& x2, const Matrix<T>& v2) {
     return {network,         int(x1.dimensions()[0]), int(x2.dimensions()[0]), x1.typed_data(),
@@ -154,17 +186,63 @@ ffi::Error cross_vjp_handler(Images<T> x1, Matrix<T> v1, Images<T> x2, Matrix<T>
     });
 }
 
+template <class T>
+DensePairs<T> dense_pairs(const Matrix<T>& gaps, const Vector<T>& q1, const Vector<T>& q2,
+                          const DenseAttributes& attributes) {
+    const auto shape = gaps.dimensions();
+    if (q1.dimensions()[0] != shape[0] || q2.dimensions()[0] != shape[1])
+        throw std::invalid_argument("these gaps and mean squares do not fit each other");
+    return {int(attributes.hidden), attributes.w2,     attributes.b2,   int(shape[0]),
+            int(shape[1]),          gaps.typed_data(), q1.typed_data(), q2.typed_data()};
+}
+
+template <class T>
+ffi::Error dense_handler(Matrix<T> gaps, Vector<T> q1, Vector<T> q2, ffi::Result<Matrix<T>> kernel,
+                         DenseAttributes attributes) {
+    return guarded([&] {
+        const auto pairs = dense_pairs<T>(gaps, q1, q2, attributes);
+        const int threads = attributes.thread_count();
+        if (attributes.tangent)
+            DenseChain<T, true>(pairs).forward(threads, kernel->typed_data());
+        else
+            DenseChain<T, false>(pairs).forward(threads, kernel->typed_data());
+    });
+}
+
+template <class T>
+ffi::Error dense_vjp_handler(Matrix<T> gaps, Vector<T> q1, Vector<T> q2, Matrix<T> cotangent,
+                             ffi::Result<Matrix<T>> of_gram, ffi::Result<Vector<T>> of_q1,
+                             ffi::Result<Vector<T>> of_q2, DenseAttributes attributes) {
+    return guarded([&] {
+        const auto pairs = dense_pairs<T>(gaps, q1, q2, attributes);
+        const DenseCotangents<T> out{of_gram->typed_data(), of_q1->typed_data(),
+                                     of_q2->typed_data()};
+        const int threads = attributes.thread_count();
+        if (attributes.tangent)
+            DenseChain<T, true>(pairs).vjp(cotangent.typed_data(), threads, out);
+        else
+            DenseChain<T, false>(pairs).vjp(cotangent.typed_data(), threads, out);
+    });
+}
+
 }  // namespace
 }  // namespace kipper
 
 // Handlers infer their bindings from the parameters of the functions above.
 #define KIPPER_HANDLERS(T, dtype)                                                                  \
     XLA_FFI_DEFINE_HANDLER_SYMBOL(kipper_variance_maps_##dtype, kipper::variance_maps_handler<T>); \
+    XLA_FFI_DEFINE_HANDLER_SYMBOL(kipper_variance_maps_vjp_##dtype,                                \
+                                  kipper::variance_maps_vjp_handler<T>);                           \
     XLA_FFI_DEFINE_HANDLER_SYMBOL(kipper_cross_##dtype, kipper::cross_handler<T>);                 \
     XLA_FFI_DEFINE_HANDLER_SYMBOL(kipper_cross_vjp_##dtype, kipper::cross_vjp_handler<T>)
+#define KIPPER_DENSE_HANDLERS(T, dtype)                                            \
+    XLA_FFI_DEFINE_HANDLER_SYMBOL(kipper_dense_##dtype, kipper::dense_handler<T>); \
+    XLA_FFI_DEFINE_HANDLER_SYMBOL(kipper_dense_vjp_##dtype, kipper::dense_vjp_handler<T>)
 
 // All else is hidden: several builds of this library may live in one process.
 #pragma GCC visibility push(default)
 KIPPER_HANDLERS(float, float32);
 KIPPER_HANDLERS(double, float64);
+KIPPER_DENSE_HANDLERS(float, float32);
+KIPPER_DENSE_HANDLERS(double, float64);
 #pragma GCC visibility pop

@@ -32,19 +32,29 @@ class VariancePass {
             maps_.emplace_back(network.resolutions[stage + 1], false);
     }
 
-    void run(const T* images, int count, int block, T* variances) {
+    // Of one block of images; the results stay here.
+    void run(const T* images, int count, int block) {
         pixels_.clear();
         into_lanes(images, count, pixels_.size(), block, pixels_.data());
         for (std::size_t i = 0; i < pixels_.size(); ++i)
             scaled_pixels_[i] = pixels_[i] * T(network_.pixel_scale());
         for (int stage = 0; stage <= network_.last_stage(); ++stage) run_stage(stage);
-        out_of_lanes(variances_.data(), count, variances_.size(), block, variances);
+    }
+
+    const AlignedArray<Lanes<T>>& variances() const { return variances_; }
+    const AlignedArray<Lanes<T>>& inverses() const { return inverses_; }  // of deviations
+    ForwardRings<T>& rings() { return rings_; }
+
+    // What a stage reads, with the outputs of the stages before it still there from `run`. Image 1
+    // is the one whose pixels carry their scale.
+    StageInput<T, Lanes<T>> stage_input(int stage) {
+        return {network_, stage, view(scaled_pixels_), view(pixels_),
+                stage ? &maps_[stage - 1] : nullptr};
     }
 
   private:
     void run_stage(int stage) {
-        const StageInput<T, Lanes<T>> input{network_, stage, view(scaled_pixels_), view(pixels_),
-                                            stage ? &maps_[stage - 1] : nullptr};
+        const StageInput<T, Lanes<T>> input = stage_input(stage);
         if (stage < network_.last_stage()) maps_[stage].clear();
         run_diagonal(input);
         if (stage == network_.last_stage()) return;
@@ -121,8 +131,11 @@ void variance_maps(const Network& network, int count, const T* images, int threa
     std::vector<VariancePass<T>> passes;
     for (int thread = 0; thread < threads; ++thread) passes.emplace_back(network);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (int block = 0; block < lane_blocks<T>(count); ++block)
-        passes[omp_get_thread_num()].run(images, count, block, variances);
+    for (int block = 0; block < lane_blocks<T>(count); ++block) {
+        VariancePass<T>& pass = passes[omp_get_thread_num()];
+        pass.run(images, count, block);
+        out_of_lanes(pass.variances().data(), count, network.variances(), block, variances);
+    }
 }
 
 }  // namespace kipper
