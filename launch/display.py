@@ -64,7 +64,7 @@ def _print_new_records(workdir: Workdir, known: int, show: Any) -> int:
 
 
 def progress_line(status: dict[str, Any]) -> str:
-    """One line from status.json: step, loss, accuracy, blocks, workers, time left."""
+    """One line from status.json: step, loss, accuracy, blocks, workers, pairs a second, time left."""
     if status.get("state") != "running":
         return str(status.get("state", "starting"))
     parts = []
@@ -76,6 +76,8 @@ def progress_line(status: dict[str, Any]) -> str:
         parts.append(f"test {status['test_accuracy']:.4f} (step {status['evaluated_step']})")
     parts.append(f"{status.get('blocks', 0)} blocks")
     parts.append(f"{status.get('workers', 0)} workers")
+    if status.get("pairs_per_second"):
+        parts.append(f"{status['pairs_per_second']:,} pairs/s by {status['engine']}")
     if status.get("seconds_left") is not None:
         parts.append(f"{_duration(status['seconds_left'])} left")
     return "  ".join(parts)

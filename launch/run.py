@@ -36,7 +36,7 @@ def _summary(workdir: Workdir, result: dict[str, Any]) -> str:
         f"test accuracy {result['natural_accuracy']:.4f} (natural images, natural labels) -> "
         f"{result['test_accuracy']:.4f} (distilled)\n"
         f"{result['kernel_pairs']:,} kernel pairs in {result['seconds']:.0f} s by "
-        f"{result['engine']}\n"
+        f"{result['engine']} ({result['pairs_per_second']:,} a second)\n"
         f"distilled set {workdir.distilled}\n"
         f"picture       {workdir.figures / 'distilled.png'}"
     )

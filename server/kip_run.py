@@ -88,8 +88,7 @@ class _KipRun:
             "train_accuracy": evaluated.record["train_accuracy"],
             "loss": evaluated.record["loss"],
             "steps": self._settings.steps,
-            **session.counters(),
-            "engine": session.engine(),
+            **session.account(),
         }
         session.write_results(evaluated.state.images, evaluated.state.labels, result)
         if self._sink is not None:

@@ -61,8 +61,7 @@ def run_label_solve(session: Session) -> dict[str, Any]:
         "train_accuracy": record["train_accuracy"],
         "loss": record["loss"],
         "steps": 0,
-        **session.counters(),
-        "engine": session.engine(),
+        **session.account(),
     }
     session.write_results(images, labels, result)
     return result

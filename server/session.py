@@ -57,9 +57,12 @@ class Session:
             "vjp_pairs": self.before["vjp_pairs"] + counts.vjp_pairs,
         }
 
-    def engine(self) -> str:
-        """The engine the workers chose; they are all configured alike."""
-        return next(iter(self.pool.engines.values()), self.settings.engine)
+    def account(self) -> dict[str, Any]:
+        """`counters`, kernel pairs a second, and the engine that the workers, all alike, chose."""
+        counters = self.counters()
+        rate = counters["kernel_pairs"] / max(counters["seconds"], 1e-3)
+        engine = next(iter(self.pool.engines.values()), self.settings.engine)
+        return {**counters, "pairs_per_second": round(rate), "engine": engine}
 
     def write_results(self, images: np.ndarray, labels: np.ndarray, result: dict[str, Any]) -> None:
         """Writes the distilled set, its recipe, its picture and, last of all, result.json."""
@@ -107,13 +110,8 @@ def open_session(
         def on_progress() -> None:
             if should_stop():
                 raise Interrupted("The run was interrupted; the same command resumes it.")
-            counts, counters = session.pool.counts, session.counters()
-            status.update(
-                blocks=counts.blocks,
-                workers=counts.workers,
-                seconds=counters["seconds"],
-                kernel_pairs=counters["kernel_pairs"],
-            )
+            counts = session.pool.counts
+            status.update(blocks=counts.blocks, workers=counts.workers, **session.account())
 
         pool, kernel = open_kernel(
             settings,

@@ -49,6 +49,7 @@ def test_a_run_leaves_the_files_that_are_promised(finished):
     assert result["steps"] == 4
     # 10x10 and 200x10 a step for 5 losses, 10x10 and 100x10 an evaluation, and validation.
     assert result["kernel_pairs"] == 5 * 2100 + 4 * 1100 + 4 * (100 + 10 * 143)
+    assert result["pairs_per_second"] == round(result["kernel_pairs"] / result["seconds"])
     with np.load(finished / "distilled.npz") as arrays:
         assert set(arrays) == {"images", "labels"}
         assert arrays["images"].shape == (10, 8, 8, 1)
