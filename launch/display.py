@@ -64,7 +64,7 @@ def _print_new_records(workdir: Workdir, known: int, show: Any) -> int:
 
 
 def progress_line(status: dict[str, Any]) -> str:
-    """One line from status.json: step, loss, accuracy, blocks, workers, pairs a second, time left."""
+    """One line from status.json: step, loss, accuracy, blocks, workers, rate, time left."""
     if status.get("state") != "running":
         return str(status.get("state", "starting"))
     parts = []
