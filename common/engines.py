@@ -1,3 +1,3 @@
 """Names of the kernel engines; what they are is the workers' business."""
 
-ENGINES = ("auto", "neural_tangents", "banded_xla", "banded_cpu")
+ENGINES = ("auto", "neural_tangents", "dense", "banded_xla", "banded_cpu")

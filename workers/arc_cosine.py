@@ -39,12 +39,32 @@ _Q = (
 )
 
 
+# For float64, on |x| <= 1/2: asin x = x + x z R(z) / S(z) with z = x^2, from FreeBSD's e_asin.c
+# (Sun Microsystems 1993), within one unit in the last place.
+_R = (
+    1.66666666666666657415e-01,
+    -3.25565818622400915405e-01,
+    2.01212532134862925881e-01,
+    -4.00555345006794114027e-02,
+    7.91534994289814532176e-04,
+    3.47933107596021167570e-05,
+)
+_S = (
+    1.0,
+    -2.40339491173441421878e00,
+    2.02094576023350569471e00,
+    -6.88283971605453293030e-01,
+    7.70381505559019352791e-02,
+)
+
+
 class _Angle(NamedTuple):
-    """What both kernels need of the correlation c: c in [-1, 1], 1 - |c|, and acos |c|."""
+    """What both kernels need of the correlation c: c in [-1, 1], 1 - |c|, acos |c|, g(|c|)."""
 
     c: Array
     gap: Array
     acos: Array
+    rest: Array
 
 
 def _polynomial(coefficients: tuple[float, ...], t: Array) -> Array:
@@ -64,11 +84,21 @@ def _angle(k: Array, s: Array) -> _Angle:
     c = jnp.clip(k * _reciprocal(s), -1, 1)
     gap = 1 - jnp.abs(c)
     gap = jnp.where(gap <= ROUNDING_UNITS * jnp.finfo(k.dtype).eps, 0, gap)
-    if _is_double(k):
-        acos = 2 * jnp.arctan2(jnp.sqrt(gap), jnp.sqrt(2 - gap))
-    else:
-        acos = jnp.sqrt(gap) * _polynomial(_P, 1 - gap)
-    return _Angle(c, gap, acos)
+    return _Angle(c, gap, *acos_and_rest(gap))
+
+
+def acos_and_rest(gap: Array) -> tuple[Array, Array]:
+    """acos t and g(t) of t = 1 - gap, for gaps from 0 to 1; of one floating dtype and shape."""
+    t, root = 1 - gap, jnp.sqrt(gap)
+    if not _is_double(gap):
+        return root * _polynomial(_P, t), root * gap * _polynomial(_Q, t)
+    # acos t = 2 asin sqrt(gap / 2) where t is large, else pi / 2 - asin t.
+    large = gap < 0.5
+    x = jnp.where(large, math.sqrt(0.5) * root, t)
+    z = jnp.where(large, 0.5 * gap, t * t)
+    asin = x + x * z * _polynomial(_R, z) / _polynomial(_S, z)
+    acos = jnp.where(large, 2 * asin, math.pi / 2 - asin)
+    return acos, root * jnp.sqrt(2 - gap) - t * acos
 
 
 def _reciprocal(s: Array) -> Array:
@@ -77,12 +107,7 @@ def _reciprocal(s: Array) -> Array:
 
 def _covariance(k: Array, s: Array, angle: _Angle) -> Array:
     """s k1(c) / 2."""
-    gap = angle.gap
-    if _is_double(k):
-        g = jnp.sqrt(gap * (2 - gap)) - (1 - gap) * angle.acos
-    else:
-        g = jnp.sqrt(gap) * gap * _polynomial(_Q, 1 - gap)
-    return 0.5 * jnp.maximum(k, 0) + s * g * (0.5 / math.pi)
+    return 0.5 * jnp.maximum(k, 0) + s * angle.rest * (0.5 / math.pi)
 
 
 def _half_k0(angle: _Angle) -> Array:

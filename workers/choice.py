@@ -11,6 +11,8 @@ from kipper.common.errors import UserError
 from kipper.workers import banded_cpu
 from kipper.workers import banded_engine as banded_engines
 from kipper.workers.bands import banded_network
+from kipper.workers.dense import dense_network
+from kipper.workers.dense_engine import dense_engine
 from kipper.workers.engine import Engine
 from kipper.workers.self_check import check_native
 
@@ -19,8 +21,8 @@ def make_engine(name: str, spec: KernelSpec, threads: int) -> Engine:
     """The engine of that name for one kernel.
 
     `auto` is `banded_cpu` for convolutional kernels on CPUs, `banded_xla` on other devices or where
-    the native library is missing (which is logged as a warning), and `neural_tangents` for all
-    other kernels.
+    the native library is missing (which is logged as a warning); `dense` for fully connected
+    kernels; and `neural_tangents` for all others.
 
     Args:
         name: one of `ENGINES`.
@@ -32,6 +34,8 @@ def make_engine(name: str, spec: KernelSpec, threads: int) -> Engine:
         WorkerError: the native engine was chosen and computes something else than `banded_xla`.
     """
     check_engine(name, spec)
+    if name == "dense" or (name == "auto" and _is_dense(spec)):
+        return dense_engine(spec, threads)
     if name == "neural_tangents" or (name == "auto" and not _is_banded(spec)):
         from kipper.workers.neural_tangents_engine import neural_tangents_engine
 
@@ -55,16 +59,18 @@ def check_engine(name: str, spec: KernelSpec) -> None:
     if name not in ENGINES:
         raise UserError(f"Unknown engine {name!r}; known are {', '.join(ENGINES)}.")
     architecture = spec.architecture.name
+    if _is_dense(spec) and name in ("auto", "dense"):
+        return
+    if name == "dense":
+        raise UserError(
+            f"Engine 'dense' evaluates fully connected architectures only, not {architecture!r}; "
+            "give --engine=auto."
+        )
     if name == "neural_tangents" or (name == "auto" and not _is_banded(spec)):
         if importlib.util.find_spec("neural_tangents") is None:
-            remedy = (
-                "give --engine=auto"
-                if _is_banded(spec)
-                else f"use that for {architecture!r}, or give a convolutional architecture"
-            )
             raise UserError(
                 "Engine 'neural_tangents' needs the library of that name, which is not installed; "
-                f"it comes with kipper on Python 3.10: {remedy}."
+                "it comes with kipper on Python 3.10: give --engine=auto."
             )
     elif not _is_banded(spec):
         raise UserError(
@@ -73,6 +79,10 @@ def check_engine(name: str, spec: KernelSpec) -> None:
         )
     elif name == "banded_cpu" and (missing := banded_cpu.unavailable()):
         raise UserError(missing)
+
+
+def _is_dense(spec: KernelSpec) -> bool:
+    return dense_network(spec.architecture) is not None
 
 
 def _is_banded(spec: KernelSpec) -> bool:

@@ -85,12 +85,10 @@ def test_bits_do_not_depend_on_threads_or_on_how_rows_are_prepared():
 
 
 @NATIVE
-def test_auto_is_native_for_convolutions_and_neural_tangents_for_the_rest():
+def test_auto_is_native_for_convolutions():
     for name, engine in (("convnet", "banded_cpu"), ("conv_vec2", "banded_cpu")):
         spec = KernelSpec(architecture_named(name), "ntk", "float32")
         assert make_engine("auto", spec, 1).name == engine
-    spec = KernelSpec(architecture_named("fc2"), "ntk", "float32")
-    assert make_engine("auto", spec, 1).name == "neural_tangents"
 
 
 def test_without_the_native_library_auto_says_what_is_missing(monkeypatch, caplog):

@@ -8,7 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <cstring>
 #include <vector>
 
 #include "aligned_array.hpp"
@@ -48,7 +48,7 @@ class DenseChain {
     }
 
     void forward(int threads, T* kernel) const {
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
+#pragma omp parallel for num_threads(useful(threads)) schedule(dynamic)
         for (int tile = 0; tile < tiles_; ++tile) {
             const Columns columns(*this, tile);
             for (int i = 0; i < pairs_.count1; ++i)
@@ -61,7 +61,7 @@ class DenseChain {
 
     void vjp(const T* cotangent, int threads, const DenseCotangents<T>& out) const {
         AlignedArray<T> of_rows(std::size_t(tiles_) * pairs_.count1);  // (tiles, count1)
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
+#pragma omp parallel for num_threads(useful(threads)) schedule(dynamic)
         for (int tile = 0; tile < tiles_; ++tile)
             vjp_tile(tile, cotangent, out, &of_rows[std::size_t(tile) * pairs_.count1]);
         for (int i = 0; i < pairs_.count1; ++i) {
@@ -73,6 +73,13 @@ class DenseChain {
     }
 
   private:
+    // A millisecond of work each: on a busy machine, waiting for one that has lost its core costs
+    // eight.
+    int useful(int threads) const {
+        const double steps = double(pairs_.count1) * pairs_.count2 * pairs_.hidden;
+        return std::clamp(int(steps / (1 << 20)), 1, threads);
+    }
+
     using Layers = AlignedArray<DenseLayer<T>>;
 
     // The deviations of a tile of images of batch 2, a block of lanes after the other.
@@ -115,8 +122,7 @@ class DenseChain {
         T into = T(pairs_.w2) * q;
         for (int l = 0; l <= pairs_.hidden; ++l) {
             const T variance = into + T(pairs_.b2), sigma = std::sqrt(variance);
-            out.push_back(
-                {std::sqrt(into), sigma, 1 / std::max(sigma, std::numeric_limits<T>::min())});
+            out.push_back({std::sqrt(into), sigma, sigma > 0 ? 1 / sigma : T(0)});
             into = T(0.5 * pairs_.w2) * variance;
         }
     }

@@ -12,7 +12,7 @@ template <class Value>
 struct Deviations {
     Value into;     // standard deviation before the bias is added
     Value sigma;    // and after
-    Value inverse;  // 1 / sigma
+    Value inverse;  // 1 / sigma, or 0 for 0
 };
 
 template <class T>
@@ -64,7 +64,8 @@ KIPPER_INLINE Lanes<T> gap_behind(const Deviations<T>& one, const Deviations<Lan
     const Lanes<T> apart = one.into - two.into, sum = s + p + b2;
     constexpr T kTiny = std::numeric_limits<T>::min();
     const Lanes<T> between = b2 * apart * apart / (sum < kTiny ? all_lanes<T>(kTiny) : sum);
-    return (p * deficit + between) * (one.inverse * two.inverse);
+    const Lanes<T> gap = (p * deficit + between) * (one.inverse * two.inverse);
+    return s > T(0) ? gap : all_lanes<T>(1);
 }
 
 // Directions closer than 16 epsilons are taken for equal.

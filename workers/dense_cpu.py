@@ -1,0 +1,69 @@
+"""The arithmetic of fully connected kernels behind the matrix product, in native code for CPUs.
+
+The same functions as `dense.kernel` and `dense.kernel_vjp`, several times faster; their C++ is
+`native/dense_chain.hpp`. Derivation: docs/dense_kernel.md.
+"""
+
+from typing import Any
+
+import numpy as np
+from jax import Array
+
+from kipper.workers.dense import DenseNetwork
+from kipper.workers.native_library import entry_point, runnable_levels, unavailable
+
+__all__ = ["kernel", "kernel_vjp", "runnable_levels", "unavailable"]
+
+
+def kernel(
+    network: DenseNetwork,
+    kind: str,
+    gaps: Array,
+    q1: Array,
+    q2: Array,
+    *,
+    threads: int,
+    level: str | None = None,
+) -> Array:
+    """As `dense.kernel`, (n, m).
+
+    Args:
+        network: of which it is evaluated.
+        kind: `ntk` or `nngp`.
+        gaps: (n, m), as from `dense.input_gaps`; float32 or float64, as all arrays.
+        q1: (n,), as from `dense.mean_squares`.
+        q2: (m,).
+        threads: that it may use; results do not depend on it.
+        level: the instruction set; by default the best one.
+    """
+    call = entry_point("dense", gaps, [gaps.shape], level)
+    (values,) = call(gaps, q1, q2, **_attributes(network, kind, threads))
+    return values
+
+
+def kernel_vjp(
+    network: DenseNetwork,
+    kind: str,
+    gaps: Array,
+    q1: Array,
+    q2: Array,
+    cotangent: Array,
+    *,
+    threads: int,
+    level: str | None = None,
+) -> tuple[Array, Array, Array]:
+    """As `dense.kernel_vjp`: cotangents of <x, x'> / d (n, m), of q1 (n,) and of q2 (m,)."""
+    call = entry_point("dense_vjp", gaps, [gaps.shape, q1.shape, q2.shape], level)
+    return tuple(call(gaps, q1, q2, cotangent, **_attributes(network, kind, threads)))
+
+
+def _attributes(network: DenseNetwork, kind: str, threads: int) -> dict[str, Any]:
+    """What `DenseAttributes` in native/handlers.cpp reads."""
+    assert kind in ("ntk", "nngp"), kind
+    return {
+        "hidden": np.int64(network.hidden),
+        "w2": np.float64(network.w2),
+        "b2": np.float64(network.b2),
+        "tangent": kind == "ntk",
+        "threads": np.int64(threads),
+    }

@@ -1,0 +1,142 @@
+"""The engine for fully connected kernels: on any device; its arithmetic native on CPUs.
+
+Features of an image are its mean square. Where the native library is missing, or the device is no
+CPU, all is plain JAX.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from kipper.common.architecture import KernelSpec
+from kipper.common.precision import enable_x64
+from kipper.workers import dense, dense_cpu
+from kipper.workers.dense import DenseNetwork, dense_network
+from kipper.workers.engine import PreparedImages, Pullback
+
+# Between native code and plain JAX; relative, and what is right was at most a hundredth of it.
+_TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
+
+
+@functools.lru_cache(maxsize=8)
+def dense_engine(spec: KernelSpec, threads: int) -> "DenseEngine":
+    """The engine for `spec`, which must be fully connected, one for all workers of a process."""
+    native = (
+        jax.default_backend() == "cpu"
+        and dense_cpu.unavailable() is None
+        and _native_is_right(spec.kind, spec.dtype)
+    )
+    if not native:
+        return DenseEngine(spec, dense.kernel, dense.kernel_vjp)
+    return DenseEngine(
+        spec,
+        functools.partial(dense_cpu.kernel, threads=threads),
+        functools.partial(dense_cpu.kernel_vjp, threads=threads),
+    )
+
+
+class DenseEngine:
+    """See `Engine`. 64-bit mode is entered around each call and never switched on globally."""
+
+    name = "dense"
+
+    def __init__(
+        self, spec: KernelSpec, kernel: Callable[..., Any], kernel_vjp: Callable[..., Any]
+    ):
+        network = dense_network(spec.architecture)
+        assert network is not None  # seen to when the engine was chosen
+
+        def images_vjp(
+            gaps: Any, x1: Any, q1: Any, x2: Any, q2: Any, cotangent: Any, both: bool
+        ) -> tuple[Any, ...]:
+            of_gram, of_q1, of_q2 = kernel_vjp(network, spec.kind, gaps, q1, q2, cotangent)
+            first = dense.images_vjp(of_gram, of_q1, x1, x2)
+            return (first, dense.images_vjp(of_gram.T, of_q2, x2, x1)) if both else (first,)
+
+        self._x64 = spec.dtype == "float64"
+        self._input_gaps = jax.jit(dense.input_gaps)
+        self._kernel = jax.jit(functools.partial(kernel, network, spec.kind))
+        self._images_vjp = jax.jit(images_vjp, static_argnames="both")
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return dense.mean_squares(images)[:, None]
+
+    def block(self, x1: PreparedImages, x2: PreparedImages) -> np.ndarray:
+        return self._block(x1, x2)[0]
+
+    def block_vjp(
+        self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        kernel, pullback = self.linearise(x1, x2, both)
+        return kernel, pullback(cotangent)
+
+    def linearise(
+        self, x1: PreparedImages, x2: PreparedImages, both: bool
+    ) -> tuple[np.ndarray, Pullback]:
+        kernel, residuals = self._block(x1, x2)
+
+        def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
+            with enable_x64(self._x64):
+                pieces = self._images_vjp(*residuals, cotangent, both=both)
+                return tuple(map(np.asarray, pieces))
+
+        return kernel, pullback
+
+    def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
+        del both
+        gaps = len(x1.images) * len(x2.images) * x1.images.itemsize
+        return gaps + sum(array.nbytes for array in _flat(x1, x2))
+
+    def _block(
+        self, x1: PreparedImages, x2: PreparedImages
+    ) -> tuple[np.ndarray, tuple[jax.Array, ...]]:
+        """The kernel; and on the device: gaps, first images, their squares, second, theirs."""
+        with enable_x64(self._x64):
+            inputs = jax.device_put(_flat(x1, x2))
+            rounded = np.asarray(self._input_gaps(*inputs))
+            gaps = jax.device_put(dense.refined_gaps(rounded, x1.images, x2.images))
+            _, q1, _, q2 = inputs
+            return np.asarray(self._kernel(gaps, q1, q2)), (gaps, *inputs)
+
+
+def _flat(x1: PreparedImages, x2: PreparedImages) -> tuple[np.ndarray, ...]:
+    return x1.images, x1.features[:, 0], x2.images, x2.features[:, 0]
+
+
+@functools.lru_cache(maxsize=8)
+def _native_is_right(kind: str, dtype: str) -> bool:
+    """Compares native code with plain JAX on a few gaps, once a process; says it if they differ."""
+    network, rng = DenseNetwork(hidden=2, w2=2.0, b2=0.01), np.random.default_rng(0)
+    gaps = rng.uniform(1e-3, 1.9, (3, 40)).astype(dtype)
+    q1, q2 = (rng.uniform(0.5, 2, count).astype(dtype) for count in gaps.shape)
+    cotangent = rng.normal(size=gaps.shape).astype(dtype)
+
+    def results(kernel: Callable[..., Any], kernel_vjp: Callable[..., Any]) -> list[np.ndarray]:
+        def all_of(*inputs: Any) -> tuple[Any, ...]:
+            inputs = network, kind, *inputs
+            return kernel(*inputs), *kernel_vjp(*inputs, cotangent)
+
+        return list(map(np.asarray, jax.jit(all_of)(gaps, q1, q2)))
+
+    with enable_x64(dtype == "float64"):
+        native = results(
+            functools.partial(dense_cpu.kernel, threads=1),
+            functools.partial(dense_cpu.kernel_vjp, threads=1),
+        )
+        plain = results(dense.kernel, dense.kernel_vjp)
+    errors = [
+        float(np.abs(got - want).max() / np.abs(want).max())
+        for got, want in zip(native, plain, strict=True)
+    ]
+    if max(errors) < _TOLERANCE[dtype]:
+        return True
+    logging.warning(
+        "The native fully connected kernels are off by %.1e of plain JAX on this machine, which is "
+        "used instead; please report it with the processor's name.",
+        max(errors),
+    )
+    return False
