@@ -31,6 +31,9 @@ class Tiling:
 
 # Seconds of work on a core, so that dispatch costs nothing beside it, and whole vectors of lanes.
 _BANDED = Tiling(32, 256)
+# The dense engine's time is that of gathering target images and of a matrix product, both better
+# for more support images at once (docs/dense_kernel.md).
+_DENSE_SUPPORT = 512
 
 
 def spans(total: int, largest: int) -> list[tuple[int, int]]:
@@ -62,7 +65,8 @@ def tiling_for(
     Args:
         spec: the kernel.
         engine: as the user gave it. neural-tangents holds every pixel pair of every image pair of
-            a kernel with pooling; the banded engines hold one pair at a time.
+            a kernel with pooling; the banded engines hold one pair at a time, the dense one a few
+            numbers of each.
         image_shape: (h, w, c).
         block_support: largest number of support images in a block, or None to choose.
         block_target: likewise of target images.
@@ -80,7 +84,8 @@ def tiling_for(
     else:
         per_pair = _ARRAYS_ALIVE * itemsize
     per_image = 2 * itemsize * pixels * channels  # as stored and as gathered
-    support = block_support or _largest_support(per_pair)
+    dense = not convolutional and engine != "neural_tangents"
+    support = block_support or (_DENSE_SUPPORT if dense else _largest_support(per_pair))
     target = block_target or min(
         _LARGEST_TARGET, max(1, BLOCK_BYTES // (support * per_pair + per_image))
     )

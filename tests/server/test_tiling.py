@@ -2,12 +2,16 @@
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.server.tiling import BLOCK_BYTES, Tiling, spans, tiling_for, triangle
+from kipper.workers.choice import make_engine
+from kipper.workers.engine import PreparedImages
+from kipper.workers.worker import MAX_RESIDUAL_BYTES_PER_BLOCK
 
 sizes = {"total": st.integers(1, 300), "largest": st.integers(1, 400)}
 
@@ -91,6 +95,23 @@ def test_blocks_of_kernels_without_pools_are_large(name: str) -> None:
     tiling = tiling_for(spec(name), "neural_tangents", (28, 28, 1), None, None)
     pooled = tiling_for(spec("myrtle5"), "neural_tangents", (28, 28, 1), None, None)
     assert tiling.support * tiling.target > 100 * pooled.support * pooled.target
+
+
+@pytest.mark.parametrize("engine", ["auto", "dense"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (96, 96, 3)])
+def test_fully_connected_blocks_of_the_dense_engine_keep_their_residuals(
+    shape: tuple[int, int, int], dtype: str, engine: str
+) -> None:
+    tiling = tiling_for(spec("fc3", dtype), engine, shape, None, None)
+    by_neural_tangents = tiling_for(spec("fc3", dtype), "neural_tangents", shape, None, None)
+    assert tiling.support > by_neural_tangents.support
+    rows = np.empty((1, *shape), dtype)
+    pixels = PreparedImages(rows.repeat(tiling.support, 0), rows.reshape(1, -1)[:, :1])
+    others = PreparedImages(rows.repeat(tiling.target, 0), rows.reshape(1, -1)[:, :1])
+    residual_bytes = make_engine(engine, spec("fc3", dtype), 1).residual_bytes(pixels, others, True)
+    assert residual_bytes is not None
+    assert residual_bytes <= MAX_RESIDUAL_BYTES_PER_BLOCK
 
 
 def test_images_too_large_for_the_budget_still_have_a_block() -> None:
