@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from kipper.workers import native_library
 from kipper.workers.bands import BandedNetwork, Side
 from kipper.workers.native_library import entry_point, runnable_levels, unavailable
 
@@ -18,6 +19,8 @@ __all__ = [
     "cross_kernel",
     "cross_kernel_vjp",
     "differentiable_cross_kernel",
+    "kept_values",
+    "linearised_cross_kernel",
     "runnable_levels",
     "unavailable",
     "variance_maps",
@@ -74,12 +77,33 @@ def cross_kernel(
     Returns:
         (n1, n2).
     """
-    call = entry_point("cross", x1, [(x1.shape[0], x2.shape[0])], level)
-    attributes = _attributes(
-        network, network.bands, tangent=_is_tangent(kind), both=False, threads=threads
-    )
-    (kernel,) = call(x1, v1, x2, v2, **attributes)
+    kernel, _ = _cross(network, kind, (x1, v1, x2, v2), 0, threads, level)
     return kernel
+
+
+def linearised_cross_kernel(
+    network: BandedNetwork,
+    kind: str,
+    x1: Array,
+    v1: Array,
+    x2: Array,
+    v2: Array,
+    *,
+    threads: int,
+    level: str | None = None,
+) -> tuple[Array, Array]:
+    """`cross_kernel`, and `kept_values` that `cross_kernel_vjp` would have to compute again."""
+    size = kept_values(network, kind, len(x1), len(x2), x1.dtype, level)
+    return _cross(network, kind, (x1, v1, x2, v2), size, threads, level)
+
+
+def kept_values(
+    network: BandedNetwork, kind: str, n1: int, n2: int, dtype: Any, level: str | None = None
+) -> int:
+    """How many numbers `linearised_cross_kernel` keeps of n1 by n2 pairs: what stages hand on."""
+    lanes = native_library.lanes(dtype, level)
+    maps = 2 if _is_tangent(kind) else 1
+    return maps * network.handed_on * n1 * -(-n2 // lanes) * lanes
 
 
 def cross_kernel_vjp(
@@ -93,9 +117,12 @@ def cross_kernel_vjp(
     *,
     both: bool,
     threads: int,
+    kept: Array | None = None,
     level: str | None = None,
 ) -> tuple[Array, ...]:
     """`cross_kernel` with its cotangent (n1, n2) pulled back, in one pass over the pairs.
+
+    `kept` saves time and changes no bit; it is from `linearised_cross_kernel` of the same inputs.
 
     Returns:
         The kernel (n1, n2), its bits those of `cross_kernel`; cotangents of x1 and v1; and of x2
@@ -107,7 +134,8 @@ def cross_kernel_vjp(
     attributes = _attributes(
         network, network.bands, tangent=_is_tangent(kind), both=both, threads=threads
     )
-    results = call(x1, v1, x2, v2, cotangent, **attributes)
+    given = np.empty(0, x1.dtype) if kept is None else kept
+    results = call(x1, v1, x2, v2, given, cotangent, **attributes)
     return tuple(results if both else results[:3])
 
 
@@ -136,6 +164,23 @@ def _pull_back(
 
 
 differentiable_cross_kernel.defvjp(_keep_inputs, _pull_back)
+
+
+def _cross(
+    network: BandedNetwork,
+    kind: str,
+    images: tuple[Array, Array, Array, Array],
+    kept: int,
+    threads: int,
+    level: str | None,
+) -> tuple[Array, Array]:
+    x1, _, x2, _ = images
+    call = entry_point("cross", x1, [(x1.shape[0], x2.shape[0]), (kept,)], level)
+    attributes = _attributes(
+        network, network.bands, tangent=_is_tangent(kind), both=False, threads=threads
+    )
+    kernel, values = call(*images, **attributes)
+    return kernel, values
 
 
 def _is_tangent(kind: str) -> bool:

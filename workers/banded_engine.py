@@ -5,7 +5,7 @@ maps of both sides, and from the maps on to their images.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -21,16 +21,14 @@ from kipper.workers.engine import PreparedImages, Pullback
 _MAPS_AT_A_TIME = 16
 
 
+_FlatImages = tuple[Any, Any, Any, Any]  # x1, v1, x2, v2
+
+
 class CrossVjp(Protocol):
     """K, with a cotangent (n, m) of it pulled back to (x1, v1), and (x2, v2) if `both`."""
 
     def __call__(
-        self,
-        network: BandedNetwork,
-        images: tuple[Any, Any, Any, Any],
-        cotangent: Any,
-        *,
-        both: bool,
+        self, network: BandedNetwork, images: _FlatImages, cotangent: Any, *, both: bool
     ) -> tuple[Any, ...]: ...
 
 
@@ -42,7 +40,7 @@ def banded_xla_engine(spec: KernelSpec) -> "BandedEngine":
         return banded_xla.cross_kernel(network, spec.kind, *images)
 
     def cross_vjp(
-        network: BandedNetwork, images: tuple[Any, Any, Any, Any], cotangent: Any, *, both: bool
+        network: BandedNetwork, images: _FlatImages, cotangent: Any, *, both: bool
     ) -> tuple[Any, ...]:
         first, second = images[:2], images[2:]
         if both:
@@ -62,30 +60,12 @@ def banded_xla_engine(spec: KernelSpec) -> "BandedEngine":
 
 
 @functools.lru_cache(maxsize=8)
-def banded_cpu_engine(spec: KernelSpec, threads: int) -> "BandedEngine":
+def banded_cpu_engine(spec: KernelSpec, threads: int) -> "NativeBandedEngine":
     """The native engine, one for all workers of a process.
 
     The process must be able to load it: `banded_cpu.unavailable()` is None.
     """
-
-    def cross(network: BandedNetwork, *images: Any) -> Any:
-        return banded_cpu.cross_kernel(network, spec.kind, *images, threads=threads)
-
-    def cross_vjp(
-        network: BandedNetwork, images: tuple[Any, Any, Any, Any], cotangent: Any, *, both: bool
-    ) -> tuple[Any, ...]:
-        return banded_cpu.cross_kernel_vjp(
-            network, spec.kind, *images, cotangent, both=both, threads=threads
-        )
-
-    return BandedEngine(
-        "banded_cpu",
-        spec,
-        functools.partial(banded_cpu.variance_maps, threads=threads),
-        functools.partial(banded_cpu.variance_maps_vjp, threads=threads),
-        cross,
-        cross_vjp,
-    )
+    return NativeBandedEngine(spec, threads)
 
 
 class BandedEngine:
@@ -124,23 +104,32 @@ class BandedEngine:
     def block_vjp(
         self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        network = self._network(x1.images)
         with enable_x64(self._x64):
-            kernel, *pieces = self._cross_vjp(network, _flat(x1, x2), cotangent, both=both)
-            sides = [(x1, *pieces[:2])] + ([(x2, *pieces[2:4])] if both else [])
-            return np.asarray(kernel), tuple(
-                np.asarray(image_cotangent) + self._through_maps(network, side.images, maps)
-                for side, image_cotangent, maps in sides
+            kernel, *pieces = self._cross_vjp(
+                self._network(x1.images), _flat(x1, x2), cotangent, both=both
             )
+            return np.asarray(kernel), self._of_images(x1, x2, pieces)
 
     def linearise(
         self, x1: PreparedImages, x2: PreparedImages, both: bool
     ) -> tuple[np.ndarray, Pullback]:
-        raise NotImplementedError("The banded engines recompute; see residual_bytes.")
+        raise NotImplementedError("This engine recomputes; see residual_bytes.")
 
     def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
         del x1, x2, both
         return None
+
+    def _of_images(
+        self, x1: PreparedImages, x2: PreparedImages, pieces: Sequence[Any]
+    ) -> tuple[np.ndarray, ...]:
+        """Cotangents of x1's images, and x2's, from those of images and variance maps in turn."""
+        network = self._network(x1.images)
+        return tuple(
+            np.asarray(image_cotangent) + self._through_maps(network, side.images, maps)
+            for side, image_cotangent, maps in zip(
+                (x1, x2), pieces[::2], pieces[1::2], strict=False
+            )
+        )
 
     def _through_maps(
         self, network: BandedNetwork, images: np.ndarray, cotangent: np.ndarray
@@ -160,7 +149,60 @@ class BandedEngine:
         return network
 
 
-def _flat(x1: PreparedImages, x2: PreparedImages) -> tuple[Any, Any, Any, Any]:
+class NativeBandedEngine(BandedEngine):
+    """The native one. What stages hand on may be kept for the pullback; no bit changes by it."""
+
+    def __init__(self, spec: KernelSpec, threads: int):
+        def cross(network: BandedNetwork, *images: Any) -> Any:
+            return banded_cpu.cross_kernel(network, spec.kind, *images, threads=threads)
+
+        def linearised(network: BandedNetwork, *images: Any) -> Any:
+            return banded_cpu.linearised_cross_kernel(network, spec.kind, *images, threads=threads)
+
+        def cross_vjp(
+            network: BandedNetwork,
+            images: _FlatImages,
+            cotangent: Any,
+            kept: Any = None,
+            *,
+            both: bool,
+        ) -> tuple[Any, ...]:
+            return banded_cpu.cross_kernel_vjp(
+                network, spec.kind, *images, cotangent, both=both, kept=kept, threads=threads
+            )
+
+        super().__init__(
+            "banded_cpu",
+            spec,
+            functools.partial(banded_cpu.variance_maps, threads=threads),
+            functools.partial(banded_cpu.variance_maps_vjp, threads=threads),
+            cross,
+            cross_vjp,
+        )
+        self._linearised = jax.jit(linearised, static_argnums=0)
+
+    def linearise(
+        self, x1: PreparedImages, x2: PreparedImages, both: bool
+    ) -> tuple[np.ndarray, Pullback]:
+        network, images = self._network(x1.images), _flat(x1, x2)
+        with enable_x64(self._x64):
+            kernel, kept = self._linearised(network, *images)
+
+        def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
+            with enable_x64(self._x64):
+                _, *pieces = self._cross_vjp(network, images, cotangent, kept, both=both)
+                return self._of_images(x1, x2, pieces)
+
+        return np.asarray(kernel), pullback
+
+    def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
+        del both
+        network, dtype = self._network(x1.images), x1.images.dtype
+        pairs = len(x1.images), len(x2.images)
+        return dtype.itemsize * banded_cpu.kept_values(network, self._spec.kind, *pairs, dtype)
+
+
+def _flat(x1: PreparedImages, x2: PreparedImages) -> _FlatImages:
     return x1.images, x1.features, x2.images, x2.features
 
 

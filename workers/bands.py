@@ -88,6 +88,22 @@ class BandedNetwork:
         """Length of all variance maps of an image, one behind the other."""
         return sum(height * width for height, width in self.map_sizes)
 
+    @functools.cached_property
+    def handed_on(self) -> int:
+        """Entries of a pair map, padded as native/offset_maps.hpp does, that stages hand on.
+
+        Of each stage but the last, for all offsets together: what a backward pass need not make
+        again if it was kept.
+        """
+        total = 0
+        for (height, width), (rows, columns) in zip(
+            self.sizes[1 : len(self.stages)], self.bands[1:], strict=False
+        ):
+            valid_rows = sum(height - abs(offset) for offset in range(-rows, rows + 1))
+            padded = sum(width - abs(offset) + 2 for offset in range(-columns, columns + 1))
+            total += valid_rows * padded
+        return total
+
     def _bands_up_from(self, last: Side) -> tuple[Side, ...]:
         bands = [last]
         for stage, size in zip(reversed(self.stages), reversed(self.sizes[:-1]), strict=True):

@@ -59,6 +59,12 @@ def unavailable() -> str | None:
     return None
 
 
+def lanes(dtype: np.dtype, level: str | None) -> int:
+    """How many values of `dtype` a vector holds; see native/lanes.hpp."""
+    vector_bytes = {"x86-64-v4": 64, "x86-64-v3": 32}.get(level or runnable_levels()[0], 16)
+    return vector_bytes // np.dtype(dtype).itemsize
+
+
 def entry_point(name: str, like: Array, shapes: list[tuple[int, ...]], level: str | None) -> Any:
     """A function of the library that can be called on JAX arrays, in `jax.jit` and outside.
 

@@ -34,8 +34,8 @@ def check_native(spec: KernelSpec) -> None:
     images = rng.normal(size=(5, side, side, 2))
     native, plain = banded_cpu_engine(spec, 1), banded_xla_engine(spec)
     first, every = images[:2].astype(spec.dtype), images.astype(spec.dtype)
-    kernels = (_block(engine, first, every) for engine in (native, plain))
-    _compare("kernel", *kernels, "plain JAX", _KERNEL_TOLERANCE[spec.dtype])
+    got, want = _block(native, first, every), _block(plain, first, every)
+    _compare("kernel", got, want, "plain JAX", _KERNEL_TOLERANCE[spec.dtype])
 
     x1, x2 = images[:2], images[2:]  # no image is among both: K has a kink there
     exact = banded_cpu_engine(dataclasses.replace(spec, dtype="float64"), 1)

@@ -15,9 +15,8 @@ from kipper.workers.prepared_rows import PreparedRows
 from kipper.workers.row_store import RowStore
 
 # Linearising a block keeps its residuals until the cotangent comes, which saves the backward phase
-# a second forward. That pays where they are a few arrays of the block's size (fully connected
-# kernels) and not where they are every pixel pair at every layer (pooled kernels). The choice
-# depends on the block's shape alone, so that every worker makes the same one and bits agree.
+# a second forward (docs/gradient.md). The choice depends on the block's shape alone, so that every
+# worker makes the same one and bits agree.
 MAX_RESIDUAL_BYTES_PER_BLOCK = 256 * 2**20
 MAX_RESIDUAL_BYTES = 2**30
 

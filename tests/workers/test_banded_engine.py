@@ -85,6 +85,28 @@ def test_bits_do_not_depend_on_threads_or_on_how_rows_are_prepared():
 
 
 @NATIVE
+@pytest.mark.parametrize("name", ["convnet", "myrtle5", "conv_vec2"])
+@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+def test_what_is_kept_for_the_pullback_changes_no_bit(name, kind):
+    spec = KernelSpec(architecture_named(name), kind, "float32")
+    engine = make_engine("banded_cpu", spec, threads=2)
+    first = _prepared(engine, _images(3, 0, "float32"))
+    second = _prepared(engine, _images(21, 1, "float32"))
+    cotangent = np.random.default_rng(2).normal(size=(3, 21)).astype(np.float32)
+    for both in (True, False):
+        kernel, pullback = engine.linearise(first, second, both)
+        again, expected = engine.block_vjp(first, second, cotangent, both)
+        assert np.array_equal(kernel, again)
+        for got, want in zip(pullback(cotangent), expected, strict=True):
+            assert np.array_equal(got, want)
+    kept = engine._linearised(
+        engine._network(first.images), first.images, first.features, second.images, second.features
+    )[1]
+    assert engine.residual_bytes(first, second, both=True) == kept.nbytes
+    assert (kept.nbytes == 0) == (name == "conv_vec2")
+
+
+@NATIVE
 def test_auto_is_native_for_convolutions():
     for name, engine in (("convnet", "banded_cpu"), ("conv_vec2", "banded_cpu")):
         spec = KernelSpec(architecture_named(name), "ntk", "float32")

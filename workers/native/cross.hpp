@@ -34,24 +34,52 @@ class ForwardPass {
         return {network_, stage, first, second, stage ? &maps_[stage - 1] : nullptr};
     }
 
-    template <bool kTangent>
-    void run_stages(int count, const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
-        for (int stage = 0; stage < count; ++stage)
-            forward_stage<kTangent>(stage_input(stage, first, second), rings_, maps_[stage]);
-    }
-
     // The kernel: the NTK if kTangent, else the NNGP kernel.
     template <bool kTangent>
     Lanes<T> run(const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
-        run_stages<kTangent>(static_cast<int>(maps_.size()), first, second);
+        for (int stage = 0; stage < network_.last_stage(); ++stage)
+            run_stage<kTangent>(stage, first, second);
+        return run_last_stage<kTangent>(first, second);
+    }
+
+    // The same, if the outputs of the earlier stages are there.
+    template <bool kTangent>
+    Lanes<T> run_last_stage(const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
+        run_stage<kTangent>(network_.last_stage(), first, second);
         const Entry<T> sum = maps_.back().sum();
         const Lanes<T> total = kTangent ? sum.nngp + sum.tangent : sum.nngp;
         return total * T(network_.readout_scale()) + T(network_.b2);
     }
 
+    // What `keep` writes and `restore` reads: the outputs of all stages but the last.
+    std::size_t kept_values() const {
+        std::size_t lanes = 0;
+        for (int stage = 0; stage < network_.last_stage(); ++stage) lanes += maps_[stage].size();
+        return lanes * kLanes<T>;
+    }
+
+    void keep(T* memory) const {
+        for (int stage = 0; stage < network_.last_stage(); ++stage) {
+            maps_[stage].copy_to(memory);
+            memory += maps_[stage].size() * kLanes<T>;
+        }
+    }
+
+    void restore(const T* memory) {
+        for (int stage = 0; stage < network_.last_stage(); ++stage) {
+            maps_[stage].copy_from(memory);
+            memory += maps_[stage].size() * kLanes<T>;
+        }
+    }
+
     ForwardRings<T>& rings() { return rings_; }
 
   private:
+    template <bool kTangent>
+    void run_stage(int stage, const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
+        forward_stage<kTangent>(stage_input(stage, first, second), rings_, maps_[stage]);
+    }
+
     const Network& network_;
     ForwardRings<T> rings_;
     std::vector<OffsetMaps<T>> maps_;  // outputs of each stage
@@ -64,8 +92,15 @@ void write_kernel(Lanes<T> values, int image, int block, int count2, T* kernel) 
     for (int lane = 0; lane < used_lanes<T>(count2, block); ++lane) row[lane] = values[lane];
 }
 
+// How many values `cross_kernel` keeps of all pairs.
+template <class T>
+std::size_t kept_values(const Network& network, int count1, int count2, bool tangent) {
+    return ForwardPass<T>(network, tangent).kept_values() * count1 * lane_blocks<T>(count2);
+}
+
+// `kept` is null, or takes what `CrossVjp` can use instead of making it again.
 template <class T, bool kTangent>
-void cross_kernel(const Pairs<T>& pairs, int threads, T* kernel) {
+void cross_kernel(const Pairs<T>& pairs, int threads, T* kernel, T* kept) {
     const SingleImages<T> batch1(pairs.network, pairs.count1, pairs.pixels1, pairs.variances1);
     const LaneImages<T> batch2(pairs.network, pairs.count2, pairs.pixels2, pairs.variances2,
                                threads);
@@ -77,6 +112,8 @@ void cross_kernel(const Pairs<T>& pairs, int threads, T* kernel) {
             ForwardPass<T>& pass = passes[omp_get_thread_num()];
             const Lanes<T> values = pass.template run<kTangent>(batch1[image], batch2[block]);
             write_kernel(values, image, block, pairs.count2, kernel);
+            const std::size_t index = std::size_t(image) * batch2.blocks() + block;
+            if (kept) pass.keep(kept + index * pass.kept_values());
         }
     }
 }

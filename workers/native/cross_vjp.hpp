@@ -59,11 +59,16 @@ class BackwardPass {
             cotangents_.emplace_back(network.resolutions[stage + 1], kTangent);
     }
 
+    std::size_t kept_values() const { return forward_.kept_values(); }
+
     // Adds to the sums of the current image of batch 1, and to those of batch 2 given; returns the
     // kernel, for which only the last stage, a small one as a rule, would not be run otherwise.
-    Lanes<T> run(const ImageView<T>& first, const ImageView<Lanes<T>>& second, Lanes<T> cotangent,
-                 Lanes<T>* pixel_sums2, Lanes<T>* variance_sums2) {
-        const Lanes<T> kernel = forward_.template run<kTangent>(first, second);
+    // `kept` is what the forward pass kept of these pairs, or null.
+    Lanes<T> run(const ImageView<T>& first, const ImageView<Lanes<T>>& second, const T* kept,
+                 Lanes<T> cotangent, Lanes<T>* pixel_sums2, Lanes<T>* variance_sums2) {
+        if (kept) forward_.restore(kept);
+        const Lanes<T> kernel = kept ? forward_.template run_last_stage<kTangent>(first, second)
+                                     : forward_.template run<kTangent>(first, second);
         const Lanes<T> seed = cotangent * T(network_.readout_scale());
         cotangents_.back().fill({seed, seed});
         const CotangentSums<T> sums{pixel_sums_.data(), variance_sums_.data(), pixel_sums2,
@@ -122,8 +127,10 @@ class PartialSums {
 template <class T, bool kTangent, bool kBoth>
 class CrossVjp {
   public:
-    CrossVjp(const Pairs<T>& pairs, const T* cotangent, int threads)
+    // `kept` is from `cross_kernel` of the same pairs, or null.
+    CrossVjp(const Pairs<T>& pairs, const T* kept, const T* cotangent, int threads)
         : pairs_(pairs),
+          kept_(kept),
           cotangent_(cotangent),
           threads_(threads),
           pixel_values_(pairs.network.pixel_values()),
@@ -152,8 +159,10 @@ class CrossVjp {
         for (int image = tiles_.rows.begin(row); image < tiles_.rows.end(row); ++image) {
             for (int block = tiles_.columns.begin(column); block < tiles_.columns.end(column);
                  ++block) {
+                const std::size_t index = std::size_t(image) * batch2_.blocks() + block;
+                const T* kept = kept_ ? kept_ + index * pass.kept_values() : nullptr;
                 const Lanes<T> values =
-                    pass.run(batch1_[image], batch2_[block], cotangents_of(image, block),
+                    pass.run(batch1_[image], batch2_[block], kept, cotangents_of(image, block),
                              kBoth ? pixels2_.copy(row) + block * pixel_values_ : nullptr,
                              kBoth ? variances2_.copy(row) + block * variances_ : nullptr);
                 write_kernel(values, image, block, pairs_.count2, kernel);
@@ -197,6 +206,7 @@ class CrossVjp {
     }
 
     const Pairs<T>& pairs_;
+    const T* kept_;
     const T* cotangent_;
     int threads_;
     std::size_t pixel_values_, variances_;

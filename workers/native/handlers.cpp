@@ -101,6 +101,19 @@ bool fits(const Network& network, const Images<T>& images, const Matrix<T>& vari
            maps[0] == shape[0] && maps[1] == std::int64_t(network.variances());
 }
 
+template <class T>
+T* data_or_null(const Optional<T>& values) {
+    return values.element_count() ? values.typed_data() : nullptr;
+}
+
+template <class T>
+bool can_be_kept(const Network& network, const Optional<T>& kept,
+                 ffi::Span<const std::int64_t> kernel_shape, bool tangent) {
+    return !data_or_null<T>(kept) ||
+           kept.element_count() ==
+               kept_values<T>(network, int(kernel_shape[0]), int(kernel_shape[1]), tangent);
+}
+
 ffi::Error wrong_shapes() {
     return ffi::Error(ffi::ErrorCode::kInvalidArgument,
                       "kipper: these images, variance maps and network do not fit each other");
@@ -147,39 +160,43 @@ Pairs<T> make_pairs(const Network& network, const Images<T>& x1, const Matrix<T>
 
 template <class T>
 ffi::Error cross_handler(Images<T> x1, Matrix<T> v1, Images<T> x2, Matrix<T> v2,
-                         ffi::Result<Matrix<T>> kernel, Attributes attributes) {
+                         ffi::Result<Matrix<T>> kernel, ffi::Result<Optional<T>> kept,
+                         Attributes attributes) {
     const Network network = make_network(attributes, x1.dimensions()[3]);
-    if (!fits<T>(network, x1, v1) || !fits<T>(network, x2, v2)) return wrong_shapes();
+    if (!fits<T>(network, x1, v1) || !fits<T>(network, x2, v2) ||
+        !can_be_kept<T>(network, *kept, kernel->dimensions(), attributes.tangent))
+        return wrong_shapes();
     const auto run = attributes.tangent ? cross_kernel<T, true> : cross_kernel<T, false>;
     return guarded([&] {
-        run(make_pairs<T>(network, x1, v1, x2, v2), attributes.thread_count(),
-            kernel->typed_data());
+        run(make_pairs<T>(network, x1, v1, x2, v2), attributes.thread_count(), kernel->typed_data(),
+            data_or_null<T>(*kept));
     });
 }
 
 template <class T, bool kTangent, bool kBoth>
-void run_vjp(const Pairs<T>& pairs, const T* cotangent, int threads,
+void run_vjp(const Pairs<T>& pairs, const T* kept, const T* cotangent, int threads,
              const KernelAndCotangents<T>& out) {
-    CrossVjp<T, kTangent, kBoth>(pairs, cotangent, threads).run(out);
+    CrossVjp<T, kTangent, kBoth>(pairs, kept, cotangent, threads).run(out);
 }
 
 template <class T>
 ffi::Error cross_vjp_handler(Images<T> x1, Matrix<T> v1, Images<T> x2, Matrix<T> v2,
-                             Matrix<T> cotangent, ffi::Result<Matrix<T>> kernel,
+                             Optional<T> kept, Matrix<T> cotangent, ffi::Result<Matrix<T>> kernel,
                              ffi::Result<Images<T>> dx1, ffi::Result<Matrix<T>> dv1,
                              ffi::Result<Optional<T>> dx2, ffi::Result<Optional<T>> dv2,
                              Attributes attributes) {
     const Network network = make_network(attributes, x1.dimensions()[3]);
     if (!fits<T>(network, x1, v1) || !fits<T>(network, x2, v2) ||
         cotangent.dimensions()[0] != x1.dimensions()[0] ||
-        cotangent.dimensions()[1] != x2.dimensions()[0])
+        cotangent.dimensions()[1] != x2.dimensions()[0] ||
+        !can_be_kept<T>(network, kept, cotangent.dimensions(), attributes.tangent))
         return wrong_shapes();
     const bool both = attributes.both;
     const auto run = attributes.tangent
                          ? (both ? run_vjp<T, true, true> : run_vjp<T, true, false>)
                          : (both ? run_vjp<T, false, true> : run_vjp<T, false, false>);
     return guarded([&] {
-        run(make_pairs<T>(network, x1, v1, x2, v2), cotangent.typed_data(),
+        run(make_pairs<T>(network, x1, v1, x2, v2), data_or_null<T>(kept), cotangent.typed_data(),
             attributes.thread_count(),
             {kernel->typed_data(), dx1->typed_data(), dv1->typed_data(),
              both ? dx2->typed_data() : nullptr, both ? dv2->typed_data() : nullptr});

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "network.hpp"
@@ -77,6 +78,19 @@ class OffsetMaps {
         if (tangent_) tangents_.clear();
     }
 
+    // How many lanes `copy_to` writes and `copy_from` reads.
+    std::size_t size() const { return nngp_.size() + tangents_.size(); }
+
+    void copy_to(T* memory) const {
+        memory = copy_out(nngp_, memory);
+        copy_out(tangents_, memory);
+    }
+
+    void copy_from(const T* memory) {
+        memory = copy_in(memory, nngp_);
+        copy_in(memory, tangents_);
+    }
+
     // The padding counts as 0.
     Entry<T> sum() const { return {sum(nngp_), sum(tangents_)}; }
 
@@ -86,20 +100,33 @@ class OffsetMaps {
     }
 
   private:
-    static Lanes<T> sum(const AlignedArray<Lanes<T>>& entries) {
+    using Entries = AlignedArray<Lanes<T>>;
+
+    // The memory need not be aligned to vectors.
+    static T* copy_out(const Entries& entries, T* memory) {
+        std::memcpy(memory, entries.data(), entries.size() * sizeof(Lanes<T>));
+        return memory + entries.size() * kLanes<T>;
+    }
+
+    static const T* copy_in(const T* memory, Entries& entries) {
+        std::memcpy(static_cast<void*>(entries.data()), memory, entries.size() * sizeof(Lanes<T>));
+        return memory + entries.size() * kLanes<T>;
+    }
+
+    static Lanes<T> sum(const Entries& entries) {
         Lanes<T> total{};
         for (std::size_t i = 0; i < entries.size(); ++i) total += entries[i];
         return total;
     }
 
-    static void fill(AlignedArray<Lanes<T>>& entries, Lanes<T> value) {
+    static void fill(Entries& entries, Lanes<T> value) {
         for (std::size_t i = 0; i < entries.size(); ++i) entries[i] = value;
     }
 
     Resolution resolution_;
     bool tangent_;
     std::vector<std::size_t> starts_;
-    AlignedArray<Lanes<T>> nngp_, tangents_;
+    Entries nngp_, tangents_;
 };
 
 }  // namespace kipper
