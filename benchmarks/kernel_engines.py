@@ -1,18 +1,20 @@
 """All kernel engines and neural-tangents in one run: time and error per pair of images.
 
     python benchmarks/kernel_engines.py --image=32x32x3 --architecture=convnet --json
-        [--dtypes=float32] [--support=16] [--target=256] [--xla_target=64] [--nt_blocks=4,8]
+        [--dtypes=float32] [--support=16] [--target=256] [--xla_target=64] [--nt_blocks=4,8,12]
         [--threads=2] [--repeats=5]
 
 Each side does all that a block needs: variance maps or self covariances included. neural-tangents
 is jitted and takes the square block that suits it best of `--nt_blocks`; its time is the best of
-those. vjp is K and its vjp with respect to the first images. Errors are relative to the largest
-entry of neural-tangents' result in float64, on 3 by 5 images that differ. Prints one JSON list, an
-object for each engine and dtype; ratios are neural-tangents' time, in the same dtype, over the
-engine's.
+those. vjp is K and its vjp with respect to the first images, in one call. Errors are relative to
+the largest entry of neural-tangents' result in float64, on 3 by 5 images that differ. Prints one
+JSON list, an object for each engine and dtype; ratios are neural-tangents' time, in the same dtype,
+over the engine's. Where neural-tangents is not installed its row is missing, ratios are null, and
+errors are relative to plain JAX in float64.
 """
 
 import argparse
+import importlib.util
 import json
 import time
 from collections.abc import Callable
@@ -24,11 +26,13 @@ import numpy as np
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.precision import enable_x64
 from kipper.workers import banded_cpu
+from kipper.workers.bands import banded_network
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import Engine, PreparedImages
-from kipper.workers.neural_tangents import kernel_function
 
 Timing = tuple[float, float]  # forward and vjp, milliseconds per pair
+
+HAS_REFERENCE = importlib.util.find_spec("neural_tangents") is not None
 
 
 def images(shape: tuple[int, ...], count: int, seed: int, dtype: str) -> np.ndarray:
@@ -71,6 +75,8 @@ def neural_tangents_timing(
     spec: KernelSpec, shape: tuple[int, ...], blocks: list[int], repeats: int
 ) -> Timing:
     """The best over block sizes, each function compiled beforehand."""
+    from kipper.workers.neural_tangents import kernel_function
+
     kernel = kernel_function(spec)
 
     def value_and_vjp(x1: Any, x2: Any, cotangent: Any) -> Any:
@@ -90,22 +96,37 @@ def neural_tangents_timing(
 
 
 def errors(engine: Engine, spec: KernelSpec, shape: tuple[int, ...]) -> Timing:
-    """Relative to neural-tangents in float64, forward and vjp."""
+    """Relative to the reference in float64, forward and vjp."""
     x1, x2 = images(shape, 3, 2, spec.dtype), images(shape, 5, 3, spec.dtype)
     cotangent = images((5,), 3, 4, spec.dtype)
-    double = KernelSpec(spec.architecture, spec.kind, "float64")
-    with enable_x64():
-        kernel = kernel_function(double)
-        both = jax.jit(lambda a, b, g: (kernel(a, b), jax.vjp(lambda x: kernel(x, b), a)[1](g)[0]))
-        expected, expected_vjp = map(
-            np.asarray, both(x1.astype(float), x2.astype(float), cotangent.astype(float))
-        )
-    first, second = prepared(engine, x1), prepared(engine, x2)
-    got, (got_vjp,) = engine.block_vjp(first, second, cotangent, both=False)
+    plain = "dense" if engine.name == "dense" else "banded_xla"
+    reference = make_engine(
+        "neural_tangents" if HAS_REFERENCE else plain,
+        KernelSpec(spec.architecture, spec.kind, "float64"),
+        1,
+    )
+    expected, (expected_vjp,) = reference.block_vjp(
+        prepared(reference, x1.astype(float)),
+        prepared(reference, x2.astype(float)),
+        cotangent.astype(float),
+        both=False,
+    )
+    got, (got_vjp,) = engine.block_vjp(
+        prepared(engine, x1), prepared(engine, x2), cotangent, both=False
+    )
     return (
         float(np.abs(got - expected).max() / np.abs(expected).max()),
         float(np.abs(got_vjp - expected_vjp).max() / np.abs(expected_vjp).max()),
     )
+
+
+def engines_for(spec: KernelSpec) -> list[str]:
+    """All that can evaluate `spec` here."""
+    names = ["neural_tangents"] if HAS_REFERENCE else []
+    if banded_network(spec.architecture, 64, 64) is None:
+        return [*names, "dense"]
+    native = banded_cpu.unavailable() is None and jax.default_backend() == "cpu"
+    return [*names, "banded_xla", *(["banded_cpu"] if native else [])]
 
 
 def measure(options: argparse.Namespace, dtype: str) -> list[dict[str, Any]]:
@@ -113,31 +134,35 @@ def measure(options: argparse.Namespace, dtype: str) -> list[dict[str, Any]]:
     shape = tuple(int(side) for side in options.image.split("x"))
     spec = KernelSpec(architecture_named(options.architecture), options.kernel, dtype)
     blocks = [int(block) for block in options.nt_blocks.split(",")]
-    with enable_x64(dtype == "float64"):
-        reference = neural_tangents_timing(spec, shape, blocks, repeats=1)
+    reference: Timing | None = None
     rows = []
-    for name in ("neural_tangents", "banded_xla", "banded_cpu"):
-        if name == "banded_cpu" and banded_cpu.unavailable():
-            continue
+    for name in engines_for(spec):
         engine = make_engine(name, spec, options.threads)
-        target = options.target if name == "banded_cpu" else options.xla_target
-        timing = reference
-        if name != "neural_tangents":
-            repeats = options.repeats if name == "banded_cpu" else 1
-            timing = engine_timing(engine, shape, (options.support, target), dtype, repeats)
-        error = errors(engine, spec, shape)
+        if name == "neural_tangents":
+            with enable_x64(dtype == "float64"):
+                timing = reference = neural_tangents_timing(spec, shape, blocks, repeats=2)
+        else:
+            plain = name == "banded_xla"
+            sizes = (options.support, options.xla_target if plain else options.target)
+            timing = engine_timing(engine, shape, sizes, dtype, 1 if plain else options.repeats)
+        ratios = (
+            [round(r / t, 1) for r, t in zip(reference, timing, strict=True)] if reference else []
+        )
+        forward_ratio, vjp_ratio = ratios or (None, None)
+        forward_error, vjp_error = errors(engine, spec, shape)
         rows.append(
             {
                 "engine": name,
                 "dtype": dtype,
                 "image": options.image,
                 "architecture": options.architecture,
-                "forward_ms_per_pair": round(timing[0], 5),
-                "vjp_ms_per_pair": round(timing[1], 5),
-                "forward_ratio": round(reference[0] / timing[0], 1),
-                "vjp_ratio": round(reference[1] / timing[1], 1),
-                "forward_error": error[0],
-                "vjp_error": error[1],
+                "device": jax.devices()[0].device_kind,
+                "forward_ms_per_pair": float(f"{timing[0]:.4g}"),
+                "vjp_ms_per_pair": float(f"{timing[1]:.4g}"),
+                "forward_ratio": forward_ratio,
+                "vjp_ratio": vjp_ratio,
+                "forward_error": forward_error,
+                "vjp_error": vjp_error,
             }
         )
     return rows
@@ -152,7 +177,7 @@ def main() -> None:
     parser.add_argument("--support", type=int, default=16)
     parser.add_argument("--target", type=int, default=256)
     parser.add_argument("--xla_target", type=int, default=64)
-    parser.add_argument("--nt_blocks", default="4,8")
+    parser.add_argument("--nt_blocks", default="4,8,12")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="JSON alone, without the table")
@@ -161,9 +186,9 @@ def main() -> None:
     if not options.json:
         for row in rows:
             print(
-                f"{row['engine']:16} {row['dtype']}  forward {row['forward_ms_per_pair']:9.4f} ms "
-                f"({row['forward_ratio']:7.1f}x)  vjp {row['vjp_ms_per_pair']:9.4f} ms "
-                f"({row['vjp_ratio']:7.1f}x)"
+                f"{row['engine']:16} {row['dtype']}  "
+                f"forward {row['forward_ms_per_pair']:10.6f} ms ({row['forward_ratio'] or '-'}x)  "
+                f"vjp {row['vjp_ms_per_pair']:10.6f} ms ({row['vjp_ratio'] or '-'}x)"
             )
     print(json.dumps(rows))
 

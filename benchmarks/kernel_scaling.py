@@ -1,0 +1,127 @@
+"""What a pair costs the native engine against image side, depth and threads.
+
+    python benchmarks/kernel_scaling.py [--sides=8,16,32,64] [--depths=1,2,4,8] [--json]
+
+Square images of three channels, float32 NTK, 16 by 256 images a block (fewer where a block would
+take long), variance maps included; "vjp" is K and its vjp in one call. An element, the unit of
+work, is one pixel pair of one ReLU layer; its arithmetic is counted in the source (FLOPS). What it
+is compared with is the rate of a large float32 matrix product on all cores.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kipper.common.architecture import Architecture, KernelSpec, architecture_named
+from kipper.workers.bands import BandedNetwork, banded_network
+from kipper.workers.choice import make_engine
+from kipper.workers.engine import PreparedImages
+
+# Additions, multiplications, divisions and square roots of an element, NTK, float32, counted in
+# native/forward_rows.hpp, backward_rows.hpp and arc_cosine.hpp. Forward: box sums and bias 10,
+# arc-cosine 29, factors and results 7. With the vjp: that, pre-activations again 10, box sums of
+# cotangents 8, arc-cosine with slopes 25, chain rule 17; the layers of a stage below its last,
+# which go forward twice, are counted once.
+FLOPS = {"forward": 46, "vjp": 106}
+# Elements of a block that takes a second or so.
+MOST_ELEMENTS = 2e9
+
+
+def elements(network: BandedNetwork) -> int:
+    """Pixel pairs inside both images, over the band of each ReLU layer, of one pair of images."""
+    total = 0
+    for stage, size, band in zip(network.stages, network.sizes, network.bands, strict=False):
+        pairs = 1
+        for side, most in zip(size, band, strict=True):
+            pairs *= sum(side - abs(offset) for offset in range(-most, most + 1))
+        total += stage.convs * pairs
+    return total
+
+
+def seconds(function: Callable[[], Any], repeats: int = 3) -> float:
+    """The shortest of some runs; the first, which may compile, is not counted."""
+    function()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def measure(architecture: Architecture, side: int, threads: int) -> dict[str, Any]:
+    spec = KernelSpec(architecture, "ntk", "float32")
+    network = banded_network(architecture, side, side)
+    assert network is not None
+    engine = make_engine("banded_cpu", spec, threads)
+    count = elements(network)
+    num_targets = min(256, max(16, int(MOST_ELEMENTS / count) // 16 // 16 * 16))
+    rng = np.random.default_rng(0)
+    x1, x2 = (rng.normal(size=(n, side, side, 3)).astype("f") for n in (16, num_targets))
+    cotangent = np.ones((16, num_targets), np.float32)
+
+    def prepare() -> tuple[PreparedImages, PreparedImages]:
+        return PreparedImages(x1, engine.features(x1)), PreparedImages(x2, engine.features(x2))
+
+    pairs = 16 * num_targets
+    forward = seconds(lambda: engine.block(*prepare())) / pairs
+    vjp = seconds(lambda: engine.block_vjp(*prepare(), cotangent, both=False)) / pairs
+    return {
+        "architecture": architecture.name,
+        "side": side,
+        "threads": threads,
+        "elements_per_pair": count,
+        "forward_ms_per_pair": 1e3 * forward,
+        "vjp_ms_per_pair": 1e3 * vjp,
+        "forward_ns_per_element": 1e9 * forward / count,
+        "vjp_ns_per_element": 1e9 * vjp / count,
+        "forward_gflops": FLOPS["forward"] * count / forward / 1e9,
+        "vjp_gflops": FLOPS["vjp"] * count / vjp / 1e9,
+    }
+
+
+def matrix_product_gflops() -> float:
+    """Of XLA, on all cores."""
+    side = 3072
+    square = jnp.ones((side, side), jnp.float32)
+    product = jax.jit(lambda a: a @ a)
+    return 2 * side**3 / seconds(lambda: product(square).block_until_ready()) / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sides", default="8,16,32,64")
+    parser.add_argument("--depths", default="1,2,4,8")
+    parser.add_argument("--json", action="store_true", help="JSON alone, without the table")
+    options = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    cases = [("convnet", int(side), cores) for side in options.sides.split(",")]
+    cases += [("convnet", 32, threads) for threads in range(1, cores)]
+    cases += [(f"conv_vec{depth}", 32, cores) for depth in options.depths.split(",")]
+    cases += [("myrtle5", 16, cores), ("myrtle5", 32, cores)]
+    rows = [measure(architecture_named(name), side, threads) for name, side, threads in cases]
+    peak = matrix_product_gflops()
+    if not options.json:
+        for row in rows:
+            print(
+                f"{row['architecture']:10} {row['side']:3}  {row['threads']} threads  "
+                f"{row['elements_per_pair']:9} elements  "
+                f"forward {row['forward_ms_per_pair']:9.5f} ms, "
+                f"{row['forward_ns_per_element']:6.3f} ns an element, "
+                f"{row['forward_gflops']:6.0f} GFLOP/s  "
+                f"vjp {row['vjp_ms_per_pair']:9.5f} ms, {row['vjp_ns_per_element']:6.3f} ns, "
+                f"{row['vjp_gflops']:6.0f} GFLOP/s"
+            )
+        print(f"matrix product {peak:.0f} GFLOP/s on {cores} cores")
+    print(json.dumps({"cases": rows, "matrix_product_gflops": peak}))
+
+
+if __name__ == "__main__":
+    main()
