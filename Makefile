@@ -1,19 +1,24 @@
-# make demo      sets up, distils handwritten digits over two Courier workers, shows the result
-# make test      sets up, runs the tests
-# make check     sets up, runs lint, format and type checks; for C++, warnings are errors
-# make sanitize  runs the native kernels under the address and undefined-behaviour sanitizers
+# make demo             sets up, distils handwritten digits over two Courier workers, shows the result
+# make test             sets up, runs the tests
+# make check            sets up, runs lint, format and type checks; for C++, warnings are errors
+# make test-standalone  runs the tests on a Python of 3.11 to 3.13, without the service
+# make sanitize         runs the native kernels under the address and undefined-behaviour sanitizers
 
 VENV := .venv
 BIN := $(VENV)/bin
+STANDALONE := .venv-standalone
 NATIVE := $(wildcard workers/native/*.cpp workers/native/*.hpp)
 
-.PHONY: demo test check sanitize slow clean
+.PHONY: demo test test-standalone check sanitize slow clean
 
 demo: $(VENV)/native
 	@bash launch/demo.sh $(BIN)
 
 test: $(VENV)/native
 	@$(BIN)/python -m pytest
+
+test-standalone: $(STANDALONE)/native
+	@$(STANDALONE)/bin/python -m pytest -rs
 
 slow: $(VENV)/native
 	@$(BIN)/python -m pytest -m slow
@@ -36,10 +41,14 @@ $(VENV)/installed: setup.py constraints.txt .python-version
 	@bash launch/make_venv.sh $(VENV)
 	@touch $@
 
+$(STANDALONE)/installed: setup.py constraints-standalone.txt
+	@bash launch/make_venv.sh $(STANDALONE) standalone
+	@touch $@
+
 # The installation compiles them too; this is for whoever has changed them since. Without a compiler
 # kipper works nevertheless, so a failure is said and no more.
-$(VENV)/native: $(VENV)/installed $(NATIVE) workers/native/build.py
-	@$(BIN)/python -m kipper.workers.native.build && touch $@ || true
+$(VENV)/native $(STANDALONE)/native: %/native: %/installed $(NATIVE) workers/native/build.py
+	@$*/bin/python -m kipper.workers.native.build && touch $@ || true
 
 # The same with warnings as errors, and a failure is one: what another compiler may warn of is no
 # reason not to run.
@@ -48,4 +57,4 @@ $(VENV)/warning-free: $(VENV)/installed $(NATIVE) workers/native/build.py
 	@touch $@ $(VENV)/native
 
 clean:
-	rm -rf $(VENV) .typing build kipper.egg-info demo workers/native/lib
+	rm -rf $(VENV) $(STANDALONE) .typing build kipper.egg-info demo workers/native/lib

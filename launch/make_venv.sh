@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with kipper in it: make_venv.sh FOLDER, from the repository's root.
+# Makes a virtual environment with kipper in it, from the repository's root:
+#   make_venv.sh FOLDER             all of kipper, on Python 3.10
+#   make_venv.sh FOLDER standalone  without the service, on a later Python
 set -euo pipefail
 
 venv=$1
-rm -rf "$venv"
-# Version managers put a python3.10 on the path that only says that it is not there: run it to see.
-if python3.10 -c 'import venv' >/dev/null 2>&1; then
-  python3.10 -m venv "$venv"
-elif command -v uv >/dev/null 2>&1; then
-  uv venv --quiet --seed --python 3.10 "$venv"
+if [[ ${2:-} == standalone ]]; then
+  versions="3.13 3.12 3.11" constraints=constraints-standalone.txt extra=test size="1 GB"
 else
-  echo "kipper needs Python 3.10 (Launchpad has no release for later ones) and found neither" \
-       "python3.10 nor uv; install one of them and run this again." >&2
+  versions="3.10" constraints=constraints.txt extra=dev size="2 GB"
+fi
+rm -rf "$venv"
+# shellcheck disable=SC2086  # several words
+if ! python=$(bash launch/find_python.sh $versions); then
+  echo "This needs Python ${versions// / or }, and neither that nor uv to fetch it was found;" \
+       "install one of them and run this again." >&2
   exit 1
 fi
-echo "Installing kipper into $venv (about 2 GB; a few minutes the first time)"
+"$python" -m venv "$venv"
+echo "Installing kipper into $venv (about $size; a few minutes the first time)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-  --constraint constraints.txt --editable '.[dev]' 2> >(grep -v '^WARNING' >&2)
+  --constraint "$constraints" --editable ".[$extra]" 2> >(grep -v '^WARNING' >&2)

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import numpy as np
+from installation import NEURAL_TANGENTS
 
 from kipper.common import messages
 from kipper.common.architecture import KernelSpec
@@ -13,6 +14,8 @@ from kipper.server import kip, krr
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.pool import Pool
 from kipper.server.tiling import Tiling
+
+REFERENCE = "neural_tangents" if NEURAL_TANGENTS else "auto"
 
 
 def configure(spec: KernelSpec, engine: str) -> messages.Configure:
@@ -34,7 +37,7 @@ def assembled(
     targets: np.ndarray,
     tiling: Tiling,
     ridge: float,
-    engine: str = "neural_tangents",
+    engine: str = REFERENCE,
 ) -> tuple[krr.Regression, np.ndarray]:
     """The regression of `support` (images, labels) on resident rows, and the images' gradient."""
     with distributed_kernel(spec, resident, tiling, engine=engine) as (kernel, key):
@@ -50,7 +53,7 @@ def distributed_kernel(
     rows: np.ndarray,
     tiling: Tiling,
     num_workers: int = 2,
-    engine: str = "neural_tangents",
+    engine: str = REFERENCE,
 ) -> Iterator[tuple[DistributedKernel, str]]:
     """The kernel, and the key of `rows` (float32) on its workers."""
     row_sets = {content_key(rows): rows}

@@ -1,4 +1,4 @@
-"""Kernel ridge regression written down plainly, through neural-tangents in float64.
+"""Kernel ridge regression written down plainly, through reference kernels in float64.
 
 What kipper assembles from blocks and cotangents is compared with `jax.grad` of this.
 """
@@ -6,14 +6,18 @@ What kipper assembles from blocks and cotangents is compared with `jax.grad` of 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from installation import NEURAL_TANGENTS
 
 from kipper.common.architecture import KernelSpec
 from kipper.common.precision import enable_x64
-from kipper.workers.neural_tangents import kernel_function, stax
+from kipper.workers.banded_xla import banded_kernel
+from kipper.workers.bands import banded_network
 
 
 def untouched_kernel(spec: KernelSpec):
     """The kernel by neural-tangents' own layers, written again here."""
+    from kipper.workers.neural_tangents import stax
+
     w, b = spec.architecture.w_std, spec.architecture.b_std
     layers = {
         "Conv": lambda: stax.Conv(1, (3, 3), padding="SAME", W_std=w, b_std=b),
@@ -28,9 +32,25 @@ def untouched_kernel(spec: KernelSpec):
     return lambda x1, x2: kernel_fn(x1, x2, spec.kind)
 
 
+def reference_kernel(spec: KernelSpec):
+    """(x1, x2) -> K, by neural-tangents; by plain JAX where that is not installed.
+
+    Plain JAX is held to it by tests where it is, and to kernels stored of it everywhere.
+    """
+    if NEURAL_TANGENTS:
+        from kipper.workers.neural_tangents import kernel_function
+
+        return kernel_function(spec)
+
+    def kernel(x1, x2):
+        return banded_kernel(banded_network(spec.architecture, *x1.shape[1:3]), spec.kind)(x1, x2)
+
+    return kernel
+
+
 def loss_and_gradients(spec, images, labels, x_target, y_target, ridge):
     """The loss, and its gradient with respect to support images and labels; all float64."""
-    kernel = kernel_function(spec)
+    kernel = reference_kernel(spec)
 
     def loss(images, labels):
         k_ss = kernel(images, images)

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from installation import needs_launchpad
 
 RUN = "import sys; from kipper.launch.main import run; sys.exit(run(sys.argv[1:]))"
 FLAGS = ["distill", "--dataset=digits", "--learn_labels", "--block_support=4", "--block_target=300"]
@@ -38,7 +39,12 @@ def quiet(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("launch", "num_workers"), [("inprocess", 3), ("local_mt", 2), ("local_mp", 2)]
+    ("launch", "num_workers"),
+    [
+        ("inprocess", 3),
+        pytest.param("local_mt", 2, marks=needs_launchpad),
+        pytest.param("local_mp", 2, marks=needs_launchpad),
+    ],
 )
 def test_every_launch_gives_the_same_bits(quiet, tmp_path, launch, num_workers):
     distilled = _distill(
@@ -98,6 +104,7 @@ def test_kill_at_several_moments_and_resume_ends_in_the_same_bits(quiet, tmp_pat
     assert _metrics(tmp_path) == _metrics(quiet)
 
 
+@needs_launchpad
 def test_a_killed_coordinator_process_is_reported_and_the_run_resumes(quiet, tmp_path):
     process = subprocess.Popen(
         _command(tmp_path, "--steps=2000", "--launch=local_mp"),
@@ -115,7 +122,7 @@ def test_a_killed_coordinator_process_is_reported_and_the_run_resumes(quiet, tmp
     assert _distill(tmp_path, "--steps=60") == (quiet / "distilled.npz").read_bytes()
 
 
-@pytest.mark.parametrize("launch", ["inprocess", "local_mp"])
+@pytest.mark.parametrize("launch", ["inprocess", pytest.param("local_mp", marks=needs_launchpad)])
 def test_ctrl_c_ends_every_process_and_keeps_the_step(tmp_path, launch):
     process = subprocess.Popen(
         _command(tmp_path, "--steps=20000", f"--launch={launch}"),
@@ -135,6 +142,7 @@ def test_ctrl_c_ends_every_process_and_keeps_the_step(tmp_path, launch):
     assert steps[-1] >= 9
 
 
+@needs_launchpad
 def test_a_killed_launcher_leaves_no_orphan(tmp_path):
     process = subprocess.Popen(
         _command(tmp_path, "--steps=20000", "--launch=local_mp"), stdout=subprocess.DEVNULL

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from harness import assembled, distributed_kernel
+from installation import needs_neural_tangents
 from oracle import loss_and_gradients, relative_error
 
 from kipper.common.architecture import KernelSpec, architecture_named
@@ -11,12 +12,13 @@ from kipper.server.tiling import Tiling
 
 # With the number of target images: 7 leave a ragged block, 4 do not and compile in half the time.
 FAMILIES = [
-    ("fc1", (6, 6, 2), 7),
-    ("fc3", (5, 5, 1), 7),
+    pytest.param("fc1", (6, 6, 2), 7, marks=needs_neural_tangents),
+    pytest.param("fc3", (5, 5, 1), 7, marks=needs_neural_tangents),
     ("conv_vec2", (6, 6, 2), 7),
     ("convnet3", (8, 8, 1), 4),
-    ("convnet", (9, 8, 2), 4),
-    ("myrtle5", (8, 8, 1), 4),
+    # Plain JAX, the reference without that library, takes half a minute to compile for each.
+    pytest.param("convnet", (9, 8, 2), 4, marks=needs_neural_tangents),
+    pytest.param("myrtle5", (8, 8, 1), 4, marks=needs_neural_tangents),
 ]
 
 
@@ -51,11 +53,13 @@ def test_assembled_gradient_holds_where_support_images_coincide(name, shape, num
     _compare(spec, shape, num_targets, Tiling(2, 2), coincide=True, ridge=1e-2)
 
 
+@needs_neural_tangents
 def test_assembled_gradient_holds_for_nngp_and_for_one_block():
     spec = KernelSpec(architecture_named("fc2"), "nngp", "float64")
     _compare(spec, (5, 5, 1), 7, Tiling(8, 16), coincide=False, ridge=1e-6)
 
 
+@needs_neural_tangents
 def test_fixed_labels_get_no_update_and_images_get_adams():
     spec = KernelSpec(architecture_named("fc1"), "ntk", "float64")
     rng = np.random.default_rng(0)

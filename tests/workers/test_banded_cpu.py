@@ -5,7 +5,8 @@ import functools
 import jax
 import numpy as np
 import pytest
-from oracle import relative_error
+from installation import needs_neural_tangents
+from oracle import reference_kernel, relative_error
 
 from kipper.common.architecture import (
     Architecture,
@@ -21,7 +22,6 @@ from kipper.common.precision import enable_x64
 from kipper.workers import banded_cpu, banded_xla, native_library
 from kipper.workers.bands import banded_network
 from kipper.workers.native.build import compile_all
-from kipper.workers.neural_tangents import kernel_function
 
 NATIVE = pytest.mark.skipif(
     banded_cpu.unavailable() is not None, reason=str(banded_cpu.unavailable())
@@ -67,11 +67,12 @@ def _native(network, kind, x1, x2, cotangent, threads=1, level=None):
 
 
 @NATIVE
+@needs_neural_tangents
 @pytest.mark.parametrize(("name", "shape", "kind"), NETWORKS)
 def test_float64_is_neural_tangents_with_both_gradients(name, shape, kind):
     network, x1, x2, cotangent = _problem(name, shape)
     kernel, dx1, dv1, dx2, dv2 = _native(network, kind, x1, x2, cotangent)
-    reference = kernel_function(KernelSpec(_architecture(name), kind, "float64"))
+    reference = reference_kernel(KernelSpec(_architecture(name), kind, "float64"))
     with enable_x64():
         expected = jax.jit(lambda *x: (reference(*x), jax.vjp(reference, *x)[1](cotangent)))(x1, x2)
         total1 = dx1 + banded_cpu.variance_maps_vjp(network, x1, dv1)

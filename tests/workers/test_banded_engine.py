@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from harness import assembled
+from installation import needs_neural_tangents
 from oracle import loss_and_gradients, relative_error
 
 from kipper.common.architecture import KernelSpec, architecture_named
@@ -46,6 +47,7 @@ def test_native_and_plain_jax_agree_with_their_gradients(kind):
 
 
 @NATIVE
+@needs_neural_tangents
 @pytest.mark.parametrize("coincide", [False, True])
 def test_the_assembled_gradient_of_a_pooled_network_is_that_of_the_whole_loss(coincide):
     spec = KernelSpec(architecture_named("convnet"), "ntk", "float64")

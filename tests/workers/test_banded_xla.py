@@ -5,7 +5,8 @@ import functools
 import jax
 import numpy as np
 import pytest
-from oracle import relative_error, untouched_kernel
+from installation import needs_neural_tangents
+from oracle import reference_kernel, relative_error, untouched_kernel
 
 from kipper.common.architecture import (
     Architecture,
@@ -20,7 +21,6 @@ from kipper.common.architecture import (
 from kipper.common.precision import enable_x64
 from kipper.workers.banded_xla import banded_kernel, cross_kernel, variance_maps
 from kipper.workers.bands import banded_network
-from kipper.workers.neural_tangents import kernel_function
 
 # (architecture, (h, w, c), kind): each is compiled once, by both libraries.
 CASES = [
@@ -61,7 +61,7 @@ def _banded(name, shape, kind):
 @functools.cache
 def _oracle(name, shape, kind):
     """The same by neural-tangents, with kipper's rule for coincident images, in float64."""
-    return _with_pullback(kernel_function(KernelSpec(_architecture(name), kind, "float64")))
+    return _with_pullback(reference_kernel(KernelSpec(_architecture(name), kind, "float64")))
 
 
 def _images(shape, n, seed, dtype=np.float64):
@@ -81,17 +81,20 @@ def _check(name, shape, kind, x1, x2, tolerance):
             assert relative_error(np.asarray(one), np.asarray(other)) < tolerance
 
 
+@needs_neural_tangents
 @each_case
 def test_kernel_and_both_vjps_in_float64(name, shape, kind):
     _check(name, shape, kind, _images(shape, 3, 0), _images(shape, 4, 1), 1e-12)
 
 
+@needs_neural_tangents
 @each_case
 def test_coincident_images(name, shape, kind):
     x1 = _images(shape, 3, 0)
     _check(name, shape, kind, x1, np.concatenate([x1, _images(shape, 1, 1)]), 1e-12)
 
 
+@needs_neural_tangents
 @each_case
 def test_coincident_patches(name, shape, kind):
     """Images that share a constant background, as digits do."""
@@ -100,6 +103,7 @@ def test_coincident_patches(name, shape, kind):
     _check(name, shape, kind, x1, x2, 1e-12)
 
 
+@needs_neural_tangents
 @pytest.mark.parametrize(("name", "shape", "kind"), [CASES[0], CASES[3]])
 def test_float32(name, shape, kind):
     x1, x2 = _images(shape, 3, 0, np.float32), _images(shape, 4, 1, np.float32)
@@ -113,6 +117,7 @@ def test_float32(name, shape, kind):
         assert relative_error(np.asarray(one), other) < 1e-6
 
 
+@needs_neural_tangents
 def test_black_images_give_no_nan():
     """Without biases, a black patch has variance 0 and no correlation."""
     shape, kind = (5, 4, 3), "ntk"

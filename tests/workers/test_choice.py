@@ -8,7 +8,7 @@ import pytest
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.errors import UserError
-from kipper.workers.choice import check_engine
+from kipper.workers.choice import check_engine, make_engine
 
 
 @pytest.fixture
@@ -36,6 +36,11 @@ def test_importing_kernels_loads_neither_the_service_nor_neural_tangents(module)
         "found = heavy & set(sys.modules); assert not found, found"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(UserError, match=r"Unknown engine 'magic'; known are auto, neural_tangents"):
+        make_engine("magic", _spec("fc1"), 1)
 
 
 def test_a_missing_neural_tangents_is_said_with_what_to_do(without_neural_tangents):

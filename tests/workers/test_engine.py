@@ -3,13 +3,15 @@
 import jax
 import numpy as np
 import pytest
+from installation import needs_neural_tangents
 from oracle import relative_error, untouched_kernel
 
 from kipper.common.architecture import KernelSpec, architecture_named
-from kipper.common.errors import UserError
 from kipper.common.precision import enable_x64
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import PreparedImages
+
+pytestmark = needs_neural_tangents
 
 ARCHITECTURES = [
     ("fc1", (5, 5, 3)),
@@ -116,11 +118,3 @@ def test_64_bit_mode_stays_off_outside():
         prepared(_images((3, 3, 1), 2, 0)), prepared(_images((3, 3, 1), 2, 1))
     )
     assert not jax.config.jax_enable_x64
-
-
-def test_unknown_engine_is_refused():
-    spec = KernelSpec(architecture_named("fc1"), "ntk", "float32")
-    with pytest.raises(
-        UserError, match="Unknown engine 'magic'; known are auto, neural_tangents, banded_xla"
-    ):
-        make_engine("magic", spec, 1)
