@@ -147,7 +147,7 @@ def test_the_service_answers_bytes_with_bytes():
     service = WorkerService()
     configured = wire.decode(service.handle(wire.encode(CONFIGURE)))
     assert isinstance(configured, messages.Configured)
-    assert configured.engine == "neural_tangents"
+    assert configured.engine == "dense"
     damaged = bytearray(wire.encode(CONFIGURE))
     damaged[-3] ^= 1
     failure = wire.decode(service.handle(bytes(damaged)))
