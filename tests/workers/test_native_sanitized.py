@@ -26,8 +26,9 @@ from kipper.common.architecture import (
     architecture_named,
 )
 from kipper.common.precision import enable_x64
-from kipper.workers import banded_cpu
+from kipper.workers import banded_cpu, dense_cpu
 from kipper.workers.bands import banded_network
+from kipper.workers.dense import DenseNetwork
 from kipper.workers.native.build import compile_levels
 
 pytestmark = pytest.mark.slow  # for the compiler's sake; run by `make sanitize`
@@ -164,3 +165,30 @@ def _passes(network, x1, x2, cotangent, level=None):
                 network, kind, *inputs, cotangent, both=both, kept=given, **options
             )
     return results
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("counts", [(3, 5), (2, 301), (70, 64)])
+def test_fully_connected_kernels_end_without_complaint(monkeypatch, folder, counts, level, dtype):
+    if level != "native" and level not in dense_cpu.runnable_levels():
+        pytest.skip(f"this processor is none of {level}")
+    network, rng = DenseNetwork(hidden=3, w2=2.0, b2=0.01), np.random.default_rng(0)
+    gaps, cotangent = rng.uniform(0, 1.9, counts), rng.normal(size=counts)
+    gaps[0, 0] = 0
+    q1, q2 = (rng.uniform(0.5, 2, count) for count in counts)
+    *inputs, cotangent = (array.astype(dtype) for array in (gaps, q1, q2, cotangent))
+
+    def passes(level=None):
+        results = []
+        for kind, threads in (("ntk", 1), ("nngp", 2)):
+            options = {"threads": threads, "level": level}
+            results.append(dense_cpu.kernel(network, kind, *inputs, **options))
+            results += dense_cpu.kernel_vjp(network, kind, *inputs, cotangent, **options)
+        return results
+
+    with enable_x64(dtype == "float64"):
+        expected = passes()
+        monkeypatch.setattr(dense_cpu, "entry_point", _call_in(folder))
+        for got, want in zip(passes(level), expected, strict=True):
+            assert relative_error(np.asarray(got), np.asarray(want)) < TOLERANCE[dtype]
