@@ -63,8 +63,13 @@ def _images(arrays: dict[str, np.ndarray], key: str, path: pathlib.Path) -> np.n
         raise UserError(f"{path}: {key} is {images.dtype}, expected uint8 or floating point")
     with np.errstate(over="ignore"):
         images = np.ascontiguousarray(images, np.float32)
-    if not np.isfinite(images).all():
-        raise UserError(f"{path}: {key} holds NaN or infinite pixels, expected finite float32")
+    unusable = np.flatnonzero(~np.isfinite(images).all(axis=tuple(range(1, images.ndim))))
+    if unusable.size:
+        others = f" and {unusable.size - 1} more" if unusable.size > 1 else ""
+        raise UserError(
+            f"{path}: image {unusable[0]} of {key}{others} holds NaN or infinite pixels, expected "
+            "finite float32"
+        )
     return images
 
 

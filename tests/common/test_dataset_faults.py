@@ -43,7 +43,7 @@ NPZ_FAULTS = {
     "unlike": ({"x_test": np.zeros((3, 5, 5))}, "(4, 5, 1)"),
     "integers": ({"x_train": np.zeros((6, 4, 5), int)}, "int64"),
     "objects": ({"x_train": np.array([None] * 6)}, "allow_pickle"),
-    "nan": ({"x_train": np.full((6, 4, 5), np.nan)}, "finite"),
+    "nan": ({"x_train": np.full((6, 4, 5), np.nan)}, "image 0 of x_train and 5 more holds NaN"),
     "overflow": ({"x_test": np.full((3, 4, 5), 1e300)}, "finite"),
     "float labels": ({"y_test": np.zeros(3)}, "float64"),
     "wide labels": ({"y_test": np.zeros((3, 2), int)}, "(3, 2)"),

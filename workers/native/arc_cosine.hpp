@@ -4,7 +4,7 @@
 //     kappa_1(c) = max(c, 0) + (sqrt(1 - t^2) - t acos t) / pi
 //     kappa_0(c) = 1 - acos(t) / pi if c >= 0, else acos(t) / pi
 // In float32 both come from one square root and two minimax polynomials, of relative error 1e-7; in
-// float64 from the C library, lane by lane.
+// float64 from the angle, which is a square root and a rational function.
 #pragma once
 
 #include "lanes.hpp"
@@ -90,18 +90,44 @@ KIPPER_INLINE ArcCosineVjp<float> arc_cosine_vjp(Lanes<float> c) {
             root * float(kOneOverPi)};
 }
 
-// acos t; 0 where the distance of t from 1 is taken for 0.
-KIPPER_INLINE Lanes<double> arc_cosine_by_lane(Lanes<double> t, Lanes<double> distance) {
-    Lanes<double> angle{};
-    for (int lane = 0; lane < kLanes<double>; ++lane) angle[lane] = std::acos(t[lane]);
-    return distance == 0 ? Lanes<double>{} : angle;
+// (asin(x) - x) / x of z = x^2 up to 1/4: numerator and denominator, from the highest power down.
+// Coefficients of fdlibm's e_asin.c (Sun Microsystems, 1993), whose error is below 2^-58.
+constexpr double kArcsineNumerator[] = {
+    3.47933107596021167570e-05, 7.91534994289814532176e-04,  -4.00555345006794114027e-02,
+    2.01212532134862925881e-01, -3.25565818622400915405e-01, 1.66666666666666657415e-01,
+};
+constexpr double kArcsineDenominator[] = {
+    7.70381505559019352791e-02,
+    -6.88283971605453293030e-01,
+    2.02094576023350569471e+00,
+    -2.40339491173441421878e+00,
+    1.0,
+};
+
+// By Horner's rule.
+template <std::size_t kCount>
+KIPPER_INLINE Lanes<double> polynomial(const double (&coefficients)[kCount], Lanes<double> x) {
+    Lanes<double> value = all_lanes<double>(coefficients[0]);
+#pragma GCC unroll 16
+    for (std::size_t i = 1; i < kCount; ++i) value = value * x + coefficients[i];
+    return value;
+}
+
+// acos t, of t from 0 to 1 and its distance from 1; 0 where that is taken for 0. A NaN stays one.
+KIPPER_INLINE Lanes<double> arc_cosine_angle(Lanes<double> t, Lanes<double> distance) {
+    // Below 1/2, pi/2 - asin t; above, 2 asin sqrt((1 - t) / 2): either arcsine is of at most 1/2.
+    const Lanes<double> x = t < 0.5 ? t : square_root<double>(distance * 0.5);
+    const Lanes<double> z = t < 0.5 ? t * t : distance * 0.5;
+    const Lanes<double> rest = z * polynomial(kArcsineNumerator, z);
+    const Lanes<double> arcsine = x + x * (rest / polynomial(kArcsineDenominator, z));
+    return t < 0.5 ? 1.57079632679489661923 - arcsine : 2 * arcsine;
 }
 
 KIPPER_INLINE ArcCosine<double> arc_cosine(Lanes<double> c) {
     const Lanes<double> t = magnitude<double>(c);
     const Lanes<double> distance = distance_from_one<double>(t);
     const Lanes<double> sine = square_root<double>(distance * (1 + t));
-    const Lanes<double> angle = arc_cosine_by_lane(t, distance);
+    const Lanes<double> angle = arc_cosine_angle(t, distance);
     return {kappa0_from_angle<double>(c, angle * kOneOverPi),
             positive_part<double>(c) + (sine - t * angle) * kOneOverPi};
 }
@@ -111,7 +137,7 @@ KIPPER_INLINE ArcCosineVjp<double> arc_cosine_vjp(Lanes<double> c) {
     const Lanes<double> distance = distance_from_one<double>(t);
     const Lanes<double> sine = square_root<double>(distance * (1 + t));
     const Lanes<double> slope = distance == 0 ? Lanes<double>{} : kOneOverPi / sine;
-    const Lanes<double> angle = arc_cosine_by_lane(t, distance);
+    const Lanes<double> angle = arc_cosine_angle(t, distance);
     return {kappa0_from_angle<double>(c, angle * kOneOverPi), slope, sine * kOneOverPi};
 }
 
