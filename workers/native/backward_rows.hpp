@@ -2,7 +2,7 @@
 //
 // A row of cotangents is of a layer's pre-activations: `tangent` of its tangent kernel, `nngp` of
 // its NNGP kernel, which includes the former because a layer's tangent kernel contains its NNGP
-// kernel. docs/banded_kernel.md, section 4, has the formulas.
+// kernel. docs/banded_kernel.md has the formulas ("Backward").
 #pragma once
 
 #include <type_traits>

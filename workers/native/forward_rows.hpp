@@ -1,8 +1,8 @@
 // One row of a stage forward: inner products of pixels, and convolution + ReLU.
 //
 // Below, a source gives the pre-activation kernels of the w-th valid pixel of a row, a sink takes
-// what the ReLU makes of them; both are inlined into the loop over w. docs/banded_kernel.md,
-// section 3, has the formulas.
+// what the ReLU makes of them; both are inlined into the loop over w. docs/banded_kernel.md
+// has the formulas ("A kernel element").
 #pragma once
 
 #include "arc_cosine.hpp"
