@@ -31,7 +31,7 @@ def make_engine(name: str, spec: KernelSpec, threads: int) -> Engine:
 
     Raises:
         UserError: no such engine, or it cannot evaluate this kernel or run here.
-        WorkerError: the native engine was chosen and computes something else than `banded_xla`.
+        WorkerError: `banded_cpu` was chosen and computes something else than it should here.
     """
     check_engine(name, spec)
     if name == "dense" or (name == "auto" and _is_dense(spec)):

@@ -25,12 +25,11 @@ _TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
 @functools.lru_cache(maxsize=8)
 def dense_engine(spec: KernelSpec, threads: int) -> "DenseEngine":
     """The engine for `spec`, which must be fully connected, one for all workers of a process."""
-    native = (
-        jax.default_backend() == "cpu"
-        and dense_cpu.unavailable() is None
-        and _native_is_right(spec.kind, spec.dtype)
-    )
-    if not native:
+    on_cpu = jax.default_backend() == "cpu"
+    missing = dense_cpu.unavailable() if on_cpu else None
+    if missing:
+        logging.warning("%s Using plain JAX instead, which is somewhat slower.", missing)
+    if not on_cpu or missing or not _native_is_right(spec.kind, spec.dtype):
         return DenseEngine(spec, dense.kernel, dense.kernel_vjp)
     return DenseEngine(
         spec,

@@ -256,6 +256,15 @@ def test_native_code_that_computes_something_else_is_not_used(monkeypatch, caplo
     assert np.array_equal(block, plain)
 
 
+def test_a_missing_native_library_is_said(monkeypatch, caplog):
+    monkeypatch.setattr(dense_cpu, "unavailable", lambda: "No compiler was found.")
+    dense_engine.dense_engine.cache_clear()
+    engine = make_engine("auto", _spec("fc1", "float32"), 1)
+    dense_engine.dense_engine.cache_clear()
+    assert engine.name == "dense"
+    assert "No compiler was found. Using plain JAX instead" in caplog.text
+
+
 @NATIVE
 @pytest.mark.parametrize("level", dense_cpu.runnable_levels())
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
