@@ -15,8 +15,8 @@ FAMILIES = [
     pytest.param("fc1", (6, 6, 2), 7, marks=needs_neural_tangents),
     pytest.param("fc3", (5, 5, 1), 7, marks=needs_neural_tangents),
     ("conv_vec2", (6, 6, 2), 7),
-    ("convnet3", (8, 8, 1), 4),
     # Plain JAX, the reference without that library, takes half a minute to compile for each.
+    pytest.param("convnet3", (8, 8, 1), 4, marks=needs_neural_tangents),
     pytest.param("convnet", (9, 8, 2), 4, marks=needs_neural_tangents),
     pytest.param("myrtle5", (8, 8, 1), 4, marks=needs_neural_tangents),
 ]
