@@ -17,7 +17,8 @@ from kipper.workers import banded_cpu, banded_xla
 from kipper.workers.bands import BandedNetwork, banded_network
 from kipper.workers.engine import PreparedImages, Pullback
 
-# Maps are made for so many images at a time, the last ones padded, so that they compile once.
+# Maps are made for so many images at a time and thread, the last ones padded, so that they compile
+# once: a vector of lanes.
 _MAPS_AT_A_TIME = 16
 
 
@@ -79,10 +80,12 @@ class BandedEngine:
         variance_vjp: Callable[[BandedNetwork, Any, Any], Any],
         cross: Callable[..., Any],
         cross_vjp: CrossVjp,
+        threads: int = 1,
     ):
         self.name = name
         self._spec = spec
         self._x64 = spec.dtype == "float64"
+        self._maps_at_a_time = _MAPS_AT_A_TIME * threads
         self._variance_maps = jax.jit(variance_maps, static_argnums=0)
         self._variance_vjp = jax.jit(variance_vjp, static_argnums=0)
         self._cross = jax.jit(cross, static_argnums=0)
@@ -93,7 +96,7 @@ class BandedEngine:
         with enable_x64(self._x64):
             maps = [
                 np.asarray(self._variance_maps(network, piece))[:count]
-                for piece, count in _pieces(images)
+                for piece, count in _pieces(images, self._maps_at_a_time)
             ]
         return np.concatenate(maps)
 
@@ -137,7 +140,9 @@ class BandedEngine:
         pulled = [
             np.asarray(self._variance_vjp(network, piece, maps))[:count]
             for (piece, count), (maps, _) in zip(
-                _pieces(images), _pieces(np.asarray(cotangent)), strict=True
+                _pieces(images, self._maps_at_a_time),
+                _pieces(np.asarray(cotangent), self._maps_at_a_time),
+                strict=True,
             )
         ]
         return np.concatenate(pulled)
@@ -178,6 +183,7 @@ class NativeBandedEngine(BandedEngine):
             functools.partial(banded_cpu.variance_maps_vjp, threads=threads),
             cross,
             cross_vjp,
+            threads,
         )
         self._linearised = jax.jit(linearised, static_argnums=0)
 
@@ -206,9 +212,9 @@ def _flat(x1: PreparedImages, x2: PreparedImages) -> _FlatImages:
     return x1.images, x1.features, x2.images, x2.features
 
 
-def _pieces(rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+def _pieces(rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
     """Rows a few at a time, padded with zeros to one size, with how many are real."""
-    for start in range(0, len(rows), _MAPS_AT_A_TIME):
-        piece = rows[start : start + _MAPS_AT_A_TIME]
-        padding = [(0, _MAPS_AT_A_TIME - len(piece))] + [(0, 0)] * (rows.ndim - 1)
+    for start in range(0, len(rows), size):
+        piece = rows[start : start + size]
+        padding = [(0, size - len(piece))] + [(0, 0)] * (rows.ndim - 1)
         yield np.pad(piece, padding), len(piece)
