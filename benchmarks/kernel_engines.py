@@ -1,7 +1,7 @@
 """All kernel engines and neural-tangents in one run: time and error per pair of images.
 
     python benchmarks/kernel_engines.py --image=32x32x3 --architecture=convnet --json
-        [--dtypes=float32] [--support=32] [--target=256] [--xla_target=64] [--nt_blocks=4,8]
+        [--dtypes=float32] [--support=16] [--target=256] [--xla_target=64] [--nt_blocks=4,8]
         [--threads=2] [--repeats=5]
 
 Each side does all that a block needs: variance maps or self covariances included. neural-tangents
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--architecture", default="convnet")
     parser.add_argument("--kernel", default="ntk")
     parser.add_argument("--dtypes", default="float32,float64")
-    parser.add_argument("--support", type=int, default=32)
+    parser.add_argument("--support", type=int, default=16)
     parser.add_argument("--target", type=int, default=256)
     parser.add_argument("--xla_target", type=int, default=64)
     parser.add_argument("--nt_blocks", default="4,8")

@@ -115,13 +115,23 @@ class DistillSettings(RunSettings):
     steps: int = setting(
         1000, "Gradient steps; a finished run may be resumed with more.", free=True
     )
-    target_batch_size: int = setting(
-        5000, "Target images a step, balanced by class and drawn anew; at most all of them."
+    target_batch_size: int | None = setting(
+        None,
+        "Target images a step, balanced by class and drawn anew, at most all of them; 50 for each "
+        "support image, at most 5000, if not given.",
     )
     learning_rate: float = setting(0.04, "Learning rate of Adam.")
     eval_every: int | None = setting(
         None, "Evaluate every so many steps; at 0, 1, 2, 4, 6, 8, 12, 18, … if not given."
     )
+
+    @property
+    def targets_per_step(self) -> int:
+        """As given, or in proportion to what is learned: more hardly steadies the gradient.
+
+        5000 is the number of the released notebook of arXiv 2011.00050, for 100 support images.
+        """
+        return self.target_batch_size or min(50 * self.support_size, 5000)
 
     def check(self) -> None:
         super().check()

@@ -4,7 +4,7 @@ set -euo pipefail
 
 "$1/kipper" distill --workdir=demo --overwrite --launch=local_mp --num_workers=2 \
   --dataset=mnist5k --architecture=fc1 --support_size=10 --learn_labels --steps=60 \
-  --learning_rate=0.04
+  --target_batch_size=5000 --learning_rate=0.04
 echo
 echo "Open demo/figures/distilled.png. To evaluate the set again from its files:"
 echo "  $1/kipper evaluate --distilled=demo/distilled.npz"

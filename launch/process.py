@@ -8,6 +8,7 @@ import signal
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
+_M_ARENA_MAX = -8
 
 
 def die_with_parent() -> None:
@@ -32,9 +33,11 @@ def keep_freed_memory() -> None:
 
     A step allocates and frees the same few large arrays again and again. By default each comes
     fresh from the system, zeroed page by page, which takes a third of a step of a cheap kernel
-    (docs/results.md). Where there is no glibc nothing happens.
+    (docs/results.md). Where there is no glibc nothing happens. To be called before there are threads:
+    what does not fit into a thread's own arena would come fresh from the system all the same.
     """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, 1)
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

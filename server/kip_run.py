@@ -117,7 +117,7 @@ class _KipRun:
         return sampling.target_rows(
             experiment.target.labels,
             experiment.num_classes,
-            settings.target_batch_size,
+            settings.targets_per_step,
             settings.seed,
             step,
         )

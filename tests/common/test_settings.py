@@ -90,10 +90,24 @@ def test_counts_below_zero(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["block_support", "block_target", "train_limit", "test_limit", "eval_every"]
+    "name",
+    [
+        "block_support",
+        "block_target",
+        "train_limit",
+        "test_limit",
+        "eval_every",
+        "target_batch_size",
+    ],
 )
 def test_optional_counts_may_be_left_out(name: str) -> None:
     distill(**{name: None}).check()
+
+
+def test_targets_of_a_step_follow_the_support_unless_given() -> None:
+    assert distill(support_size=10).targets_per_step == 500
+    assert distill(support_size=500).targets_per_step == 5000
+    assert distill(support_size=10, target_batch_size=7).targets_per_step == 7
 
 
 @pytest.mark.parametrize("value", [-1e-9, math.inf, -math.inf, math.nan])

@@ -1,0 +1,104 @@
+"""What share of the kernel engine's own speed a whole KIP run reaches.
+
+    python benchmarks/service_efficiency.py --data_dir=DIR [--steps=100] [--num_workers=1]
+
+`kipper distill` on MNIST, convnet, 10 images with learned labels, as a process of its own, between
+two measurements of the engine: the time of a pair forward, and with its vjp in one call, at 16 by
+256 images on all cores, variance maps included. Efficiency is the time that the run's pairs would
+have taken at these rates over the time that it took from the first block to the last evaluation,
+set-up and compilation included.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.server.workdir import Workdir
+from kipper.workers.choice import make_engine
+from kipper.workers.engine import PreparedImages
+
+SUPPORT, TARGETS = 16, 256
+REPEATS = 8
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """The mean of some runs after a first: what a run meets, not what it could meet."""
+    function()
+    started = time.perf_counter()
+    for _ in range(REPEATS):
+        function()
+    return (time.perf_counter() - started) / REPEATS
+
+
+def engine_seconds_per_pair() -> tuple[float, float]:
+    """Forward, and forward with vjp."""
+    spec = KernelSpec(architecture_named("convnet"), "ntk", "float32")
+    engine = make_engine("banded_cpu", spec, len(os.sched_getaffinity(0)))
+    rng = np.random.default_rng(0)
+    x1, x2 = (rng.normal(size=(n, 28, 28, 1)).astype("f") for n in (SUPPORT, TARGETS))
+    cotangent = np.ones((SUPPORT, TARGETS), np.float32)
+
+    def prepared() -> tuple[PreparedImages, PreparedImages]:
+        return PreparedImages(x1, engine.features(x1)), PreparedImages(x2, engine.features(x2))
+
+    pairs = SUPPORT * TARGETS
+    forward = seconds(lambda: engine.block(*prepared())) / pairs
+    return forward, seconds(lambda: engine.block_vjp(*prepared(), cotangent, both=False)) / pairs
+
+
+def run(options: argparse.Namespace, workdir: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """result.json, and the first evaluation's record."""
+    subprocess.run(
+        [
+            *(pathlib.Path(sys.executable).parent / "kipper", "distill", f"--workdir={workdir}"),
+            *("--dataset=mnist", f"--data_dir={options.data_dir}", "--architecture=convnet"),
+            *("--support_size=10", "--learn_labels", f"--steps={options.steps}"),
+            *(f"--eval_every={options.steps}", f"--num_workers={options.num_workers}"),
+        ],
+        check=True,
+    )
+    folder = Workdir(workdir)
+    return json.loads(folder.result.read_text()), folder.read_records(folder.metrics)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--num_workers", type=int, default=1)
+    options = parser.parse_args()
+    before = engine_seconds_per_pair()
+    with tempfile.TemporaryDirectory() as workdir:
+        result, first = run(options, workdir)
+    after = engine_seconds_per_pair()
+    forward, with_vjp = np.mean([before, after], axis=0)
+    forward_only = result["kernel_pairs"] - result["vjp_pairs"]
+    at_engine_speed = result["vjp_pairs"] * with_vjp + forward_only * forward
+    report = {
+        "engine_ms_per_pair": {
+            "before": [1e3 * t for t in before],
+            "after": [1e3 * t for t in after],
+        },
+        "kernel_pairs": result["kernel_pairs"],
+        "vjp_pairs": result["vjp_pairs"],
+        "pairs_per_second": result["pairs_per_second"],
+        "seconds": result["seconds"],
+        "seconds_of_set_up_and_first_evaluation": first["seconds"],
+        "seconds_at_engine_speed": at_engine_speed,
+        "efficiency": at_engine_speed / result["seconds"],
+    }
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
