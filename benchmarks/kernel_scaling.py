@@ -11,18 +11,15 @@ is compared with is the rate of a large float32 matrix product on all cores.
 import argparse
 import json
 import os
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from kernel_engines import engine_timing, seconds
 
 from kipper.common.architecture import Architecture, KernelSpec, architecture_named
 from kipper.workers.bands import BandedNetwork, banded_network
 from kipper.workers.choice import make_engine
-from kipper.workers.engine import PreparedImages
 
 # Additions, multiplications, divisions and square roots of an element, NTK, float32, counted in
 # native/forward_rows.hpp, backward_rows.hpp and arc_cosine.hpp. Forward: box sums and bias 10,
@@ -45,17 +42,6 @@ def elements(network: BandedNetwork) -> int:
     return total
 
 
-def seconds(function: Callable[[], Any], repeats: int = 3) -> float:
-    """The shortest of some runs; the first, which may compile, is not counted."""
-    function()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return min(times)
-
-
 def measure(architecture: Architecture, side: int, threads: int) -> dict[str, Any]:
     spec = KernelSpec(architecture, "ntk", "float32")
     network = banded_network(architecture, side, side)
@@ -63,27 +49,18 @@ def measure(architecture: Architecture, side: int, threads: int) -> dict[str, An
     engine = make_engine("banded_cpu", spec, threads)
     count = elements(network)
     num_targets = min(256, max(16, int(MOST_ELEMENTS / count) // 16 // 16 * 16))
-    rng = np.random.default_rng(0)
-    x1, x2 = (rng.normal(size=(n, side, side, 3)).astype("f") for n in (16, num_targets))
-    cotangent = np.ones((16, num_targets), np.float32)
-
-    def prepare() -> tuple[PreparedImages, PreparedImages]:
-        return PreparedImages(x1, engine.features(x1)), PreparedImages(x2, engine.features(x2))
-
-    pairs = 16 * num_targets
-    forward = seconds(lambda: engine.block(*prepare())) / pairs
-    vjp = seconds(lambda: engine.block_vjp(*prepare(), cotangent, both=False)) / pairs
+    forward, vjp = engine_timing(engine, (side, side, 3), (16, num_targets), "float32", repeats=3)
     return {
         "architecture": architecture.name,
         "side": side,
         "threads": threads,
         "elements_per_pair": count,
-        "forward_ms_per_pair": 1e3 * forward,
-        "vjp_ms_per_pair": 1e3 * vjp,
-        "forward_ns_per_element": 1e9 * forward / count,
-        "vjp_ns_per_element": 1e9 * vjp / count,
-        "forward_gflops": FLOPS["forward"] * count / forward / 1e9,
-        "vjp_gflops": FLOPS["vjp"] * count / vjp / 1e9,
+        "forward_ms_per_pair": forward,
+        "vjp_ms_per_pair": vjp,
+        "forward_ns_per_element": 1e6 * forward / count,
+        "vjp_ns_per_element": 1e6 * vjp / count,
+        "forward_gflops": FLOPS["forward"] * count / forward / 1e6,
+        "vjp_gflops": FLOPS["vjp"] * count / vjp / 1e6,
     }
 
 
@@ -92,7 +69,7 @@ def matrix_product_gflops() -> float:
     side = 3072
     square = jnp.ones((side, side), jnp.float32)
     product = jax.jit(lambda a: a @ a)
-    return 2 * side**3 / seconds(lambda: product(square).block_until_ready()) / 1e9
+    return 2 * side**3 / seconds(lambda: product(square).block_until_ready(), repeats=5) / 1e9
 
 
 def main() -> None:

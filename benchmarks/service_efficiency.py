@@ -16,44 +16,21 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from kernel_engines import engine_timing
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.server.workdir import Workdir
 from kipper.workers.choice import make_engine
-from kipper.workers.engine import PreparedImages
-
-SUPPORT, TARGETS = 16, 256
-REPEATS = 8
 
 
-def seconds(function: Callable[[], Any]) -> float:
-    """The mean of some runs after a first: what a run meets, not what it could meet."""
-    function()
-    started = time.perf_counter()
-    for _ in range(REPEATS):
-        function()
-    return (time.perf_counter() - started) / REPEATS
-
-
-def engine_seconds_per_pair() -> tuple[float, float]:
+def engine_milliseconds_per_pair() -> tuple[float, float]:
     """Forward, and forward with vjp."""
     spec = KernelSpec(architecture_named("convnet"), "ntk", "float32")
     engine = make_engine("banded_cpu", spec, len(os.sched_getaffinity(0)))
-    rng = np.random.default_rng(0)
-    x1, x2 = (rng.normal(size=(n, 28, 28, 1)).astype("f") for n in (SUPPORT, TARGETS))
-    cotangent = np.ones((SUPPORT, TARGETS), np.float32)
-
-    def prepared() -> tuple[PreparedImages, PreparedImages]:
-        return PreparedImages(x1, engine.features(x1)), PreparedImages(x2, engine.features(x2))
-
-    pairs = SUPPORT * TARGETS
-    forward = seconds(lambda: engine.block(*prepared())) / pairs
-    return forward, seconds(lambda: engine.block_vjp(*prepared(), cotangent, both=False)) / pairs
+    return engine_timing(engine, (28, 28, 1), (16, 256), "float32", repeats=8)
 
 
 def run(options: argparse.Namespace, workdir: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -77,18 +54,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--num_workers", type=int, default=1)
     options = parser.parse_args()
-    before = engine_seconds_per_pair()
+    before = engine_milliseconds_per_pair()
     with tempfile.TemporaryDirectory() as workdir:
         result, first = run(options, workdir)
-    after = engine_seconds_per_pair()
+    after = engine_milliseconds_per_pair()
     forward, with_vjp = np.mean([before, after], axis=0)
     forward_only = result["kernel_pairs"] - result["vjp_pairs"]
-    at_engine_speed = result["vjp_pairs"] * with_vjp + forward_only * forward
+    at_engine_speed = 1e-3 * (result["vjp_pairs"] * with_vjp + forward_only * forward)
     report = {
-        "engine_ms_per_pair": {
-            "before": [1e3 * t for t in before],
-            "after": [1e3 * t for t in after],
-        },
+        "engine_ms_per_pair": {"before": before, "after": after},
         "kernel_pairs": result["kernel_pairs"],
         "vjp_pairs": result["vjp_pairs"],
         "pairs_per_second": result["pairs_per_second"],
