@@ -113,9 +113,16 @@ class OffsetMaps {
         return memory + entries.size() * kLanes<T>;
     }
 
+    // Piece by piece, or the many entries of a global average pool would be rounded as many times.
     static Lanes<T> sum(const Entries& entries) {
+        constexpr std::size_t kPiece = 64;
         Lanes<T> total{};
-        for (std::size_t i = 0; i < entries.size(); ++i) total += entries[i];
+        for (std::size_t start = 0; start < entries.size(); start += kPiece) {
+            Lanes<T> piece{};
+            const std::size_t end = std::min(start + kPiece, entries.size());
+            for (std::size_t i = start; i < end; ++i) piece += entries[i];
+            total += piece;
+        }
         return total;
     }
 
