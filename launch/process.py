@@ -33,8 +33,9 @@ def keep_freed_memory() -> None:
 
     A step allocates and frees the same few large arrays again and again. By default each comes
     fresh from the system, zeroed page by page, which takes a third of a step of a cheap kernel
-    (docs/results.md). Where there is no glibc nothing happens. To be called before there are threads:
-    what does not fit into a thread's own arena would come fresh from the system all the same.
+    (docs/results.md). Where there is no glibc nothing happens. To be called before there are
+    threads: what does not fit into a thread's own arena would come fresh from the system all the
+    same.
     """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
