@@ -90,7 +90,7 @@ def kipper_run(options: argparse.Namespace) -> float:
             *(f"--workdir={folder}", f"--dataset={options.dataset}"),
             *(f"--data_dir={options.data_dir}", f"--support_size={options.support_size}"),
             *("--architecture=fc1", "--kernel_dtype=float64", "--seed=1"),
-            *("--target_batch_size=5000", "--learning_rate=0.04"),
+            *("--target_batch_size=5000", "--learning_rate=0.04", "--engine=neural_tangents"),
             *(f"--steps={options.steps}", f"--launch={options.launch}", "--num_workers=2"),
         ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
