@@ -130,6 +130,8 @@ def test_ctrl_c_ends_every_process_and_keeps_the_step(tmp_path, launch):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # As a terminal starts it; tests run in the background of a script would hand on "ignore".
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     _wait_for_step(tmp_path, 9, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
