@@ -102,13 +102,16 @@ class OffsetMaps {
   private:
     using Entries = AlignedArray<Lanes<T>>;
 
-    // The memory need not be aligned to vectors.
+    // The memory need not be aligned to vectors. There are no entries, nor a place for them, of a
+    // kind that is not wanted; memcpy takes no null pointer even for nothing.
     static T* copy_out(const Entries& entries, T* memory) {
+        if (entries.size() == 0) return memory;
         std::memcpy(memory, entries.data(), entries.size() * sizeof(Lanes<T>));
         return memory + entries.size() * kLanes<T>;
     }
 
     static const T* copy_in(const T* memory, Entries& entries) {
+        if (entries.size() == 0) return memory;
         std::memcpy(static_cast<void*>(entries.data()), memory, entries.size() * sizeof(Lanes<T>));
         return memory + entries.size() * kLanes<T>;
     }
