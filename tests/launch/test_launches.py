@@ -11,7 +11,13 @@ import time
 import pytest
 from installation import needs_launchpad
 
-RUN = "import sys; from kipper.launch.main import run; sys.exit(run(sys.argv[1:]))"
+# SIGINT as a terminal leaves it; tests run in the background of a script inherit "ignore".
+RUN = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from kipper.launch.main import run
+sys.exit(run(sys.argv[1:]))
+"""
 FLAGS = ["distill", "--dataset=digits", "--learn_labels", "--block_support=4", "--block_target=300"]
 
 
@@ -130,8 +136,6 @@ def test_ctrl_c_ends_every_process_and_keeps_the_step(tmp_path, launch):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # As a terminal starts it; tests run in the background of a script would hand on "ignore".
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     _wait_for_step(tmp_path, 9, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
