@@ -88,6 +88,13 @@ class KernelSpec:
     dtype: str
 
 
+def is_tangent(kind: str) -> bool:
+    """Whether a kernel of that kind is the tangent kernel; ValueError for an unknown one."""
+    if kind not in ("ntk", "nngp"):
+        raise ValueError(f"kind {kind!r} is neither 'ntk' nor 'nngp'")
+    return kind == "ntk"
+
+
 def _repeated(layer: Layer, depth: int) -> list[Layer]:
     """`layer` and a ReLU, `depth` times."""
     pair: list[Layer] = [layer, Relu()]

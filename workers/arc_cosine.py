@@ -81,7 +81,7 @@ def _is_double(array: Array) -> bool:
 
 def _angle(k: Array, s: Array) -> _Angle:
     # s = 0 comes with k = 0: any finite reciprocal gives the right c = 0.
-    c = jnp.clip(k * _reciprocal(s), -1, 1)
+    c = jnp.clip(k * reciprocal(s), -1, 1)
     gap = 1 - jnp.abs(c)
     gap = jnp.where(gap <= ROUNDING_UNITS * jnp.finfo(k.dtype).eps, 0, gap)
     return _Angle(c, gap, *acos_and_rest(gap))
@@ -101,8 +101,9 @@ def acos_and_rest(gap: Array) -> tuple[Array, Array]:
     return acos, root * jnp.sqrt(2 - gap) - t * acos
 
 
-def _reciprocal(s: Array) -> Array:
-    return 1 / jnp.maximum(s, jnp.finfo(s.dtype).tiny)
+def reciprocal(x: Array) -> Array:
+    """1 / x of x from 0 up, or something finite for 0."""
+    return 1 / jnp.maximum(x, jnp.finfo(x.dtype).tiny)
 
 
 def _covariance(k: Array, s: Array, angle: _Angle) -> Array:
@@ -167,7 +168,7 @@ def _relu_covariance_and_tangent_jvp(
     half_k0, sine = _half_k0(angle), _sine(angle)
     singular = angle.gap > 0
     inverse_sine = jnp.where(singular, 1 / jnp.where(singular, sine, 1), 0)
-    by_k = n * inverse_sine * _reciprocal(s) * (0.5 / math.pi)  # of n', and by_s = -c by_k
+    by_k = n * inverse_sine * reciprocal(s) * (0.5 / math.pi)  # of n', and by_s = -c by_k
     covariance_tangent = half_k0 * dk + sine * (0.5 / math.pi) * ds
     tangent_tangent = half_k0 * dn + by_k * dk - by_k * angle.c * ds
     return (

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from kipper.common.architecture import is_tangent
 from kipper.workers import native_library
 from kipper.workers.bands import BandedNetwork, Side
 from kipper.workers.native_library import entry_point, runnable_levels, unavailable
@@ -24,6 +25,7 @@ __all__ = [
     "runnable_levels",
     "unavailable",
     "variance_maps",
+    "variance_maps_vjp",
 ]
 
 
@@ -102,7 +104,7 @@ def kept_values(
 ) -> int:
     """How many numbers `linearised_cross_kernel` keeps of n1 by n2 pairs: what stages hand on."""
     lanes = native_library.lanes(dtype, level)
-    maps = 2 if _is_tangent(kind) else 1
+    maps = 2 if is_tangent(kind) else 1
     return maps * network.handed_on * n1 * -(-n2 // lanes) * lanes
 
 
@@ -132,7 +134,7 @@ def cross_kernel_vjp(
     shapes = [cotangent.shape, x1.shape, v1.shape, *second]
     call = entry_point("cross_vjp", x1, shapes, level)
     attributes = _attributes(
-        network, network.bands, tangent=_is_tangent(kind), both=both, threads=threads
+        network, network.bands, tangent=is_tangent(kind), both=both, threads=threads
     )
     given = np.empty(0, x1.dtype) if kept is None else kept
     results = call(x1, v1, x2, v2, given, cotangent, **attributes)
@@ -177,15 +179,10 @@ def _cross(
     x1, _, x2, _ = images
     call = entry_point("cross", x1, [(x1.shape[0], x2.shape[0]), (kept,)], level)
     attributes = _attributes(
-        network, network.bands, tangent=_is_tangent(kind), both=False, threads=threads
+        network, network.bands, tangent=is_tangent(kind), both=False, threads=threads
     )
     kernel, values = call(*images, **attributes)
     return kernel, values
-
-
-def _is_tangent(kind: str) -> bool:
-    assert kind in ("ntk", "nngp"), kind
-    return kind == "ntk"
 
 
 def _attributes(

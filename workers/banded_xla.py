@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from kipper.common.architecture import is_tangent
 from kipper.workers.arc_cosine import relu_covariance, relu_covariance_and_tangent
 from kipper.workers.bands import BandedNetwork, Side
 
@@ -87,14 +88,13 @@ def cross_kernel(
     Returns:
         (n1, n2).
     """
-    if kind not in ("ntk", "nngp"):
-        raise ValueError(f"kind {kind!r} is neither 'ntk' nor 'nngp'")
+    tangent = is_tangent(kind)
     num_columns = len(x2)
     singles = _in_lanes(network, x1, v1, 1)
     lanes = lanes or _even_lanes(num_columns, _most_lanes(network))
     blocks = _in_lanes(network, x2, v2, lanes)
     # Checkpointed, so that differentiation keeps no maps of one block while it visits another.
-    kernels_of = _checkpointed(functools.partial(_kernels, network, kind == "ntk"))
+    kernels_of = _checkpointed(functools.partial(_kernels, network, tangent))
 
     def columns(block: _Images) -> Array:
         return lax.map(lambda single: kernels_of(single, block), singles)  # (n1, J)

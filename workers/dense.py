@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from kipper.common.architecture import Architecture, Dense, Flatten, Relu
-from kipper.workers.arc_cosine import acos_and_rest
+from kipper.common.architecture import Architecture, Dense, Flatten, Relu, is_tangent
+from kipper.workers.arc_cosine import acos_and_rest, reciprocal
 
 # Gaps from a matrix product below these are computed again, with rounding of float64 or less.
 # There the product's own rounding, times 1 / sqrt(gap), would show (docs/dense_kernel.md).
@@ -80,7 +80,7 @@ def input_gaps(x1: Array, q1: Array, x2: Array, q2: Array) -> Array:
     turned = jax.lax.optimization_barrier(rows.T)
     product = jnp.matmul(columns, turned, precision=jax.lax.Precision.HIGHEST)
     gram = jax.lax.optimization_barrier(product).T / rows.shape[1]
-    cosine = gram * _reciprocal(jnp.sqrt(q1))[:, None] * _reciprocal(jnp.sqrt(q2))
+    cosine = gram * reciprocal(jnp.sqrt(q1))[:, None] * reciprocal(jnp.sqrt(q2))
     return 1 - jnp.clip(cosine, -1, 1)
 
 
@@ -152,7 +152,7 @@ def _deviations(network: DenseNetwork, q: Array) -> _Deviations:
         variances.append(network.w2 / 2 * variances[-1] + network.b2)
     into = jnp.stack([network.w2 * q, *(network.w2 / 2 * v for v in variances[:-1])])
     sigma = jnp.sqrt(jnp.stack(variances))
-    return _Deviations(jnp.sqrt(into), sigma, jnp.where(sigma > 0, _reciprocal(sigma), 0))
+    return _Deviations(jnp.sqrt(into), sigma, jnp.where(sigma > 0, reciprocal(sigma), 0))
 
 
 class _Layer(NamedTuple):
@@ -168,7 +168,7 @@ def _gap(network: DenseNetwork, deficit: Array, one: _Deviations, two: _Deviatio
     p = one.into[:, None] * two.into
     s = one.sigma[:, None] * two.sigma
     apart = one.into[:, None] - two.into
-    between = network.b2 * apart * apart * _reciprocal(s + p + network.b2)
+    between = network.b2 * apart * apart * reciprocal(s + p + network.b2)
     gap = (p * deficit + between) * (one.inverse[:, None] * two.inverse)
     return jnp.where(s > 0, gap, 1)
 
@@ -218,7 +218,7 @@ def kernel(network: DenseNetwork, kind: str, gaps: Array, q1: Array, q2: Array) 
     """
     first, second = _deviations(network, q1), _deviations(network, q2)
     _, covariance, tangent = _forward(network, gaps, first, second)
-    return tangent if _is_tangent(kind) else covariance
+    return tangent if is_tangent(kind) else covariance
 
 
 def kernel_vjp(
@@ -250,7 +250,7 @@ def kernel_vjp(
         return (of_tangent, w2 * half_k0 * of_covariance + by_k + of_tangent), (of_v1, of_v2)
 
     # Of the covariance, what comes through the tangent kernel, which contains it, included.
-    start = cotangent if _is_tangent(kind) else jnp.zeros_like(cotangent), cotangent
+    start = cotangent if is_tangent(kind) else jnp.zeros_like(cotangent), cotangent
     (_, of_covariance), of_variances = jax.lax.scan(
         back_through_layer, start, (layers, first.hidden(), second.hidden()), reverse=True
     )
@@ -264,13 +264,3 @@ def images_vjp(of_gram: Array, of_q1: Array, x1: Array, x2: Array) -> Array:
     rows, columns = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
     across = jnp.matmul(of_gram, columns, precision=jax.lax.Precision.HIGHEST)
     return ((across + 2 * of_q1[:, None] * rows) / rows.shape[1]).reshape(x1.shape)
-
-
-def _reciprocal(x: Array) -> Array:
-    """1 / x, or something finite for 0."""
-    return 1 / jnp.maximum(x, jnp.finfo(x.dtype).tiny)
-
-
-def _is_tangent(kind: str) -> bool:
-    assert kind in ("ntk", "nngp"), kind
-    return kind == "ntk"

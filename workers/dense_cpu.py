@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jax import Array
 
+from kipper.common.architecture import is_tangent
 from kipper.workers.dense import DenseNetwork
 from kipper.workers.native_library import entry_point, runnable_levels, unavailable
 
@@ -59,11 +60,10 @@ def kernel_vjp(
 
 def _attributes(network: DenseNetwork, kind: str, threads: int) -> dict[str, Any]:
     """What `DenseAttributes` in native/handlers.cpp reads."""
-    assert kind in ("ntk", "nngp"), kind
     return {
         "hidden": np.int64(network.hidden),
         "w2": np.float64(network.w2),
         "b2": np.float64(network.b2),
-        "tangent": kind == "ntk",
+        "tangent": is_tangent(kind),
         "threads": np.int64(threads),
     }

@@ -73,12 +73,16 @@ KIPPER_INLINE Lanes<float> over_pi(const double (&coefficients)[kCount], Lanes<f
     return value;
 }
 
-KIPPER_INLINE ArcCosine<float> arc_cosine(Lanes<float> c) {
-    const Lanes<float> t = magnitude<float>(c);
-    const Lanes<float> distance = distance_from_one<float>(t);
-    const Lanes<float> root = square_root<float>(distance);
-    const Lanes<float> rest = root * distance * over_pi(kRest, t);
-    return {kappa0_from_angle<float>(c, root * over_pi(kAngle, t)), positive_part<float>(c) + rest};
+template <class T>
+struct AngleAndRest {
+    Lanes<T> angle_over_pi;  // acos t
+    Lanes<T> rest_over_pi;   // sqrt(1 - t^2) - t acos t
+};
+
+// Of t from 0 to 1 and gap = 1 - t, or 0 where that is taken for 0. NaNs stay such.
+KIPPER_INLINE AngleAndRest<float> angle_and_rest(Lanes<float> t, Lanes<float> gap) {
+    const Lanes<float> root = square_root<float>(gap);
+    return {root * over_pi(kAngle, t), root * gap * over_pi(kRest, t)};
 }
 
 KIPPER_INLINE ArcCosineVjp<float> arc_cosine_vjp(Lanes<float> c) {
@@ -113,23 +117,24 @@ KIPPER_INLINE Lanes<double> polynomial(const double (&coefficients)[kCount], Lan
     return value;
 }
 
-// acos t, of t from 0 to 1 and its distance from 1; 0 where that is taken for 0. A NaN stays one.
-KIPPER_INLINE Lanes<double> arc_cosine_angle(Lanes<double> t, Lanes<double> distance) {
-    // Below 1/2, pi/2 - asin t; above, 2 asin sqrt((1 - t) / 2): either arcsine is of at most 1/2.
-    const Lanes<double> x = t < 0.5 ? t : square_root<double>(distance * 0.5);
-    const Lanes<double> z = t < 0.5 ? t * t : distance * 0.5;
+KIPPER_INLINE AngleAndRest<double> angle_and_rest(Lanes<double> t, Lanes<double> gap) {
+    // Near 1, acos t = 2 asin sqrt(gap / 2), else pi/2 - asin t: neither arcsine is of more than
+    // 1/2.
+    const Lanes<double> root = square_root<double>(gap);
+    const auto near = gap < 0.5;
+    const Lanes<double> x = near ? 0.70710678118654752440 * root : t;
+    const Lanes<double> z = near ? 0.5 * gap : t * t;
     const Lanes<double> rest = z * polynomial(kArcsineNumerator, z);
     const Lanes<double> arcsine = x + x * (rest / polynomial(kArcsineDenominator, z));
-    return t < 0.5 ? 1.57079632679489661923 - arcsine : 2 * arcsine;
+    const Lanes<double> angle = near ? 2 * arcsine : 1.57079632679489661923 - arcsine;
+    return {angle * kOneOverPi, (root * square_root<double>(2 - gap) - t * angle) * kOneOverPi};
 }
 
-KIPPER_INLINE ArcCosine<double> arc_cosine(Lanes<double> c) {
-    const Lanes<double> t = magnitude<double>(c);
-    const Lanes<double> distance = distance_from_one<double>(t);
-    const Lanes<double> sine = square_root<double>(distance * (1 + t));
-    const Lanes<double> angle = arc_cosine_angle(t, distance);
-    return {kappa0_from_angle<double>(c, angle * kOneOverPi),
-            positive_part<double>(c) + (sine - t * angle) * kOneOverPi};
+template <class T>
+KIPPER_INLINE ArcCosine<T> arc_cosine(Lanes<T> c) {
+    const Lanes<T> t = magnitude<T>(c);
+    const auto [angle, rest] = angle_and_rest(t, distance_from_one<T>(t));
+    return {kappa0_from_angle<T>(c, angle), positive_part<T>(c) + rest};
 }
 
 KIPPER_INLINE ArcCosineVjp<double> arc_cosine_vjp(Lanes<double> c) {
@@ -137,8 +142,8 @@ KIPPER_INLINE ArcCosineVjp<double> arc_cosine_vjp(Lanes<double> c) {
     const Lanes<double> distance = distance_from_one<double>(t);
     const Lanes<double> sine = square_root<double>(distance * (1 + t));
     const Lanes<double> slope = distance == 0 ? Lanes<double>{} : kOneOverPi / sine;
-    const Lanes<double> angle = arc_cosine_angle(t, distance);
-    return {kappa0_from_angle<double>(c, angle * kOneOverPi), slope, sine * kOneOverPi};
+    const Lanes<double> angle_over_pi = angle_and_rest(t, distance).angle_over_pi;
+    return {kappa0_from_angle<double>(c, angle_over_pi), slope, sine * kOneOverPi};
 }
 
 }  // namespace kipper

@@ -23,39 +23,6 @@ struct DenseLayer {
     Lanes<T> deficit;  // 1 - kappa_1(c)
 };
 
-template <class T>
-struct AngleAndRest {
-    Lanes<T> angle_over_pi;  // acos t
-    Lanes<T> rest_over_pi;   // sqrt(1 - t^2) - t acos t
-};
-
-// Of t = 1 - gap, 0 <= gap <= 1.
-KIPPER_INLINE AngleAndRest<float> angle_and_rest(Lanes<float> gap) {
-    const Lanes<float> t = 1 - gap, root = square_root<float>(gap);
-    return {root * over_pi(kAngle, t), root * gap * over_pi(kRest, t)};
-}
-
-// asin x = x + x z R(z) / S(z) with z = x^2, x <= 1/2, as in workers/arc_cosine.py.
-KIPPER_INLINE AngleAndRest<double> angle_and_rest(Lanes<double> gap) {
-    const Lanes<double> t = 1 - gap, root = square_root<double>(gap);
-    const auto large = gap < 0.5;
-    const Lanes<double> x = large ? 0.70710678118654752440 * root : t;
-    const Lanes<double> z = large ? 0.5 * gap : t * t;
-    const Lanes<double> numerator =
-        1.66666666666666657415e-01 +
-        z * (-3.25565818622400915405e-01 +
-             z * (2.01212532134862925881e-01 +
-                  z * (-4.00555345006794114027e-02 +
-                       z * (7.91534994289814532176e-04 + z * 3.47933107596021167570e-05))));
-    const Lanes<double> denominator =
-        1 + z * (-2.40339491173441421878e+00 +
-                 z * (2.02094576023350569471e+00 +
-                      z * (-6.88283971605453293030e-01 + z * 7.70381505559019352791e-02)));
-    const Lanes<double> asin = x + x * z * numerator / denominator;
-    const Lanes<double> acos = large ? 2 * asin : 1.57079632679489661923 - asin;
-    return {acos * kOneOverPi, (root * square_root<double>(2 - gap) - t * acos) * kOneOverPi};
-}
-
 // 1 - c behind a Dense layer, of 1 - c in front of it; the bias brings directions together.
 template <class T>
 KIPPER_INLINE Lanes<T> gap_behind(const Deviations<T>& one, const Deviations<Lanes<T>>& two, T b2,
@@ -80,7 +47,8 @@ KIPPER_INLINE DenseLayer<T> dense_layer(const Deviations<T>& one, const Deviatio
     gap = gap > T(2) ? all_lanes<T>(2) : gap;
     gap = gap <= kCoincidentGap<T> ? Lanes<T>{} : gap;
     const auto acute = gap <= T(1);
-    const auto [angle, rest] = angle_and_rest(acute ? gap : T(2) - gap);
+    const Lanes<T> folded = acute ? gap : T(2) - gap;  // 1 - |c|
+    const auto [angle, rest] = angle_and_rest(T(1) - folded, folded);
     DenseLayer<T> layer;
     layer.gap = gap;
     layer.half_k0 = T(0.5) * (acute ? T(1) - angle : angle);

@@ -111,7 +111,7 @@ KIPPER_INLINE void relu_row(Source source, int width, const RowFactors<T, First>
         const Entry<T> input = source.next(w);
         if (!sink.has(w)) continue;
         const ArcCosine<T> relu =
-            arc_cosine(input.nngp * (factors.inverses1[w] * factors.inverses2[w]));
+            arc_cosine<T>(input.nngp * (factors.inverses1[w] * factors.inverses2[w]));
         const Lanes<T> deviations =
             factors.deviations2[w] * (factors.deviations1[w] * factors.scale);
         sink.put(w, input, {deviations * relu.kappa1, input.tangent * factors.scale * relu.kappa0});
