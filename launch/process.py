@@ -5,6 +5,9 @@ import ctypes
 import os
 import signal
 
+# Set by a supervisor to its process id, for the process it starts.
+SUPERVISOR_VARIABLE = "KIPPER_SUPERVISOR"
+
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
@@ -18,6 +21,19 @@ def die_with_parent() -> None:
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == 1:  # the parent was gone before
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_with_supervisor() -> None:
+    """As `die_with_parent`, if a supervisor started this process; else nothing happens.
+
+    By the environment, because what runs between fork and exec of a process with threads can hang.
+    """
+    supervisor = os.environ.pop(SUPERVISOR_VARIABLE, None)
+    if supervisor is None:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(supervisor):  # it was gone before
         os.kill(os.getpid(), signal.SIGKILL)
 
 

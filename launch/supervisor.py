@@ -1,0 +1,165 @@
+"""Keeps a process running: starts it again when it dies, until it dies too often.
+
+The rules:
+
+1. A process that ends with status 0, or with one that a restart cannot better, is not restarted.
+2. One that dies is restarted after a pause, which doubles with each death within the window.
+3. One that has died `Limits.deaths` times within the window is given up.
+4. Asked to stop, the process gets SIGTERM, and SIGKILL when the grace is over or the request
+   becomes urgent.
+5. It never outlives the supervisor: see `process.die_with_supervisor`.
+"""
+
+import collections
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from absl import logging
+
+from kipper.common.errors import KipperError
+from kipper.launch.process import SUPERVISOR_VARIABLE
+from kipper.launch.stopping import StopRequest
+
+# The exit status of a command line that cannot be used; see `main.run`.
+_UNUSABLE = 2
+_POLL_SECONDS = 0.1
+
+
+class GaveUp(KipperError):
+    """The process died too often."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """When to restart and when to give up; all times in seconds.
+
+    Attributes:
+        deaths: so many within the window are too many.
+        window: how long a death is remembered.
+        first_pause: before the restart after one death.
+        longest_pause: however many there were.
+        grace: between SIGTERM and SIGKILL.
+    """
+
+    deaths: int = 10
+    window: float = 120.0
+    first_pause: float = 0.5
+    longest_pause: float = 8.0
+    grace: float = 75.0
+
+
+class Deaths:
+    """Deaths within the window, and the pause that follows from them."""
+
+    def __init__(self, limits: Limits):
+        self._limits = limits
+        self._times: collections.deque[float] = collections.deque()
+
+    def add(self, now: float) -> float | None:
+        """The pause before a restart after a death at `now`; None: no more restarts."""
+        self._times.append(now)
+        while self._times[0] < now - self._limits.window:
+            self._times.popleft()
+        if len(self._times) >= self._limits.deaths:
+            return None
+        pause = self._limits.first_pause * 2 ** (len(self._times) - 1)
+        return min(pause, self._limits.longest_pause)
+
+
+class Supervisor:
+    """Runs a command again and again.
+
+    Args:
+        name: of the process, for the log.
+        command: program and arguments; output goes where this process's goes.
+        environment: variables it gets beside this process's.
+        limits: of restarts.
+        clock: seconds; for tests.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._name = name
+        self._command = list(command)
+        self._environment = dict(environment or {})
+        self._limits = limits or Limits()
+        self._clock = clock
+
+    def run(self, stop: StopRequest) -> int:
+        """Keeps the process running until it ends by itself or `stop` is asked.
+
+        Must go on in the thread that called it: the process dies with that thread.
+
+        Returns:
+            The exit status of its last life: 0, or 2 if a restart could not better it; 0 as well
+            if it was asked to stop.
+
+        Raises:
+            GaveUp: it died too often.
+        """
+        deaths = Deaths(self._limits)
+        while not stop.is_asked():
+            status = self._live(stop)
+            if stop.is_asked():
+                return 0
+            if status in (0, _UNUSABLE):
+                logging.info("%s ended with exit status %d.", self._name, status)
+                return status
+            pause = deaths.add(self._clock())
+            if pause is None:
+                raise GaveUp(
+                    f"{self._name} died {self._limits.deaths} times within "
+                    f"{self._limits.window:.0f} s (last: {_cause(status)}), so it is not started "
+                    "again."
+                )
+            logging.warning(
+                "%s died (%s); starting it again in %.1f s.", self._name, _cause(status), pause
+            )
+            stop.wait(pause)
+        return 0
+
+    def _live(self, stop: StopRequest) -> int:
+        """One life of the process; its exit status, negative for the signal that killed it."""
+        own = {SUPERVISOR_VARIABLE: str(os.getpid())}
+        child = subprocess.Popen(
+            self._command,
+            env={**os.environ, **self._environment, **own},
+            stdin=subprocess.DEVNULL,
+            # Ctrl-C at a terminal is for the supervisor, which passes on what follows from it.
+            start_new_session=True,
+        )
+        logging.info("%s runs as process %d.", self._name, child.pid)
+        while child.poll() is None and not stop.is_asked():
+            time.sleep(_POLL_SECONDS)
+        if child.poll() is None:
+            self._end(child, stop)
+        return child.wait()
+
+    def _end(self, child: subprocess.Popen[bytes], stop: StopRequest) -> None:
+        child.terminate()
+        deadline = self._clock() + self._limits.grace
+        while child.poll() is None:
+            if stop.is_urgent() or self._clock() >= deadline:
+                logging.warning("%s did not stop in time and is killed.", self._name)
+                child.kill()
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _cause(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
