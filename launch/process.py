@@ -3,7 +3,9 @@
 import contextlib
 import ctypes
 import os
+import resource
 import signal
+import sys
 
 # Set by a supervisor to its process id, for the process it starts.
 SUPERVISOR_VARIABLE = "KIPPER_SUPERVISOR"
@@ -35,6 +37,13 @@ def die_with_supervisor() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(supervisor):  # it was gone before
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def allow_open_files() -> int:
+    """Raises the number of files this process may have open as far as it may; returns it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most if most != resource.RLIM_INFINITY else sys.maxsize
 
 
 def forget_proxies() -> None:
