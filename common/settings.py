@@ -13,6 +13,7 @@ from kipper.common.engines import ENGINES
 from kipper.common.errors import UserError
 
 LAUNCHES = ("inprocess", "local_mt", "local_mp")
+TRANSPORTS = ("courier", "grpc_tls")
 
 
 def setting(
@@ -29,6 +30,20 @@ def setting(
     return dataclasses.field(
         default=default, metadata={"help": text, "choices": choices, "free": free}
     )
+
+
+def _transport() -> Any:
+    return setting(
+        "courier",
+        "How coordinator and workers talk: Courier, on closed networks only, or gRPC with mutual "
+        "TLS.",
+        TRANSPORTS,
+        free=True,
+    )
+
+
+def _certificates() -> Any:
+    return setting(None, "Folder made by kipper certificates, for grpc_tls.", free=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,9 +81,25 @@ class RunSettings:
         LAUNCHES,
         free=True,
     )
-    num_workers: int = setting(2, "Workers to start.", free=True)
+    num_workers: int = setting(
+        2, "Workers to start; 0 with --port waits for workers from elsewhere.", free=True
+    )
     threads: int | None = setting(
         None, "Threads of a native engine, each worker; cores / workers if not given.", free=True
+    )
+    port: int | None = setting(
+        None,
+        "Port where workers from elsewhere may join at any time: kipper worker "
+        "--coordinator=HOST:PORT. None but this run's own can if not given.",
+        free=True,
+    )
+    host: str | None = setting(
+        None, "What other hosts call this one by; its host name if not given.", free=True
+    )
+    transport: str = _transport()
+    certificates: str | None = _certificates()
+    allow_open_network: bool = setting(
+        False, "Let Courier listen on a public network; a firewall must close the port.", free=True
     )
     block_support: int | None = setting(
         None, "Most support images in a kernel block; chosen from a memory budget if not given."
@@ -90,8 +121,13 @@ class RunSettings:
             if not getattr(self, required):
                 raise UserError(f"--{required} is required.")
         check_choices(self)
-        positive = ("support_size", "num_workers", "threads", "block_support", "block_target")
+        positive = ("support_size", "threads", "block_support", "block_target", "port")
         check_at_least(self, 1, (*positive, "train_limit", "test_limit"))
+        if self.num_workers < 1 and (self.num_workers < 0 or self.port is None):
+            raise UserError(
+                f"--num_workers is {self.num_workers}; it must be 1 or more, or 0 with a --port "
+                "where workers from elsewhere can join."
+            )
         check_at_least(self, 0, ("seed",))
         if not (math.isfinite(self.ridge) and self.ridge >= 0):
             raise UserError(f"--ridge is {self.ridge}; it must be a finite number, 0 or more.")
@@ -99,7 +135,9 @@ class RunSettings:
 
     @property
     def threads_per_worker(self) -> int:
-        """As given, or this machine's cores shared out among its workers."""
+        """As given, or this machine's cores shared out among its workers; 0: all of each's own."""
+        if self.threads is None and self.num_workers == 0:
+            return 0
         return self.threads or max(1, (os.cpu_count() or 1) // self.num_workers)
 
     @property
@@ -172,6 +210,50 @@ def check_at_least(settings: Any, least: int, names: tuple[str, ...]) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """Settings of `worker`: compute kernel blocks for a run's coordinator."""
+
+    coordinator: str = setting(None, "HOST:PORT of the run to join.")
+    port: int = setting(0, "Port to listen on; a free one if 0.")
+    advertise_host: str | None = setting(
+        None,
+        "What the coordinator is to call this host by; its address on the way there if not given.",
+    )
+    name: str | None = setting(
+        None,
+        "Unique in the run, and the same after a restart; made of host and process if not given.",
+    )
+    device: int | None = setting(
+        None, "Use one GPU of this machine alone, by number; all if not given."
+    )
+    all_devices: bool = setting(
+        False, "Start one worker for each GPU of this machine, and again when one dies."
+    )
+    threads: int | None = setting(
+        None, "Threads of a native engine; what the coordinator says if not given."
+    )
+    patience: float | None = setting(
+        None, "Seconds to wait for a coordinator that is away; for ever if not given."
+    )
+    transport: str = _transport()
+    certificates: str | None = _certificates()
+
+    def check(self) -> None:
+        """Refuses values that no coordinator could make right.
+
+        Raises:
+            UserError: one sentence naming the flag, the value and what would be right.
+        """
+        if not self.coordinator:
+            raise UserError("--coordinator is required: the HOST:PORT of the run to join.")
+        check_choices(self)
+        check_at_least(self, 1, ("threads",))
+        check_at_least(self, 0, ("port", "device", "patience"))
+        if self.all_devices and self.device is not None:
+            raise UserError("--device and --all_devices exclude each other; give one of them.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
     """Settings of `evaluate`; what is not given is as in the run that made the distilled set."""
 
@@ -194,3 +276,43 @@ class EvaluateSettings:
     block_support: int | None = setting(None, "As for distill.")
     block_target: int | None = setting(None, "As for distill.")
     test_limit: int | None = setting(None, "Use only this many test images, by class.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaunchSettings:
+    """Settings of `launch` beside those of the run that it launches."""
+
+    cluster: str | None = setting(None, "hosts:FILE (by ssh), slurm or kubernetes.")
+    dry_run: bool = setting(False, "Print what would be started; start and write nothing.")
+    name: str = setting("kipper", "Slurm, Kubernetes: what jobs and objects are called.")
+    gpus_per_worker: int = setting(1, "Slurm, Kubernetes: GPUs to ask for, for each worker.")
+    ssh: str = setting(
+        "ssh -o BatchMode=yes -o ServerAliveInterval=15",
+        "Hosts: what is put before a host's name and a command, to run it there.",
+    )
+    python: str | None = setting(
+        None, "Hosts, Slurm: the Python that has kipper, on every host; this one if not given."
+    )
+    directory: str | None = setting(
+        None, "Hosts: the folder to work in, on every host; this one if not given."
+    )
+    sbatch: str | None = setting(
+        None, "Slurm: more options of sbatch, as in partition=gpu,time=24:00:00,account=lab."
+    )
+    image: str | None = setting(None, "Kubernetes: image made of the Dockerfile.")
+    namespace: str = setting("default", "Kubernetes: namespace of all objects.")
+    volume: str | None = setting(
+        None,
+        "Kubernetes: CLAIM:FOLDER, where the coordinator mounts a PersistentVolumeClaim that "
+        "holds the workdir and the data; a new claim at /kipper if not given.",
+    )
+    lp_launch_type: str | None = setting(
+        None, "Instead of --cluster: a launch of Launchpad's own.", ("vertex_ai",)
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodeSettings:
+    """Settings of `node` beside those of the run that the node belongs to."""
+
+    addresses: str = setting(None, "host:port of every node, as JSON by LABEL/INDEX.")

@@ -12,6 +12,7 @@ from kipper.common.settings import (
     EvaluateSettings,
     RunSettings,
     SolveLabelsSettings,
+    WorkerSettings,
 )
 
 CLASSES = [DistillSettings, SolveLabelsSettings]
@@ -123,6 +124,29 @@ def test_learning_rates_that_lead_nowhere(value: float) -> None:
 
 
 @pytest.mark.parametrize("make", [distill, solve_labels])
+def test_no_workers_are_enough_only_where_others_can_join(make: Any) -> None:
+    refused(make(num_workers=0), "--num_workers is 0", "with a --port")
+    refused(make(num_workers=-1, port=7000), "--num_workers is -1")
+    make(num_workers=0, port=7000).check()
+    assert make(num_workers=0, port=7000).threads_per_worker == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"coordinator": None}, "--coordinator is required"),
+        ({"transport": "udp"}, "--transport is 'udp'"),
+        ({"threads": 0}, "--threads is 0"),
+        ({"device": -1}, "--device is -1"),
+        ({"device": 0, "all_devices": True}, "--device and --all_devices exclude each other"),
+    ],
+)
+def test_workers_that_could_join_nothing(flags: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        WorkerSettings(**{"coordinator": "localhost:7000", **flags}).check()
+
+
+@pytest.mark.parametrize("make", [distill, solve_labels])
 def test_an_unknown_architecture(make: Any) -> None:
     refused(make(architecture="resnet"), "'resnet'", "fc1", "myrtle10")
 
@@ -133,7 +157,7 @@ def test_the_kernel_spec_is_as_set() -> None:
     assert (spec.kind, spec.dtype) == ("nngp", "float64")
 
 
-@pytest.mark.parametrize("settings_class", [*CLASSES, EvaluateSettings])
+@pytest.mark.parametrize("settings_class", [*CLASSES, EvaluateSettings, WorkerSettings])
 def test_every_field_has_a_help_sentence(settings_class: type) -> None:
     for field in dataclasses.fields(settings_class):
         assert field.metadata["help"].endswith("."), field.name
@@ -143,10 +167,11 @@ def test_every_field_has_a_help_sentence(settings_class: type) -> None:
 def test_only_settings_that_change_no_bit_of_the_result_are_free(settings_class: type) -> None:
     free = {f.name for f in dataclasses.fields(settings_class) if f.metadata["free"]}
     shared = {"workdir", "data_dir", "launch", "num_workers", "threads", "overwrite"}
+    shared |= {"port", "host", "transport", "certificates", "allow_open_network"}
     assert free == (shared | {"steps"} if settings_class is DistillSettings else shared)
 
 
-@pytest.mark.parametrize("settings_class", [*CLASSES, EvaluateSettings])
+@pytest.mark.parametrize("settings_class", [*CLASSES, EvaluateSettings, WorkerSettings])
 def test_a_default_is_among_its_choices(settings_class: type) -> None:
     for field in dataclasses.fields(settings_class):
         if field.metadata["choices"] and field.default is not None:
