@@ -9,7 +9,16 @@ import runpy
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-ROOMS = ("common", "common.datasets", "server", "workers", "workers.native", "launch")
+ROOMS = (
+    "common",
+    "common.datasets",
+    "server",
+    "server.scheduler",
+    "workers",
+    "workers.native",
+    "launch",
+    "launch.transports",
+)
 
 # Launchpad has no release for Python 3.11 and later, and neural-tangents none for later JAX.
 SERVICE = 'python_version < "3.11"'
@@ -79,6 +88,10 @@ setup(
             "matplotlib>=3.10,<3.11",
             "scikit-learn>=1.7,<1.8",
             "mlxtend==0.23.4",
+            # What workers of other hosts need: TLS, its certificates, this host's addresses.
+            "grpcio>=1.85,<2",
+            "cryptography>=50,<51",
+            "psutil>=7.2,<8",
         ),
         *only(
             STANDALONE,

@@ -1,0 +1,83 @@
+"""Whether Courier may listen on this machine's networks.
+
+Courier listens on every interface in plain text and runs what it is sent; no option of it changes
+that (docs/security.md). So a run that other hosts are to join is refused where the internet could
+reach it, unless the user says that it cannot.
+"""
+
+import ipaddress
+import socket
+
+from absl import logging
+
+from kipper.common.errors import UserError
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def check_open_network(transport: str, allow_open_network: bool, host: str | None = None) -> None:
+    """Refuses Courier on public networks, and warns of private ones.
+
+    To be asked by a coordinator that workers of other hosts are to join.
+
+    Args:
+        transport: a name of `TRANSPORTS`; only courier is refused.
+        allow_open_network: the user answers for a firewall.
+        host: what workers are told to call; by it a machine behind a translated address
+            (as in most clouds) is recognised too.
+
+    Raises:
+        UserError: this machine has a public address.
+    """
+    if transport != "courier":
+        return
+    addresses = _interface_addresses()
+    public = [address for address in (*addresses, *_resolved(host)) if address.is_global]
+    if public and not allow_open_network:
+        raise UserError(
+            f"Courier would listen on the public address {public[0]} and run what anybody sends "
+            "it; use --transport=grpc_tls --certificates=DIR, or --allow_open_network if a "
+            "firewall closes the port."
+        )
+    _warn(addresses)
+
+
+def warn_of_open_ports(transport: str) -> None:
+    """Says in the log who can reach a run of this machine alone.
+
+    Such a run is not refused: its ports are chosen freely, known to nobody, and gone with it. But
+    they are open on every interface all the same.
+    """
+    if transport == "courier":
+        _warn(_interface_addresses())
+
+
+def _warn(addresses: list[_Address]) -> None:
+    if addresses:
+        logging.warning(
+            "Courier listens in plain text on every interface, %s among them: whoever can reach "
+            "these ports can run programs here. docs/security.md says what to do.",
+            ", ".join(map(str, addresses)),
+        )
+
+
+def _interface_addresses() -> list[_Address]:
+    """Addresses of this machine's interfaces that other machines might reach."""
+    import psutil
+
+    found = [
+        ipaddress.ip_address(entry.address.partition("%")[0])
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in (socket.AF_INET, socket.AF_INET6)
+    ]
+    return [address for address in found if not (address.is_loopback or address.is_link_local)]
+
+
+def _resolved(host: str | None) -> list[_Address]:
+    """The addresses of `host`; none if it has no name here."""
+    try:
+        entries = socket.getaddrinfo(host, None) if host else []
+    except OSError:
+        return []
+    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries]

@@ -1,0 +1,33 @@
+"""A worker behind a transport: one function, bytes in and bytes out."""
+
+from absl import logging
+
+from kipper.common import wire
+from kipper.common.messages import DAMAGED, Failure, Request
+from kipper.workers.worker import Worker
+
+
+class WorkerService:
+    """What a transport exposes; of a Courier node, every public attribute is.
+
+    Args:
+        threads: as of `Worker`.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._worker = Worker(threads=threads)
+
+    def handle(self, payload: bytes) -> bytes:
+        """Answers one encoded request; bytes that are none are answered with a `Failure`."""
+        try:
+            request = wire.decode(payload)
+        except wire.WireError as error:
+            return _refusal(str(error))
+        if not isinstance(request, Request):
+            return _refusal(f"A worker was sent a {type(request).__name__}, which asks nothing.")
+        return wire.encode(self._worker.handle(request))
+
+
+def _refusal(message: str) -> bytes:
+    logging.warning("Refused what was received: %s", message)
+    return wire.encode(Failure(kind=DAMAGED, message=message))
