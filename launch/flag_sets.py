@@ -4,6 +4,7 @@ Each command has a FlagValues of its own: Launchpad and TensorFlow define flags 
 """
 
 import dataclasses
+import itertools
 import types
 import typing
 from typing import Any, TypeVar
@@ -21,15 +22,48 @@ def parse(settings_class: type[_Settings], command: str, arguments: list[str]) -
     Raises:
         UserError: unknown flag, bad value, or an argument that is not a flag.
     """
-    flag_values = _define(settings_class)
+    (settings,) = parse_several((settings_class,), command, arguments)
+    return settings
+
+
+def parse_several(
+    settings_classes: tuple[type[Any], ...], command: str, arguments: list[str]
+) -> list[Any]:
+    """The same for a command whose flags are those of several classes, all of other names.
+
+    Raises:
+        UserError: as `parse`.
+    """
+    flag_values = _define(settings_classes)
     try:
         rest = flag_values([command, *arguments])[1:]
     except flags.Error as error:
         raise UserError(f"{error}; see kipper {command} --help.") from error
     if rest:
         raise UserError(f"Unexpected argument {rest[0]!r}; flags are given as --name=value.")
-    names = [field.name for field in dataclasses.fields(settings_class)]  # type: ignore[arg-type]
-    return settings_class(**{name: getattr(flag_values, name) for name in names})
+    return [
+        settings_class(
+            **{
+                field.name: getattr(flag_values, field.name)
+                for field in dataclasses.fields(settings_class)
+            }
+        )
+        for settings_class in settings_classes
+    ]
+
+
+def arguments_of(settings: Any) -> list[str]:
+    """The arguments that `parse` makes these settings of; defaults are left out."""
+    arguments = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            arguments.append(f"--{'' if value else 'no'}{field.name}")
+        else:
+            arguments.append(f"--{field.name}={value}")
+    return arguments
 
 
 def describe(settings_class: type) -> str:
@@ -44,9 +78,9 @@ def describe(settings_class: type) -> str:
     return "\n".join(lines)
 
 
-def _define(settings_class: type) -> flags.FlagValues:
+def _define(settings_classes: tuple[type[Any], ...]) -> flags.FlagValues:
     flag_values = flags.FlagValues()
-    for field in dataclasses.fields(settings_class):
+    for field in itertools.chain(*map(dataclasses.fields, settings_classes)):
         kind, text = _flag_type(field.type), field.metadata["help"]
         default: Any = field.default
         choices = field.metadata["choices"]

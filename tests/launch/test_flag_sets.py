@@ -1,0 +1,64 @@
+"""Settings to flags and back."""
+
+import dataclasses
+
+import pytest
+
+from kipper.common.errors import UserError
+from kipper.common.settings import (
+    DistillSettings,
+    LaunchSettings,
+    NodeSettings,
+    SolveLabelsSettings,
+)
+from kipper.launch import flag_sets
+
+FULL = DistillSettings(
+    workdir="/runs/with space",
+    dataset="npz:it's.npz",
+    learn_labels=True,
+    steps=7,
+    threads=3,
+    learning_rate=1e-05,
+    ridge=0.0,
+    num_workers=0,
+    port=7070,
+    allow_open_network=True,
+)
+
+
+@pytest.mark.parametrize(
+    "settings", [FULL, SolveLabelsSettings(workdir="w", dataset="digits", label_ridge="notebook")]
+)
+def test_settings_come_back_from_the_arguments_made_of_them(settings):
+    arguments = flag_sets.arguments_of(settings)
+    assert flag_sets.parse(type(settings), "distill", arguments) == settings
+
+
+def test_arguments_leave_out_defaults():
+    assert flag_sets.arguments_of(DistillSettings(workdir="w", dataset="digits")) == [
+        "--workdir=w",
+        "--dataset=digits",
+    ]
+
+
+def test_several_settings_share_one_command_line():
+    launch, run = flag_sets.parse_several(
+        (LaunchSettings, DistillSettings),
+        "launch",
+        ["--steps=3", "--cluster=slurm", "--workdir=w", "--dry_run", "--learn_labels"],
+    )
+    assert (launch.cluster, launch.dry_run) == ("slurm", True)
+    assert (run.steps, run.workdir, run.learn_labels) == (3, "w", True)
+
+
+@pytest.mark.parametrize("beside", [LaunchSettings, NodeSettings])
+@pytest.mark.parametrize("run", [DistillSettings, SolveLabelsSettings])
+def test_settings_that_share_a_command_line_have_no_flag_in_common(beside, run):
+    names = [field.name for settings in (beside, run) for field in dataclasses.fields(settings)]
+    assert len(names) == len(set(names))
+
+
+def test_an_unknown_flag_of_several_is_one_sentence():
+    with pytest.raises(UserError, match="colour.*see kipper launch --help"):
+        flag_sets.parse_several((LaunchSettings, DistillSettings), "launch", ["--colour=red"])
