@@ -1,8 +1,12 @@
 """What coordinator and worker say to each other, as plain values.
 
-Every request is answered by exactly one reply; any request may be answered by `Failure`. All
-requests are idempotent, so a transport may repeat one. `wire.py` turns these into bytes; between
-threads of one process they pass as they are.
+Two conversations, each question answered by exactly one reply, and any by `Failure`:
+
+    Request → Reply     the coordinator asks a worker: kernels, rows, blocks
+    Call    → Answer    a worker tells the coordinator that it came, that it lives, that it goes
+
+All questions are idempotent, so a transport may repeat one. `wire.py` turns these into bytes;
+between threads of one process they pass as they are.
 """
 
 import dataclasses
@@ -10,10 +14,18 @@ from typing import Any
 
 import numpy as np
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 # The `columns_key` that means: columns are rows of the support images themselves.
 SUPPORT_KEY = "support"
+
+# Why a question could not be answered: the `kind` of a `Failure`.
+REFUSED = "refused"  # it will never be: another protocol, a banned worker
+MISSING = "missing"  # the worker lacks rows that the block names; send them and ask again
+CANCELLED = "cancelled"  # the coordinator took it back
+DAMAGED = "damaged"  # what arrived was no message
+FAILED = "failed"  # the computation failed
+UNKNOWN = "unknown"  # the coordinator knows no such worker; it may say `Hello` again
 
 
 def array_field(dtypes: tuple[str, ...], ndim: int) -> Any:
@@ -24,11 +36,15 @@ def array_field(dtypes: tuple[str, ...], ndim: int) -> Any:
 _FLOATS = ("float32", "float64")
 
 
+# --- Request → Reply ---------------------------------------------------------------------------
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Configure:
     """First request to a worker: which kernel, by which engine. Answered by `Configured`.
 
-    `threads` is how many a native engine may use at once; no bit depends on it.
+    `threads` is how many a native engine may use at once, 0 for all of the worker's share; no bit
+    depends on it.
     """
 
     protocol_version: int
@@ -41,7 +57,7 @@ class Configure:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Configured:
-    """The engine that `auto` became, the device it runs on, and the row sets already held."""
+    """The engine that `auto` became, the device it runs on, and the row sets held complete."""
 
     engine: str
     device: str
@@ -49,23 +65,36 @@ class Configured:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PutRows:
-    """A piece of a resident row set: rows `start` to `start + len(rows)` of `total`.
+class Probe:
+    """A block of images that come with it, whose kernel the coordinator knows. `KernelBlock`."""
 
-    `key` is the `content_key` of the whole set; answered by `Done`.
+    x1: np.ndarray = array_field(_FLOATS, 4)
+    x2: np.ndarray = array_field(_FLOATS, 4)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PutRows:
+    """Some rows of a row set: `rows[i]` is row `index[i]` of `total`. Answered by `Done`.
+
+    `key` is the `content_key` of the whole set.
     """
 
     key: str
-    start: int
     total: int
+    index: np.ndarray = array_field(("int64",), 1)
     rows: np.ndarray = array_field(("float32",), 4)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PutSupport:
-    """The support images (n, h, w, c) of a step version, in the kernel's dtype. `Done`."""
+    """Some support images of a step version, in the kernel's dtype. Answered by `Done`.
+
+    They are images `start` to `start + len(images)` of `total`.
+    """
 
     version: int
+    total: int
+    start: int
     images: np.ndarray = array_field(_FLOATS, 4)
 
 
@@ -74,13 +103,15 @@ class Block:
     """K(support[start:stop], columns); answered by `KernelBlock`.
 
     Attributes:
+        block: the coordinator's number for it, by which it may be cancelled.
         version: of the support images.
         start, stop: the block's rows.
-        columns_key: a resident row set, or `SUPPORT_KEY`.
+        columns_key: a row set, or `SUPPORT_KEY`.
         columns: indices into it.
         linearise: a `BlockVjp` of the same block will follow, so residuals are worth keeping.
     """
 
+    block: int
     version: int
     start: int
     stop: int
@@ -100,6 +131,7 @@ class KernelBlock:
 class BlockVjp:
     """The cotangent (rows, columns) of a `Block`; answered by `ImageCotangents`."""
 
+    block: int
     version: int
     start: int
     stop: int
@@ -122,17 +154,83 @@ class ImageCotangents:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Cancel:
+    """The answer to a block is not wanted any more; one not begun is given up. `Done`."""
+
+    block: int
+
+
+# --- Call → Answer -----------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hello:
+    """A worker listens at `address` and wants work. Answered by `Welcome`.
+
+    Attributes:
+        protocol_version: of the worker.
+        worker: its name, unique in the run; one that comes again under its name replaces itself.
+        incarnation: random, of this process, so that late words of a dead one are recognised.
+        address: host:port that the coordinator can reach.
+    """
+
+    protocol_version: int
+    worker: str
+    incarnation: str
+    address: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Heartbeat:
+    """The worker lives. Answered by `Welcome`, or by `Goodbye`, or by a `Failure` (UNKNOWN)."""
+
+    worker: str
+    incarnation: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Leave:
+    """The worker goes: it wants no more blocks, and gives up those not begun. `Goodbye`.
+
+    `Welcome` instead means: blocks of it are still out; ask again.
+    """
+
+    worker: str
+    incarnation: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Welcome:
+    """The worker belongs to the run, and is to give a sign of life so often."""
+
+    heartbeat_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Goodbye:
+    """The run is over, or over for this worker; `reason` is for its log."""
+
+    reason: str
+
+
+# --- both --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Done:
     """The request was carried out and has no result."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Failure:
-    """The worker is alive but could not do it; `message` is for the user."""
+    """The other side is alive but could not do it; `message` is for the user."""
 
+    kind: str
     message: str
 
 
-Request = Configure | PutRows | PutSupport | Block | BlockVjp
+Request = Configure | Probe | PutRows | PutSupport | Block | BlockVjp | Cancel
 Reply = Configured | Done | KernelBlock | ImageCotangents | Failure
-Message = Request | Reply
+Call = Hello | Heartbeat | Leave
+Answer = Welcome | Goodbye | Failure
+Message = Request | Reply | Call | Answer

@@ -107,6 +107,12 @@ class RunSettings:
     block_target: int | None = setting(
         None, "Most target images in a kernel block; chosen from a memory budget if not given."
     )
+    verify_fraction: float = setting(
+        0.01,
+        "Share of kernel blocks that two workers compute and of which the answers are compared; 1 "
+        "uses no number that two workers do not agree on.",
+        free=True,
+    )
     train_limit: int | None = setting(None, "Use only this many training images, by class.")
     test_limit: int | None = setting(None, "Use only this many test images, by class.")
     overwrite: bool = setting(False, "Start afresh in a workdir that holds another run.", free=True)
@@ -131,6 +137,10 @@ class RunSettings:
         check_at_least(self, 0, ("seed",))
         if not (math.isfinite(self.ridge) and self.ridge >= 0):
             raise UserError(f"--ridge is {self.ridge}; it must be a finite number, 0 or more.")
+        if not 0 <= self.verify_fraction <= 1:
+            raise UserError(f"--verify_fraction is {self.verify_fraction}; it is from 0 to 1.")
+        if self.verify_fraction == 1 and self.num_workers == 1 and self.port is None:
+            raise UserError("--verify_fraction=1 needs two workers or more; give --num_workers=2.")
         architecture_named(self.architecture)
 
     @property

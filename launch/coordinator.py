@@ -72,7 +72,8 @@ def coordinate(
 def run_inprocess(settings: RunSettings) -> dict[str, Any]:
     """A run against worker threads of this process, without Launchpad."""
     experiment = prepare(settings, check_run(settings))
-    links = inprocess_links(settings.num_workers, experiment.row_sets(with_validation=True))
+    row_sets = experiment.row_sets(with_validation=True)
+    links = inprocess_links(settings.num_workers, row_sets, settings.threads_per_worker)
     return coordinate(settings, experiment, links)
 
 

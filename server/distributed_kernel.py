@@ -12,6 +12,8 @@ from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp, ImageCotangents
 from kipper.server.pool import Pool
 from kipper.server.tiling import Tiling, spans, triangle
 
+UNNUMBERED = 0  # the pool gives blocks their numbers
+
 # A block with the position of its first column: in the support images for a block of K_ss, in the
 # rows asked for (not in the row set they index) for a block of K_ts.
 _Placed = tuple[int, Block]
@@ -125,6 +127,7 @@ class DistributedKernel:
         self, rows: tuple[int, int], key: str, columns: np.ndarray, linearise: bool
     ) -> Block:
         return Block(
+            block=UNNUMBERED,
             version=self._version,
             start=rows[0],
             stop=rows[1],
@@ -153,6 +156,7 @@ def _vjp_request(
     else:  # its entries stand in K_ss twice
         cotangent = k_ss_cotangent[rows, columns] + k_ss_cotangent[columns, rows].T
     return BlockVjp(
+        block=UNNUMBERED,
         version=block.version,
         start=block.start,
         stop=block.stop,

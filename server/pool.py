@@ -1,57 +1,56 @@
 """Workers as one device: blocks in, results out in the order they were asked for.
 
-Carries out the dispatcher's instructions over worker links. All state is touched by the calling
-thread alone; links hand their answers over through a queue.
+Carries out the scheduler's instructions over worker links. Its state is touched by one thread
+alone, whoever calls `map`; links and other threads put what there is to do into its inbox.
 """
 
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import queue
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import logging
 
 from kipper.common import messages
-from kipper.common.errors import WorkerError
-from kipper.common.messages import Block, BlockVjp, ImageCotangents, KernelBlock, Reply, Request
-from kipper.server import dispatcher as policy
+from kipper.common.errors import NumericalError, WorkerError
+from kipper.common.messages import Block, ImageCotangents, KernelBlock, Reply, Request
+from kipper.server import quarantine, replies
+from kipper.server.block_specs import BlockRequest, spec_of
+from kipper.server.deliveries import Deliveries, Support
+from kipper.server.means import Counts, Means
+from kipper.server.member import Member, Script
 from kipper.server.protocol import WorkerLink
-from kipper.server.replies import fault
+from kipper.server.scheduler import events
+from kipper.server.scheduler.event_log import EventLog
+from kipper.server.scheduler.scheduler import Scheduler
 
-# Small pieces reuse the transport's buffers: several times the throughput of large ones.
-PIECE_BYTES = 2**20
-_TICK_SECONDS = 1.0
-# Includes JAX's first look at the devices.
+# Includes JAX's first look at the devices, and the engine's check of itself.
 _SET_UP_SECONDS = 300.0
-# Results held back because an earlier block is still out, as a multiple of the blocks out.
-_LOOK_AHEAD = 4
+# Blocks of one `map` that are queued, out, or computed before an earlier one: enough that the
+# scheduler can choose, few enough that memory stays bounded.
+_LOOK_AHEAD, _LEAST_AHEAD = 4, 256
+_MAX_BYTES_AHEAD = 512 * 2**20
+_SECONDS_BETWEEN_COMPLAINTS = 60.0
 
-BlockRequest = Block | BlockVjp
+# Priorities of `map`: what the next step waits for goes before what only informs.
+STEP, EVALUATION = 0, 1
+
 BlockReply = KernelBlock | ImageCotangents
-_Script = Generator[Request, Reply, None]
-
-
-@dataclasses.dataclass
-class Counts:
-    """What the pool has done since it was made."""
-
-    kernel_pairs: int = 0
-    vjp_pairs: int = 0
-    blocks: int = 0
-    workers: int = 0
 
 
 class Pool:
-    """A fixed set of workers that hold the same row sets and the same support images.
+    """Workers that share row sets and the support images of a step.
 
     Args:
-        links: the workers; the pool closes them.
+        links: workers that are there from the start; the pool closes them.
         configure: which kernel and engine they are to use.
-        row_sets: what stays resident on every worker: float32 images (n, h, w, c) by content key.
+        row_sets: float32 images (n, h, w, c) by content key, that blocks may name.
         on_progress: called between events, at least about once a second while blocks are out.
+        means: everything else.
     """
 
     def __init__(
@@ -60,207 +59,387 @@ class Pool:
         configure: messages.Configure,
         row_sets: Mapping[str, np.ndarray],
         on_progress: Callable[[], None] = lambda: None,
+        means: Means | None = None,
     ):
-        self._links = {link.name: link for link in links}
+        self.counts = Counts()
+        self._means = means or Means()
         self._configure = configure
         self._row_sets = row_sets
         self._on_progress = on_progress
-        self._dispatcher = policy.Dispatcher(list(self._links))
-        self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
+        self._scheduler = Scheduler(self._means.policy)
+        folder = self._means.folder
+        self._log = EventLog(folder / "events.jsonl", self._means.policy) if folder else None
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._members: dict[str, Member] = {}
+        self._banned: dict[str, str] = {}
         self._blocks: dict[int, BlockRequest] = {}
+        self._answers: dict[int, dict[str, tuple[str, BlockReply]]] = {}  # worker -> device, answer
         self._results: dict[int, tuple[BlockReply, str]] = {}
-        self._offered: tuple[BlockReply, str]  # the answer of which `AcceptResult` speaks
+        self._supports: dict[int, Support] = {}
+        self._image_shape: tuple[int, ...] = ()
         self._next_block = 0
         self._version = 0
-        self._support: np.ndarray | None = None
-        self._held_version = dict.fromkeys(self._links, 0)
-        self._scripts: dict[str, _Script] = {}
-        self._asked: dict[str, tuple[Request, float]] = {}  # set-up requests, with the time
-        self._last_tick = time.monotonic()
-        self.counts = Counts(workers=len(links))
-        self.engines: dict[str, str] = {}
-        for name in self._links:
-            self._start_script(name, self._set_up(name))
+        self._last_tick = self._complained_at = time.monotonic()
+        for link in links:
+            self._welcome(link)
+
+    # --- membership: callable from any thread --------------------------------------------------
+
+    def join(self, link: WorkerLink) -> None:
+        """A worker comes; one of that name, if there is one, is gone."""
+        self._inbox.put(lambda: self._welcome(link))
+
+    def leave(self, name: str, reason: str) -> None:
+        """A worker cannot be reached or is gone."""
+        self._inbox.put(lambda: self._dismiss(name, reason))
+
+    def drain(self, name: str) -> None:
+        """A worker wants no more blocks."""
+        self._inbox.put(lambda: self._perform(events.WorkerDraining(name)))
+
+    def heard(self, name: str) -> None:
+        """A worker gave a sign of life."""
+        self._inbox.put(lambda: self._perform(events.Heartbeat(name)))
+
+    def blocks_out(self, name: str) -> int:
+        """How many blocks a worker has not answered."""
+        record = self._scheduler.ledger.workers.get(name)
+        return len(record.out) if record is not None else 0
+
+    def is_banned(self, name: str) -> str | None:
+        """Why a worker of that name was dropped for lying, if it was."""
+        return self._banned.get(name)
+
+    # --- the coordinator's side ------------------------------------------------------------------
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """The engine of each worker that is ready."""
+        return {name: member.engine for name, member in self._members.items() if member.engine}
+
+    @property
+    def scheduler_counters(self) -> dict[str, float]:
+        """See `rules.Counters`."""
+        return dataclasses.asdict(self._scheduler.counters)
 
     def publish(self, images: np.ndarray) -> int:
-        """Makes `images` (n, h, w, c) the support of the blocks to come; returns their version."""
+        """Makes `images` (n, h, w, c) the support of the blocks to come; returns their version.
+
+        Raises:
+            NumericalError: they are not finite.
+        """
+        if not np.isfinite(images).all():
+            raise NumericalError(
+                "The support images diverged: they are not finite any more; give a smaller "
+                "--learning_rate or a larger --ridge."
+            )
         self._version += 1
-        self._support = images
-        self._perform(policy.WorkersPaused())
-        for name in self._dispatcher.workers:
-            if name not in self._scripts:
-                self._start_script(name, self._put_support(name))
+        self._image_shape = images.shape[1:]
+        oldest = self._version - 1
+        self._withdraw([n for n, request in self._blocks.items() if request.version < oldest])
+        self._supports = {v: s for v, s in self._supports.items() if v >= oldest}
+        self._supports[self._version] = Support(self._version, images)
+        for member in self._members.values():
+            member.deliveries.forget_support_before(oldest)
         return self._version
 
     def map(
-        self, requests: Iterable[tuple[BlockRequest, str | None]]
+        self, requests: Iterable[tuple[BlockRequest, str | None]], priority: int = STEP
     ) -> Iterator[tuple[BlockReply, str]]:
         """Results and who computed them, in the order of the requests.
 
-        Requests come with the worker they prefer, and are drawn lazily: only so many are out or
-        waiting for an earlier one that memory stays bounded.
+        Requests come with the worker they prefer, and are drawn lazily: only so many are queued,
+        out or waiting for an earlier one that memory stays bounded. Several maps may be under way.
 
         Raises:
-            WorkerError: no worker is left, or a block failed on several.
+            WorkerError: no worker is left, or a block failed wherever it was tried.
         """
         source, ended = iter(requests), False
-        order: collections.deque[int] = collections.deque()
-        while True:
-            batch: list[tuple[int, str | None]] = []
-            while not ended and len(order) < _LOOK_AHEAD * self._dispatcher.capacity:
-                try:
-                    request, preferred = next(source)
-                except StopIteration:
-                    ended = True
-                    break
-                batch.append((self._enter(request), preferred))
-                order.append(batch[-1][0])
-            if batch:
-                self._perform(policy.BlocksQueued(tuple(batch)))
-            while order and order[0] in self._results:
-                yield self._results.pop(order.popleft())
-            if ended and not order:
-                return
-            if order and order[0] not in self._results:
-                self._await_arrival()
+        order: collections.deque[tuple[int, int]] = collections.deque()  # block, bytes
+        bytes_ahead = 0
+        try:
+            while True:
+                batch: list[events.BlockSpec] = []
+                missing = self._shares_missing()
+                most = max(_LEAST_AHEAD, _LOOK_AHEAD * self._scheduler.capacity)
+                while not ended and (
+                    not order or (len(order) < most and bytes_ahead < _MAX_BYTES_AHEAD)
+                ):
+                    try:
+                        request, preferred = next(source)
+                    except StopIteration:
+                        ended = True
+                        break
+                    batch.append(self._enter(request, priority, preferred, missing))
+                    order.append((batch[-1].block, batch[-1].bytes))
+                    bytes_ahead += batch[-1].bytes
+                if batch:
+                    self._perform(events.BlocksQueued(tuple(batch)))
+                while order and order[0][0] in self._results:
+                    block, size = order.popleft()
+                    bytes_ahead -= size
+                    yield self._results.pop(block)
+                if ended and not order:
+                    return
+                if order and order[0][0] not in self._results:
+                    self._work()
+        finally:
+            self._withdraw([block for block, _ in order])
 
     def close(self) -> None:
         """Lets go of the workers."""
-        for link in self._links.values():
-            link.close()
+        for member in self._members.values():
+            member.link.close()
+        self._members.clear()
+        if self._log is not None:
+            self._log.close()
 
-    def _enter(self, request: BlockRequest) -> int:
+    # --- blocks ----------------------------------------------------------------------------------
+
+    def _enter(
+        self,
+        request: BlockRequest,
+        priority: int,
+        prefers: str | None,
+        missing: Mapping[str, float],
+    ) -> events.BlockSpec:
         self._next_block += 1
+        request = dataclasses.replace(request, block=self._next_block)
         self._blocks[self._next_block] = request
-        return self._next_block
+        images = self._supports[request.version].images
+        share = missing.get(request.columns_key, 0.0)
+        return spec_of(request, images, share, priority, prefers)
 
-    # --- what is sent to a worker before it is ready -----------------------------------------
+    def _shares_missing(self) -> dict[str, float]:
+        """Of each row set, the share that workers lack on average."""
+        joined = [member for member in self._members.values() if member.joined]
+        return {
+            key: 1 - sum(m.deliveries.share_there(key) for m in joined) / max(1, len(joined))
+            for key in self._row_sets
+        }
 
-    def _set_up(self, name: str) -> _Script:
-        configured = yield self._configure
-        assert isinstance(configured, messages.Configured)  # `_arrive` saw to that
-        self.engines[name] = configured.engine
-        for key, rows in self._row_sets.items():
-            if key not in configured.row_keys:
-                yield from _pieces(key, rows)
-        yield from self._put_support(name)
+    def _withdraw(self, blocks: list[int]) -> None:
+        """Nobody will ask for these: the map was closed early."""
+        for block in blocks:
+            self._results.pop(block, None)
+        if blocks:
+            self._perform(events.BlocksWithdrawn(tuple(blocks)))
+        for block in [b for b in self._blocks if b not in self._scheduler.ledger.blocks]:
+            self._forget(block)
 
-    def _put_support(self, name: str) -> _Script:
-        while self._held_version[name] != self._version:
-            version = self._version  # may move on while the request is under way
-            assert self._support is not None
-            yield messages.PutSupport(version=version, images=self._support)
-            self._held_version[name] = version
+    def _forget(self, block: int) -> None:
+        self._blocks.pop(block, None)
+        self._answers.pop(block, None)
 
-    def _start_script(self, name: str, script: _Script) -> None:
-        self._scripts[name] = script
-        self._continue_script(name, None)
-
-    def _continue_script(self, name: str, reply: Reply | None) -> None:
-        script = self._scripts[name]
-        try:
-            request = next(script) if reply is None else script.send(reply)
-        except StopIteration:
-            del self._scripts[name]
-            self._perform(policy.WorkerReady(name))
-            return
-        self._asked[name] = request, time.monotonic()
-        self._submit(name, request, None)
-
-    # --- events --------------------------------------------------------------------------------
-
-    def _submit(self, name: str, request: Request, block: int | None) -> None:
-        future = self._links[name].submit(request)
-        future.add_done_callback(lambda done: self._arrivals.put(_Arrival(name, block, done)))
-
-    def _await_arrival(self) -> None:
-        self._on_progress()
-        try:
-            arrival = self._arrivals.get(timeout=_TICK_SECONDS)
-        except queue.Empty:
-            arrival = None
-        if arrival is not None and arrival.worker in self._dispatcher.workers:
-            self._arrive(arrival)
-        if time.monotonic() - self._last_tick > _TICK_SECONDS:
-            self._last_tick = time.monotonic()
-            self._perform(policy.Tick())
-            self._lose_the_silent()
-
-    def _arrive(self, arrival: "_Arrival") -> None:
-        worker, block = arrival.worker, arrival.block
-        error = arrival.future.exception()
-        if error is not None:
-            self._lose(worker, str(error) or repr(error))
-            return
-        reply = arrival.future.result()
-        if block is None:
-            request, _ = self._asked.pop(worker)
-            wrong = fault(request, reply, self._support)
-            if wrong is not None:
-                self._lose(worker, wrong)
-            else:
-                self._continue_script(worker, reply)
-        elif block not in self._blocks:
-            # Finished by another worker long ago; what matters is that this one is free again.
-            self._perform(policy.BlockFinished(worker, block))
+    def _send(self, name: str, block: int) -> None:
+        member, request = self._members[name], self._blocks[block]
+        support = self._supports[request.version]
+        deliveries, awaited = member.deliveries.needed(request, support)
+        if awaited:
+            member.held_back[block] = awaited
         else:
-            wrong = fault(self._blocks[block], reply, self._support)
-            if wrong is not None:
-                self._perform(policy.BlockFailed(worker, block, wrong))
-                return
-            assert isinstance(reply, KernelBlock | ImageCotangents)
-            self._offered = reply, worker
-            self._perform(policy.BlockFinished(worker, block))
+            self._submit_block(member, block)
+        for delivery in deliveries:
+            number = delivery.number
+            self._submit(
+                member, delivery.request, functools.partial(self._delivered, member, number)
+            )
 
-    def _accept_offered(self, block: int) -> None:
-        request = self._blocks.pop(block)
+    def _delivered(
+        self, member: Member, number: int, future: "concurrent.futures.Future[Reply]"
+    ) -> None:
+        reply = replies.outcome(future)
+        if isinstance(reply, messages.Done):
+            member.deliveries.arrived(number)
+            for block in member.ready_after(number):
+                self._submit_block(member, block)
+            return
+        member.deliveries.lost(number)
+        why = replies.why_not_done(reply)
+        for block in member.stranded_without(number):
+            self._perform(events.BlockFailed(member.name, block, *why))
+
+    def _submit_block(self, member: Member, block: int) -> None:
+        request = self._blocks.get(block)
+        record = self._scheduler.ledger.workers.get(member.name)
+        if request is None or record is None or block not in record.out:
+            return  # taken back while its rows were on their way
+        self._submit(member, request, lambda future: self._answered(member, block, future))
+
+    def _answered(
+        self, member: Member, block: int, future: "concurrent.futures.Future[Reply]"
+    ) -> None:
+        reply, name = replies.outcome(future), member.name
+        request = self._blocks.get(block)
+        if request is None:  # withdrawn; what matters is that the worker is free again
+            self._perform(events.BlockFinished(name, block))
+            return
+        failure = replies.failure(request, reply, self._image_shape, self._configure.dtype)
+        if failure is not None:
+            self._perform(events.BlockFailed(name, block, *failure))
+        else:
+            assert isinstance(reply, KernelBlock | ImageCotangents)
+            answers = self._answers.setdefault(block, {})
+            agrees = tuple(
+                other
+                for other, (device, answer) in answers.items()
+                if replies.same(reply, answer, device == member.device)
+            )
+            answers[name] = member.device, reply
+            self._perform(events.BlockFinished(name, block, agrees))
+        if block not in self._scheduler.ledger.blocks:
+            self._forget(block)
+
+    def _accept(self, name: str, block: int) -> None:
+        request, (_, reply) = self._blocks[block], self._answers[block][name]
         pairs = (request.stop - request.start) * len(request.columns)
         if isinstance(request, Block):
             self.counts.kernel_pairs += pairs
         else:
             self.counts.vjp_pairs += pairs
         self.counts.blocks += 1
-        self._results[block] = self._offered
+        self._results[block] = reply, name
 
-    def _lose_the_silent(self) -> None:
-        """Gives up workers that leave a set-up request unanswered."""
-        now = time.monotonic()
-        for name, (request, asked) in list(self._asked.items()):
-            if now - asked > _SET_UP_SECONDS:
-                self._lose(
-                    name, f"it left {type(request).__name__} unanswered for {now - asked:.0f} s"
-                )
+    # --- workers ---------------------------------------------------------------------------------
 
-    def _lose(self, worker: str, reason: str) -> None:
-        logging.warning("Worker %s is lost: %s", worker, reason)
-        self.counts.workers -= 1
-        self._scripts.pop(worker, None)
-        self._asked.pop(worker, None)
-        self._perform(policy.WorkerLost(worker, reason))
+    def _welcome(self, link: WorkerLink) -> None:
+        if link.name in self._members:
+            self._dismiss(link.name, "another came by its name")
+        if link.name in self._banned:
+            link.close()
+            return
+        member = Member(link, Deliveries(self._row_sets))
+        self._members[link.name] = member
+        self.counts.workers += 1
+        self._continue(member, member.set_up(self._configure, self._means.known), None)
 
-    def _perform(self, event: policy.Event) -> None:
-        for instruction in self._dispatcher.handle(event, time.monotonic()):
-            if isinstance(instruction, policy.SendBlock):
-                block = instruction.block
-                assert isinstance(block, int)
-                self._submit(instruction.worker, self._blocks[block], block)
-            elif isinstance(instruction, policy.AcceptResult):
-                assert isinstance(instruction.block, int)
-                self._accept_offered(instruction.block)
+    def _continue(self, member: Member, script: Script, reply: Reply | None) -> None:
+        try:
+            request = next(script) if reply is None else script.send(reply)
+        except StopIteration as stop:
+            if stop.value is not None:
+                self._dismiss(member.name, stop.value)
+                return
+            member.joined = True
+            logging.info("Worker %s joined: %s on %s", member.name, member.engine, member.device)
+            self._perform(events.WorkerJoined(member.name))
+            return
+
+        def answered(future: "concurrent.futures.Future[Reply]") -> None:
+            reply = replies.outcome(future)
+            if isinstance(reply, Exception):
+                self._dismiss(member.name, replies.message_of(reply))
+                return
+            wrong = replies.fault(request, reply, self._image_shape, self._configure.dtype)
+            if wrong is not None:
+                self._dismiss(member.name, wrong)
             else:
-                raise WorkerError(f"The run stopped: {instruction.reason}.")
+                self._continue(member, script, reply)
 
+        self._submit(member, request, answered)
 
-@dataclasses.dataclass(frozen=True)
-class _Arrival:
-    worker: str
-    block: int | None  # None: the answer to a set-up request
-    future: "concurrent.futures.Future[Reply]"
+    def _dismiss(self, name: str, reason: str, scheduler_knows: bool = False) -> None:
+        member = self._members.pop(name, None)
+        if member is None:
+            return
+        logging.warning("Worker %s is lost: %s", name, reason)
+        self.counts.workers -= 1
+        member.link.close()
+        if member.joined and not scheduler_knows:
+            self._perform(events.WorkerLeft(name, reason))
+        if not self._members and not self._means.elastic:
+            raise WorkerError(
+                f"The run stopped: no worker is left; the last, {name}, was lost: {reason}."
+            )
 
+    # --- events ----------------------------------------------------------------------------------
 
-def _pieces(key: str, rows: np.ndarray) -> _Script:
-    step = max(1, PIECE_BYTES // max(1, rows[:1].nbytes))
-    for start in range(0, len(rows), step):
-        yield messages.PutRows(
-            key=key, start=start, total=len(rows), rows=rows[start : start + step]
+    def _submit(
+        self,
+        member: Member,
+        request: Request,
+        then: Callable[["concurrent.futures.Future[Reply]"], None],
+    ) -> None:
+        """Asks a worker; `then` is called in the pool's thread, if the worker is still there."""
+        self.counts.bytes_sent += replies.num_bytes(request)
+
+        def arrived(future: "concurrent.futures.Future[Reply]") -> None:
+            if self._members.get(member.name) is member:
+                then(future)
+
+        member.link.submit(request).add_done_callback(
+            lambda future: self._inbox.put(lambda: arrived(future))
         )
+
+    def _work(self) -> None:
+        """Does what is in the inbox, or waits a moment for something to come."""
+        self._on_progress()
+        try:
+            do = self._inbox.get(timeout=self._scheduler.wake_in(time.monotonic()))
+        except queue.Empty:
+            self._tick()
+            return
+        do()
+        if time.monotonic() - self._last_tick > 1:
+            self._tick()
+
+    def _tick(self) -> None:
+        self._last_tick = now = time.monotonic()
+        self._perform(events.Tick())
+        for name, member in list(self._members.items()):
+            if not member.joined and now - member.asked_at > _SET_UP_SECONDS:
+                self._dismiss(name, f"it was not ready within {now - member.asked_at:.0f} s")
+        if not self._members and now - self._complained_at > _SECONDS_BETWEEN_COMPLAINTS:
+            self._complained_at = now
+            logging.warning("No worker is there; the run waits for one.")
+
+    def _perform(self, event: events.Event) -> None:
+        now = time.monotonic()
+        instructions = self._scheduler.handle(event, now)
+        if self._log is not None:
+            self._log.record(now, event, instructions)
+        for instruction in instructions:
+            self._carry_out(instruction)
+
+    def _carry_out(self, instruction: events.Instruction) -> None:
+        match instruction:
+            case events.SendBlock(worker, block):
+                self._send(worker, block)
+            case events.AcceptAnswer(worker, block):
+                self._accept(worker, block)
+            case events.CancelBlock(worker, block):
+                self._cancel(worker, block)
+            case events.ForgetRows(worker):
+                self._members[worker].deliveries.forget()
+            case events.DropWorker(worker, reason, liar):
+                if liar:
+                    self._banned[worker] = reason
+                self._dismiss(worker, reason, scheduler_knows=True)
+            case events.QuarantineBlock(block, reasons):
+                self._quarantine(block, reasons)
+            case events.Abort(reason):
+                raise WorkerError(f"The run stopped: {reason}.")
+
+    def _cancel(self, name: str, block: int) -> None:
+        member = self._members.get(name)
+        if member is None:
+            return
+        if member.held_back.pop(block, None) is None:
+            self._submit(member, messages.Cancel(block=block), lambda _: None)
+        else:  # it has not been sent; to be told after the instructions under way
+            failed = events.BlockFailed(name, block, events.CANCELLED, "not sent yet")
+            self._inbox.put(lambda: self._perform(failed))
+
+    def _quarantine(self, block: int, reasons: tuple[str, ...]) -> None:
+        if self._means.folder is None:
+            return
+        request = self._blocks[block]
+        path = quarantine.save(
+            self._means.folder,
+            request,
+            self._supports[request.version].images,
+            self._row_sets.get(request.columns_key),
+            self._configure,
+            reasons,
+        )
+        logging.error("The inputs of block %d are in %s.", block, path)

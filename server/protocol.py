@@ -10,7 +10,7 @@ class WorkerLink(Protocol):
     """One worker, in this process or another.
 
     `submit` returns at once. The future ends in the worker's reply (which may be a `Failure`), or
-    in an exception, which means that the worker cannot be reached; it always ends.
+    in an exception, which means that question or answer was lost; it always ends.
     """
 
     name: str

@@ -1,51 +1,125 @@
-"""Whether a reply can be the answer to a request: a worker may be of another version, or wrong."""
+"""Whether a reply can be the answer to a request, and whether two of them say the same."""
+
+import concurrent.futures
 
 import numpy as np
 
 from kipper.common import messages
+from kipper.common.errors import WorkerError
 from kipper.common.messages import Block, BlockVjp, ImageCotangents, KernelBlock, Reply, Request
+from kipper.server.scheduler import events
+
+# Kinds of `Failure` that are not the worker's; all others are.
+_KINDS = {
+    messages.MISSING: events.MISSING,
+    messages.CANCELLED: events.CANCELLED,
+    messages.DAMAGED: events.TRANSPORT,
+}
+
+# Largest difference of two answers, relative to the largest entry, where devices differ and bits
+# may. Gradients in float32 lose most where images nearly coincide (docs/results.md).
+_TOLERANCE = {"float32": 5e-3, "float64": 1e-6}
 
 
-def fault(request: Request, reply: Reply, support: np.ndarray | None) -> str | None:
+def fault(request: Request, reply: Reply, image_shape: tuple[int, ...], dtype: str) -> str | None:
     """What is wrong with a reply, for the user; None if nothing is.
 
     Args:
         request: what was asked.
         reply: what came.
-        support: the support images (n, h, w, c), of which dtype and image shape are expected.
+        image_shape: (h, w, c) of support images.
+        dtype: the kernel's.
     """
     if isinstance(reply, messages.Failure):
         return reply.message
-    if _fits(request, reply, support):
-        return None
-    return f"it answered {_asked(request)} with {_described(reply)}"
+    if not _fits(request, reply, image_shape, dtype):
+        return f"it answered {_asked(request)} with {_described(reply)}"
+    if not all(np.isfinite(array).all() for array in arrays_of(reply)):
+        return f"it answered {_asked(request)} with values that are not finite"
+    return None
 
 
-def _fits(request: Request, reply: Reply, support: np.ndarray | None) -> bool:
+def failure(
+    request: Request, reply: Reply | Exception, image_shape: tuple[int, ...], dtype: str
+) -> tuple[str, str] | None:
+    """Which kind of failure an answer to a block is, and what is wrong; None if nothing is."""
+    if isinstance(reply, Exception | messages.Failure):
+        return why_not_done(reply)
+    wrong = fault(request, reply, image_shape, dtype)
+    return None if wrong is None else (events.NUMERICAL, wrong)
+
+
+def why_not_done(reply: Reply | Exception) -> tuple[str, str]:
+    """Kind and message of a failure."""
+    if isinstance(reply, messages.Failure):
+        return _KINDS.get(reply.kind, events.FAILED), reply.message
+    kind = events.TRANSPORT if isinstance(reply, Exception) else events.NUMERICAL
+    return kind, message_of(reply)
+
+
+def outcome(future: "concurrent.futures.Future[Reply]") -> Reply | Exception:
+    """What a call that has ended brought."""
+    if future.cancelled():
+        return WorkerError("the call was given up")
+    error = future.exception()
+    if error is None:
+        return future.result()
+    return error if isinstance(error, Exception) else WorkerError(repr(error))
+
+
+def message_of(reply: Reply | Exception) -> str:
+    """What to tell the user of it."""
+    if isinstance(reply, messages.Failure):
+        return reply.message
+    return str(reply) or repr(reply)
+
+
+def same(one: Reply, other: Reply, like_devices: bool) -> bool:
+    """Whether two answers to a request agree: in every bit, or nearly if devices differ."""
+    pairs = list(zip(arrays_of(one), arrays_of(other), strict=True))
+    if like_devices:
+        return all(np.array_equal(a, b) for a, b in pairs)
+    return all(
+        a.size == 0 or np.abs(a - b).max() <= _TOLERANCE[a.dtype.name] * np.abs(b).max()
+        for a, b in pairs
+    )
+
+
+def arrays_of(message: Request | Reply) -> list[np.ndarray]:
+    """The arrays of a message."""
+    return [value for value in vars(message).values() if isinstance(value, np.ndarray)]
+
+
+def num_bytes(message: Request | Reply) -> int:
+    """Bytes of a message's arrays, which are nearly all there is on the wire."""
+    return sum(array.nbytes for array in arrays_of(message))
+
+
+def _fits(request: Request, reply: Reply, image_shape: tuple[int, ...], dtype: str) -> bool:
     """Whether class, shapes and dtypes are those that the request asks for."""
     match request:
         case messages.Configure():
             return isinstance(reply, messages.Configured)
-        case messages.PutRows() | messages.PutSupport():
+        case messages.PutRows() | messages.PutSupport() | messages.Cancel():
             return isinstance(reply, messages.Done)
+        case messages.Probe():
+            shape = (len(request.x1), len(request.x2))
+            return isinstance(reply, KernelBlock) and _is(reply.kernel, shape, dtype)
         case Block():
-            assert support is not None
             shape = (request.stop - request.start, len(request.columns))
-            return isinstance(reply, KernelBlock) and _is(reply.kernel, shape, support.dtype)
+            return isinstance(reply, KernelBlock) and _is(reply.kernel, shape, dtype)
         case BlockVjp():
-            assert support is not None
-            image = support.shape[1:]
             both = request.columns_key == messages.SUPPORT_KEY
             columns = len(request.columns) if both else 0
             return (
                 isinstance(reply, ImageCotangents)
-                and _is(reply.rows, (request.stop - request.start, *image), support.dtype)
-                and _is(reply.columns, (columns, *image), support.dtype)
+                and _is(reply.rows, (request.stop - request.start, *image_shape), dtype)
+                and _is(reply.columns, (columns, *image_shape), dtype)
             )
 
 
-def _is(array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    return array.shape == shape and array.dtype == dtype
+def _is(array: np.ndarray, shape: tuple[int, ...], dtype: str) -> bool:
+    return array.shape == shape and array.dtype.name == dtype
 
 
 def _asked(request: Request) -> str:
@@ -56,6 +130,5 @@ def _asked(request: Request) -> str:
 
 
 def _described(reply: Reply) -> str:
-    arrays = [value for value in vars(reply).values() if isinstance(value, np.ndarray)]
-    shapes = ", ".join(f"{array.dtype} {array.shape}" for array in arrays)
+    shapes = ", ".join(f"{array.dtype} {array.shape}" for array in arrays_of(reply))
     return f"{type(reply).__name__}({shapes})"

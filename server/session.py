@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging as std_logging
+import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,17 @@ from kipper.server import figures
 from kipper.server.distilled_set import Recipe, save_distilled, save_recipe
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.experiment import Experiment
+from kipper.server.means import Means
+from kipper.server.member import KnownBlock
 from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
+from kipper.server.scheduler.rules import Policy
 from kipper.server.status import StatusWriter
 from kipper.server.tiling import tiling_for
 from kipper.server.workdir import Workdir
+
+# Where no worker can join, for one that is still being made ready.
+_PATIENCE_SECONDS = 10.0
 
 
 class Interrupted(KipperError):
@@ -89,6 +96,8 @@ def open_session(
     links: Sequence[WorkerLink],
     score_validation: bool,
     should_stop: Callable[[], bool],
+    known: KnownBlock | None = None,
+    elastic: bool = False,
 ) -> Iterator[Session]:
     """A session over `links`; on the way out it closes them and says in status.json how it ended.
 
@@ -99,6 +108,8 @@ def open_session(
         links: the workers.
         score_validation: whether validation images are to be resident too.
         should_stop: asked between blocks; once it is true the run raises `Interrupted`.
+        known: a block that workers are checked by before they get others.
+        elastic: whether workers may come later; then the run waits while it has none.
 
     Raises:
         UserError: another coordinator holds the workdir.
@@ -119,6 +130,7 @@ def open_session(
             links,
             experiment.row_sets(score_validation),
             on_progress,
+            _means(settings, workdir, known, elastic),
         )
         session = Session(
             settings=settings,
@@ -144,6 +156,16 @@ def open_session(
             raise
         finally:
             pool.close()
+
+
+def _means(
+    settings: RunSettings, workdir: Workdir, known: KnownBlock | None, elastic: bool
+) -> Means:
+    patience = math.inf if elastic else _PATIENCE_SECONDS
+    policy = Policy(
+        verify_fraction=settings.verify_fraction, seed=settings.seed, patience_seconds=patience
+    )
+    return Means(policy, known, workdir.logs, elastic)
 
 
 @contextlib.contextmanager
@@ -183,8 +205,9 @@ def open_kernel(
     links: Sequence[WorkerLink],
     row_sets: Mapping[str, np.ndarray],
     on_progress: Callable[[], None] = lambda: None,
+    means: Means | None = None,
 ) -> tuple[Pool, DistributedKernel]:
-    """The kernel of `settings` over workers that are to hold `row_sets`.
+    """The kernel of `settings` over workers, with columns of `row_sets`.
 
     The pool is the caller's to close; `image_shape` is (h, w, c).
     """
@@ -194,7 +217,7 @@ def open_kernel(
         kind=settings.kernel,
         dtype=settings.kernel_dtype,
         engine=settings.engine,
-        threads=settings.threads_per_worker,
+        threads=settings.threads or 0,
     )
     height, width, channels = image_shape
     tiling = tiling_for(
@@ -204,5 +227,5 @@ def open_kernel(
         settings.block_support,
         settings.block_target,
     )
-    pool = Pool(links, configure, row_sets, on_progress)
+    pool = Pool(links, configure, row_sets, on_progress, means)
     return pool, DistributedKernel(pool, tiling)

@@ -24,10 +24,9 @@ class PreparedRows:
         Raises:
             WorkerError: see `RowStore.take`.
         """
-        images = self._store.take(key, columns, self._dtype)
+        images, total = self._store.take(key, columns, self._dtype)
         if key not in self._kept:
             width = self._engine.features(images[:1]).shape[1]
-            total = self._store.length(key)
             self._kept[key] = np.empty((total, width), self._dtype), np.zeros(total, bool)
         features, there = self._kept[key]
         missing = ~there[columns]

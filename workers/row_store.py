@@ -1,4 +1,4 @@
-"""Row sets that stay on a worker: target, test and natural support images, by content hash."""
+"""Row sets on a worker, by content hash, as far as their rows have come."""
 
 import threading
 from collections.abc import Mapping
@@ -6,11 +6,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from kipper.common.errors import WorkerError
-from kipper.common.wire import content_key
+
+
+class RowsMissing(WorkerError):
+    """Rows that a block names are not on this worker."""
 
 
 class RowStore:
-    """Row sets of float32 images, filled piece by piece and checked against their key.
+    """Row sets of float32 images, of which rows arrive as blocks need them.
 
     One store may serve all workers of a process, from several threads.
 
@@ -24,59 +27,55 @@ class RowStore:
         self._partial: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # rows, which have arrived
 
     def keys(self) -> list[str]:
-        """Keys of the complete row sets."""
+        """Keys of the row sets that were complete from the start."""
         with self._lock:
             return sorted(self._complete)
 
-    def length(self, key: str) -> int:
-        """Number of rows of a complete set."""
-        with self._lock:
-            return len(self._complete[key])
-
-    def put(self, key: str, start: int, total: int, rows: np.ndarray) -> None:
-        """Takes a piece; repeating one is harmless.
+    def put(self, key: str, total: int, index: np.ndarray, rows: np.ndarray) -> None:
+        """Takes rows `index` of a set of `total`; repeating some is harmless.
 
         Raises:
-            WorkerError: the piece does not fit the set, or the complete set has another hash.
+            WorkerError: they do not fit the set.
         """
         with self._lock:
             if key in self._complete:
                 return
-            if key not in self._partial:
-                whole = np.empty((total, *rows.shape[1:]), rows.dtype)
-                self._partial[key] = whole, np.zeros(total, bool)
-            whole, arrived = self._partial[key]
-            stop = start + len(rows)
+            whole, arrived = self._partial.get(key) or (
+                # Memory is taken page by page as rows come.
+                np.empty((max(total, 0), *rows.shape[1:]), rows.dtype),
+                np.zeros(max(total, 0), bool),
+            )
             if (
                 len(whole) != total
                 or rows.shape[1:] != whole.shape[1:]
-                or not 0 <= start <= stop <= total
+                or len(index) != len(rows)
+                or (index.size and not 0 <= index.min() <= index.max() < total)
             ):
                 raise WorkerError(
-                    f"Rows {start} to {stop} of shape {rows.shape[1:]} do not fit a row set of "
-                    f"shape {whole.shape}."
+                    f"{len(rows)} rows of shape {rows.shape[1:]}, for {len(index)} places of "
+                    f"{total}, do not fit a row set of shape {whole.shape}."
                 )
-            whole[start:stop] = rows
-            arrived[start:stop] = True
-            if not arrived.all():
-                return
-            del self._partial[key]
-            if content_key(whole) != key:
-                raise WorkerError(f"Row set {key[:12]} arrived with another content hash.")
-            self._complete[key] = whole
+            whole[index] = rows
+            arrived[index] = True
+            self._partial[key] = whole, arrived
 
-    def take(self, key: str, columns: np.ndarray, dtype: str) -> np.ndarray:
-        """Rows `columns` of a set, in the kernel's dtype.
+    def take(self, key: str, columns: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
+        """Rows `columns` of a set, in the kernel's dtype, and the number of rows of the set.
 
         Raises:
-            WorkerError: the set is not here, or an index lies outside it.
+            RowsMissing: some of them are not here.
+            WorkerError: an index lies outside the set.
         """
         with self._lock:
-            rows = self._complete.get(key)
+            complete = self._complete.get(key)
+            partial = self._partial.get(key)
+        rows = complete if complete is not None else partial[0] if partial is not None else None
         if rows is None:
-            raise WorkerError(f"Row set {key[:12]} is not on this worker.")
+            raise RowsMissing(f"Row set {key[:12]} is not on this worker.")
         if columns.size and not 0 <= columns.min() <= columns.max() < len(rows):
             raise WorkerError(
                 f"A column index lies outside row set {key[:12]} of {len(rows)} rows."
             )
-        return rows[columns].astype(dtype, copy=False)
+        if complete is None and partial is not None and not partial[1][columns].all():
+            raise RowsMissing(f"Rows of set {key[:12]} are not on this worker.")
+        return rows[columns].astype(dtype, copy=False), len(rows)

@@ -1,6 +1,8 @@
 """A worker without its transport: requests in, replies out, one block at a time."""
 
 import collections
+import dataclasses
+import os
 import threading
 
 import numpy as np
@@ -8,11 +10,12 @@ import numpy as np
 from kipper.common import messages
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.errors import KipperError, WorkerError
-from kipper.common.messages import PROTOCOL_VERSION, SUPPORT_KEY, Reply, Request
+from kipper.common.messages import PROTOCOL_VERSION, SUPPORT_KEY, Failure, Reply, Request
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import Engine, PreparedImages, Pullback
 from kipper.workers.prepared_rows import PreparedRows
-from kipper.workers.row_store import RowStore
+from kipper.workers.row_store import RowsMissing, RowStore
+from kipper.workers.support_versions import SupportVersions
 
 # Linearising a block keeps its residuals until the cotangent comes, which saves the backward phase
 # a second forward (docs/gradient.md). The choice depends on the block's shape alone, so that every
@@ -20,8 +23,8 @@ from kipper.workers.row_store import RowStore
 MAX_RESIDUAL_BYTES_PER_BLOCK = 256 * 2**20
 MAX_RESIDUAL_BYTES = 2**30
 
-# Step versions of the support images kept: the newest, and one that late blocks may still name.
-_VERSIONS_KEPT = 2
+# Cancellations remembered: those of blocks that had been answered already are never asked for.
+_CANCELLED_KEPT = 1000
 
 
 class Worker:
@@ -29,89 +32,100 @@ class Worker:
 
     `handle` may be called from several threads: blocks wait for each other, as they would for the
     device, and everything else does not wait for blocks.
+
+    Args:
+        store: of rows, if it is shared.
+        threads: that a native engine may use, where the coordinator does not say; all cores if
+            not given.
     """
 
-    def __init__(self, store: RowStore | None = None):
+    def __init__(self, store: RowStore | None = None, threads: int | None = None):
         self._store = RowStore() if store is None else store
+        self._threads = threads or os.cpu_count() or 1
         self._compute = threading.Lock()
-        self._support: dict[int, PreparedImages] = {}
         self._residuals = _Residuals(MAX_RESIDUAL_BYTES)
-        self._engine: Engine | None = None
-        self._rows: PreparedRows
-        self._dtype = ""
+        self._cancelled = _Cancelled()
+        self._configured: _Configured | None = None
 
     def handle(self, request: Request) -> Reply:
         """The reply to one request; a failure is a reply too, and leaves the worker usable."""
         try:
             return self._answer(request)
+        except RowsMissing as error:
+            return Failure(kind=messages.MISSING, message=str(error))
         except KipperError as error:
-            return messages.Failure(message=str(error))
+            return Failure(kind=messages.FAILED, message=str(error))
         except Exception as error:  # XLA raises many kinds; the coordinator decides what follows
-            return messages.Failure(message=f"{type(error).__name__}: {error}")
+            return Failure(kind=messages.FAILED, message=f"{type(error).__name__}: {error}")
 
     def _answer(self, request: Request) -> Reply:
         match request:
             case messages.Configure():
                 return self._configure(request)
-            case messages.PutRows(key, start, total, rows):
-                self._store.put(key, start, total, rows)
+            case messages.Probe():
+                with self._compute:
+                    return self._probe(request)
+            case messages.PutRows(key, total, index, rows):
+                self._store.put(key, total, index, rows)
                 return messages.Done()
             case messages.PutSupport():
-                return self._put_support(request)
-            case messages.Block():
+                self._residuals.drop_before(self._ready().support.put(request))
+                return messages.Done()
+            case messages.Cancel(block):
+                self._cancelled.add(block)
+                return messages.Done()
+            case messages.Block() | messages.BlockVjp():
                 with self._compute:
-                    return self._block(request)
-            case messages.BlockVjp():
-                with self._compute:
-                    return self._block_vjp(request)
+                    return self._compute_block(request)
 
-    def _configure(self, request: messages.Configure) -> messages.Configured:
-        import jax
-
+    def _configure(self, request: messages.Configure) -> Reply:
         if request.protocol_version != PROTOCOL_VERSION:
-            raise WorkerError(
-                f"The coordinator speaks protocol {request.protocol_version} and this worker "
-                f"{PROTOCOL_VERSION}; install the same kipper on both."
+            return Failure(
+                kind=messages.REFUSED,
+                message=f"The coordinator speaks protocol {request.protocol_version} and this "
+                f"worker {PROTOCOL_VERSION}; install the same kipper on both.",
             )
         architecture = architecture_named(request.architecture)
         spec = KernelSpec(architecture, request.kind, request.dtype)
+        threads = request.threads or self._threads
         with self._compute:
-            self._engine = make_engine(request.engine, spec, request.threads)
-            self._rows = PreparedRows(self._engine, self._store, spec.dtype)
-            self._dtype = spec.dtype
-            self._support.clear()
+            engine = make_engine(request.engine, spec, threads)
+            rows = PreparedRows(engine, self._store, spec.dtype)
+            self._configured = _Configured(engine, rows, SupportVersions(engine, spec.dtype))
             self._residuals.clear()
         return messages.Configured(
-            engine=self._engine.name,
-            device=jax.devices()[0].device_kind,
-            row_keys=self._store.keys(),
+            engine=engine.name, device=device_description(), row_keys=self._store.keys()
         )
 
-    def _put_support(self, request: messages.PutSupport) -> messages.Done:
-        if self._engine is None or request.images.dtype.name != self._dtype:
-            raise WorkerError(
-                f"Support images arrived as {request.images.dtype}, the kernel is {self._dtype}."
-            )
-        features = self._engine.features(request.images)
-        self._support[request.version] = PreparedImages(request.images, features)
-        for version in sorted(self._support)[:-_VERSIONS_KEPT]:
-            del self._support[version]
-        self._residuals.drop_before(request.version)
-        return messages.Done()
+    def _ready(self) -> "_Configured":
+        if self._configured is None:
+            raise WorkerError("This worker has not been told which kernel to compute.")
+        return self._configured
+
+    def _probe(self, request: messages.Probe) -> messages.KernelBlock:
+        engine = self._ready().engine
+        x1, x2 = (PreparedImages(x, engine.features(x)) for x in (request.x1, request.x2))
+        return messages.KernelBlock(kernel=engine.block(x1, x2))
+
+    def _compute_block(self, request: messages.Block | messages.BlockVjp) -> Reply:
+        if self._cancelled.remove(request.block):
+            return Failure(kind=messages.CANCELLED, message="The block was taken back.")
+        if isinstance(request, messages.Block):
+            return self._block(request)
+        return self._block_vjp(request)
 
     def _images(
         self, request: messages.Block | messages.BlockVjp
     ) -> tuple[Engine, PreparedImages, PreparedImages, bool]:
         """The engine, the images of the block's rows and columns, and whether both are support."""
-        if self._engine is None or request.version not in self._support:
-            raise WorkerError(f"Support version {request.version} is not on this worker.")
-        support = self._support[request.version]
-        rows = support.take(slice(request.start, request.stop))
+        ready = self._ready()
+        index = np.arange(request.start, request.stop)
+        rows = ready.support.take(request.version, index)
         both = request.columns_key == SUPPORT_KEY
         if both:
-            return self._engine, rows, support.take(request.columns), True
-        columns = self._rows.take(request.columns_key, request.columns)
-        return self._engine, rows, columns, False
+            return ready.engine, rows, ready.support.take(request.version, request.columns), True
+        columns = ready.rows.take(request.columns_key, request.columns)
+        return ready.engine, rows, columns, False
 
     def _block(self, request: messages.Block) -> messages.KernelBlock:
         engine, rows, columns, both = self._images(request)
@@ -135,6 +149,23 @@ class Worker:
             return _image_cotangents(cotangents)
         _, pullback = engine.linearise(rows, columns, both)
         return _image_cotangents(pullback(request.cotangent))
+
+
+def device_description() -> str:
+    """What decides the bits of a result: like devices compute equal ones."""
+    import jax
+
+    from kipper.workers.native_library import runnable_levels
+
+    level = next(iter(runnable_levels()), "no native kernels")
+    return f"{jax.devices()[0].device_kind}, {level}, {os.cpu_count()} cores, jax {jax.__version__}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Configured:
+    engine: Engine
+    rows: PreparedRows
+    support: SupportVersions
 
 
 def _image_cotangents(cotangents: tuple[np.ndarray, ...]) -> messages.ImageCotangents:
@@ -192,3 +223,22 @@ class _Residuals:
         with self._lock:
             self._kept.clear()
             self._bytes = 0
+
+
+class _Cancelled:
+    """Numbers of blocks that nobody waits for any more."""
+
+    def __init__(self) -> None:
+        self._blocks: collections.OrderedDict[int, None] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, block: int) -> None:
+        with self._lock:
+            self._blocks[block] = None
+            while len(self._blocks) > _CANCELLED_KEPT:
+                self._blocks.popitem(last=False)
+
+    def remove(self, block: int) -> bool:
+        """Whether the block was cancelled; it is not any more."""
+        with self._lock:
+            return self._blocks.pop(block, 0) is None

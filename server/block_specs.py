@@ -1,0 +1,47 @@
+"""What the scheduler is told of a block: shape, bytes, and the rows it needs."""
+
+import zlib
+
+import numpy as np
+
+from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp
+from kipper.server.scheduler.events import BlockSpec
+
+BlockRequest = Block | BlockVjp
+
+
+def spec_of(
+    request: BlockRequest, support: np.ndarray, missing: float, priority: int, prefers: str | None
+) -> BlockSpec:
+    """The spec of a block.
+
+    Args:
+        request: the block, numbered.
+        support: the images (n, h, w, c) of its version.
+        missing: share of the rows of its row set that a worker lacks on average, 0 to 1. What is
+            on every worker anyway costs nothing to need.
+        priority: smaller is more urgent.
+        prefers: the worker that kept its residuals.
+    """
+    image_bytes = support[:1].nbytes
+    rows, columns = request.stop - request.start, len(request.columns)
+    pieces = {f"support {request.version} {request.start}": rows * image_bytes}
+    if request.columns_key == SUPPORT_KEY:
+        name = f"support {request.version} {request.columns[0]}"
+        pieces[name] = columns * image_bytes
+    else:
+        digest = zlib.crc32(request.columns.tobytes())
+        name = f"{request.columns_key[:8]} {digest:08x}"
+        pieces[name] = round(columns * image_bytes * missing)
+    is_vjp = isinstance(request, BlockVjp)
+    kernel_bytes = rows * columns * support.dtype.itemsize
+    both = columns if request.columns_key == SUPPORT_KEY else 0
+    answer_bytes = (rows + both) * image_bytes if is_vjp else 0
+    return BlockSpec(
+        block=request.block,
+        shape=f"{'vjp' if is_vjp else 'K'} {rows}x{columns}{'' if both == 0 else ' of support'}",
+        priority=priority,
+        pieces=tuple(pieces.items()),
+        bytes=kernel_bytes + answer_bytes + sum(pieces.values()),
+        prefers=prefers,
+    )

@@ -1,0 +1,142 @@
+"""What of the rows that a block needs is on a worker, on its way there, or yet to be sent."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp, PutRows, PutSupport
+
+# Small messages reuse the transport's buffers: several times the throughput of large ones.
+PIECE_BYTES = 4 * 2**20
+
+_ABSENT, _THERE = 0, -1  # beside numbers of deliveries under way, from 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Support:
+    """The support images (n, h, w, c) of a step version."""
+
+    version: int
+    images: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Delivery:
+    """Rows to be sent, under a number by which they are acknowledged."""
+
+    number: int
+    request: PutRows | PutSupport
+
+
+class Deliveries:
+    """What one worker was sent.
+
+    Attributes:
+        complete: keys of row sets that the worker holds anyway.
+
+    Args:
+        row_sets: float32 images (n, h, w, c) by key.
+    """
+
+    def __init__(self, row_sets: Mapping[str, np.ndarray]):
+        self.complete: frozenset[str] = frozenset()
+        self._row_sets = row_sets
+        self._rows: dict[str, np.ndarray] = {}  # key -> state of each row
+        self._support: dict[tuple[int, int, int], int] = {}  # (version, start, stop) -> state
+        self._under_way: dict[int, tuple[str, np.ndarray] | tuple[int, int, int]] = {}
+        self._num_there: dict[str, int] = {}
+        self._last = 0
+
+    def needed(
+        self, request: Block | BlockVjp, support: Support
+    ) -> tuple[list[Delivery], set[int]]:
+        """What must be sent for a block, and the deliveries that must arrive before it."""
+        deliveries, awaited = self._of_support(support, request.start, request.stop)
+        columns = request.columns
+        if request.columns_key == SUPPORT_KEY:
+            more, also = self._of_support(support, int(columns[0]), int(columns[-1]) + 1)
+        elif request.columns_key not in self.complete:
+            more, also = self._of_rows(request.columns_key, columns)
+        else:
+            return deliveries, awaited
+        return deliveries + more, awaited | also
+
+    def arrived(self, number: int) -> None:
+        """The worker has acknowledged a delivery."""
+        self._note(number, _THERE)
+
+    def lost(self, number: int) -> None:
+        """It has not, and will not."""
+        self._note(number, _ABSENT)
+
+    def forget(self) -> None:
+        """The worker holds nothing of what it was sent."""
+        self._rows.clear()
+        self._num_there.clear()
+        self._support.clear()
+
+    def forget_support_before(self, version: int) -> None:
+        """Workers keep the newest versions only."""
+        for span in [span for span in self._support if span[0] < version]:
+            del self._support[span]
+
+    def share_there(self, key: str) -> float:
+        """How much of a row set is on the worker, 0 to 1."""
+        if key in self.complete:
+            return 1.0
+        return self._num_there.get(key, 0) / max(1, len(self._row_sets[key]))
+
+    def _of_support(
+        self, support: Support, start: int, stop: int
+    ) -> tuple[list[Delivery], set[int]]:
+        span = support.version, start, stop
+        state = self._support.get(span, _ABSENT)
+        if state == _THERE:
+            return [], set()
+        if state != _ABSENT:
+            return [], {state}
+        number = self._number(span)
+        self._support[span] = number
+        request = PutSupport(
+            version=support.version,
+            total=len(support.images),
+            start=start,
+            images=support.images[start:stop],
+        )
+        return [Delivery(number, request)], {number}
+
+    def _of_rows(self, key: str, columns: np.ndarray) -> tuple[list[Delivery], set[int]]:
+        rows = self._row_sets[key]
+        state = self._rows.setdefault(key, np.zeros(len(rows), np.int64))
+        awaited = {int(number) for number in np.unique(state[columns]) if number > 0}
+        absent = np.unique(columns[state[columns] == _ABSENT])
+        step = max(1, PIECE_BYTES // max(1, rows[:1].nbytes))
+        deliveries = []
+        for first in range(0, len(absent), step):
+            index = absent[first : first + step]
+            number = self._number((key, index))
+            state[index] = number
+            request = PutRows(key=key, total=len(rows), index=index, rows=rows[index])
+            deliveries.append(Delivery(number, request))
+            awaited.add(number)
+        return deliveries, awaited
+
+    def _number(self, what: tuple[str, np.ndarray] | tuple[int, int, int]) -> int:
+        self._last += 1
+        self._under_way[self._last] = what
+        return self._last
+
+    def _note(self, number: int, state: int) -> None:
+        what = self._under_way.pop(number)
+        if len(what) == 3:
+            if self._support.get(what) == number:
+                self._support[what] = state
+            return
+        key, index = what
+        if key in self._rows:
+            of_rows = self._rows[key]
+            noted = index[of_rows[index] == number]
+            of_rows[noted] = state
+            if state == _THERE:
+                self._num_there[key] = self._num_there.get(key, 0) + len(noted)

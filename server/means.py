@@ -1,0 +1,36 @@
+"""What a pool is given beside its workers, and what it counts."""
+
+import dataclasses
+import pathlib
+
+from kipper.server.member import KnownBlock
+from kipper.server.scheduler.rules import Policy
+
+
+@dataclasses.dataclass
+class Counts:
+    """What the pool has done since it was made; bytes are those of images, kernels, cotangents."""
+
+    kernel_pairs: int = 0
+    vjp_pairs: int = 0
+    blocks: int = 0
+    workers: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """What a pool may be given beside its workers.
+
+    Attributes:
+        policy: of the scheduler.
+        known: a block to check workers by before they get others.
+        folder: where the scheduler's log and quarantined blocks go; None: nowhere.
+        elastic: whether workers may yet come, so that having none is no reason to stop.
+    """
+
+    policy: Policy = dataclasses.field(default_factory=lambda: Policy(patience_seconds=10.0))
+    known: KnownBlock | None = None
+    folder: pathlib.Path | None = None
+    elastic: bool = False

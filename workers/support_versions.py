@@ -1,0 +1,90 @@
+"""Support images of the newest step versions, as far as they came, with their features."""
+
+import threading
+
+import numpy as np
+
+from kipper.common.errors import WorkerError
+from kipper.common.messages import PutSupport
+from kipper.workers.engine import Engine, PreparedImages
+from kipper.workers.row_store import RowsMissing
+
+# The newest, and one that an evaluation or a late block may still name.
+_VERSIONS_KEPT = 2
+
+
+class SupportVersions:
+    """Prepared support images by version.
+
+    Features are computed for the images of each `PutSupport` together, so that their bits do not
+    depend on what else a worker was sent.
+    """
+
+    def __init__(self, engine: Engine, dtype: str):
+        self._engine = engine
+        self._dtype = dtype
+        self._lock = threading.Lock()
+        self._versions: dict[int, _Version] = {}
+
+    def put(self, request: PutSupport) -> int:
+        """Takes some images; returns the oldest version that is kept.
+
+        Raises:
+            WorkerError: of another dtype than the kernel's, or out of place.
+        """
+        images, start, total = request.images, request.start, request.total
+        if images.dtype.name != self._dtype:
+            raise WorkerError(
+                f"Support images arrived as {images.dtype}, the kernel is {self._dtype}."
+            )
+        if not 0 <= start <= start + len(images) <= total:
+            raise WorkerError(
+                f"Support images {start} to {start + len(images)} of {total} do not exist."
+            )
+        features = self._engine.features(images)
+        with self._lock:
+            version = self._versions.get(request.version)
+            if version is None:
+                version = _Version(total, images, features)
+                self._versions[request.version] = version
+            version.put(start, images, features)
+            for old in sorted(self._versions)[:-_VERSIONS_KEPT]:
+                del self._versions[old]
+            return min(self._versions)
+
+    def take(self, version: int, index: np.ndarray) -> PreparedImages:
+        """Images `index` of a version.
+
+        Raises:
+            RowsMissing: some are not here.
+            WorkerError: an index lies outside the version.
+        """
+        with self._lock:
+            kept = self._versions.get(version)
+            if kept is None:
+                raise RowsMissing(f"Support version {version} is not on this worker.")
+            return kept.take(index)
+
+
+class _Version:
+    def __init__(self, total: int, images: np.ndarray, features: np.ndarray):
+        self._images = np.empty((total, *images.shape[1:]), images.dtype)
+        self._features = np.empty((total, *features.shape[1:]), features.dtype)
+        self._arrived = np.zeros(total, bool)
+
+    def put(self, start: int, images: np.ndarray, features: np.ndarray) -> None:
+        stop = start + len(images)
+        if len(self._arrived) < stop or images.shape[1:] != self._images.shape[1:]:
+            raise WorkerError(
+                f"Support images {start} to {stop} of shape {images.shape[1:]} do not fit a "
+                f"version of shape {self._images.shape}."
+            )
+        self._images[start:stop], self._features[start:stop] = images, features
+        self._arrived[start:stop] = True
+
+    def take(self, index: np.ndarray) -> PreparedImages:
+        if index.size and not 0 <= index.min() <= index.max() < len(self._arrived):
+            raise WorkerError(f"An index lies outside the support of {len(self._arrived)} images.")
+        if not self._arrived[index].all():
+            raise RowsMissing("Support images of this version are not on this worker.")
+        return PreparedImages(self._images[index], self._features[index])
