@@ -10,6 +10,7 @@ from kipper.common.settings import (
     EvaluateSettings,
     RunSettings,
     SolveLabelsSettings,
+    WorkerSettings,
 )
 from kipper.launch import flag_sets
 from kipper.launch.process import keep_freed_memory
@@ -17,6 +18,7 @@ from kipper.launch.process import keep_freed_memory
 _COMMANDS: dict[str, tuple[type, str]] = {
     "distill": (DistillSettings, "Learn support images, and optionally labels, by KIP."),
     "solve_labels": (SolveLabelsSettings, "Solve for the labels of natural support images (LS)."),
+    "worker": (WorkerSettings, "Compute kernel blocks for a run that was started with --port."),
     "evaluate": (EvaluateSettings, "Measure the accuracy of a distilled set; prints JSON."),
 }
 
@@ -76,8 +78,12 @@ def _usage() -> str:
     return _USAGE.format(commands="\n".join(lines))
 
 
-def _perform(settings: RunSettings | EvaluateSettings) -> None:
-    if isinstance(settings, EvaluateSettings):
+def _perform(settings: RunSettings | WorkerSettings | EvaluateSettings) -> None:
+    if isinstance(settings, WorkerSettings):
+        from kipper.launch.worker_process import run_worker
+
+        run_worker(settings)
+    elif isinstance(settings, EvaluateSettings):
         from kipper.launch.evaluate import print_evaluation
 
         print_evaluation(settings)

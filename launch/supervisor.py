@@ -15,6 +15,7 @@ import dataclasses
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -154,6 +155,31 @@ class Supervisor:
                 child.kill()
                 return
             time.sleep(_POLL_SECONDS)
+
+
+def run_all(supervisors: Sequence[Supervisor], stop: StopRequest) -> None:
+    """Runs several until all their processes have ended; the main thread listens for signals.
+
+    Raises:
+        GaveUp: after the end of all, what was said of the first that was given up.
+    """
+    failures: list[GaveUp] = []
+
+    def run(supervisor: Supervisor) -> None:
+        try:
+            supervisor.run(stop)
+        except GaveUp as error:
+            logging.error("%s", error)
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(supervisor,)) for supervisor in supervisors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(_POLL_SECONDS)
+    if failures:
+        raise failures[0]
 
 
 def _cause(status: int) -> str:

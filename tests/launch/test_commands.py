@@ -192,7 +192,7 @@ def test_a_flagfile_is_read(tmp_path):
 
 def test_unknown_command_and_no_command(capsys):
     assert run(["distil"]) == 2
-    assert "Unknown command 'distil'; known are distill, solve_labels, evaluate." in (
+    assert "Unknown command 'distil'; known are distill, solve_labels, worker, " in (
         capsys.readouterr().err
     )
     assert run([]) == 2

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from kipper.launch.stopping import StopRequest
-from kipper.launch.supervisor import Deaths, GaveUp, Limits, Supervisor
+from kipper.launch.supervisor import Deaths, GaveUp, Limits, Supervisor, run_all
 
 QUICK = Limits(deaths=3, window=60.0, first_pause=0.01, longest_pause=0.05, grace=30.0)
 
@@ -131,3 +131,11 @@ def test_the_process_dies_with_its_supervisor(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     _wait(lambda: not _is_running(pid))
+
+
+def test_several_go_on_when_one_is_given_up(tmp_path):
+    broken = _supervisor(tmp_path / "broken", "7")
+    whole = _supervisor(tmp_path / "whole", "die once")
+    with pytest.raises(GaveUp, match="exit status 7"):
+        run_all([broken, whole], StopRequest())
+    assert len(_lives(tmp_path / "whole")) == 2

@@ -1,0 +1,61 @@
+"""Which accelerators this machine has, found without JAX, and giving a process one of them.
+
+JAX takes most of a GPU's memory when it first looks at it, so a process must choose before.
+"""
+
+import importlib.util
+import os
+import subprocess
+
+from kipper.common.errors import UserError
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+# What makes JAX see GPUs at all; without one of these they are no use.
+_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+
+
+def gpus() -> list[str]:
+    """Names that CUDA knows the usable GPUs by; empty if there are none or JAX cannot use them."""
+    if not any(importlib.util.find_spec(plugin) for plugin in _PLUGINS):
+        return []
+    visible = os.environ.get(_VISIBLE)
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return listed.stdout.split() if listed.returncode == 0 else []
+
+
+def count_devices() -> int:
+    """How many workers suit this machine: one for each GPU, or one for the CPU."""
+    return len(gpus()) or 1
+
+
+def use_device(device: int) -> None:
+    """Has this process use one GPU alone; device 0 of a machine without GPUs is its CPU.
+
+    To be called before JAX is used.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    names = gpus()
+    if not names:
+        if device != 0:
+            raise UserError(
+                f"--device is {device}, but JAX finds no GPU on this machine; --device=0 is its "
+                "CPU."
+            )
+        return
+    if device >= len(names):
+        raise UserError(
+            f"--device is {device}, but this machine has {len(names)} GPUs: 0 to {len(names) - 1}."
+        )
+    os.environ[_VISIBLE] = names[device]

@@ -1,0 +1,145 @@
+"""`kipper worker`: a process that computes blocks for a run, wherever it is started.
+
+It may come before the coordinator and outlive it, and leaves in good order when asked to.
+"""
+
+import contextlib
+import dataclasses
+import os
+import socket
+import sys
+import uuid
+
+from absl import logging
+
+from kipper.common.settings import WorkerSettings
+from kipper.launch.devices import count_devices, use_device
+from kipper.launch.flag_sets import arguments_of
+from kipper.launch.process import die_with_supervisor, forget_proxies
+from kipper.launch.registration import Coordinator, Registration, Stop, Unreachable
+from kipper.launch.stopping import StopRequest
+from kipper.launch.supervisor import Supervisor, run_all
+from kipper.launch.transports.addresses import split_address
+from kipper.launch.transports.transport import transport_named
+
+# For the block under way when the worker is asked to leave.
+_LEAVE_SECONDS = 60.0
+_INTERRUPTED = 130
+
+
+def run_worker(settings: WorkerSettings) -> None:
+    """The command: one worker in this process, or one process for each device under a supervisor.
+
+    Returns when the run is over or the worker was asked to leave and has left.
+
+    Raises:
+        UserError: a setting cannot be used, or the coordinator refuses the worker.
+        KipperError: the coordinator was away for longer than patience lasts, or a worker of
+            several died too often.
+    """
+    settings.check()
+    split_address(settings.coordinator)
+    logging.set_verbosity(logging.INFO)
+    logging.use_absl_handler()
+    stop = StopRequest()
+    with stop.asked_by_signals():
+        if settings.all_devices:
+            commands = device_commands(settings)
+            run_all([Supervisor(f"Worker {name}", command) for name, command in commands], stop)
+            return
+        die_with_supervisor()
+        forget_proxies()
+        if settings.device is not None:
+            use_device(settings.device)
+        left = serve_worker(settings, stop)
+    if not left:
+        # A block is still being computed, which no exit of Python's would survive.
+        logging.flush()
+        os._exit(_INTERRUPTED if stop.is_urgent() else 0)
+
+
+def serve_worker(settings: WorkerSettings, stop: Stop) -> bool:
+    """Serves blocks until the run is over or `stop` is asked.
+
+    Returns:
+        Whether it left in good order; if not, a block may still be under way.
+
+    Raises:
+        UserError: the port is taken, or the coordinator refuses the worker.
+        Unreachable: the coordinator was away for longer than patience lasts.
+    """
+    # Imports JAX: not before the devices are chosen, and before there is a run that waits.
+    from kipper.workers.service import WorkerService
+
+    transport = transport_named(settings.transport, settings.certificates)
+    name = settings.name or _own_name()
+    listener = transport.listen(WorkerService(settings.threads).handle, settings.port)
+    logging.info("Worker %s listens on port %d.", name, listener.port)
+    coordinator = Coordinator(settings.coordinator, transport)
+    with contextlib.closing(listener), contextlib.closing(coordinator):
+        registration = Registration(
+            coordinator.ask,
+            name,
+            uuid.uuid4().hex,
+            lambda: f"{_own_host(settings)}:{listener.port}",
+            settings.patience,
+            stop,
+        )
+        reason = registration.stay()
+        if reason is not None:
+            logging.info("Worker %s ends: %s", name, reason)
+            return True
+        left = registration.leave(_LEAVE_SECONDS)
+        logging.info("Worker %s %s.", name, "left" if left else "was not waited for any longer")
+        return left
+
+
+def worker_command(settings: WorkerSettings) -> list[str]:
+    """The command line of a process that is this worker."""
+    return [sys.executable, "-m", "kipper", "worker", *arguments_of(settings)]
+
+
+def device_commands(settings: WorkerSettings) -> list[tuple[str, list[str]]]:
+    """Name and command line of a worker for each device of this machine."""
+    base = settings.name or _own_name()
+    each = [
+        dataclasses.replace(
+            settings,
+            all_devices=False,
+            device=device,
+            name=f"{base}-{device}",
+            port=settings.port and settings.port + device,
+        )
+        for device in range(count_devices())
+    ]
+    return [(str(one.name), worker_command(one)) for one in each]
+
+
+def _own_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _own_host(settings: WorkerSettings) -> str:
+    """What the coordinator is to call this host by.
+
+    Raises:
+        Unreachable: the coordinator's name is not known here, or no way leads there.
+    """
+    if settings.advertise_host:
+        return settings.advertise_host
+    host, port = split_address(settings.coordinator)
+    problem: OSError | None = None
+    try:
+        ways = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise Unreachable(f"{host}: {error}") from error
+    for family, kind, _, _, address in ways:
+        try:
+            with socket.socket(family, kind) as probe:
+                probe.connect(address)  # sends nothing; has the system choose the way
+                own = str(probe.getsockname()[0])
+        except OSError as error:
+            problem = error
+        else:
+            return f"[{own}]" if ":" in own else own
+    raise Unreachable(f"{host}: {problem}")

@@ -1,0 +1,45 @@
+"""A pool that only notes who comes and goes, for tests of registration."""
+
+import threading
+from typing import Any
+
+
+class FakePool:
+    """Keeps links by name, and what it was told in order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.links: dict[str, Any] = {}
+        self.out: dict[str, int] = {}
+        self.banned: dict[str, str] = {}
+        self.changed = threading.Condition()
+
+    def join(self, link: Any) -> None:
+        self._note("join", link.name)
+        self.links[link.name] = link
+
+    def leave(self, name: str, reason: str) -> None:
+        self._note("leave", name, reason)
+        self.links.pop(name, None)
+
+    def drain(self, name: str) -> None:
+        self._note("drain", name)
+
+    def blocks_out(self, name: str) -> int:
+        return self.out.get(name, 0)
+
+    def heard(self, name: str) -> bool:
+        return name in self.links
+
+    def is_banned(self, name: str) -> str | None:
+        return self.banned.get(name)
+
+    def wait_for(self, *event: Any) -> None:
+        """Returns when `event` has been noted; within a minute."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: event in self.events, 60), self.events
+
+    def _note(self, *event: Any) -> None:
+        with self.changed:
+            self.events.append(event)
+            self.changed.notify_all()
