@@ -6,6 +6,10 @@ Nothing is pickled, so decoding can build no objects but the dataclasses of `mes
 
 Integers are unsigned 32-bit little-endian; padding is to 16 bytes, so that decoded arrays are
 aligned views of the received buffer (and read-only).
+
+Whatever bytes arrive, decoding ends in a message or a `WireError`, soon, and allocates no more than
+a fixed amount beside the payload (tests/common/test_wire_fuzz.py). So headers are bounded: a
+parsed one takes some twenty times its length.
 """
 
 import dataclasses
@@ -28,6 +32,13 @@ _GUARD = struct.Struct("<4sI")  # magic, crc32
 _SIZES = struct.Struct("<II")  # header length, zero
 _PREFIX_BYTES = _GUARD.size + _SIZES.size
 _ALIGNMENT = 16
+# The longest are those that list row sets, 68 bytes each, or quote an error of XLA's.
+MAX_HEADER_BYTES = 2**20
+_MAX_INT = 2**63
+# An array without elements could claim any number of rows; one that is none of these is believed.
+_MAX_EMPTY_SIDE = 2**16
+_MAX_AXES = 4
+_SHOWN = 200  # characters of a peer's words in our messages
 _CLASSES: dict[str, type] = {cls.__name__: cls for cls in typing.get_args(messages.Message)}
 
 
@@ -65,6 +76,11 @@ def encode(message: Message) -> bytes:
             "arrays": [[name, array.dtype.name, list(array.shape)] for name, array in arrays],
         }
     ).encode()
+    if len(header) > MAX_HEADER_BYTES:
+        raise WireError(
+            f"A {type(message).__name__} has a header of {len(header)} bytes, more than "
+            f"{MAX_HEADER_BYTES}."
+        )
     padding = bytes(-len(header) % _ALIGNMENT)
     pieces: list[Any] = [_SIZES.pack(len(header), 0), header, padding]
     for _, array in arrays:
@@ -84,18 +100,15 @@ def decode(payload: bytes) -> Message:
     header, offset = _decode_header(payload)
     try:
         cls = _CLASSES[header["message"]]
-        values: dict[str, Any] = dict(header["scalars"])
-        for name, dtype, shape in header["arrays"]:
-            if name in values:
-                raise ValueError(f"two values for {name}")
-            array, offset = _decode_array(payload, offset, dtype, shape)
-            values[name] = array
-        message = cls(**values)
+        values = _scalars(cls, header["scalars"])
+        for name, dtype, shape in _array_entries(cls, header["arrays"]):
+            values[name], offset = _decode_array(payload, offset, dtype, shape)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise WireError(f"A received message is malformed: {error!r}.") from error
+        raise WireError(f"A received message is malformed: {_shown(error)}.") from error
+    message = cls(**values)
     for field in dataclasses.fields(message):
         check = _check_array if field.metadata else _check_scalar
-        check(message, field, getattr(message, field.name))
+        check(message, field, values[field.name])
     if offset != len(payload):
         raise WireError(f"A received message has {len(payload) - offset} bytes too many.")
     return typing.cast(Message, message)
@@ -108,25 +121,69 @@ def _decode_header(payload: bytes) -> tuple[dict[str, Any], int]:
     _, crc = _GUARD.unpack_from(payload)
     if zlib.crc32(memoryview(payload)[_GUARD.size :]) != crc:
         raise WireError("A message was damaged on its way (its checksum differs).")
-    header_bytes, _ = _SIZES.unpack_from(payload, _GUARD.size)
+    header_bytes, zero = _SIZES.unpack_from(payload, _GUARD.size)
     end = _PREFIX_BYTES + header_bytes
+    if zero or header_bytes > MAX_HEADER_BYTES or end > len(payload):
+        raise WireError(f"A received message claims a header of {header_bytes} bytes.")
     try:
-        header = json.loads(payload[_PREFIX_BYTES:end])
+        text = payload[_PREFIX_BYTES:end].decode("ascii")
+        header = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise WireError(f"A received message has no readable header: {error}.") from error
-    if not isinstance(header, dict):
-        raise WireError("A received message has a header that is not an object.")
+        raise WireError(f"A received message has no readable header: {_shown(error)}.") from error
+    if not isinstance(header, dict) or header.keys() != {"message", "scalars", "arrays"}:
+        raise WireError("A received message is malformed: its header is not that of a message.")
     return header, end + -header_bytes % _ALIGNMENT
 
 
-def _decode_array(
-    payload: bytes, offset: int, dtype: str, shape: list[int]
-) -> tuple[np.ndarray, int]:
-    if dtype not in ("float32", "float64", "int64") or any(side < 0 for side in shape):
-        raise ValueError(f"an array of dtype {dtype!r} and shape {shape}")
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a name comes twice")
+    return values
+
+
+def _scalars(cls: type, values: Any) -> dict[str, Any]:
+    """The fields of `cls` that are no arrays, by name; neither more nor fewer."""
+    _check_names({field.name for field in dataclasses.fields(cls) if not field.metadata}, values)
+    return dict(values)
+
+
+def _array_entries(cls: type, entries: Any) -> list[tuple[str, Any, Any]]:
+    """Name, dtype and shape of each array, which are those of `cls` in the order of its fields."""
+    if type(entries) is not list:
+        raise TypeError("its arrays are no list")
+    expected = [field.name for field in dataclasses.fields(cls) if field.metadata]
+    named = {name: (name, dtype, shape) for name, dtype, shape in entries}
+    _check_names(set(expected), named)
+    if list(named) != expected or len(entries) != len(expected):
+        raise ValueError(f"arrays in another order than {expected}")
+    return list(named.values())
+
+
+def _check_names(expected: set[str], values: Any) -> None:
+    if not isinstance(values, dict):
+        raise TypeError(f"{values!r:.{_SHOWN}} has no names")
+    for name in expected ^ values.keys():
+        raise ValueError(f"{'no value for' if name in expected else 'surplus'} {name:.{_SHOWN}}")
+
+
+def _decode_array(payload: bytes, offset: int, dtype: Any, shape: Any) -> tuple[np.ndarray, int]:
+    if dtype not in ("float32", "float64", "int64"):
+        raise ValueError(f"an array of dtype {dtype!r:.{_SHOWN}}")
+    most = max(len(payload), _MAX_EMPTY_SIDE)
+    if (
+        type(shape) is not list
+        or len(shape) > _MAX_AXES
+        or not all(type(side) is int and 0 <= side <= most for side in shape)
+    ):
+        raise ValueError(f"an array of shape {shape!r:.{_SHOWN}}")
     count = math.prod(shape)
     array = np.frombuffer(payload, np.dtype(dtype), count, offset).reshape(shape)
     return array, offset + array.nbytes + -array.nbytes % _ALIGNMENT
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.{_SHOWN}}"
 
 
 def _check_array(message: Any, field: dataclasses.Field, value: Any) -> None:
@@ -137,7 +194,7 @@ def _check_array(message: Any, field: dataclasses.Field, value: Any) -> None:
         or value.ndim != ndim
         or not value.dtype.isnative
     ):
-        got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+        got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else _shown(value)
         raise WireError(
             f"{type(message).__name__}.{field.name} must be an array of "
             f"{' or '.join(dtypes)} with {ndim} axes, not {got}."
@@ -150,5 +207,11 @@ def _check_scalar(message: Any, field: dataclasses.Field, value: Any) -> None:
         fits = isinstance(value, list) and all(type(item) is str for item in value)
     else:
         fits = type(value) is wanted  # exactly: a numpy integer or a bool is no int
+        if wanted is int and fits:
+            fits = -_MAX_INT <= value < _MAX_INT
+        elif wanted is float and fits:
+            fits = math.isfinite(value)  # which JSON has no other words for either
     if not fits:
-        raise WireError(f"{type(message).__name__}.{field.name} must be {wanted}, not {value!r}.")
+        raise WireError(
+            f"{type(message).__name__}.{field.name} must be {wanted}, not {_shown(value)}."
+        )

@@ -30,11 +30,18 @@ MESSAGES: list[Message] = [
     ),
     messages.Configured(engine="neural_tangents", device="Gerät №1", row_keys=["ab", ""]),
     messages.Configured(engine="", device="", row_keys=[]),
-    messages.PutRows(key="k" * 64, start=2, total=9, rows=_images(3, "float32")),
-    messages.PutRows(key="", start=0, total=0, rows=np.zeros((0, 3, 2, 1), np.float32)),
-    messages.PutSupport(version=2**40, images=_images(2, "float64")),
-    messages.PutSupport(version=-1, images=_images(5, "float32")[::2]),
+    messages.Probe(x1=_images(2, "float32"), x2=_images(3, "float32")),
+    messages.PutRows(key="k" * 64, total=9, index=np.array([2, 8, 0]), rows=_images(3, "float32")),
+    messages.PutRows(
+        key="",
+        total=0,
+        index=np.zeros(0, np.int64),
+        rows=np.zeros((0, 3, 2, 1), np.float32),
+    ),
+    messages.PutSupport(version=2**40, total=7, start=5, images=_images(2, "float64")),
+    messages.PutSupport(version=-1, total=3, start=0, images=_images(5, "float32")[::2]),
     messages.Block(
+        block=2**50,
         version=4,
         start=1,
         stop=3,
@@ -43,6 +50,7 @@ MESSAGES: list[Message] = [
         columns=np.arange(20)[::-3],
     ),
     messages.Block(
+        block=0,
         version=0,
         start=0,
         stop=0,
@@ -54,6 +62,7 @@ MESSAGES: list[Message] = [
     messages.KernelBlock(kernel=_RNG.normal(size=(3, 5)).T),
     messages.KernelBlock(kernel=np.zeros((2, 0))),
     messages.BlockVjp(
+        block=-1,
         version=4,
         start=1,
         stop=3,
@@ -62,6 +71,7 @@ MESSAGES: list[Message] = [
         cotangent=_RNG.normal(size=(2, 3)).astype(np.float32),
     ),
     messages.BlockVjp(
+        block=-1,
         version=4,
         start=1,
         stop=3,
@@ -71,8 +81,14 @@ MESSAGES: list[Message] = [
     ),
     messages.ImageCotangents(rows=_images(2, "float64"), columns=_images(0, "float64")),
     messages.ImageCotangents(rows=_images(2, "float32"), columns=_images(1, "float32")),
+    messages.Cancel(block=12),
+    messages.Hello(protocol_version=2, worker="Arbeiter 1", incarnation="0f", address="[::1]:8470"),
+    messages.Heartbeat(worker="w", incarnation=""),
+    messages.Leave(worker="", incarnation="i"),
+    messages.Welcome(heartbeat_seconds=1.5),
+    messages.Goodbye(reason="The run is over."),
     messages.Done(),
-    messages.Failure(message='a "quoted" line\nand — another \ud800'),
+    messages.Failure(kind=messages.MISSING, message='a "quoted" line\nand — another \ud800'),
 ]
 
 
@@ -108,7 +124,7 @@ def payload_of(header: Any, body: bytes = b"") -> bytes:
 
 def _checksum_covers_lengths() -> bool:
     """Whether the checksum of a sound message starts right after itself."""
-    payload = encode(messages.Failure(message="x"))
+    payload = encode(messages.Done())
     return struct.pack("<I", zlib.crc32(payload[8:])) == payload[4:8]
 
 
