@@ -1,6 +1,8 @@
 """The coordinator, whatever its workers are reached by."""
 
+import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -8,15 +10,20 @@ import numpy as np
 from kipper.common.datasets import Dataset, dataset_hash, load_dataset
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.inprocess import inprocess_links
+from kipper.launch.joining import check_joining, workers_joining
+from kipper.launch.stopping import StopRequest, tell_terminal
 from kipper.server.evaluation import score
 from kipper.server.experiment import Experiment, choose_rows, prepare
 from kipper.server.kip_run import run_kip
 from kipper.server.label_run import run_label_solve
+from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
 from kipper.server.session import Session, open_session
 from kipper.server.snapshots import BestKeeper, SnapshotSink
 from kipper.server.workdir import Workdir
 from kipper.workers.choice import check_engine
+
+STOPPING = "Stopping after the step that is under way; Ctrl-C again stops at once."
 
 
 def check_run(settings: RunSettings) -> Dataset:
@@ -27,6 +34,7 @@ def check_run(settings: RunSettings) -> Dataset:
     """
     settings.check()
     check_engine(settings.engine, settings.kernel_spec)
+    check_joining(settings)
     dataset = load_dataset(settings.dataset, settings.data_dir)
     choose_rows(settings, dataset)
     Workdir(settings.workdir).prepare(settings, dataset_hash(dataset))
@@ -43,17 +51,21 @@ def coordinate(
     experiment: Experiment,
     links: Sequence[WorkerLink],
     make_sink: Callable[[Session], SnapshotSink] | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    stop: StopRequest | None = None,
+    joining: Callable[[Pool], AbstractContextManager[object]] | None = None,
 ) -> dict[str, Any]:
     """Runs KIP or LS, as the settings' class says; returns what result.json holds.
 
     Args:
         settings: of the run.
         experiment: what it works on.
-        links: the workers; they are closed at the end.
+        links: the workers that are there from the start; they are closed at the end.
         make_sink: where KIP's evaluated snapshots go; None: they are scored here, if images were
             held out for it.
-        should_stop: asked between blocks; true makes the run end with `Interrupted`.
+        stop: makes the run end with `Interrupted`: after the step that is under way, or at once
+            if urgent. A run without steps has nothing to finish and always ends at once.
+        joining: entered while the run lasts; has workers join the pool, so that a run without any
+            waits for them.
 
     Raises:
         KipperError: the run could not be finished; see `run_kip`, `run_label_solve`.
@@ -61,7 +73,22 @@ def coordinate(
     workdir = Workdir(settings.workdir)
     is_kip = isinstance(settings, DistillSettings)
     score_here = is_kip and make_sink is None and len(experiment.validation.labels) > 0
-    with open_session(settings, experiment, workdir, links, score_here, should_stop) as session:
+    stop = stop or StopRequest()
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(
+            open_session(
+                settings,
+                experiment,
+                workdir,
+                links,
+                score_here,
+                should_stop=stop.is_urgent if is_kip else stop.is_asked,
+                should_finish=stop.is_asked,
+                elastic=joining is not None,
+            )
+        )
+        if joining is not None:
+            stack.enter_context(joining(session.pool))
         if not is_kip:
             return run_label_solve(session)
         if score_here:
@@ -70,11 +97,24 @@ def coordinate(
 
 
 def run_inprocess(settings: RunSettings) -> dict[str, Any]:
-    """A run against worker threads of this process, without Launchpad."""
+    """A run against worker threads of this process, without Launchpad.
+
+    With `port` set, workers of other processes and hosts join them. The first Ctrl-C or SIGTERM
+    ends the run after the step that is under way, the second at once.
+    """
     experiment = prepare(settings, check_run(settings))
     row_sets = experiment.row_sets(with_validation=True)
     links = inprocess_links(settings.num_workers, row_sets, settings.threads_per_worker)
-    return coordinate(settings, experiment, links)
+    joining = workers_joining(settings, settings.port) if settings.port is not None else None
+    stop = StopRequest()
+    with stop.asked_by_signals(on_signal=_on_signal):
+        return coordinate(settings, experiment, links, stop=stop, joining=joining)
+
+
+def _on_signal(times: int) -> None:
+    if times > 1:
+        raise KeyboardInterrupt
+    tell_terminal(STOPPING)
 
 
 def _local_keeper(session: Session) -> BestKeeper:

@@ -3,18 +3,23 @@
 import contextlib
 import importlib.util
 import os
+import signal
 from typing import Any
 
 from absl import flags
 
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import DistillSettings, RunSettings
-from kipper.launch.coordinator import check_run
+from kipper.launch.coordinator import STOPPING, check_run
 from kipper.launch.process import forget_proxies
+from kipper.launch.stopping import StopRequest, tell_terminal
 from kipper.server.experiment import choose_rows
 from kipper.server.session import Interrupted, read_result
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
+
+# What Launchpad calls the coordinator's node once it runs.
+_COORDINATOR = {"local_mp": "coordinator/0", "local_mt": "coordinator"}
 
 
 class RunFailed(KipperError):
@@ -36,18 +41,25 @@ def run_local_program(settings: RunSettings) -> dict[str, Any]:
             f"--launch={settings.launch} needs Launchpad, which is not installed; it comes with "
             "kipper on Python 3.10: use that, or give --launch=inprocess."
         )
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no start-up chatter on the user's terminal
     rows = choose_rows(settings, check_run(settings))
     workdir = Workdir(settings.workdir)
-    workdir.status.unlink(missing_ok=True)
-    with_evaluator = isinstance(settings, DistillSettings) and len(rows.validation) > 0
+    for left_over in (workdir.status, workdir.failure):
+        left_over.unlink(missing_ok=True)
+    with_evaluator = (
+        isinstance(settings, DistillSettings)
+        and len(rows.validation) > 0
+        # Reverb and Courier would open ports that no certificate guards.
+        and settings.transport == "courier"
+    )
     del rows  # and with it the pixels; each node loads its own
-    _launch_and_wait(settings, workdir, with_evaluator)
-    return _outcome(workdir)
+    asked_to_stop = _launch_and_wait(settings, workdir, with_evaluator)
+    return _outcome(workdir, asked_to_stop)
 
 
-def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bool) -> None:
+def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bool) -> bool:
+    """Runs the program to its end; returns whether the user asked it to stop."""
     os.environ["LAUNCHPAD_LOGGING_DIR"] = str(workdir.logs.resolve())  # read at the import below
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no start-up chatter on the user's terminal
     forget_proxies()
     import launchpad as lp
 
@@ -55,28 +67,64 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
 
     if not flags.FLAGS.is_parsed():  # Launchpad would parse our command line as its own
         flags.FLAGS(["kipper"])
+    stop = StopRequest()
     with open(workdir.logs / "launchpad.log", "a") as log, contextlib.redirect_stdout(log):
         manager = lp.launch(
-            make_program(settings, with_evaluator),
+            make_program(settings, with_evaluator, stop),
             launch_type=settings.launch,
             terminal="output_to_files",
         )
+        launchpads_own = signal.getsignal(signal.SIGTERM)
+        assert callable(launchpads_own)
+
+        def on_signal(times: int) -> None:
+            if times == 1 and _ask_coordinator(settings, workdir):
+                tell_terminal(STOPPING)
+            else:
+                launchpads_own(signal.SIGTERM, None)
+
         # "One of the workers exited with code N": what that meant for the run is in status.json.
         # Caught here, or Launchpad's exit hook would raise it once more.
-        with contextlib.suppress(RuntimeError):
-            manager.wait()
-        manager.wait(raise_error=False)  # for the others, which are being stopped now
+        with contextlib.suppress(RuntimeError), stop.asked_by_signals(on_signal=on_signal):
+            manager.wait([_COORDINATOR[settings.launch]])
+        # The coordinator's end is the program's: what is left is asked to go, and killed after
+        # --lp_termination_notice_secs.
+        launchpads_own(signal.SIGTERM, None)
+        manager.wait(raise_error=False)
+    return stop.is_asked()
 
 
-def _outcome(workdir: Workdir) -> dict[str, Any]:
+def _ask_coordinator(settings: RunSettings, workdir: Workdir) -> bool:
+    """Has the coordinator stop after its step; False if it has not begun or has ended.
+
+    Launchpad would stop all at once and kill what is left after ten seconds, which a step may
+    well exceed.
+    """
+    status = read_status(workdir.status)
+    if status.get("state") != "running":
+        return False
+    if settings.launch == "local_mp":  # else it is a thread of this process, and has been asked
+        try:
+            os.kill(status["pid"], signal.SIGTERM)
+        except OSError:
+            return False
+    return True
+
+
+def _outcome(workdir: Workdir, asked_to_stop: bool) -> dict[str, Any]:
     status = read_status(workdir.status)
     state, result = status.get("state"), read_result(workdir)
     if state == "finished" and result is not None:
         return result
-    if state == "interrupted":
-        raise Interrupted("The run was interrupted; the same command resumes it.")
     if state == "failed":
         raise RunFailed(status["message"])
+    if workdir.failure.exists():
+        raise RunFailed(
+            f"{workdir.failure.read_text()} Its log is in {workdir.logs}; the same command resumes "
+            "the run."
+        )
+    if state == "interrupted" or asked_to_stop:
+        raise Interrupted()
     raise RunFailed(
         f"A process of the run died; its log is in {workdir.logs}. The same command resumes from "
         "the newest checkpoint."

@@ -4,7 +4,7 @@ Addresses are known only once a node runs, so nodes take Launchpad's `Address` v
 `own_process` says whether a node has a process to itself (local_mp) or shares one (local_mt).
 """
 
-import threading
+import signal
 from collections.abc import Callable
 
 import launchpad as lp
@@ -12,19 +12,21 @@ import numpy as np
 from absl import logging
 
 from kipper.common.errors import KipperError
-from kipper.common.settings import RunSettings
+from kipper.common.files import write_text
+from kipper.common.settings import RunSettings, WorkerSettings
 from kipper.launch.coordinator import coordinate, load_experiment
-from kipper.launch.courier_link import CourierLink, connect, scored_step_of
 from kipper.launch.inprocess import inprocess_links
+from kipper.launch.joining import workers_joining
 from kipper.launch.process import die_with_parent, forget_proxies, keep_freed_memory
-from kipper.launch.reverb_snapshots import ReverbSink, ReverbSource
+from kipper.launch.reverb_snapshots import ReverbSink, ReverbSource, scored_step_of
+from kipper.launch.stopping import StopRequest
+from kipper.launch.supervisor import Supervisor
+from kipper.launch.worker_process import serve_worker, worker_command
 from kipper.server.evaluation import score
 from kipper.server.session import Session, open_kernel
 from kipper.server.snapshots import BestKeeper, SnapshotSink
 from kipper.server.workdir import Workdir
-from kipper.workers.courier_service import WorkerService
 
-_START_SECONDS = 300.0
 _POLL_SECONDS = 0.2
 
 
@@ -33,16 +35,57 @@ def enter_node(own_process: bool) -> None:
     forget_proxies()
     if own_process:
         die_with_parent()
+        # A terminal's Ctrl-C reaches every process; what follows from it, the launcher decides.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         keep_freed_memory()
         logging.set_verbosity(logging.INFO)
 
 
-class WorkerNode(WorkerService):
-    """A worker; serves until the program stops."""
+def run_worker_node(
+    settings: RunSettings, index: int, registration: lp.Address, own_process: bool
+) -> None:
+    """A worker until the run is over: a process that is restarted when it dies, or a thread.
 
-    def __init__(self, own_process: bool):
-        enter_node(own_process)
+    Raises:
+        GaveUp: the process died too often; that ends the program.
+    """
+    enter_node(own_process)
+    worker = WorkerSettings(
+        coordinator=registration.resolve(),
+        advertise_host="localhost",
+        name=f"worker-{index}",
+        threads=settings.threads_per_worker,
+        transport=settings.transport,
+        certificates=settings.certificates,
+    )
+    if not own_process:
+        serve_worker(worker, _OrProgramStop(StopRequest()))
+        return
+    stop = StopRequest()
+    with stop.asked_by_signals(signals=(signal.SIGTERM,)):
+        try:
+            Supervisor(f"Worker {worker.name}", worker_command(worker)).run(stop)
+        except KipperError as error:
+            write_text(Workdir(settings.workdir).failure, str(error))
+            raise
+
+
+class _OrProgramStop(StopRequest):
+    """What another request asks, and urgent when Launchpad stops the program.
+
+    To be made in the node's own thread.
+    """
+
+    def __init__(self, other: StopRequest) -> None:
         super().__init__()
+        self._other = other
+        self._event = lp.stop_event()
+
+    def is_asked(self) -> bool:
+        return self._event.is_set() or self._other.is_asked()
+
+    def is_urgent(self) -> bool:
+        return self._event.is_set() or self._other.is_urgent()
 
 
 class EvaluatorNode:
@@ -90,39 +133,49 @@ class EvaluatorNode:
 
 def run_coordinator(
     settings: RunSettings,
-    workers: list[lp.Address],
+    registration: lp.Address,
     snapshots: lp.Address | None,
     evaluator: lp.Address | None,
     own_process: bool,
+    stop: StopRequest,
 ) -> None:
-    """Waits for the workers, runs KIP or LS, and stops the program.
+    """Runs KIP or LS with the workers that join; the program is over when it returns.
 
     How the run ended is in status.json: Launchpad has no exit status of its own to carry it.
+
+    Args:
+        settings: of the run.
+        registration: where workers join.
+        snapshots: of the Reverb table, if there is one.
+        evaluator: of the node that looks at snapshots, if there is one.
+        own_process: whether signals to this process ask it to stop; else who asks holds `stop`.
+        stop: whether to stop after the step that is under way, or at once.
     """
     enter_node(own_process)
-    stop = lp.stop_event()
+    if not own_process:
+        stop = _OrProgramStop(stop)
     try:
-        experiment = load_experiment(settings)
-        links = _connect_all(workers, stop)
-        make_sink = _make_sink(snapshots, evaluator, stop)
-        coordinate(settings, experiment, links, make_sink, stop.is_set)
+        with stop.asked_by_signals(
+            signals=(signal.SIGTERM,)
+        ):  # where the process has no other thread
+            experiment = load_experiment(settings)
+            port = int(registration.resolve().rpartition(":")[2])
+            coordinate(
+                settings,
+                experiment,
+                links=(),
+                make_sink=_make_sink(snapshots, evaluator, stop),
+                stop=stop,
+                joining=workers_joining(settings, port),
+            )
     except KipperError as error:
         logging.error("%s", error)
     except Exception:
         logging.exception("The coordinator failed.")
-    finally:
-        lp.stop()
-
-
-def _connect_all(workers: list[lp.Address], stop: threading.Event) -> list[CourierLink]:
-    return [
-        connect(f"worker-{i}", address.resolve(), _START_SECONDS, stop.is_set)
-        for i, address in enumerate(workers)
-    ]
 
 
 def _make_sink(
-    snapshots: lp.Address | None, evaluator: lp.Address | None, stop: threading.Event
+    snapshots: lp.Address | None, evaluator: lp.Address | None, stop: StopRequest
 ) -> Callable[[Session], SnapshotSink] | None:
     if snapshots is None or evaluator is None:
         return None

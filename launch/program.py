@@ -1,12 +1,14 @@
 """The Launchpad program of a run, read from top to bottom.
 
-worker × N    Courier servers that compute kernel blocks
-coordinator   tiles, dispatches, regresses, descends; stops the program when it is done
+coordinator   tiles, schedules, regresses, descends; the program is over when it is
+worker × N    compute kernel blocks; each joins the coordinator, as others may from elsewhere
 snapshots     a Reverb table of evaluated snapshots
 evaluator     scores the newest on held-out images and keeps the best
 
 The last two are there for KIP only, and only if images were held out.
 """
+
+from typing import Any
 
 import launchpad as lp
 from launchpad.nodes.reverb.node import ReverbNode
@@ -14,6 +16,7 @@ from launchpad.nodes.reverb.node import ReverbNode
 from kipper.common.settings import RunSettings
 from kipper.launch import nodes
 from kipper.launch.reverb_snapshots import snapshot_tables
+from kipper.launch.stopping import StopRequest
 
 
 class SnapshotNode(ReverbNode):
@@ -28,17 +31,45 @@ class SnapshotNode(ReverbNode):
         super().run()
 
 
-def make_program(settings: RunSettings, with_evaluator: bool) -> lp.Program:
-    """The program; `with_evaluator` adds the nodes that look at snapshots."""
+class CoordinatorNode(lp.PyNode):
+    """The coordinator, which workers join at an address of its own."""
+
+    def __init__(self, settings: RunSettings, registration: lp.Address, *rest: Any):
+        super().__init__(nodes.run_coordinator, settings, registration, *rest)
+        registration.assign(self)
+        self._registration = registration
+        self._port = settings.port
+
+    def bind_addresses(self, **kwargs: Any) -> None:
+        super().bind_addresses(**kwargs)
+        if self._port is not None:
+            self._registration.bind(_LocalPort(self._port))
+
+
+class _LocalPort(lp.AbstractAddressBuilder):
+    """A port that is given instead of found."""
+
+    def __init__(self, port: int):
+        self._address = f"localhost:{port}"
+
+    def build(self) -> str:
+        return self._address
+
+
+def make_program(
+    settings: RunSettings, with_evaluator: bool, stop: StopRequest | None = None
+) -> lp.Program:
+    """The program.
+
+    Args:
+        settings: of the run.
+        with_evaluator: adds the nodes that look at snapshots.
+        stop: what asks the coordinator to stop, where it is a thread of this process; a process
+            is asked by SIGTERM.
+    """
     own_process = settings.launch == "local_mp"
     program = lp.Program("kipper")
-
-    workers: list[lp.Address] = []
-    with program.group("worker"):
-        for _ in range(settings.num_workers):
-            worker = lp.CourierNode(nodes.WorkerNode, own_process)
-            program.add_node(worker)
-            workers.append(worker.courier_address)
+    registration = lp.Address()
 
     snapshots = evaluator = None
     if with_evaluator:
@@ -53,6 +84,15 @@ def make_program(settings: RunSettings, with_evaluator: bool) -> lp.Program:
 
     with program.group("coordinator"):
         program.add_node(
-            lp.PyNode(nodes.run_coordinator, settings, workers, snapshots, evaluator, own_process)
+            CoordinatorNode(
+                settings, registration, snapshots, evaluator, own_process, stop or StopRequest()
+            )
         )
+
+    if settings.num_workers:
+        with program.group("worker"):
+            for i in range(settings.num_workers):
+                program.add_node(
+                    lp.PyNode(nodes.run_worker_node, settings, i, registration, own_process)
+                )
     return program

@@ -15,6 +15,7 @@ The rules:
 What is called here comes from the network: no payload raises.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import re
@@ -27,7 +28,18 @@ from absl import logging
 
 from kipper.common import messages, wire
 from kipper.common.errors import KipperError, UserError
-from kipper.common.messages import Answer, Call, Failure, Goodbye, Heartbeat, Hello, Leave, Welcome
+from kipper.common.messages import (
+    Answer,
+    Call,
+    Failure,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Leave,
+    Reply,
+    Request,
+    Welcome,
+)
 from kipper.launch.process import allow_open_files
 from kipper.launch.transports.addresses import split_address
 from kipper.launch.transports.transport import Transport
@@ -51,7 +63,7 @@ class Members(Protocol):
     """What the book needs of a pool; `server.pool.Pool` says more."""
 
     def join(self, link: WorkerLink) -> None:
-        """Takes in a worker."""
+        """Takes in a worker; its link is closed when it leaves or is given up."""
 
     def leave(self, name: str, reason: str) -> None:
         """Gives up a worker, and all that is out at it."""
@@ -62,16 +74,33 @@ class Members(Protocol):
     def blocks_out(self, name: str) -> int:
         """How many blocks a worker has not answered."""
 
-    def heard(self, name: str) -> bool:
-        """Notes a sign of life; False if no such worker is in the pool."""
+    def heard(self, name: str) -> None:
+        """Notes a sign of life."""
 
     def is_banned(self, name: str) -> str | None:
         """Why a worker may not come back, if it may not."""
 
 
+class _Lent:
+    """A link that knows whether the pool has closed it: whether it has let go of the worker."""
+
+    def __init__(self, link: WorkerLink):
+        self.name = link.name
+        self.closed = False
+        self._link = link
+
+    def submit(self, request: Request) -> "concurrent.futures.Future[Reply]":
+        return self._link.submit(request)
+
+    def close(self) -> None:
+        self.closed = True
+        self._link.close()
+
+
 @dataclasses.dataclass
 class _Entry:
     incarnation: str
+    link: _Lent
     heard: float
 
 
@@ -169,13 +198,14 @@ class Registry:
         if refusal is not None:
             logging.warning("Worker %.100r is refused: %s", hello.worker, refusal)
             return Failure(messages.REFUSED, refusal)
-        known = entry is not None and entry.incarnation == hello.incarnation
-        if known and self._pool.heard(hello.worker):
-            return self._welcome(hello)
         if entry is not None:
-            self._remove(hello.worker, "it came again" if known else "another process replaced it")
-        self._pool.join(self._connect(hello.worker, hello.address))
-        self._entries[hello.worker] = _Entry(hello.incarnation, self._clock())
+            if entry.incarnation != hello.incarnation:
+                self._remove(hello.worker, "another process came by its name")
+            elif not entry.link.closed:
+                return self._welcome(hello)
+        link = _Lent(self._connect(hello.worker, hello.address))
+        self._pool.join(link)
+        self._entries[hello.worker] = _Entry(hello.incarnation, link, self._clock())
         logging.info("Worker %s joined from %s.", hello.worker, hello.address)
         return self._welcome(hello)
 
@@ -216,7 +246,7 @@ class Registry:
             return Failure(messages.UNKNOWN, "The coordinator does not know this worker.")
         if entry.incarnation != call.incarnation:
             return self._replaced(call)
-        if not self._pool.heard(call.worker):
+        if entry.link.closed:
             del self._entries[call.worker]
             return Failure(messages.UNKNOWN, "The coordinator gave this worker up.")
         return self._welcome(call)
@@ -237,6 +267,7 @@ class Registry:
         return Goodbye(f"Another process has come as worker {call.worker}.")
 
     def _welcome(self, call: Call) -> Welcome:
+        self._pool.heard(call.worker)
         self._entries[call.worker].heard = self._clock()
         return Welcome(self.heartbeat_seconds)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from kipper.launch.stopping import StopRequest
 from kipper.server.snapshots import Snapshot
 
 TABLE = "snapshots"
@@ -40,10 +41,10 @@ class ReverbSink:
     Args:
         address: of the Reverb server.
         scored_step: asks the evaluator which step it scored last; -1 for none.
-        stop: set when the program ends.
+        stop: asked when the run is to end.
     """
 
-    def __init__(self, address: str, scored_step: Callable[[], int], stop: threading.Event):
+    def __init__(self, address: str, scored_step: Callable[[], int], stop: StopRequest):
         self._address = address
         self._scored_step = scored_step
         self._stop = stop
@@ -79,6 +80,22 @@ class ReverbSink:
                 ],
                 priorities={TABLE: 1.0},
             )
+
+
+def scored_step_of(address: str) -> Callable[[], int]:
+    """Asks an evaluator at `address` which step it scored last; -1 while it does not answer."""
+    import courier
+    from courier.python.client import StatusNotOk
+
+    client = courier.Client(address, wait_for_ready=False, call_timeout=10.0)
+
+    def scored_step() -> int:
+        try:
+            return int(client.scored_step())
+        except StatusNotOk:
+            return -1
+
+    return scored_step
 
 
 class ReverbSource:

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 _POLL_SECONDS = 0.1
@@ -53,13 +53,18 @@ class StopRequest:
         return come()
 
     @contextlib.contextmanager
-    def asked_by_signals(self, on_signal: Callable[[int], None] | None = None) -> Iterator[None]:
+    def asked_by_signals(
+        self,
+        on_signal: Callable[[int], None] | None = None,
+        signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
+    ) -> Iterator[None]:
         """While the block runs, Ctrl-C and SIGTERM ask instead of what they did before.
 
         Only the main thread can listen to signals; in any other nothing changes.
 
         Args:
             on_signal: called by the handler with how often it has been asked; must not block.
+            signals: which of them.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -70,15 +75,12 @@ class StopRequest:
             if on_signal is not None:
                 on_signal(times)
 
-        before = {number: signal.signal(number, handler) for number in _SIGNALS}
+        before = {number: signal.signal(number, handler) for number in signals}
         try:
             yield
         finally:
             for number, previous in before.items():
                 signal.signal(number, previous)
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def tell_terminal(sentence: str) -> None:

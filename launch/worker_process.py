@@ -10,7 +10,7 @@ import socket
 import sys
 import uuid
 
-from absl import logging
+from absl import flags, logging
 
 from kipper.common.settings import WorkerSettings
 from kipper.launch.devices import count_devices, use_device
@@ -39,8 +39,9 @@ def run_worker(settings: WorkerSettings) -> None:
     """
     settings.check()
     split_address(settings.coordinator)
+    if not flags.FLAGS.is_parsed():  # absl would complain in its log
+        flags.FLAGS(["kipper"])
     logging.set_verbosity(logging.INFO)
-    logging.use_absl_handler()
     stop = StopRequest()
     with stop.asked_by_signals():
         if settings.all_devices:

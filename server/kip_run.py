@@ -56,6 +56,8 @@ class _KipRun:
         step, state = self._start()
         while True:
             try:
+                if self._session.should_finish():
+                    raise Interrupted()
                 rows = self._rows(step)
                 regression = self._loss(state, rows)
                 self._show(step, regression)

@@ -37,6 +37,9 @@ _PATIENCE_SECONDS = 10.0
 class Interrupted(KipperError):
     """The user asked the run to stop; it can be resumed."""
 
+    def __init__(self, message: str = "The run was interrupted; the same command resumes it."):
+        super().__init__(message)
+
 
 @dataclasses.dataclass
 class Session:
@@ -44,6 +47,7 @@ class Session:
 
     Attributes:
         before: seconds and pair counts of the coordinators that this one continues.
+        should_finish: whether the user asked to stop after the step that is under way.
     """
 
     settings: RunSettings
@@ -54,6 +58,7 @@ class Session:
     status: StatusWriter
     started: float
     before: dict[str, float]
+    should_finish: Callable[[], bool]
 
     def counters(self) -> dict[str, float]:
         """Seconds and pairs of the whole run, resumptions included."""
@@ -96,6 +101,7 @@ def open_session(
     links: Sequence[WorkerLink],
     score_validation: bool,
     should_stop: Callable[[], bool],
+    should_finish: Callable[[], bool] = lambda: False,
     known: KnownBlock | None = None,
     elastic: bool = False,
 ) -> Iterator[Session]:
@@ -108,6 +114,7 @@ def open_session(
         links: the workers.
         score_validation: whether validation images are to be resident too.
         should_stop: asked between blocks; once it is true the run raises `Interrupted`.
+        should_finish: asked between steps, likewise, and while the run waits for workers.
         known: a block that workers are checked by before they get others.
         elastic: whether workers may come later; then the run waits while it has none.
 
@@ -119,9 +126,9 @@ def open_session(
         status.update(now=True, state="running", steps=getattr(settings, "steps", 0))
 
         def on_progress() -> None:
-            if should_stop():
-                raise Interrupted("The run was interrupted; the same command resumes it.")
             counts = session.pool.counts
+            if should_stop() or (should_finish() and counts.workers == 0):
+                raise Interrupted()
             status.update(blocks=counts.blocks, workers=counts.workers, **session.account())
 
         pool, kernel = open_kernel(
@@ -141,6 +148,7 @@ def open_session(
             status=status,
             started=time.monotonic(),
             before={"seconds": 0.0, "kernel_pairs": 0, "vjp_pairs": 0},
+            should_finish=should_finish,
         )
         try:
             yield session

@@ -31,6 +31,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
         self.logs = self.path / "logs"
+        self.failure = self.logs / "failure.txt"  # why the processes of a run were given up
         self._lock = self.path / ".lock"
 
     def prepare(self, settings: RunSettings, data_hash: str) -> None:

@@ -12,6 +12,7 @@ class FakePool:
         self.links: dict[str, Any] = {}
         self.out: dict[str, int] = {}
         self.banned: dict[str, str] = {}
+        self.signs_of_life = 0
         self.changed = threading.Condition()
 
     def join(self, link: Any) -> None:
@@ -20,7 +21,13 @@ class FakePool:
 
     def leave(self, name: str, reason: str) -> None:
         self._note("leave", name, reason)
-        self.links.pop(name, None)
+        self.give_up(name)
+
+    def give_up(self, name: str) -> None:
+        """Loses a worker for a reason of its own."""
+        link = self.links.pop(name, None)
+        if link is not None:
+            link.close()
 
     def drain(self, name: str) -> None:
         self._note("drain", name)
@@ -28,8 +35,8 @@ class FakePool:
     def blocks_out(self, name: str) -> int:
         return self.out.get(name, 0)
 
-    def heard(self, name: str) -> bool:
-        return name in self.links
+    def heard(self, name: str) -> None:
+        self.signs_of_life += 1
 
     def is_banned(self, name: str) -> str | None:
         return self.banned.get(name)

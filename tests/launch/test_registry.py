@@ -15,9 +15,15 @@ from kipper.launch.process import allow_open_files
 from kipper.launch.registry import SILENT_HEARTBEATS, Registry, open_registry
 
 
-class Link(typing.NamedTuple):
-    name: str
-    address: str
+class Link:
+    made: typing.ClassVar[list] = []
+
+    def __init__(self, name, address):
+        self.name, self.address, self.closed = name, address, False
+        self.made.append(self)
+
+    def close(self):
+        self.closed = True
 
 
 class Clock:
@@ -40,6 +46,7 @@ def clock():
 
 @pytest.fixture
 def registry(pool, clock):
+    Link.made = []
     return Registry(pool, Link, capacity=3, clock=clock)
 
 
@@ -66,10 +73,13 @@ def test_another_process_of_the_same_name_replaces_the_first(registry, pool):
     assert isinstance(_hello(registry, incarnation="2", address="host:8"), Welcome)
     assert pool.events == [
         ("join", "w"),
-        ("leave", "w", "another process replaced it"),
+        ("leave", "w", "another process came by its name"),
         ("join", "w"),
     ]
-    assert pool.links["w"].address == "host:8"
+    assert [(link.address, link.closed) for link in Link.made] == [
+        ("host:7", True),
+        ("host:8", False),
+    ]
     for late in (Heartbeat("w", "1"), Leave("w", "1")):
         assert isinstance(_say(registry, late), Goodbye)
     assert len(pool.events) == 3
@@ -85,7 +95,7 @@ def test_an_unknown_worker_is_asked_to_say_hello(registry, pool):
 
 def test_one_that_the_pool_gave_up_may_come_back(registry, pool):
     _hello(registry)
-    pool.links.clear()
+    pool.give_up("w")
     assert _say(registry, Heartbeat("w", "1")).kind == messages.UNKNOWN
     assert isinstance(_hello(registry), Welcome)
     assert [event[0] for event in pool.events] == ["join", "join"]

@@ -31,7 +31,7 @@ def test_asking_at_once_is_asking_twice():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_ask_while_the_block_runs_and_not_after(number):
     stop, heard, before = StopRequest(), [], signal.getsignal(number)
-    with stop.asked_by_signals(heard.append):
+    with stop.asked_by_signals(on_signal=heard.append):
         os.kill(os.getpid(), number)
         assert stop.wait(60.0)
         os.kill(os.getpid(), number)

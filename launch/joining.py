@@ -1,0 +1,48 @@
+"""Workers from outside this process, as the settings of a run let them in."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+from absl import logging
+
+from kipper.common.settings import RunSettings
+from kipper.launch.open_network import check_open_network, warn_of_open_ports
+from kipper.launch.registry import Members, open_registry
+from kipper.launch.remote_link import RemoteLink
+from kipper.launch.transports.transport import transport_named
+from kipper.server.protocol import WorkerLink
+
+
+def check_joining(settings: RunSettings) -> None:
+    """Refuses a way of joining that cannot be had or must not be, if the settings open one.
+
+    Raises:
+        UserError: certificates are missing, a library is, or the network is open.
+    """
+    if settings.port is None and settings.launch == "inprocess":
+        return
+    transport_named(settings.transport, settings.certificates)
+    if settings.port is not None:
+        check_open_network(settings.transport, settings.allow_open_network, settings.host)
+
+
+def workers_joining(
+    settings: RunSettings, port: int
+) -> Callable[[Members], AbstractContextManager[None]]:
+    """What lets workers join a pool at `port`, for as long as it is entered."""
+
+    @contextlib.contextmanager
+    def joining(pool: Members) -> Iterator[None]:
+        if settings.port is None:
+            warn_of_open_ports(settings.transport)
+        transport = transport_named(settings.transport, settings.certificates)
+
+        def connect(name: str, address: str) -> WorkerLink:
+            return RemoteLink(name, transport.connect(address))
+
+        with open_registry(pool, connect, transport, port):
+            logging.info("Workers can join at port %d by %s.", port, settings.transport)
+            yield
+
+    return joining
