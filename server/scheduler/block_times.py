@@ -2,8 +2,9 @@
 
 import collections
 
-# Enough for a steady median, few enough to follow a machine that others begin to use.
+# Enough for steady quantiles, few enough to follow a machine that others begin to use.
 _REMEMBERED = 31
+_NINE_TENTHS = 28  # of that
 # Of a worker's slowness: one straggler among them does not make the worker slow.
 _REMEMBERED_OF_WORKER = 5
 
@@ -11,12 +12,15 @@ _REMEMBERED_OF_WORKER = 5
 class BlockTimes:
     """Times of recent blocks by shape, and each worker's slowness against them.
 
-    A worker's first block of a shape includes compilation, so it is not remembered.
+    A worker's first block of a shape includes compilation, so it counts only while there are no
+    others.
     """
 
     def __init__(self) -> None:
         self._recent: dict[str, collections.deque[float]] = {}
+        self._first: dict[str, collections.deque[float]] = {}
         self._median: dict[str, float] = {}
+        self._slow: dict[str, float] = {}
         self._typical = 0.0
         self._relative: dict[str, collections.deque[float]] = {}
         self._slowness: dict[str, float] = {}
@@ -27,10 +31,10 @@ class BlockTimes:
         seen = self._seen.setdefault(worker, set())
         if shape not in seen:
             seen.add(shape)
+            if shape not in self._recent:
+                self._remember(self._first, shape, seconds)
             return
-        recent = self._recent.setdefault(shape, collections.deque(maxlen=_REMEMBERED))
-        recent.append(seconds)
-        self._median[shape] = self._typical = median = sorted(recent)[len(recent) // 2]
+        median = self._remember(self._recent, shape, seconds)
         relative = self._relative.get(worker)
         if relative is None:
             relative = collections.deque(maxlen=_REMEMBERED_OF_WORKER)
@@ -48,8 +52,12 @@ class BlockTimes:
         """Median seconds of a shape's recent blocks; None before there are any."""
         return self._median.get(shape)
 
+    def slow(self, shape: str) -> float | None:
+        """What nine in ten of a shape's recent blocks stay below; None before there are any."""
+        return self._slow.get(shape)
+
     def typical(self) -> float:
-        """That of the shape computed last; 0 before there is one."""
+        """The median of the shape computed last; 0 before there is one."""
         return self._typical
 
     def is_warm(self, worker: str, shape: str) -> bool:
@@ -59,3 +67,16 @@ class BlockTimes:
     def slowness(self, worker: str) -> float:
         """How many times the median the worker's blocks take; 1 before it is known."""
         return self._slowness.get(worker, 1.0)
+
+    def _remember(
+        self, times: dict[str, collections.deque[float]], shape: str, seconds: float
+    ) -> float:
+        """The median with one more."""
+        recent = times.get(shape)
+        if recent is None:
+            recent = times[shape] = collections.deque(maxlen=_REMEMBERED)
+        recent.append(seconds)
+        ordered = sorted(recent)
+        self._median[shape] = self._typical = median = ordered[len(ordered) // 2]
+        self._slow[shape] = ordered[len(ordered) * _NINE_TENTHS // _REMEMBERED]
+        return median

@@ -53,8 +53,11 @@ class BlockRecord:
         out: workers that have it.
         groups: workers by what they answered; those of a group agree.
         failed: workers it failed on, with the reason.
-        failures: how often, losses on the way included.
-        accepted: whose answer was used; None: none yet.
+        extra: copies sent or to be sent because one is late.
+        failures: how often.
+        losses: how often question or answer got lost on the way.
+        accepted: whose answer was used; None: none yet; "": nobody's, it was withdrawn.
+        withdrawn: nobody waits for it, and it is sent nowhere.
         rests_until: it is sent nowhere before.
         answered_at: when the first answer came that needs another to agree.
     """
@@ -64,8 +67,11 @@ class BlockRecord:
     out: set[str] = dataclasses.field(default_factory=set)
     groups: list[list[str]] = dataclasses.field(default_factory=list)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    extra: int = 0
     failures: int = 0
+    losses: int = 0
     accepted: str | None = None
+    withdrawn: bool = False
     rests_until: float = 0.0
     answered_at: float | None = None
 
@@ -73,14 +79,21 @@ class BlockRecord:
     def copies_needed(self) -> int:
         """How many more workers should have it than do."""
         most = max((len(group) for group in self.groups), default=0)
-        if self.accepted is not None and len(self.groups) < 2:
+        if self.withdrawn or (self.accepted is not None and len(self.groups) < 2):
             return 0
-        return self.wanted - most - len(self.out)
+        return self.wanted + self.extra - most - len(self.out)
 
     @property
     def disputed(self) -> bool:
         """Whether answers differ and it is not known which is right."""
-        return len(self.groups) > 1 and max(len(group) for group in self.groups) < 2
+        if self.withdrawn or len(self.groups) < 2:
+            return False
+        return max(len(group) for group in self.groups) < 2
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether what was answered is not believed yet."""
+        return bool(self.groups) and (self.accepted is None or self.disputed)
 
     def answered(self, worker: str) -> bool:
         """Whether the worker has answered it."""
@@ -118,7 +131,7 @@ class Ledger:
         """Forgets a worker; returns its record with its leases, which are ended."""
         record = self.workers[worker]
         leases = dict(record.out)
-        for block in leases:
+        for block in reversed(leases):  # so that none is started by the end of that before it
             self.release(worker, block, 0.0)
         self.forget_held(worker)
         del self.workers[worker], self.idle[worker]
@@ -146,6 +159,7 @@ class Ledger:
             return None
         entry = self.blocks[block]
         entry.out.discard(worker)
+        entry.extra = 0  # whoever is left has it in time or is late once more
         self.bytes_out -= entry.spec.bytes
         if self.behind.get(block) == worker:
             del self.behind[block]
@@ -162,6 +176,15 @@ class Ledger:
         """The block has its result."""
         self.blocks[block].accepted = worker
         self.num_accepted += 1
+        self.behind.pop(block, None)  # nobody need take it
+
+    def withdraw(self, block: int) -> None:
+        """The block needs no result, or no other one."""
+        entry = self.blocks[block]
+        if entry.accepted is None:
+            self.accept(block, "")
+        entry.withdrawn = True
+        self.behind.pop(block, None)
 
     def forget_block(self, block: int) -> None:
         """The block is done with, and out nowhere."""

@@ -9,6 +9,8 @@ from kipper.server.scheduler.ledger import BlockRecord, Lease, Ledger, WorkerRec
 from kipper.server.scheduler.rules import Counters, Policy
 from kipper.server.scheduler.waiting import Waiting
 
+MOST_URGENT = 0  # the priority of what a step waits for
+
 
 class Placement:
     """The half of the scheduler that gives out blocks.
@@ -34,11 +36,12 @@ class Placement:
         """Sends what can be sent."""
         if self._resting:
             self._end_pauses(now)
+        if now >= self._next_look:
+            self._look(now)
         if self.waiting:
             self._fill(now)
-        look = self.ledger.behind or now >= self._next_look
-        if look and self.ledger.idle and not self.waiting:
-            self._duplicate(now)
+        if self.ledger.idle and self.ledger.behind and not self.waiting:
+            self._take_over(now)
 
     # --- the queue ---------------------------------------------------------------------------
 
@@ -47,7 +50,9 @@ class Placement:
         for spec in specs:
             verified = self._is_chosen(spec.block, several)
             self.ledger.blocks[spec.block] = BlockRecord(spec, wanted=2 if verified else 1)
-            self._wait(spec, first=False)
+            preferred = self.ledger.workers.get(spec.prefers or "")
+            is_there = preferred is not None and not preferred.draining
+            self.waiting.add(spec, spec.prefers if is_there else None)
 
     def _is_chosen(self, block: int, several: bool) -> bool:
         fraction = self.policy.verify_fraction
@@ -57,10 +62,6 @@ class Placement:
         if draw < fraction and not several:
             self.counters.unverified += 1
         return draw < fraction and several
-
-    def _wait(self, spec: BlockSpec, first: bool) -> None:
-        prefers = spec.prefers if spec.prefers in self.ledger.workers else None
-        self.waiting.add(spec, prefers, first)
 
     def _requeue(self, block: int, now: float) -> None:
         """Sees to it that a block waits, rests or is forgotten, as its record says."""
@@ -74,9 +75,11 @@ class Placement:
             if entry.accepted is not None and not entry.out and not entry.disputed:
                 self.ledger.forget_block(block)
         elif entry.rests_until > now:
+            if block in self.waiting:
+                self.waiting.remove(block)
             self._resting[block] = None
         elif block not in self.waiting:
-            self._wait(entry.spec, first=True)
+            self.waiting.add(entry.spec, bound_to=None, first=True)
 
     def _end_pauses(self, now: float) -> None:
         for block in [b for b in self._resting if self.ledger.blocks[b].rests_until <= now]:
@@ -91,34 +94,41 @@ class Placement:
             if not self.waiting:
                 return
             self._send_one(worker, now)
+        if self.waiting.most_urgent() != MOST_URGENT:
+            return
         for worker in list(self.ledger.single):
             if not self.waiting:
                 return
-            if self._times.slowness(worker) <= rules.SLOW_WORKER:
+            swift = self._times.slowness(worker) <= rules.SLOW_WORKER
+            if swift and self.waiting.may_have_for(worker):
                 self._send_one(worker, now)
 
-    def _send_one(self, worker: str, now: float) -> bool:
+    def _send_one(self, worker: str, now: float) -> None:
         record = self.ledger.workers[worker]
         if not self._is_available(record, now) or self._is_passed_over(worker, record, now):
-            return False
+            return
 
         def may(block: int) -> bool:
             return self._may(worker, block)
 
-        block = self.waiting.choose(worker, record.held, self.ledger.holders, may)
+        # What is less urgent must not stand between a worker and what may be queued meanwhile.
+        least = MOST_URGENT if record.out else None
+        block = self.waiting.choose(worker, record.held, self.ledger.holders, may, least)
         if block is None and not record.out:
             block = self.waiting.choose_bound_elsewhere(may)
-        if block is None:
-            return False
-        self._send(worker, block, now)
-        return True
+        if block is not None:
+            self._send(worker, block, now)
 
     def _send(self, worker: str, block: int, now: float) -> None:
+        owner = self.ledger.behind.pop(block, None)
         self.ledger.lend(worker, block, now)
         if block in self.waiting and self.ledger.blocks[block].copies_needed <= 0:
             self.waiting.remove(block)
         self.counters.sent += 1
         self._out.append(SendBlock(worker, block))
+        if owner is not None:
+            self.counters.taken += 1
+            self._out.append(CancelBlock(owner, block))
 
     def _is_available(self, record: WorkerRecord, now: float) -> bool:
         return not record.draining and record.stalled_since is None and record.rests_until <= now
@@ -143,64 +153,78 @@ class Placement:
             self.ledger.bytes_out + entry.spec.bytes > self.policy.max_bytes_out
         ):
             return False
+        return self._suits(worker, entry)
+
+    def _suits(self, worker: str, entry: BlockRecord) -> bool:
         if worker in entry.out or entry.answered(worker):
             return False
         # A second try where it failed only if there is nobody else.
-        return worker not in entry.failed or all(w in entry.failed for w in self.ledger.workers)
+        return worker not in entry.failed or not self._has_others(entry)
+
+    def _has_others(self, entry: BlockRecord) -> bool:
+        """Whether there are workers that the block was not tried on."""
+        return any(
+            worker not in entry.failed and not entry.answered(worker)
+            for worker in self.ledger.workers
+        )
 
     # --- duplicates --------------------------------------------------------------------------
 
-    def _duplicate(self, now: float) -> None:
-        """Gives idle workers what others have not begun, or are late with."""
-        idle = [
-            worker
-            for worker in self.ledger.idle
-            if self._is_available(self.ledger.workers[worker], now)
-            and self._times.slowness(worker) <= rules.SLOW_WORKER
-        ]
-        while idle and self.ledger.behind:
-            block, owner = next(iter(self.ledger.behind.items()))
-            taker = next((worker for worker in idle if self._may(worker, block)), None)
-            if taker is None:
-                break
-            idle.remove(taker)
-            self.counters.taken += 1
-            del self.ledger.behind[block]
-            self._send(taker, block, now)
-            self._out.append(CancelBlock(owner, block))
-        if idle and now >= self._next_look:
-            self._next_look = now + rules.LOOK_SECONDS
-            self._copy_late(idle, now)
-
-    def _copy_late(self, idle: list[str], now: float) -> None:
-        for worker, record in self.ledger.workers.items():
-            for block, lease in record.out.items():
-                if lease.started is None or not self._is_late(worker, block, lease, now):
-                    continue
-                taker = next((other for other in idle if self._may(other, block)), None)
-                if taker is not None:
-                    idle.remove(taker)
-                    self.counters.copies += 1
-                    self._send(taker, block, now)
-            if not idle:
+    def _take_over(self, now: float) -> None:
+        """Gives idle workers what waits behind other blocks."""
+        for worker in list(self.ledger.idle):
+            if not self.ledger.behind:
                 return
+            block = next(iter(self.ledger.behind))
+            swift = self._times.slowness(worker) <= rules.SLOW_WORKER
+            available = self._is_available(self.ledger.workers[worker], now)
+            if swift and available and self._may(worker, block):
+                self._send(worker, block, now)
+
+    def _look(self, now: float) -> None:
+        """Has late blocks, and those behind them, wait once more if nothing as urgent does."""
+        pause = max(rules.LOOK_SECONDS, rules.LOOK_SHARE * self._times.typical())
+        self._next_look = now + pause
+        urgent = self.waiting.most_urgent()
+        for worker, record in self.ledger.workers.items():
+            if not record.out:
+                continue
+            first = next(iter(record.out))
+            if not self._is_late(worker, first, record.out[first], now):
+                continue
+            for block in list(record.out):
+                entry = self.ledger.blocks[block]
+                if entry.accepted is not None or self._in_good_hands(block, entry, now):
+                    continue
+                if urgent is not None and entry.spec.priority >= urgent:
+                    continue
+                if block == first and not self._may_copy(entry, record.out[first], now):
+                    continue
+                self.counters.copies += block == first
+                entry.extra = len(entry.out)
+                self._requeue(block, now)
+
+    def _in_good_hands(self, block: int, entry: BlockRecord, now: float) -> bool:
+        """Whether a copy waits already, or is somewhere in time."""
+        if entry.extra >= len(entry.out):
+            return True
+        owners = [(owner, self.ledger.workers[owner].out[block]) for owner in entry.out]
+        return len(owners) > 1 and not all(
+            self._is_late(owner, block, lease, now) for owner, lease in owners
+        )
 
     def _is_late(self, worker: str, block: int, lease: Lease, now: float) -> bool:
-        entry = self.ledger.blocks[block]
-        after = self._slow_after(worker, entry)
-        assert lease.started is not None
-        if after is None or now - lease.started < after:
+        """Whether another worker would do better."""
+        slow = self._times.slow(self.ledger.blocks[block].spec.shape)
+        if slow is None or lease.started is None:
             return False
-        within = rules.FIRST_COPIES + rules.COPIES_SHARE * self.counters.sent
-        expected = self._times.expected(entry.spec.shape) or 0.0
-        frozen = now - lease.started > rules.FROZEN_FACTOR * expected
-        return frozen or self.counters.copies < within
-
-    def _slow_after(self, worker: str, entry: BlockRecord) -> float | None:
-        """Seconds of computing after which a copy is worth while; None: it never is."""
-        expected = self._times.expected(entry.spec.shape)
-        if expected is None or entry.accepted is not None or len(entry.out) > 1:
-            return None
+        elapsed = now - lease.started
         if self._times.slowness(worker) > rules.SLOW_WORKER:
-            return rules.SLOW_SECONDS  # another would begin and end before this one ends
-        return max(rules.SLOW_SECONDS, rules.SLOW_FACTOR * expected)
+            return elapsed > rules.SLOW_SECONDS  # another would begin and end before it ends
+        return elapsed > max(rules.SLOW_SECONDS, rules.SLOW_FACTOR * slow)
+
+    def _may_copy(self, entry: BlockRecord, lease: Lease, now: float) -> bool:
+        expected = self._times.expected(entry.spec.shape) or 0.0
+        if lease.started is not None and now - lease.started > rules.FROZEN_FACTOR * expected:
+            return True
+        return self.counters.copies < rules.FIRST_COPIES + rules.COPIES_SHARE * self.counters.sent

@@ -18,9 +18,11 @@ Rule 6   Failures. What got lost on the way is sent again after a pause, and res
          FAILED_WORKERS distinct workers (or so often on the only one, or twice so often in all)
          by NaN, by an exception, by their deaths or by their silence is quarantined, and the run
          aborted.
-Rule 7   Duplicates. When nothing waits, an idle worker takes what waits behind another block on
-         its worker, and a copy of what has run SLOW_FACTOR times as long as such blocks take. The
-         first answer wins; of copies that had begun, answers are compared.
+Rule 7   Duplicates. A block is late once it has run SLOW_FACTOR times as long as nine in ten such
+         blocks take. If nothing as urgent waits, a copy of it and what is behind it on its worker
+         wait for others; and an idle worker for which nothing waits takes what is behind another
+         block. Copies of running blocks are a share COPIES_SHARE of all, or their worker seems
+         frozen. The first answer wins; of copies that had begun, answers are compared.
 Rule 8   Verification. Of blocks chosen at random, a share of `verify_fraction`, two workers' equal
          answers are needed. Where answers differ a third decides; who is outvoted is dropped as a
          liar, and if his answer had been used the run is aborted.
@@ -47,15 +49,15 @@ MOST_LOSSES = 30  # of one block, whoever had it: then something is wrong with t
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
 
-SLOW_FACTOR = 1.5
+SLOW_FACTOR = 1.15  # against what nine in ten blocks take
 # Below this a block is late by the network's or the machine's noise.
 SLOW_SECONDS = 0.05
 # Beyond this its worker is frozen or gone, and copies are not counted against their budget.
 FROZEN_FACTOR = 4.0
 # Copies of running blocks: at most this share of all blocks, and a few to begin with.
 COPIES_SHARE, FIRST_COPIES = 0.02, 4
-# Between two looks at what runs, whether it is late.
-LOOK_SECONDS = 0.02
+# Between two looks at what runs, whether it is late: that, or this share of what blocks take.
+LOOK_SECONDS, LOOK_SHARE = 0.02, 0.05
 # A worker this much slower than the median is one for which others may be the better choice.
 SLOW_WORKER = 2.0
 

@@ -65,13 +65,8 @@ class Scheduler(Placement):
             for worker in self.ledger.idle:
                 rest = self.ledger.workers[worker].rests_until - now
                 soonest = min(soonest, rest) if rest > 0 else soonest
-        elif self.ledger.idle:
-            for worker, record in self.ledger.workers.items():
-                for block, lease in record.out.items():
-                    after = self._slow_after(worker, self.ledger.blocks[block])
-                    if after is not None and lease.started is not None:
-                        soonest = min(soonest, lease.started + after - now)
-                    break
+        if self.ledger.blocks:
+            soonest = min(soonest, self._next_look - now)
         return max(soonest, rules.LOOK_SECONDS)
 
     def _apply(self, event: Event, now: float) -> None:
@@ -120,7 +115,8 @@ class Scheduler(Placement):
             return
         if lease is not None and lease.started is not None:
             self._times.note(worker, entry.spec.shape, now - lease.started)
-        if entry.answered(worker):
+        if entry.withdrawn or entry.answered(worker):
+            self._requeue(block, now)
             return
         group = next((g for g in entry.groups if any(other in g for other in agrees)), None)
         if group is None:
@@ -143,7 +139,7 @@ class Scheduler(Placement):
         largest = max(groups, key=len)
         if entry.accepted is None and len(groups) == 1 and len(largest) >= entry.wanted:
             self._accept(block, entry, largest[0])
-        elif entry.accepted is None and entry.answered_at is None:
+        elif entry.answered_at is None and (entry.accepted is None or len(groups) > 1):
             entry.answered_at = now
             self._unsettled[block] = None
         if len(groups) > 1:
@@ -161,6 +157,7 @@ class Scheduler(Placement):
             reason = f"it computed a block otherwise than {' and '.join(believed[:2])}"
             self._out.append(DropWorker(liar, reason, liar=True))
             self._lose(liar, reason, now)
+            self._discount(liar, now)
         if entry.accepted is None:
             self._accept(block, entry, believed[0])
         elif entry.accepted in liars:
@@ -169,6 +166,18 @@ class Scheduler(Placement):
                 "to be kept away, and the same command resumes from the last checkpoint "
                 "(with --verify_fraction=1 such numbers are never used)"
             )
+
+    def _discount(self, liar: str, now: float) -> None:
+        """What the liar said of other blocks, and what was not used, counts no more."""
+        for block in list(self._unsettled):
+            entry = self.ledger.blocks.get(block)
+            if entry is not None and entry.accepted is None and entry.answered(liar):
+                others = ([w for w in group if w != liar] for group in entry.groups)
+                entry.groups = [group for group in others if group]
+                if not entry.groups:
+                    entry.answered_at = None
+                    del self._unsettled[block]
+                self._requeue(block, now)
 
     def _accept(self, block: int, entry: BlockRecord, worker: str) -> None:
         self.ledger.accept(block, worker)
@@ -181,12 +190,11 @@ class Scheduler(Placement):
         entry = self.ledger.blocks.get(block)
         if entry is None:
             return
+        if entry.accepted is not None and entry.disputed:
+            self._abort_disputed(entry)
         if entry.accepted is None:
-            self.ledger.accept(block, "")
-            entry.groups = [[""]]  # as if answered, by nobody
-        else:
-            del entry.groups[1:]  # whatever was in dispute
-        self._out += [CancelBlock(worker, block) for worker in sorted(entry.out)]
+            self._out += [CancelBlock(worker, block) for worker in sorted(entry.out)]
+        self.ledger.withdraw(block)
         self._requeue(block, 0.0)
 
     # --- failures ----------------------------------------------------------------------------
@@ -202,14 +210,14 @@ class Scheduler(Placement):
             pass
         elif kind in (events.TRANSPORT, events.MISSING):
             self.counters.lost += 1
-            entry.failures += 1
+            entry.losses += 1
             if kind == events.MISSING:
                 self.ledger.forget_held(worker)
                 self._out.append(ForgetRows(worker))
             else:
                 self._rest(worker, record, message, now)
-            entry.rests_until = now + _pause(entry.failures)
-            if entry.failures >= rules.MOST_LOSSES:
+            entry.rests_until = now + _pause(entry.losses)
+            if entry.losses >= rules.MOST_LOSSES and entry.accepted is None:
                 self._quarantine(block, [f"{worker}: {message}"])
         else:
             self._blame(block, worker, message, now)
@@ -232,8 +240,7 @@ class Scheduler(Placement):
         entry.failures += 1
         entry.failed[worker] = message
         entry.rests_until = now + _pause(entry.failures)
-        alone = all(other in entry.failed for other in self.ledger.workers)
-        most = rules.FAILED_WORKERS * (1 if alone else 2)
+        most = rules.FAILED_WORKERS * (2 if self._has_others(entry) else 1)
         if len(entry.failed) >= rules.FAILED_WORKERS or entry.failures >= most:
             self._quarantine(block, [f"{w}: {reason}" for w, reason in entry.failed.items()])
 
@@ -258,7 +265,6 @@ class Scheduler(Placement):
             self._requeue(block, now)
         if not self.ledger.workers:
             self._deserted_since, self._last_departure = now, f"{worker}: {reason}"
-            self._lose_patience(now)
 
     # --- time --------------------------------------------------------------------------------
 
@@ -278,11 +284,9 @@ class Scheduler(Placement):
 
     def _stall(self, worker: str, record: WorkerRecord, limit: float, now: float) -> None:
         record.stalled_since = now
-        leases = list(record.out.items())
-        for block, lease in leases:
-            begun = lease.started is not None  # before the next is given a start by the release
-            self.ledger.release(worker, block, now)
-            if begun and block == leases[0][0]:
+        for block in reversed(list(record.out)):  # so that none is started by the end of another
+            lease = self.ledger.release(worker, block, now)
+            if lease is not None and lease.started is not None:
                 self._blame(block, worker, f"no answer within {limit:.0f} s", now)
             self._requeue(block, now)
 
@@ -303,21 +307,32 @@ class Scheduler(Placement):
             self._abort(f"no worker is left; the last was lost, {self._last_departure}")
         for block in list(self._unsettled):
             entry = self.ledger.blocks.get(block)
-            if entry is None or entry.accepted is not None or entry.answered_at is None:
+            if entry is None or entry.answered_at is None or not entry.unsettled:
                 del self._unsettled[block]
             elif now - entry.answered_at > rules.VERIFIER_PATIENCE_SECONDS and not (
-                entry.out or any(self._may(worker, block) for worker in self.ledger.workers)
+                entry.out or any(self._suits(worker, entry) for worker in self.ledger.workers)
             ):
-                self._settle_unverified(block, entry, now)
+                self._settle_unverified(block, entry, now - entry.answered_at, now)
 
-    def _settle_unverified(self, block: int, entry: BlockRecord, now: float) -> None:
+    def _settle_unverified(self, block: int, entry: BlockRecord, waited: float, now: float) -> None:
         if entry.disputed:
-            names = " and ".join(group[0] for group in entry.groups)
-            self._abort(f"workers {names} computed a block differently, and there is no third")
+            self._abort_disputed(entry)
+            return
+        if self.policy.verify_fraction >= 1:
+            if waited > self.policy.patience_seconds:
+                self._abort(
+                    f"only worker {entry.groups[0][0]} is there to compute some blocks, and with "
+                    "--verify_fraction=1 another must agree; start a second worker, or give a "
+                    "smaller fraction"
+                )
             return
         self.counters.unverified += 1
         self._accept(block, entry, entry.groups[0][0])
         self._requeue(block, now)
+
+    def _abort_disputed(self, entry: BlockRecord) -> None:
+        names = " and ".join(group[0] for group in entry.groups)
+        self._abort(f"workers {names} computed a block differently, and there is no third")
 
 
 def _pause(failures: int) -> float:

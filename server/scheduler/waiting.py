@@ -21,6 +21,8 @@ class Waiting:
         self._levels: dict[int, _Level] = {}
         self._priority_of: dict[int, int] = {}
         self._order: list[int] = []
+        self._bound: dict[str, int] = {}  # how many blocks are bound to each worker
+        self._bound_to: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._priority_of)
@@ -42,17 +44,40 @@ class Waiting:
             self._order = sorted(self._levels)
         self._priority_of[spec.block] = spec.priority
         level.add(spec, bound_to, first)
+        if bound_to is not None:
+            self._bound[bound_to] = self._bound.get(bound_to, 0) + 1
+            self._bound_to[spec.block] = bound_to
 
     def remove(self, block: int) -> None:
         """Takes a block out of the queue."""
         priority = self._priority_of.pop(block)
         level = self._levels[priority]
         level.remove(block)
+        worker = self._bound_to.pop(block, None)
+        if worker is not None:
+            self._bound[worker] -= 1
+            if not self._bound[worker]:
+                del self._bound[worker]
         if not level.blocks:
             del self._levels[priority]
             self._order = sorted(self._levels)
 
-    def choose(self, worker: str, held: Held, holders: dict[str, int], may: May) -> int | None:
+    def may_have_for(self, worker: str) -> bool:
+        """Whether a block waits that is bound to the worker, or to none."""
+        return worker in self._bound or len(self._priority_of) > len(self._bound_to)
+
+    def most_urgent(self) -> int | None:
+        """The priority of what is to go first; None if nothing waits."""
+        return self._order[0] if self._order else None
+
+    def choose(
+        self,
+        worker: str,
+        held: Held,
+        holders: dict[str, int],
+        may: May,
+        least: int | None = None,
+    ) -> int | None:
         """The block that the worker should compute next; None if none suits.
 
         The most urgent first; of these what is bound to the worker, then what needs the fewest
@@ -63,8 +88,11 @@ class Waiting:
             held: its pieces.
             holders: how many workers hold each piece.
             may: whether the worker may compute a block.
+            least: the least urgent priority that will do; None: any.
         """
         for priority in self._order:
+            if least is not None and priority > least:
+                return None
             level = self._levels[priority]
             block = level.bound(worker, may)
             if block is None:
@@ -90,6 +118,8 @@ class Waiting:
         for level in self._levels.values():
             for spec in level.by_worker.pop(worker, {}).values():
                 level.offer(spec, False)
+                del self._bound_to[spec.block]
+        self._bound.pop(worker, None)
 
 
 class _Level:
