@@ -1,0 +1,127 @@
+"""The work that every system of the comparison is given: numpy alone, the same bits everywhere.
+
+Block `index` answers 25 x 100 float32 numbers, as a kernel block of a paper-sized step does, and
+takes its time by sleeping, by exact matrix products (whole numbers, so that no BLAS can change a
+bit), or not at all. The run's result is the float32 sum of all blocks in the order of their
+numbers, compared by SHA-256.
+
+    python workload.py WORKLOAD_JSON
+
+runs all blocks one after another and prints {"sum_sha256", "seconds_per_block"}.
+
+Faults reach a block by files in the workload's folder, so that they are the same for every system:
+each process writes a line to `journal/PID` when a block begins and when it ends, and the process
+whose number is in the file `slow` takes ten times as long.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterable
+from typing import TextIO
+
+import numpy as np
+
+ROWS, COLUMNS = 25, 100
+SLOWNESS = 10
+_SIDE = 256  # of the matrices of a computing block
+_journals: dict[pathlib.Path, TextIO] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What is to be done and by how many.
+
+    Attributes:
+        mode: "sleep", "compute" or "empty".
+        blocks: how many.
+        seconds: that a sleeping block takes.
+        products: matrix products of a computing block.
+        workers: processes, each of which does one block at a time.
+        folder: of the journals and faults; "" for neither.
+    """
+
+    mode: str
+    blocks: int
+    seconds: float
+    products: int
+    workers: int
+    folder: str = ""
+
+    @classmethod
+    def from_json(cls, text: str) -> "Workload":
+        return cls(**json.loads(text))
+
+    def as_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+
+def run_block(workload: Workload, index: int) -> np.ndarray:
+    """One block's numbers, (25, 100) float32, after the time it takes."""
+    _journal(workload, "begins", index)
+    slowness = SLOWNESS if _is_slow(workload) else 1
+    values = block_values(index)
+    if workload.mode == "sleep":
+        time.sleep(workload.seconds * slowness)
+    elif workload.mode == "compute":
+        for _ in range(slowness):
+            values = _computed_values(index, workload.products)
+    _journal(workload, "ends", index)
+    return values
+
+
+def block_values(index: int) -> np.ndarray:
+    """Numbers that differ from block to block, (25, 100) float32."""
+    entries = np.arange(ROWS * COLUMNS, dtype=np.int64)
+    residues = (entries * 2654435761 + (index + 1) * 40503) % 65521
+    return (residues / 65521).astype(np.float32).reshape(ROWS, COLUMNS)
+
+
+def _computed_values(index: int, products: int) -> np.ndarray:
+    entries = np.arange(_SIDE * _SIDE, dtype=np.int64)
+    factor = ((entries * 7919 + index) % 251).astype(np.float64).reshape(_SIDE, _SIDE)
+    power = factor
+    for _ in range(products):
+        power = power @ factor  # below 251^2 * 256, which float64 holds exactly
+        power -= 251 * np.floor(power / 251)
+    return (power[:ROWS, :COLUMNS] / 251).astype(np.float32)
+
+
+def sum_sha256(blocks: Iterable[np.ndarray]) -> str:
+    """Of the float32 sum in the order given; another order gives other bits."""
+    total = np.zeros((ROWS, COLUMNS), np.float32)
+    for block in blocks:
+        total += block
+    return hashlib.sha256(total.tobytes()).hexdigest()
+
+
+def _journal(workload: Workload, event: str, index: int) -> None:
+    if not workload.folder:
+        return
+    path = pathlib.Path(workload.folder) / "journal" / str(os.getpid())
+    if path not in _journals:
+        _journals[path] = open(path, "a", buffering=1)  # noqa: SIM115 (as long as the process)
+    _journals[path].write(f"{event} {index}\n")
+
+
+def _is_slow(workload: Workload) -> bool:
+    if not workload.folder:
+        return False
+    path = pathlib.Path(workload.folder) / "slow"
+    return path.exists() and path.read_text() == str(os.getpid())
+
+
+def main() -> None:
+    workload = Workload.from_json(sys.argv[1])
+    started = time.perf_counter()
+    total = sum_sha256(run_block(workload, index) for index in range(workload.blocks))
+    seconds = (time.perf_counter() - started) / workload.blocks
+    print(json.dumps({"sum_sha256": total, "seconds_per_block": seconds}))
+
+
+if __name__ == "__main__":
+    main()
