@@ -186,6 +186,8 @@ class Placement:
         pause = max(rules.LOOK_SECONDS, rules.LOOK_SHARE * self._times.typical())
         self._next_look = now + pause
         urgent = self.waiting.most_urgent()
+        if urgent == MOST_URGENT:
+            return
         for worker, record in self.ledger.workers.items():
             if not record.out:
                 continue

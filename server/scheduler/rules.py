@@ -58,6 +58,8 @@ FROZEN_FACTOR = 4.0
 COPIES_SHARE, FIRST_COPIES = 0.02, 4
 # Between two looks at what runs, whether it is late: that, or this share of what blocks take.
 LOOK_SECONDS, LOOK_SHARE = 0.02, 0.05
+# Between two checks of deadlines and of patience.
+CHECK_SECONDS = 0.5
 # A worker this much slower than the median is one for which others may be the better choice.
 SLOW_WORKER = 2.0
 

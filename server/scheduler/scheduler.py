@@ -34,6 +34,7 @@ class Scheduler(Placement):
     def __init__(self, policy: Policy):
         super().__init__(policy)
         self._unsettled: dict[int, None] = {}  # answered, and in want of another answer
+        self._next_check = 0.0
         self._clock: float | None = None
         self._deserted_since: float | None = None
         self._last_departure = "none has come"
@@ -94,8 +95,10 @@ class Scheduler(Placement):
             case Heartbeat():
                 pass
             case Tick():
-                self._pass_deadlines(now)
-                self._lose_patience(now)
+                if now >= self._next_check:
+                    self._next_check = now + rules.CHECK_SECONDS
+                    self._pass_deadlines(now)
+                    self._lose_patience(now)
 
     def _account(self, now: float) -> None:
         if self._clock is not None:
