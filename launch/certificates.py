@@ -44,7 +44,10 @@ def make_certificates(folder: str) -> str:
         raise UserError(
             f"{folder} exists; name a folder that does not, or remove it if no run uses it."
         )
-    made, expires = _sign()
+    try:
+        made, expires = _sign()
+    except ModuleNotFoundError as error:
+        raise UserError(f"Certificates need {error.name}, which is not installed here.") from error
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +93,7 @@ def _sign() -> tuple[Certificates, datetime.datetime]:
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = _now()
 
     def builder(name: str, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         return (
@@ -144,6 +147,10 @@ def _sign() -> tuple[Certificates, datetime.datetime]:
     return made, now + _VALID
 
 
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
 def _write(path: pathlib.Path, content: bytes) -> None:
     def write(file: BinaryIO) -> None:
         file.write(content)
@@ -192,7 +199,7 @@ def _check(folder: str, found: Certificates) -> None:
             f"--certificates={folder}: {KEY_FILE} is not the key of {CERTIFICATE_FILE}; take all "
             "files of one folder."
         )
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = _now()
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begins <= now <= ends:
         raise UserError(

@@ -1,0 +1,88 @@
+"""Where Courier may listen: the rule, with interfaces of machines that are not here."""
+
+import collections
+import socket
+
+import pytest
+
+from kipper.common.errors import UserError
+from kipper.launch.open_network import check_open_network, warn_of_open_ports
+
+psutil = pytest.importorskip("psutil")
+
+PUBLIC, PUBLIC6 = "8.8.4.4", "2001:4860:4860::8844"
+PRIVATE = "10.1.2.3"
+
+Entry = collections.namedtuple("Entry", "family address")
+
+
+@pytest.fixture
+def interfaces(monkeypatch):
+    """Gives this machine the addresses it is called with, beside its loopback."""
+
+    def give(*addresses):
+        entries = [
+            Entry(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+            for address in ("127.0.0.1", "::1", "fe80::1%eth0", *addresses)
+        ]
+        link = Entry(psutil.AF_LINK, "00:00:5e:00:53:01")
+        monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"eth0": [link, *entries]})
+
+    return give
+
+
+@pytest.mark.parametrize("public", [PUBLIC, PUBLIC6])
+def test_courier_on_a_public_address_is_refused_by_name(interfaces, public):
+    interfaces(PRIVATE, public)
+    with pytest.raises(UserError, match=f"public address {public} .*--allow_open_network"):
+        check_open_network("courier", allow_open_network=False)
+
+
+def test_the_user_may_answer_for_a_firewall_and_is_warned(interfaces, caplog):
+    interfaces(PUBLIC)
+    check_open_network("courier", allow_open_network=True)
+    assert f"{PUBLIC} among them" in caplog.text
+
+
+@pytest.mark.parametrize("address", [PRIVATE, "192.168.0.9", "172.17.0.2", "100.64.0.1", "fd00::7"])
+def test_a_private_address_is_warned_of(interfaces, caplog, address):
+    interfaces(address)
+    check_open_network("courier", allow_open_network=False)
+    assert f"{address} among them" in caplog.text
+
+
+def test_loopback_alone_is_silent(interfaces, caplog):
+    interfaces()
+    check_open_network("courier", allow_open_network=False)
+    warn_of_open_ports("courier")
+    assert caplog.text == ""
+
+
+def test_a_public_name_before_a_translated_address_is_refused(interfaces):
+    interfaces(PRIVATE)
+    with pytest.raises(UserError, match=PUBLIC):
+        check_open_network("courier", allow_open_network=False, host=PUBLIC)
+    check_open_network("courier", allow_open_network=True, host=PUBLIC)
+
+
+@pytest.mark.parametrize("host", ["localhost", "no-such-host.invalid", None, ""])
+def test_another_name_changes_nothing(interfaces, host):
+    interfaces(PRIVATE)
+    check_open_network("courier", allow_open_network=False, host=host)
+
+
+def test_grpc_tls_may_listen_anywhere(interfaces, caplog):
+    interfaces(PUBLIC)
+    check_open_network("grpc_tls", allow_open_network=False, host=PUBLIC)
+    warn_of_open_ports("grpc_tls")
+    assert caplog.text == ""
+
+
+def test_a_run_of_this_machine_alone_is_warned_and_not_refused(interfaces, caplog):
+    interfaces(PUBLIC)
+    warn_of_open_ports("courier")
+    assert "every interface" in caplog.text
+
+
+def test_this_machines_own_interfaces_can_be_read():
+    check_open_network("courier", allow_open_network=True)
