@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.chaos import Chaos, parse_chaos
 from kipper.common.engines import ENGINES
 from kipper.common.errors import UserError
 
@@ -113,6 +114,12 @@ class RunSettings:
         "uses no number that two workers do not agree on.",
         free=True,
     )
+    chaos: str | None = setting(
+        None,
+        "Faults for this run to inflict on its own workers, which change nothing in the result: "
+        "kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.01,seed=7.",
+        free=True,
+    )
     train_limit: int | None = setting(None, "Use only this many training images, by class.")
     test_limit: int | None = setting(None, "Use only this many test images, by class.")
     overwrite: bool = setting(False, "Start afresh in a workdir that holds another run.", free=True)
@@ -141,7 +148,20 @@ class RunSettings:
             raise UserError(f"--verify_fraction is {self.verify_fraction}; it is from 0 to 1.")
         if self.verify_fraction == 1 and self.num_workers == 1 and self.port is None:
             raise UserError("--verify_fraction=1 needs two workers or more; give --num_workers=2.")
+        self._check_chaos()
         architecture_named(self.architecture)
+
+    def _check_chaos(self) -> None:
+        chaos = parse_chaos(self.chaos) if self.chaos is not None else Chaos()
+        if chaos.needs_processes and self.launch != "local_mp":
+            raise UserError(
+                "--chaos with kill or freeze attacks processes; give --launch=local_mp."
+            )
+        if chaos.lie and (self.verify_fraction < 1 or self.num_workers < 3):
+            raise UserError(
+                "--chaos with lie is only found out with --verify_fraction=1 and --num_workers=3 "
+                "or more."
+            )
 
     @property
     def threads_per_worker(self) -> int:
@@ -247,6 +267,7 @@ class WorkerSettings:
     )
     transport: str = _transport()
     certificates: str | None = _certificates()
+    chaos: str | None = setting(None, "Faults to inflict on itself: kill:20s,freeze:30s,seed=7.")
 
     def check(self) -> None:
         """Refuses values that no coordinator could make right.
@@ -256,6 +277,8 @@ class WorkerSettings:
         """
         if not self.coordinator:
             raise UserError("--coordinator is required: the HOST:PORT of the run to join.")
+        if self.chaos is not None:
+            parse_chaos(self.chaos)
         check_choices(self)
         check_at_least(self, 1, ("threads",))
         check_at_least(self, 0, ("port", "device", "patience"))
@@ -322,7 +345,20 @@ class LaunchSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CertificatesSettings:
+    """Settings of `certificates`."""
+
+    folder: str = setting(None, "Folder to make; kipper certificates FOLDER says the same.")
+
+    def check(self) -> None:
+        """Raises a UserError where no folder is named."""
+        if not self.folder:
+            raise UserError("The folder to make is missing: kipper certificates FOLDER.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NodeSettings:
     """Settings of `node` beside those of the run that the node belongs to."""
 
+    node: str = setting(None, "LABEL/INDEX of this node.")
     addresses: str = setting(None, "host:port of every node, as JSON by LABEL/INDEX.")

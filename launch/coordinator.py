@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from kipper.common.chaos import parse_chaos
 from kipper.common.datasets import Dataset, dataset_hash, load_dataset
 from kipper.common.settings import DistillSettings, RunSettings
+from kipper.launch.chaos import attacked
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.joining import check_joining, workers_joining
+from kipper.launch.known_block import known_block
 from kipper.launch.stopping import StopRequest, tell_terminal
 from kipper.server.evaluation import score
 from kipper.server.experiment import Experiment, choose_rows, prepare
@@ -84,6 +87,7 @@ def coordinate(
                 score_here,
                 should_stop=stop.is_urgent if is_kip else stop.is_asked,
                 should_finish=stop.is_asked,
+                known=known_block(settings.kernel_spec, settings.engine) if joining else None,
                 elastic=joining is not None,
             )
         )
@@ -104,7 +108,11 @@ def run_inprocess(settings: RunSettings) -> dict[str, Any]:
     """
     experiment = prepare(settings, check_run(settings))
     row_sets = experiment.row_sets(with_validation=True)
-    links = inprocess_links(settings.num_workers, row_sets, settings.threads_per_worker)
+    chaos = parse_chaos(settings.chaos) if settings.chaos is not None else None
+    links = [
+        attacked(link, chaos, settings.num_workers)
+        for link in inprocess_links(settings.num_workers, row_sets, settings.threads_per_worker)
+    ]
     joining = workers_joining(settings, settings.port) if settings.port is not None else None
     stop = StopRequest()
     with stop.asked_by_signals(on_signal=_on_signal):

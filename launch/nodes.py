@@ -57,6 +57,7 @@ def run_worker_node(
         threads=settings.threads_per_worker,
         transport=settings.transport,
         certificates=settings.certificates,
+        chaos=settings.chaos if own_process else None,
     )
     if not own_process:
         serve_worker(worker, _OrProgramStop(StopRequest()))

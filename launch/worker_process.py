@@ -12,7 +12,9 @@ import uuid
 
 from absl import flags, logging
 
+from kipper.common.chaos import parse_chaos
 from kipper.common.settings import WorkerSettings
+from kipper.launch.chaos import attack_this_process
 from kipper.launch.devices import count_devices, use_device
 from kipper.launch.flag_sets import arguments_of
 from kipper.launch.process import die_with_supervisor, forget_proxies
@@ -76,6 +78,8 @@ def serve_worker(settings: WorkerSettings, stop: Stop) -> bool:
     name = settings.name or _own_name()
     listener = transport.listen(WorkerService(settings.threads).handle, settings.port)
     logging.info("Worker %s listens on port %d.", name, listener.port)
+    if settings.chaos is not None:
+        attack_this_process(parse_chaos(settings.chaos))
     coordinator = Coordinator(settings.coordinator, transport)
     with contextlib.closing(listener), contextlib.closing(coordinator):
         registration = Registration(
