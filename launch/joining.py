@@ -25,7 +25,8 @@ def check_joining(settings: RunSettings) -> None:
     if settings.port is None and settings.launch == "inprocess":
         return
     transport_named(settings.transport, settings.certificates)
-    if settings.port is not None:
+    # Without workers of its own it waits for those of other hosts, as under kipper launch.
+    if settings.port is not None or settings.num_workers == 0:
         check_open_network(settings.transport, settings.allow_open_network, settings.host)
 
 
@@ -36,7 +37,7 @@ def workers_joining(
 
     @contextlib.contextmanager
     def joining(pool: Members) -> Iterator[None]:
-        if settings.port is None:
+        if settings.port is None and settings.num_workers > 0:
             warn_of_open_ports(settings.transport)
         transport = transport_named(settings.transport, settings.certificates)
 

@@ -51,6 +51,9 @@ class PendingCalls:
 
     def answer(self, future: "Future[bytes]", payload: bytes) -> None:
         """Ends the future in an answer."""
+        if type(payload) is not bytes:  # Courier's peer may have sent anything
+            self.fail(future, f"answered with a {type(payload).__name__} instead of bytes")
+            return
         self._end(future)
         with contextlib.suppress(concurrent.futures.InvalidStateError):
             future.set_result(payload)
@@ -87,6 +90,8 @@ def checked(handle: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
         if type(payload) is not bytes:
             raise TypeError(f"handle takes bytes, not {type(payload).__name__}")
         answer = handle(payload)
+        if type(answer) is not bytes:
+            raise TypeError(f"handle answers bytes, not {type(answer).__name__}")
         if len(answer) > MAX_MESSAGE_BYTES:
             raise ValueError(too_large("reply", len(answer)))
         return answer

@@ -1,11 +1,15 @@
 """Where Courier may listen: the rule, with interfaces of machines that are not here."""
 
 import collections
+import dataclasses
 import socket
 
 import pytest
+from installation import needs_launchpad
 
 from kipper.common.errors import UserError
+from kipper.common.settings import DistillSettings
+from kipper.launch.joining import check_joining
 from kipper.launch.open_network import check_open_network, warn_of_open_ports
 
 psutil = pytest.importorskip("psutil")
@@ -82,6 +86,21 @@ def test_a_run_of_this_machine_alone_is_warned_and_not_refused(interfaces, caplo
     interfaces(PUBLIC)
     warn_of_open_ports("courier")
     assert "every interface" in caplog.text
+
+
+@pytest.mark.parametrize(("port", "num_workers"), [(7070, 2), (7070, 0), (None, 0)])
+@needs_launchpad
+def test_a_run_that_other_hosts_join_is_refused_where_the_network_is_open(
+    interfaces, port, num_workers
+):
+    interfaces(PUBLIC)
+    settings = DistillSettings(
+        workdir="w", dataset="digits", launch="local_mp", port=port, num_workers=num_workers
+    )
+    with pytest.raises(UserError, match=PUBLIC):
+        check_joining(settings)
+    check_joining(dataclasses.replace(settings, allow_open_network=True))
+    check_joining(dataclasses.replace(settings, port=None, num_workers=2))
 
 
 def test_this_machines_own_interfaces_can_be_read():

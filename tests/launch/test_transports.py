@@ -102,6 +102,21 @@ def test_a_handler_that_answers_no_bytes_fails_its_call_alone(connected):
     assert channel.submit(b"good").result(SECONDS) == b"good"
 
 
+def test_a_peer_that_answers_no_bytes_fails_the_call(transport):
+    if transport.name != "courier":
+        pytest.skip("gRPC carries nothing else")
+    import courier
+
+    server = courier.Server()
+    server.Bind("handle", lambda payload: len(payload))
+    server.Start()
+    channel = transport.connect(f"localhost:{server.port}")
+    with pytest.raises(ChannelError, match="int instead of bytes"):
+        channel.submit(b"x").result(SECONDS)
+    channel.close()
+    server.Stop()
+
+
 @pytest.mark.parametrize("where", ["request", "reply"])
 def test_what_is_too_large_is_refused_where_it_is_made(connected, monkeypatch, where):
     monkeypatch.setattr(pending, "MAX_MESSAGE_BYTES", 1000)
