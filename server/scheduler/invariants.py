@@ -1,0 +1,108 @@
+"""What is true of a scheduler between events; for tests, which check it after every one."""
+
+from kipper.server.scheduler import rules
+from kipper.server.scheduler.events import DropWorker
+from kipper.server.scheduler.ledger import BlockRecord, Ledger
+from kipper.server.scheduler.scheduler import Scheduler
+
+
+def check(scheduler: Scheduler) -> None:
+    """Recomputes from the leases and answers what the scheduler keeps beside them.
+
+    Raises:
+        AssertionError: with a sentence, something is not as it should be.
+    """
+    ledger = scheduler.ledger
+    _check_leases(ledger)
+    _check_lists(ledger)
+    _check_pieces(ledger)
+    for block, entry in ledger.blocks.items():
+        _check_block(scheduler, block, entry)
+    _check_queue(scheduler)
+    for instruction in scheduler._out:
+        if isinstance(instruction, DropWorker):
+            worker = instruction.worker
+            assert worker not in ledger.workers, f"{worker} was dropped and is still there"
+
+
+def _check_leases(ledger: Ledger) -> None:
+    bytes_out = 0
+    for worker, record in ledger.workers.items():
+        number = len(record.out)
+        assert number <= rules.WINDOW, f"{worker} has {number} blocks"
+        for position, (block, lease) in enumerate(record.out.items()):
+            assert block in ledger.blocks, f"{worker} has block {block}, of which nothing is known"
+            entry = ledger.blocks[block]
+            assert worker in entry.out, f"block {block} does not know that {worker} has it"
+            begun = lease.started is not None
+            assert begun == (position == 0), f"{worker} begins block {block} out of turn"
+            assert lease.started is None or lease.started >= lease.sent, (
+                f"{worker} began block {block} before it was sent"
+            )
+            bytes_out += entry.spec.bytes
+    for block, entry in ledger.blocks.items():
+        for worker in entry.out:
+            assert worker in ledger.workers, f"block {block} is out at {worker}, who is gone"
+            out = ledger.workers[worker].out
+            assert block in out, f"{worker} does not know that it has block {block}"
+    assert ledger.bytes_out == bytes_out, f"{bytes_out} bytes are out, not {ledger.bytes_out}"
+
+
+def _check_lists(ledger: Ledger) -> None:
+    for number, listed in ((0, ledger.idle), (1, ledger.single)):
+        true = {worker for worker, record in ledger.workers.items() if len(record.out) == number}
+        assert true == set(listed), f"{sorted(true)} have {number} blocks, not {sorted(listed)}"
+    for block, worker in ledger.behind.items():
+        assert worker in ledger.workers, f"block {block} waits on {worker}, who is gone"
+        lease = ledger.workers[worker].out.get(block)
+        assert lease is not None, f"block {block} waits on {worker}, who does not have it"
+        assert lease.started is None, f"block {block} waits on {worker}, who has begun it"
+        wanted = ledger.blocks[block].accepted is None
+        assert wanted, f"block {block} has its result and may be taken from {worker}"
+    accepted = sum(entry.accepted is not None for entry in ledger.blocks.values())
+    assert ledger.num_accepted == accepted, (
+        f"{accepted} blocks are accepted, not {ledger.num_accepted}"
+    )
+
+
+def _check_pieces(ledger: Ledger) -> None:
+    holders: dict[str, int] = {}
+    for record in ledger.workers.values():
+        for piece in record.held:
+            holders[piece] = holders.get(piece, 0) + 1
+    assert ledger.holders == holders, f"pieces are held by {holders}, not {ledger.holders}"
+
+
+def _check_block(scheduler: Scheduler, block: int, entry: BlockRecord) -> None:
+    waits, rests = block in scheduler.waiting, block in scheduler._resting
+    assert not (waits and rests), f"block {block} waits and rests"
+    needed = entry.copies_needed
+    assert (waits or rests) == (needed > 0), (
+        f"block {block} needs {needed} more workers; it waits: {waits}, it rests: {rests}"
+    )
+    if entry.accepted is None:
+        assert waits or rests or entry.out, f"block {block} is lost"
+    else:
+        done = not entry.out and not entry.disputed
+        assert not done, f"block {block} is done with and still known"
+    if entry.unsettled:
+        assert block in scheduler._unsettled, f"nobody minds that block {block} is unsettled"
+    answered = [worker for group in entry.groups for worker in group]
+    assert len(answered) == len(set(answered)), f"an answer to block {block} counts twice"
+
+
+def _check_queue(scheduler: Scheduler) -> None:
+    for where, listed in (("waits", scheduler.waiting), ("rests", scheduler._resting)):
+        for block in listed:
+            assert block in scheduler.ledger.blocks, f"block {block} {where} and is not known"
+    counts: dict[str, int] = {}
+    for level in scheduler.waiting._levels.values():
+        assert level.blocks, "a level of the queue is empty and kept"
+        bound = {block for queue in level.by_worker.values() for block in queue}
+        offered = {block for queue in level._by_columns.values() for block in queue}
+        assert not bound & offered, f"{bound & offered} wait for a worker and for any"
+        assert bound | offered == set(level.blocks), "a waiting block is found by nobody"
+        for worker, queue in level.by_worker.items():
+            assert worker in scheduler.ledger.workers, f"{worker} is gone and waited for"
+            counts[worker] = counts.get(worker, 0) + len(queue)
+    assert counts == scheduler.waiting._bound, f"bound are {counts}"
