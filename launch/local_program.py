@@ -13,7 +13,7 @@ from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.coordinator import STOPPING, check_run
 from kipper.launch.process import forget_proxies
 from kipper.launch.stopping import StopRequest, tell_terminal
-from kipper.server.experiment import choose_rows
+from kipper.server.experiment import Rows, choose_rows
 from kipper.server.session import Interrupted, read_result
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
@@ -36,25 +36,39 @@ def run_local_program(settings: RunSettings) -> dict[str, Any]:
         Interrupted: by Ctrl-C or SIGTERM.
         RunFailed: the coordinator said why it failed, or died without a word.
     """
-    if importlib.util.find_spec("launchpad") is None:
-        raise UserError(
-            f"--launch={settings.launch} needs Launchpad, which is not installed; it comes with "
-            "kipper on Python 3.10: use that, or give --launch=inprocess."
-        )
+    check_launchpad(f"--launch={settings.launch}", ", or give --launch=inprocess")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no start-up chatter on the user's terminal
     rows = choose_rows(settings, check_run(settings))
     workdir = Workdir(settings.workdir)
     for left_over in (workdir.status, workdir.failure):
         left_over.unlink(missing_ok=True)
-    with_evaluator = (
+    with_evaluator = has_evaluator(settings, rows)
+    del rows  # and with it the pixels; each node loads its own
+    asked_to_stop = _launch_and_wait(settings, workdir, with_evaluator)
+    return outcome(workdir, asked_to_stop)
+
+
+def check_launchpad(what: str, otherwise: str = "") -> None:
+    """Refuses what needs Launchpad where that is not installed.
+
+    Raises:
+        UserError: naming `what` needs it, and `otherwise` what to do without.
+    """
+    if importlib.util.find_spec("launchpad") is None:
+        raise UserError(
+            f"{what} needs Launchpad, which is not installed; it comes with kipper on Python "
+            f"3.10: use that{otherwise}."
+        )
+
+
+def has_evaluator(settings: RunSettings, rows: Rows) -> bool:
+    """Whether the program has nodes that look at snapshots, on images held out for it."""
+    return (
         isinstance(settings, DistillSettings)
         and len(rows.validation) > 0
         # Reverb and Courier would open ports that no certificate guards.
         and settings.transport == "courier"
     )
-    del rows  # and with it the pixels; each node loads its own
-    asked_to_stop = _launch_and_wait(settings, workdir, with_evaluator)
-    return _outcome(workdir, asked_to_stop)
 
 
 def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bool) -> bool:
@@ -111,7 +125,13 @@ def _ask_coordinator(settings: RunSettings, workdir: Workdir) -> bool:
     return True
 
 
-def _outcome(workdir: Workdir, asked_to_stop: bool) -> dict[str, Any]:
+def outcome(workdir: Workdir, asked_to_stop: bool) -> dict[str, Any]:
+    """What result.json of a program that is over holds.
+
+    Raises:
+        Interrupted: it was asked to stop.
+        RunFailed: it ended without a result; says why, if anybody knows.
+    """
     status = read_status(workdir.status)
     state, result = status.get("state"), read_result(workdir)
     if state == "finished" and result is not None:

@@ -1,13 +1,17 @@
 """The `kipper` command. Imports nothing heavy until a command needs it."""
 
 import sys
+from typing import Any
 
 from absl import logging
 
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import (
+    CertificatesSettings,
     DistillSettings,
     EvaluateSettings,
+    LaunchSettings,
+    NodeSettings,
     RunSettings,
     SolveLabelsSettings,
     WorkerSettings,
@@ -20,6 +24,16 @@ _COMMANDS: dict[str, tuple[type, str]] = {
     "solve_labels": (SolveLabelsSettings, "Solve for the labels of natural support images (LS)."),
     "worker": (WorkerSettings, "Compute kernel blocks for a run that was started with --port."),
     "evaluate": (EvaluateSettings, "Measure the accuracy of a distilled set; prints JSON."),
+    "certificates": (CertificatesSettings, "Make what --transport=grpc_tls needs, in a folder."),
+    "launch": (LaunchSettings, "Start a run on many hosts: by ssh, Slurm or Kubernetes."),
+    "node": (NodeSettings, "One process of such a run; started by launch."),
+}
+
+# Commands that take the flags of a run beside their own, as in kipper launch solve_labels.
+_OF_A_RUN = {"launch", "node"}
+_RUNS: dict[str, type[RunSettings]] = {
+    "distill": DistillSettings,
+    "solve_labels": SolveLabelsSettings,
 }
 
 _USAGE = """Distils image data sets with exact infinite-width kernels.
@@ -56,10 +70,12 @@ def run(arguments: list[str]) -> int:
     settings_class, summary = _COMMANDS[command]
     if any(flag in ("--help", "-h", "-help") for flag in flags):
         print(f"kipper {command}: {summary}\n\n{flag_sets.describe(settings_class)}")
+        if command in _OF_A_RUN:
+            print(f"and all flags of distill, or of solve_labels after kipper {command} that word.")
         return 0
     logging.set_verbosity(logging.WARNING)
     try:
-        _perform(flag_sets.parse(settings_class, command, flags))
+        _perform(*_parse(command, flags))
     except UserError as error:
         print(f"kipper: {error}", file=sys.stderr)
         return 2
@@ -78,7 +94,20 @@ def _usage() -> str:
     return _USAGE.format(commands="\n".join(lines))
 
 
-def _perform(settings: RunSettings | WorkerSettings | EvaluateSettings) -> None:
+def _parse(command: str, arguments: list[str]) -> list[Any]:
+    """The command's settings, and those of the run that it is about, if it is about one."""
+    settings_class = _COMMANDS[command][0]
+    if command == "certificates" and len(arguments) == 1 and arguments[0][:1] != "-":
+        arguments = [f"--folder={arguments[0]}"]
+    if command not in _OF_A_RUN:
+        return [flag_sets.parse(settings_class, command, arguments)]
+    run = arguments[0] if arguments and arguments[0] in _RUNS else None
+    return flag_sets.parse_several(
+        (settings_class, _RUNS[run or "distill"]), command, arguments[1:] if run else arguments
+    )
+
+
+def _perform(settings: Any, run: RunSettings | None = None) -> None:
     if isinstance(settings, WorkerSettings):
         from kipper.launch.worker_process import run_worker
 
@@ -87,6 +116,19 @@ def _perform(settings: RunSettings | WorkerSettings | EvaluateSettings) -> None:
         from kipper.launch.evaluate import print_evaluation
 
         print_evaluation(settings)
+    elif isinstance(settings, CertificatesSettings):
+        from kipper.launch.certificates import make_certificates
+
+        settings.check()
+        print(make_certificates(settings.folder))
+    elif isinstance(settings, LaunchSettings) and run is not None:
+        from kipper.launch.cluster.launching import launch
+
+        launch(settings, run)
+    elif isinstance(settings, NodeSettings) and run is not None:
+        from kipper.launch.cluster.node import run_node
+
+        run_node(settings, run)
     else:
         from kipper.launch.run import run_with_display
 

@@ -28,10 +28,11 @@ def run_with_display(settings: RunSettings) -> None:
     workdir = Workdir(settings.workdir)
     with showing_progress(workdir):
         result = run(settings)
-    print(_summary(workdir, result))
+    print(summary(workdir, result))
 
 
-def _summary(workdir: Workdir, result: dict[str, Any]) -> str:
+def summary(workdir: Workdir, result: dict[str, Any]) -> str:
+    """What came of a run, in a few lines for a person."""
     return (
         f"test accuracy {result['natural_accuracy']:.4f} (natural images, natural labels) -> "
         f"{result['test_accuracy']:.4f} (distilled)\n"

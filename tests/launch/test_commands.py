@@ -199,7 +199,10 @@ def test_unknown_command_and_no_command(capsys):
     assert run(["--help"]) == 0
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["distill", "--help"], ["evaluate", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["distill", "--help"], ["evaluate", "--help"], ["launch", "--help"]],
+)
 def test_help_imports_nothing_heavy(arguments):
     program = (
         "import sys; from kipper.launch.main import run; "

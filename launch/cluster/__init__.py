@@ -1,0 +1,1 @@
+"""Runs spread over many hosts: by ssh, by Slurm, by Kubernetes."""

@@ -1,0 +1,178 @@
+"""A run on the hosts of a file, reached by ssh from here.
+
+The first host runs the coordinator and its companions, all hosts run workers. This process stays
+until the run ends: it starts what dies again (`fleet.py`), and its own end is everybody's
+(`tether.py`).
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import shlex
+import sys
+
+from kipper.common.errors import UserError
+from kipper.common.settings import LaunchSettings, RunSettings
+from kipper.launch.cluster import fleet, plan
+from kipper.launch.cluster.plan import Process
+from kipper.launch.local_program import RunFailed
+from kipper.launch.stopping import StopRequest, tell_terminal
+from kipper.server.session import Interrupted
+
+# Of a user, and not beginning like an option of ssh.
+_HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9_][\w.-]*", re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """A line of the hosts file.
+
+    Attributes:
+        target: what ssh is given: a name, or user@name.
+        slots: how many workers it runs at most.
+        has_gpus: whether each of them has the GPU of its number to itself.
+    """
+
+    target: str
+    slots: int = 1
+    has_gpus: bool = False
+
+    @property
+    def name(self) -> str:
+        """What other hosts reach it by."""
+        return self.target.rpartition("@")[2]
+
+
+def read_hosts(path: str) -> list[Host]:
+    """The hosts of a file: a name a line, with `slots=N` or `gpus=N` after it; # begins a comment.
+
+    Raises:
+        UserError: the file cannot be read, or a line of it cannot be understood.
+    """
+    try:
+        lines = pathlib.Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise UserError(f"The hosts file {path!r} cannot be read: {reason}.") from error
+    hosts: list[Host] = []
+    for number, line in enumerate(lines, start=1):
+        words = line.partition("#")[0].split()
+        if words:
+            hosts.append(_host(words, f"Line {number} of {path}"))
+            if hosts[-1].name in (host.name for host in hosts[:-1]):
+                raise UserError(
+                    f"Line {number} of {path} names {hosts[-1].name} again; say slots=N there."
+                )
+    if not hosts:
+        raise UserError(f"{path} names no host; write one a line.")
+    return hosts
+
+
+def _host(words: list[str], where: str) -> Host:
+    target, *options = words
+    if not _HOST.fullmatch(target):
+        raise UserError(f"{where} begins with {target!r}, which is no host's name.")
+    if not options:
+        return Host(target)
+    match = re.fullmatch(r"(slots|gpus)=([1-9]\d{0,3})", options[0])
+    if match is None or len(options) > 1:
+        raise UserError(
+            f"{where} says {' '.join(options)!r} of {target}; it may say slots=N or gpus=N."
+        )
+    return Host(target, int(match[2]), match[1] == "gpus")
+
+
+def make_processes(hosts: list[Host], settings: RunSettings) -> list[Process]:
+    """The processes of a run, the coordinator first; workers are spread evenly.
+
+    Raises:
+        UserError: the hosts have too few slots.
+    """
+    slots = [(host, slot) for host in hosts for slot in range(host.slots)]
+    if settings.num_workers > len(slots):
+        raise UserError(
+            f"--num_workers is {settings.num_workers}, but the hosts have {len(slots)} slots; "
+            "write slots=N or gpus=N behind their names."
+        )
+    slots.sort(key=lambda place: place[1])
+    head, ports = hosts[0], plan.fixed_ports(settings)
+    addresses = plan.head_addresses(settings, head.name, ports)
+    settings = dataclasses.replace(settings, port=ports[0], host=head.name)
+    nodes = [
+        plan.head_process(label, settings, addresses, head.target)
+        for label in plan.head_labels(settings)
+    ]
+    coordinator = addresses[f"{plan.COORDINATOR}/0"]
+    workers = [
+        plan.worker_process(
+            index,
+            settings,
+            coordinator,
+            host.target,
+            advertise_host=host.name,
+            device=slot if host.has_gpus else None,
+        )
+        for index, (host, slot) in enumerate(slots[: settings.num_workers])
+    ]
+    return [*nodes, *workers]
+
+
+def remote_command(process: Process, launch: LaunchSettings) -> tuple[str, ...]:
+    """What is started here so that `process` runs on its host, tethered."""
+    python = launch.python or sys.executable
+    kipper = [python, "-m", "kipper", *process.arguments]
+    tethered = shlex.join([python, "-m", "kipper.launch.cluster.tether", *kipper])
+    folder = shlex.quote(launch.directory or os.getcwd())
+    return (*shlex.split(launch.ssh), process.host, f"cd {folder} && exec {tethered}")
+
+
+def launch_on_hosts(launch: LaunchSettings, settings: RunSettings, path: str) -> None:
+    """Runs on the hosts of the file `path` until the end.
+
+    Raises:
+        UserError: refused before anything started, or by the coordinator before it began.
+        Interrupted: by Ctrl-C or SIGTERM.
+        RunFailed: the coordinator said why it failed.
+    """
+    processes = make_processes(read_hosts(path), settings)
+    commands = {process: remote_command(process, launch) for process in processes}
+    if launch.dry_run:
+        for process, command in commands.items():
+            print(f"{process.name} on {process.host}:\n  {shlex.join(command)}")
+        return
+    logs = pathlib.Path(settings.workdir) / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {logs} for the hosts' logs cannot be made ({error.strerror}); give a "
+            "--workdir where you may create files."
+        ) from error
+    members = [
+        fleet.Member(process.name, command, logs / f"{process.name}.log", process.host)
+        for process, command in commands.items()
+    ]
+    _run(fleet.Fleet(members, tell_terminal), members[0])
+
+
+def _run(processes: fleet.Fleet, leader: fleet.Member) -> None:
+    def on_signal(times: int) -> None:
+        if times == 1:
+            tell_terminal("Stopping after the step that is under way; Ctrl-C stops at once.")
+
+    stop = StopRequest()
+    with stop.asked_by_signals(on_signal):
+        status = processes.run(stop)
+    if status == fleet.DONE:
+        return
+    if status == fleet.INTERRUPTED or stop.is_asked():
+        raise Interrupted("The run was interrupted; the same command resumes it.")
+    words = processes.last_words()
+    if status == fleet.SSH_FAILED:
+        raise UserError(
+            f"Host {leader.place} cannot be reached ({words}); it must let you in by "
+            f"{leader.command[0]} without a password."
+        )
+    error = UserError if status == fleet.UNUSABLE else RunFailed
+    raise error(f"The coordinator on {leader.place} ended: {words} (its log is {leader.log}).")

@@ -1,0 +1,64 @@
+"""Hands a run's objects (`manifests.py`) to Kubernetes, or prints them."""
+
+import importlib.util
+import shutil
+import subprocess
+
+from kipper.common.errors import KipperError, UserError
+from kipper.common.settings import LaunchSettings, RunSettings
+from kipper.launch.cluster.manifests import Manifest, make_manifests
+
+
+class NotApplied(KipperError):
+    """kubectl refused the objects."""
+
+
+def launch_on_kubernetes(launch: LaunchSettings, settings: RunSettings) -> None:
+    """Applies the objects and returns; Kubernetes does the rest.
+
+    Raises:
+        UserError: a flag cannot be used, or PyYAML or kubectl is missing.
+        NotApplied: kubectl said why.
+    """
+    text = as_yaml(make_manifests(launch, settings))
+    if launch.dry_run:
+        print(text, end="")
+        return
+    if shutil.which("kubectl") is None:
+        raise UserError(
+            "kubectl is not on the path; install it, or give --dry_run and apply what it prints "
+            "where kubectl is."
+        )
+    applied = subprocess.run(
+        ["kubectl", "apply", "-f", "-"], input=text, text=True, capture_output=True
+    )
+    print(applied.stdout, end="")
+    if applied.returncode != 0:
+        reason = (applied.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise NotApplied(f"kubectl did not take the run's objects: {reason}.")
+    print(
+        f"kubectl logs --follow job/{launch.name}-coordinator --namespace={launch.namespace}   "
+        "shows how it goes."
+    )
+
+
+def as_yaml(manifests: list[Manifest]) -> str:
+    """The objects as YAML documents.
+
+    Raises:
+        UserError: PyYAML is not installed.
+    """
+    if importlib.util.find_spec("yaml") is None:
+        raise UserError(
+            "--cluster=kubernetes needs PyYAML, which is not installed; it comes with "
+            "pip install 'kipper[cluster]'."
+        )
+    import yaml
+
+    class Plain(yaml.SafeDumper):
+        """Writes equal parts out each time, instead of as references."""
+
+        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+            return True
+
+    return yaml.dump_all(manifests, Dumper=Plain, sort_keys=False, width=1000)

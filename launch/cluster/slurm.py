@@ -1,0 +1,156 @@
+"""A run under Slurm, submitted through submitit: the coordinator as a job, workers as an array.
+
+Both are requeued when they are preempted or run into their time limit, wherever there is room then.
+So the coordinator writes its address into a file of the workdir at every start, and workers follow
+it (`slurm_jobs.py`). The workdir must be on a file system that all hosts share.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import pathlib
+import secrets
+import shlex
+import shutil
+import sys
+from typing import Any
+
+from kipper.common.errors import KipperError, UserError
+from kipper.common.settings import LaunchSettings, RunSettings
+from kipper.launch.cluster.meeting_point import MeetingPoint
+
+# Before the time limit, or when a preemption is announced, a job has so long to end well.
+_SIGNAL_SECONDS = 180
+_MINUTES = 24 * 60  # unless --sbatch=time=… says otherwise; the job goes on after it
+# Requeuing has no limit but the run's end.
+_MOST_TIMEOUTS = 10**6
+
+
+class NotSubmitted(KipperError):
+    """sbatch refused a job."""
+
+
+def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
+    """Submits the jobs and returns; Slurm does the rest.
+
+    Raises:
+        UserError: a flag cannot be used, or submitit or Slurm is missing.
+        NotSubmitted: sbatch said why.
+    """
+    if importlib.util.find_spec("submitit") is None:
+        raise UserError(
+            "--cluster=slurm needs submitit, which is not installed; it comes with "
+            "pip install 'kipper[cluster]'."
+        )
+    settings = dataclasses.replace(settings, workdir=os.path.abspath(settings.workdir))
+    folder = pathlib.Path(settings.workdir) / "slurm"
+    coordinator, workers = coordinator_parameters(launch), worker_parameters(launch, settings)
+    if launch.dry_run:
+        for title, text in (
+            ("the coordinator", submission_text(launch, folder, coordinator, 1)),
+            ("the workers", submission_text(launch, folder, workers, settings.num_workers)),
+        ):
+            print(f"# sbatch of {title}\n{text}")
+        return
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise UserError(
+            "sbatch is not on the path, so there is no Slurm here; run this on a login host of "
+            "the cluster, or give --dry_run to see what would be submitted."
+        )
+    import submitit
+
+    def executor(parameters: dict[str, Any]) -> Any:
+        made = submitit.SlurmExecutor(folder, _MOST_TIMEOUTS, python=_python(launch))
+        made.update_parameters(**parameters)
+        return made
+
+    try:
+        head, *rest = submit(launch, settings, executor(coordinator), executor(workers))
+    except submitit.core.utils.FailedJobError as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        raise NotSubmitted(f"The job was not taken: {reason}.") from error
+    array = rest[0].job_id.partition("_")[0]
+    print(
+        f"coordinator   job {head.job_id}\nworkers       job {array}\nlogs          {folder}\n"
+        f"scancel {head.job_id} {array}   stops the run; the same command resumes it."
+    )
+
+
+def submit(
+    launch: LaunchSettings, settings: RunSettings, for_coordinator: Any, for_workers: Any
+) -> list[Any]:
+    """Submits all jobs through two executors of submitit; the coordinator's job is the first.
+
+    Raises:
+        UserError: the workdir cannot be written.
+    """
+    from kipper.launch.cluster.slurm_jobs import CoordinatorJob, WorkerJob
+
+    logs = pathlib.Path(settings.workdir) / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The workdir {settings.workdir} cannot be written ({error.strerror}); give a "
+            "--workdir where you may create files."
+        ) from error
+    launch_id = secrets.token_hex(8)
+    MeetingPoint(settings.workdir, launch_id).open()
+    python = launch.python or sys.executable
+    return [
+        for_coordinator.submit(CoordinatorJob(settings, launch_id, python)),
+        *for_workers.submit_array(
+            [WorkerJob(settings, launch_id, python, index) for index in range(settings.num_workers)]
+        ),
+    ]
+
+
+def coordinator_parameters(launch: LaunchSettings) -> dict[str, Any]:
+    """Parameters of submitit's `SlurmExecutor` for the coordinator."""
+    return {
+        "job_name": f"{launch.name}-coordinator",
+        "time": _MINUTES,
+        "signal_delay_s": _SIGNAL_SECONDS,
+        "stderr_to_stdout": True,
+        "additional_parameters": {"requeue": True, **_more_options(launch)},
+    }
+
+
+def worker_parameters(launch: LaunchSettings, settings: RunSettings) -> dict[str, Any]:
+    """The same for the workers, which may all run at once."""
+    gpus = {"gpus_per_node": launch.gpus_per_worker} if launch.gpus_per_worker else {}
+    return {
+        **coordinator_parameters(launch),
+        "job_name": f"{launch.name}-worker",
+        "array_parallelism": settings.num_workers,
+        **gpus,
+    }
+
+
+def submission_text(
+    launch: LaunchSettings, folder: pathlib.Path, parameters: dict[str, Any], jobs: int
+) -> str:
+    """What submitit hands to sbatch for so many jobs."""
+    # It has no public way to ask without Slurm; its version is pinned, and a test compares.
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    command = shlex.join(["-u", "-m", "submitit.core._submit", str(folder)])
+    array: dict[str, Any] = {"map_count": jobs} if jobs > 1 else {}
+    return _make_sbatch_string(f"{_python(launch)} {command}", folder, **parameters, **array)
+
+
+def _python(launch: LaunchSettings) -> str:
+    return shlex.quote(launch.python or sys.executable)
+
+
+def _more_options(launch: LaunchSettings) -> dict[str, Any]:
+    """What --sbatch says, as option: value; an option without a value is True."""
+    options: dict[str, Any] = {}
+    for option in filter(None, (launch.sbatch or "").split(",")):
+        name, equals, value = option.partition("=")
+        if not name.replace("-", "").replace("_", "").isalnum() or (equals and not value):
+            raise UserError(
+                f"--sbatch says {option!r}; it must be a list like partition=gpu,time=24:00:00."
+            )
+        options[name.replace("-", "_")] = value if equals else True
+    return options

@@ -1,0 +1,180 @@
+"""What runs in the jobs that `slurm.py` submits. submitit pickles these values.
+
+Slurm announces preemption and the end of a job's time by SIGUSR2. What the job runs is then asked
+to stop, and submitit's own handler requeues the job.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from submitit.helpers import Checkpointable
+
+from kipper.common.errors import UserError
+from kipper.common.settings import RunSettings
+from kipper.launch.cluster import fleet, plan
+from kipper.launch.cluster.meeting_point import MeetingPoint
+from kipper.launch.cluster.plan import Process
+from kipper.launch.local_program import RunFailed
+from kipper.launch.stopping import StopRequest, tell_terminal
+from kipper.launch.supervisor import Deaths, GaveUp
+from kipper.launch.transports.addresses import free_port
+
+# Of the three minutes that Slurm gives; the rest is for the requeuing.
+_WELL_ENDED_SECONDS = 120.0
+_LOOK_SECONDS = 2.0
+_ENDED_BY_SLURM_SECONDS = 300.0
+
+
+class CoordinatorJob(Checkpointable):
+    """Runs the coordinator and its companions here until the run is over."""
+
+    def __init__(self, settings: RunSettings, launch_id: str, python: str):
+        self._settings = settings
+        self._launch_id = launch_id
+        self._python = python
+
+    def __call__(self) -> None:
+        """Called by submitit.
+
+        Raises:
+            UserError: the coordinator refused to begin.
+            RunFailed: the coordinator said why it failed.
+        """
+        settings = self._settings
+        labels = plan.head_labels(settings)
+        host = settings.host or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        first = settings.port or free_port()
+        ports = [first, *(free_port() for _ in labels[1:])]
+        settings = dataclasses.replace(settings, host=host, port=first)
+        addresses = plan.head_addresses(settings, host, ports)
+        members = [
+            _member(plan.head_process(label, settings, addresses), settings, self._python)
+            for label in labels
+        ]
+        meeting_point = MeetingPoint(settings.workdir, self._launch_id)
+        meeting_point.arrive(addresses[f"{plan.COORDINATOR}/0"])
+        with stopped_by_slurm() as stop:
+            processes = fleet.Fleet(members, tell_terminal)
+            status = processes.run(stop)
+        if stop.is_asked() or status == fleet.INTERRUPTED:
+            return
+        meeting_point.close()
+        if status != fleet.DONE:
+            error = UserError if status == fleet.UNUSABLE else RunFailed
+            raise error(processes.last_words())
+
+
+class WorkerJob(Checkpointable):
+    """Runs one worker here, at whatever address the coordinator is, until the run is over."""
+
+    def __init__(self, settings: RunSettings, launch_id: str, python: str, index: int):
+        self._settings = settings
+        self._launch_id = launch_id
+        self._python = python
+        self._index = index
+
+    def __call__(self) -> None:
+        """Called by submitit.
+
+        Raises:
+            UserError: the worker's settings cannot be used, or it was refused.
+            GaveUp: it died too often.
+        """
+        deaths = Deaths(fleet.LIMITS)
+        meeting_point = MeetingPoint(self._settings.workdir, self._launch_id)
+        with stopped_by_slurm() as stop:
+            while not stop.is_asked() and not meeting_point.is_over():
+                address = meeting_point.address()
+                if address is None:
+                    stop.wait(_LOOK_SECONDS)
+                    continue
+                status, words = self._work(address, meeting_point, stop)
+                if status == fleet.UNUSABLE:
+                    raise UserError(words)
+                if status == fleet.DONE:
+                    return
+                if status != fleet.INTERRUPTED:
+                    pause = deaths.add(time.monotonic())
+                    if pause is None:
+                        raise GaveUp(words)
+                    stop.wait(pause)
+
+    def _work(
+        self, address: str, meeting_point: MeetingPoint, stop: StopRequest
+    ) -> tuple[int, str]:
+        """Works for the coordinator at `address`; exit status and last words of the worker.
+
+        The status is that of an interruption if the coordinator went elsewhere.
+        """
+        process = plan.worker_process(self._index, self._settings, address)
+        worker = fleet.Fleet([_member(process, self._settings, self._python)], tell_terminal)
+        here = _WhileThere(stop, address, meeting_point)
+        status = worker.run(here)
+        return (fleet.INTERRUPTED if here.is_asked() else status), worker.last_words()
+
+
+class _WhileThere(StopRequest):
+    """Asked when the job is, or when the coordinator is no longer at `address`."""
+
+    def __init__(self, job: StopRequest, address: str, meeting_point: MeetingPoint):
+        super().__init__()
+        self._job = job
+        self._address = address
+        self._meeting_point = meeting_point
+        self._look_at = 0.0
+
+    def is_asked(self) -> bool:
+        if time.monotonic() >= self._look_at and not super().is_asked():
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            # After the end the worker hears it from the coordinator itself.
+            if self._meeting_point.address() not in (self._address, None):
+                self.ask()
+        return super().is_asked() or self._job.is_asked()
+
+    def is_urgent(self) -> bool:
+        return self._job.is_urgent()
+
+
+@contextlib.contextmanager
+def stopped_by_slurm() -> Iterator[StopRequest]:
+    """Asks to stop at SIGTERM, and at SIGUSR2, after which the job is requeued.
+
+    The requeuing comes once the block has ended: from within a handler nothing could be waited for.
+    """
+    stop, announced = StopRequest(), threading.Event()
+    timer = threading.Timer(_WELL_ENDED_SECONDS, stop.ask_at_once)
+    timer.daemon = True
+    requeue = signal.getsignal(signal.SIGUSR2)
+
+    def handler(_number: int, _frame: Any) -> None:
+        if not announced.is_set():
+            announced.set()
+            stop.ask()
+            timer.start()
+
+    signal.signal(signal.SIGUSR2, handler)
+    try:
+        with stop.asked_by_signals():
+            yield stop
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGUSR2, requeue)
+    if announced.is_set() and callable(requeue):
+        requeue(signal.SIGUSR2, None)
+    elif stop.is_asked():
+        # Slurm ends the job, and may have it in mind for the queue: not a job that ended by itself.
+        time.sleep(_ENDED_BY_SLURM_SECONDS)
+
+
+def _member(process: Process, settings: RunSettings, python: str) -> fleet.Member:
+    command = (python, "-m", "kipper.launch.cluster.tether", python, "-m", "kipper")
+    log = pathlib.Path(settings.workdir) / "logs" / f"{process.name}.log"
+    return fleet.Member(process.name, (*command, *process.arguments), log)

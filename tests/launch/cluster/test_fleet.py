@@ -1,0 +1,156 @@
+"""A fleet: who is started again, who is given up, and how all end."""
+
+import pathlib
+import sys
+import threading
+
+import pytest
+
+from kipper.launch.cluster import fleet
+from kipper.launch.stopping import StopRequest
+from kipper.launch.supervisor import Limits
+
+QUICK = Limits(deaths=3, window=600.0, first_pause=0.01, longest_pause=0.01, grace=20.0)
+
+# Appends a line for each life and then does as it is told, in its first life and in later ones.
+PROGRAM = """
+import os, pathlib, signal, sys, time
+lives = pathlib.Path(sys.argv[1])
+with open(lives, "a") as file:
+    file.write("life\\n")
+time.sleep(float(sys.argv[2]))
+first = len(lives.read_text().splitlines()) == 1
+exec(sys.argv[3] if first else sys.argv[4])
+"""
+KILL_YOURSELF = "os.kill(os.getpid(), signal.SIGKILL)"
+WAIT = "time.sleep(120)"
+
+
+def _member(folder, name, first, later="sys.exit(0)", seconds=0.0):
+    program = [sys.executable, "-c", PROGRAM, str(folder / f"{name}.lives")]
+    command = [sys.executable, "-m", "kipper.launch.cluster.tether", *program]
+    return fleet.Member(name, (*command, str(seconds), first, later), folder / f"{name}.log")
+
+
+def _lives(folder, name):
+    return len((folder / f"{name}.lives").read_text().splitlines())
+
+
+def _run(members, stop=None):
+    said = []
+    ended = fleet.Fleet(members, said.append, QUICK)
+    return ended.run(stop or StopRequest()), said
+
+
+@pytest.mark.parametrize(
+    ("leads", "status", "life", "again"),
+    [
+        (True, 0, 1, False),
+        (True, 1, 1, False),
+        (True, 2, 1, False),
+        (True, 130, 1, False),
+        (True, 137, 1, True),
+        (True, 255, 1, False),  # ssh never got there
+        (True, 255, 2, True),
+        (False, 0, 1, False),
+        (False, 2, 1, False),
+        (False, 1, 1, True),
+        (False, 137, 4, True),
+        (False, 255, 1, True),
+    ],
+)
+def test_who_may_live_again(leads, status, life, again):
+    assert fleet.may_live_again(leads, status, life) == again
+
+
+def test_the_leaders_end_is_the_end_of_all(tmp_path):
+    members = [_member(tmp_path, "leader", "sys.exit(0)", seconds=0.5)]
+    members += [_member(tmp_path, f"follower-{i}", WAIT) for i in range(2)]
+    status, said = _run(members)
+    assert (status, said) == (0, [])
+    assert _lives(tmp_path, "follower-1") == 1
+
+
+@pytest.mark.parametrize("status", [1, 2])
+def test_the_leaders_own_failure_is_not_repeated(tmp_path, status):
+    assert _run([_member(tmp_path, "leader", f"sys.exit({status})")]) == (status, [])
+
+
+def test_a_killed_leader_and_a_failed_follower_live_again(tmp_path):
+    leader = _member(tmp_path, "leader", KILL_YOURSELF, "time.sleep(1); sys.exit(0)")
+    follower = _member(tmp_path, "follower", "sys.exit('kipper: Out of luck.')", WAIT)
+    status, said = _run([leader, follower])
+    assert status == 0
+    assert (_lives(tmp_path, "leader"), _lives(tmp_path, "follower")) == (2, 2)
+    assert "leader was killed by signal 9; it is started again." in said
+    assert any("follower failed (Out of luck; " in sentence for sentence in said)
+
+
+def test_one_that_dies_too_often_is_given_up(tmp_path):
+    leader = _member(tmp_path, "leader", "time.sleep(120)")
+    follower = _member(tmp_path, "follower", "sys.exit(1)", "sys.exit(1)")
+    stop, said = StopRequest(), []
+
+    def say(sentence):
+        said.append(sentence)
+        if "given up" in sentence:
+            stop.ask_at_once()
+
+    assert fleet.Fleet([leader, follower], say, QUICK).run(stop) == fleet.INTERRUPTED
+    assert _lives(tmp_path, "follower") == QUICK.deaths
+    assert [("again" in sentence, "given up" in sentence) for sentence in said] == [
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_a_leader_that_dies_too_often_ends_the_run(tmp_path):
+    status, _ = _run([_member(tmp_path, "leader", KILL_YOURSELF, KILL_YOURSELF)])
+    assert status == 137
+    assert _lives(tmp_path, "leader") == QUICK.deaths
+
+
+def test_asked_to_stop_the_leader_finishes_while_the_others_stay(tmp_path):
+    ready = tmp_path / "ready"
+    finish = (
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(130)); "
+        f"pathlib.Path({str(ready)!r}).touch(); time.sleep(120)"
+    )
+    stop = StopRequest()
+    members = [_member(tmp_path, "leader", finish), _member(tmp_path, "follower", WAIT)]
+    asked = threading.Thread(target=_ask_once_started, args=(ready, stop))
+    asked.start()
+    status, said = _run(members, stop)
+    asked.join()
+    assert (status, said) == (130, [])
+    assert _lives(tmp_path, "leader") == 1
+
+
+def _ask_once_started(ready, stop):
+    while not ready.exists():
+        stop.wait(0.05)
+    stop.ask()
+
+
+def test_the_leaders_output_is_shown_and_all_logs_are_kept(tmp_path, capfd):
+    leader = _member(tmp_path, "leader", "print('step 1'); print('oops', file=sys.stderr)")
+    follower = _member(tmp_path, "follower", "print('hello'); sys.exit(0)")
+    (tmp_path / "leader.log").write_text("of an earlier run\n")
+    _run([leader, follower])
+    assert capfd.readouterr().out == "step 1\n"
+    assert sorted((tmp_path / "leader.log").read_text().split()) == ["1", "oops", "step"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no output"),
+        ("a\n\nb: no such host\n\n", "b: no such host"),
+        ("kipper: Port 7 is taken.\nE1122 server stopped\n", "Port 7 is taken"),
+    ],
+)
+def test_last_words(tmp_path, text, words):
+    (tmp_path / "log").write_text(text)
+    assert fleet.last_line(tmp_path / "log") == words
+    assert fleet.last_line(pathlib.Path("/nonexistent")) == "no output"
