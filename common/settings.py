@@ -43,6 +43,11 @@ def _transport() -> Any:
     )
 
 
+def _allow_open_network() -> Any:
+    text = "Let Courier listen on a public network; a firewall must close the port."
+    return setting(False, text, free=True)
+
+
 def _certificates() -> Any:
     return setting(None, "Folder made by kipper certificates, for grpc_tls.", free=True)
 
@@ -99,9 +104,7 @@ class RunSettings:
     )
     transport: str = _transport()
     certificates: str | None = _certificates()
-    allow_open_network: bool = setting(
-        False, "Let Courier listen on a public network; a firewall must close the port.", free=True
-    )
+    allow_open_network: bool = _allow_open_network()
     block_support: int | None = setting(
         None, "Most support images in a kernel block; chosen from a memory budget if not given."
     )
@@ -267,6 +270,7 @@ class WorkerSettings:
     )
     transport: str = _transport()
     certificates: str | None = _certificates()
+    allow_open_network: bool = _allow_open_network()
     chaos: str | None = setting(None, "Faults to inflict on itself: kill:20s,freeze:30s,seed=7.")
 
     def check(self) -> None:

@@ -18,13 +18,13 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 def check_open_network(transport: str, allow_open_network: bool, host: str | None = None) -> None:
     """Refuses Courier on public networks, and warns of private ones.
 
-    To be asked by a coordinator that workers of other hosts are to join.
+    To be asked by a coordinator that workers of other hosts are to join, and by such a worker.
 
     Args:
         transport: a name of `TRANSPORTS`; only courier is refused.
         allow_open_network: the user answers for a firewall.
-        host: what workers are told to call; by it a machine behind a translated address
-            (as in most clouds) is recognised too.
+        host: what others are told to call; by it a machine behind a translated address (as in most
+            clouds) is recognised too.
 
     Raises:
         UserError: this machine has a public address.
@@ -50,6 +50,16 @@ def warn_of_open_ports(transport: str) -> None:
     """
     if transport == "courier":
         _warn(_interface_addresses())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can only mean this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _warn(addresses: list[_Address]) -> None:

@@ -17,6 +17,7 @@ from kipper.common.settings import WorkerSettings
 from kipper.launch.chaos import attack_this_process
 from kipper.launch.devices import count_devices, use_device
 from kipper.launch.flag_sets import arguments_of
+from kipper.launch.open_network import check_open_network, is_loopback
 from kipper.launch.process import die_with_supervisor, forget_proxies
 from kipper.launch.registration import Coordinator, Registration, Stop, Unreachable
 from kipper.launch.stopping import StopRequest
@@ -35,12 +36,15 @@ def run_worker(settings: WorkerSettings) -> None:
     Returns when the run is over or the worker was asked to leave and has left.
 
     Raises:
-        UserError: a setting cannot be used, or the coordinator refuses the worker.
+        UserError: a setting cannot be used, the network is open, or the coordinator refuses the
+            worker.
         KipperError: the coordinator was away for longer than patience lasts, or a worker of
             several died too often.
     """
     settings.check()
-    split_address(settings.coordinator)
+    host, _ = split_address(settings.coordinator)
+    if not is_loopback(host):
+        check_open_network(settings.transport, settings.allow_open_network, settings.advertise_host)
     if not flags.FLAGS.is_parsed():  # absl would complain in its log
         flags.FLAGS(["kipper"])
     logging.set_verbosity(logging.INFO)

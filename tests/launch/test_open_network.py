@@ -8,9 +8,10 @@ import pytest
 from installation import needs_launchpad
 
 from kipper.common.errors import UserError
-from kipper.common.settings import DistillSettings
+from kipper.common.settings import DistillSettings, WorkerSettings
 from kipper.launch.joining import check_joining
-from kipper.launch.open_network import check_open_network, warn_of_open_ports
+from kipper.launch.open_network import check_open_network, is_loopback, warn_of_open_ports
+from kipper.launch.worker_process import run_worker
 
 psutil = pytest.importorskip("psutil")
 
@@ -101,6 +102,27 @@ def test_a_run_that_other_hosts_join_is_refused_where_the_network_is_open(
         check_joining(settings)
     check_joining(dataclasses.replace(settings, allow_open_network=True))
     check_joining(dataclasses.replace(settings, port=None, num_workers=2))
+
+
+@pytest.mark.parametrize("coordinator", ["192.168.0.1:7070", "gpu-17:7070", "[fd00::1]:7070"])
+def test_a_worker_of_another_host_is_refused_where_the_network_is_open(interfaces, coordinator):
+    interfaces(PUBLIC)
+    with pytest.raises(UserError, match=PUBLIC):
+        run_worker(WorkerSettings(coordinator=coordinator))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_one"),
+    [
+        ("localhost", True),
+        ("127.0.0.2", True),
+        ("::1", True),
+        ("10.0.0.1", False),
+        ("localhost.evil.example", False),
+    ],
+)
+def test_which_names_mean_this_machine(host, is_one):
+    assert is_loopback(host) is is_one
 
 
 def test_this_machines_own_interfaces_can_be_read():
