@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import os
 import socket
 
 import pytest
@@ -127,3 +128,37 @@ def test_which_names_mean_this_machine(host, is_one):
 
 def test_this_machines_own_interfaces_can_be_read():
     check_open_network("courier", allow_open_network=True)
+
+
+class _Command:
+    """Unpickled, makes a folder."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self._path,)
+
+
+@needs_launchpad
+def test_courier_does_run_what_it_is_sent_which_is_why(tmp_path):
+    """Should this fail one day, Courier has become better than docs/security.md says."""
+    import courier
+
+    from kipper.launch.transports import ChannelError, transport_named
+
+    transport = transport_named("courier")
+    listener = transport.listen(lambda payload: payload)
+    stranger = courier.Client(f"localhost:{listener.port}", wait_for_ready=False)
+    with pytest.raises(Exception, match="handle takes bytes"):
+        stranger.handle(_Command(str(tmp_path / "on the server")))
+    listener.close()
+    hostile = courier.Server()
+    hostile.Bind("handle", lambda _: _Command(str(tmp_path / "on the client")))
+    hostile.Start()
+    channel = transport.connect(f"localhost:{hostile.port}")
+    with pytest.raises(ChannelError, match="NoneType instead of bytes"):
+        channel.submit(b"").result(60)
+    channel.close()
+    hostile.Stop()
+    assert {path.name for path in tmp_path.iterdir()} == {"on the server", "on the client"}
