@@ -154,7 +154,9 @@ def _on_python_thread(handle: Handle) -> Handle:
 def _close_all() -> None:
     """Ends what would hold the exit up, or abort it, were it still under way."""
     _exiting.set()
-    threads = [threading.Thread(target=listener._stop, daemon=True) for listener in _listening]
+    threads = [
+        threading.Thread(target=listener._stop, daemon=True) for listener in list(_listening)
+    ]
     for thread in threads:
         thread.start()  # takes no more calls from now on
     for channel in list(_open):
