@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 
 import distributed
 import numpy as np
@@ -58,12 +59,14 @@ def take_all(client: distributed.Client, driving: Driving, blocks: dict[int, np.
     """
     lacking = [index for index in range(driving.workload.blocks) if index not in blocks]
     run = functools.partial(run_block, driving.workload)
-    futures = client.map(run, lacking, pure=False)
-    index_of = {future.key: index for future, index in zip(futures, lacking, strict=True)}
-    for future, block in distributed.as_completed(futures, with_results=True):
+    keys = [f"{uuid.uuid4().hex}-{index}" for index in lacking]
+    # The futures are kept by nobody else, so that a result is forgotten once it is here: dask
+    # would compute it again if it were wanted still when its worker dies.
+    completed = distributed.as_completed(client.map(run, lacking, key=keys), with_results=True)
+    for future, block in completed:
         if not isinstance(block, np.ndarray):
             raise SchedulerLost(type(block).__name__)
-        blocks[index_of[future.key]] = block
+        blocks[int(future.key.rpartition("-")[2])] = block
 
 
 def connect(address: str, workers: int) -> distributed.Client:

@@ -20,6 +20,8 @@ from workload import Workload, sum_sha256
 
 # `run.py` sets it for the driver, and every process of a system under test inherits it.
 MARK = "KIPPER_COMPARISON_RUN"
+# What counts as quiet, and how long one looks.
+_QUIET_CORES, _LOOK_SECONDS = 0.2, 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -43,6 +45,24 @@ def cpu_seconds(processes: Sequence[int]) -> float:
             fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
             total += int(fields[11]) + int(fields[12])
     return total / _TICKS
+
+
+def wait_until_quiet(patience: float) -> None:
+    """Returns when hardly anybody uses the machine, or after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        before = _machine_cpu_seconds()
+        time.sleep(_LOOK_SECONDS)
+        if _machine_cpu_seconds() - before < _QUIET_CORES * _LOOK_SECONDS:
+            return
+
+
+def _machine_cpu_seconds() -> float:
+    """Of all processes since the machine started, without idling and waiting."""
+    user, nice, system, _, _, irq, soft_irq, *_ = (
+        int(value) for value in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    )
+    return (user + nice + system + irq + soft_irq) / _TICKS
 
 
 def free_port() -> int:

@@ -16,7 +16,12 @@ from workload import block_values, run_block
 
 
 def start_one(driving: Driving) -> None:
-    ray.init(num_cpus=driving.workload.workers, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        address="local",  # not a cluster that somebody else left running here
+        num_cpus=driving.workload.workers,
+        include_dashboard=False,
+        log_to_driver=False,
+    )
 
 
 def start_apart(driving: Driving) -> None:
