@@ -29,7 +29,7 @@ _LIMITS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 8192),
 ]
-# A host that vanishes or a process that is frozen fails its calls in about 80 seconds, instead of at
+# A host that vanishes or a process that is frozen fails its calls in about 80 seconds instead of at
 # their deadline; one whose handler holds Python's lock for longer does not.
 _KEEPALIVE = [
     ("grpc.keepalive_time_ms", 20_000),
