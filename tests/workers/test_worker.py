@@ -6,7 +6,7 @@ import pytest
 from kipper.common import messages, wire
 from kipper.common.wire import content_key
 from kipper.workers import worker as worker_module
-from kipper.workers.courier_service import WorkerService
+from kipper.workers.service import WorkerService
 from kipper.workers.row_store import RowStore
 from kipper.workers.worker import Worker
 
