@@ -73,6 +73,26 @@ class World:
         self._answers: dict[int, dict[str, int]] = {}
         self._incarnations = 0
 
+    # --- what a test asks ----------------------------------------------------------------------
+
+    @property
+    def sent(self) -> list[tuple[str, int]]:
+        """Workers and blocks on whose answer they sit, the oldest first."""
+        return [(errand.worker, errand.block) for errand in self.errands]
+
+    def errand(self, worker: str, block: int) -> Errand:
+        return next(e for e in self.errands if (e.worker, e.block) == (worker, block))
+
+    def of(self, kind: type) -> list[Instruction]:
+        """Instructions of a kind so far."""
+        return [one for _, _, then in self.history for one in then if isinstance(one, kind)]
+
+    def warm_up(self, *workers: str, seconds: float = 1.0, shape: str = "shape 0") -> None:
+        """Each worker has computed some blocks of the shape, each of which took so long."""
+        for _ in range(8):
+            for worker in workers:
+                self.scheduler._times.note(worker, shape, seconds)
+
     # --- what may happen -----------------------------------------------------------------------
 
     def queue(self, specs: list[BlockSpec]) -> None:
@@ -95,6 +115,16 @@ class World:
     def leave(self, worker: str) -> None:
         self._forget(worker)
         self.handle(events.WorkerLeft(worker, "it died"))
+
+    def do(self, worker: str, block: int, seconds: float = 1.0, value: int | None = None) -> None:
+        """The worker answers after a while, rightly unless a value is given."""
+        self.now += seconds
+        self.answer(self.errand(worker, block), truth(block) if value is None else value)
+
+    def do_all(self) -> None:
+        """Every worker answers whatever it is sent, one block a second."""
+        while self.errands and self.aborted is None:
+            self.do(*self.sent[0])
 
     def drain(self, worker: str) -> None:
         self.handle(events.WorkerDraining(worker))
@@ -179,7 +209,6 @@ class World:
     def _carry_out(self, instruction: Instruction) -> None:
         match instruction:
             case events.SendBlock(worker, block):
-                assert self.aborted is None or self.aborted
                 assert worker in self.present, f"{worker} is not there"
                 assert block not in self.withdrawn, f"block {block} was withdrawn"
                 disputed = self.scheduler.ledger.blocks[block].disputed

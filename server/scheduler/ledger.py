@@ -84,6 +84,12 @@ class BlockRecord:
         return self.wanted + self.extra - most - len(self.out)
 
     @property
+    def more_than_wanted(self) -> bool:
+        """Whether more workers have it than would do, were all in time."""
+        most = max((len(group) for group in self.groups), default=0)
+        return most + len(self.out) > self.wanted
+
+    @property
     def disputed(self) -> bool:
         """Whether answers differ and it is not known which is right."""
         if self.withdrawn or len(self.groups) < 2:

@@ -120,14 +120,16 @@ class Placement:
             self._send(worker, block, now)
 
     def _send(self, worker: str, block: int, now: float) -> None:
-        owner = self.ledger.behind.pop(block, None)
+        entry, owner = self.ledger.blocks[block], self.ledger.behind.get(block)
         self.ledger.lend(worker, block, now)
-        if block in self.waiting and self.ledger.blocks[block].copies_needed <= 0:
+        if block in self.waiting and entry.copies_needed <= 0:
             self.waiting.remove(block)
         self.counters.sent += 1
         self._out.append(SendBlock(worker, block))
-        if owner is not None:
+        if owner is not None and entry.more_than_wanted:
             self.counters.taken += 1
+            if self.ledger.behind.get(block) == owner:
+                del self.ledger.behind[block]
             self._out.append(CancelBlock(owner, block))
 
     def _is_available(self, record: WorkerRecord, now: float) -> bool:
@@ -178,7 +180,7 @@ class Placement:
             block = next(iter(self.ledger.behind))
             swift = self._times.slowness(worker) <= rules.SLOW_WORKER
             available = self._is_available(self.ledger.workers[worker], now)
-            if swift and available and self._may(worker, block):
+            if swift and available and block not in self._resting and self._may(worker, block):
                 self._send(worker, block, now)
 
     def _look(self, now: float) -> None:
