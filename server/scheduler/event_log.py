@@ -59,14 +59,12 @@ def replay(path: pathlib.Path) -> int:
     for line in lines[1:-1]:
         try:
             record = json.loads(line)
-            event = from_json(record["event"])
+            now, event, then = record["at"], from_json(record["event"]), record["then"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"Line {count + 2} of {path} is damaged: {error}.") from error
-        instructions = scheduler.handle(event, record["at"])  # type: ignore[arg-type]
+        instructions = scheduler.handle(event, now)  # type: ignore[arg-type]
         got = json.loads(json.dumps([to_json(instruction) for instruction in instructions]))
         count += 1
-        if got != record["then"]:
-            raise UserError(
-                f"Event {count} of {path} was answered by {record['then']}, and now by {got}."
-            )
+        if got != then:
+            raise UserError(f"Event {count} of {path} was answered by {then}, and now by {got}.")
     return count
