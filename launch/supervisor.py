@@ -4,7 +4,8 @@ The rules:
 
 1. A process that ends with status 0, or with one that a restart cannot better, is not restarted.
 2. One that dies is restarted after a pause, which doubles with each death within the window.
-3. One that has died `Limits.deaths` times within the window is given up.
+3. One that has died `Limits.deaths` times within the window is given up: a restart does not help.
+   A life that was long enough to do some work forgets the deaths before it.
 4. Asked to stop, the process gets SIGTERM, and SIGKILL when the grace is over or the request
    becomes urgent.
 5. It never outlives the supervisor: see `process.die_with_supervisor`.
@@ -12,6 +13,7 @@ The rules:
 
 import collections
 import dataclasses
+import math
 import os
 import signal
 import subprocess
@@ -41,16 +43,22 @@ class Limits:
     Attributes:
         deaths: so many within the window are too many.
         window: how long a death is remembered.
+        long_life: a life of so long forgets the deaths before it.
         first_pause: before the restart after one death.
         longest_pause: however many there were.
         grace: between SIGTERM and SIGKILL.
     """
 
-    deaths: int = 10
-    window: float = 120.0
+    deaths: int = 12
+    window: float = 600.0
+    long_life: float = math.inf
     first_pause: float = 0.5
-    longest_pause: float = 8.0
+    longest_pause: float = 5.0
     grace: float = 75.0
+
+
+# A worker is killed for many reasons that are not its own; one that cannot even start dies young.
+WORKER_LIMITS = Limits(long_life=8.0)
 
 
 class Deaths:
@@ -60,8 +68,15 @@ class Deaths:
         self._limits = limits
         self._times: collections.deque[float] = collections.deque()
 
-    def add(self, now: float) -> float | None:
-        """The pause before a restart after a death at `now`; None: no more restarts."""
+    def add(self, now: float, lived: float = 0.0) -> float | None:
+        """The pause before a restart after a death at `now`; None: no more restarts.
+
+        Args:
+            now: seconds.
+            lived: of the life that it ended.
+        """
+        if lived >= self._limits.long_life:
+            self._times.clear()
         self._times.append(now)
         while self._times[0] < now - self._limits.window:
             self._times.popleft()
@@ -93,7 +108,7 @@ class Supervisor:
         self._name = name
         self._command = list(command)
         self._environment = dict(environment or {})
-        self._limits = limits or Limits()
+        self._limits = limits or WORKER_LIMITS
         self._clock = clock
 
     def run(self, stop: StopRequest) -> int:
@@ -110,18 +125,19 @@ class Supervisor:
         """
         deaths = Deaths(self._limits)
         while not stop.is_asked():
+            born = self._clock()
             status = self._live(stop)
             if stop.is_asked():
                 return 0
             if status in (0, _UNUSABLE):
                 logging.info("%s ended with exit status %d.", self._name, status)
                 return status
-            pause = deaths.add(self._clock())
+            now = self._clock()
+            pause = deaths.add(now, now - born)
             if pause is None:
                 raise GaveUp(
-                    f"{self._name} died {self._limits.deaths} times within "
-                    f"{self._limits.window:.0f} s (last: {_cause(status)}), so it is not started "
-                    "again."
+                    f"{self._name} died {self._limits.deaths} times, each soon after its start "
+                    f"(last: {_cause(status)}), so it is not started again."
                 )
             logging.warning(
                 "%s died (%s); starting it again in %.1f s.", self._name, _cause(status), pause

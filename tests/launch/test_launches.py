@@ -2,45 +2,20 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 from installation import needs_launchpad
-
-# SIGINT as a terminal leaves it; tests run in the background of a script inherit "ignore".
-RUN = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from kipper.launch.main import run
-sys.exit(run(sys.argv[1:]))
-"""
-FLAGS = ["distill", "--dataset=digits", "--learn_labels", "--block_support=4", "--block_target=300"]
-
-
-def _command(workdir, *flags):
-    return [sys.executable, "-c", RUN, *FLAGS, f"--workdir={workdir}", *flags]
-
-
-def _distill(workdir, *flags):
-    finished = subprocess.run(_command(workdir, *flags), capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
-    return (workdir / "distilled.npz").read_bytes()
-
-
-def _metrics(workdir):
-    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+from runs import command, distill, metrics, nodes_of, wait_for_step
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
     """An undisturbed run of 60 steps against one worker."""
     workdir = tmp_path_factory.mktemp("runs") / "quiet"
-    _distill(workdir, "--steps=60", "--num_workers=1")
+    distill(workdir, "--steps=60", "--num_workers=1")
     return workdir
 
 
@@ -53,11 +28,11 @@ def quiet(tmp_path_factory):
     ],
 )
 def test_every_launch_gives_the_same_bits(quiet, tmp_path, launch, num_workers):
-    distilled = _distill(
+    distilled = distill(
         tmp_path, "--steps=60", f"--launch={launch}", f"--num_workers={num_workers}"
     )
     assert distilled == (quiet / "distilled.npz").read_bytes()
-    assert _metrics(tmp_path) == _metrics(quiet)
+    assert metrics(tmp_path) == metrics(quiet)
     if launch == "local_mp":
         assert sorted(p.name for p in (tmp_path / "logs").iterdir() if p.is_dir()) == [
             "coordinator",
@@ -67,83 +42,57 @@ def test_every_launch_gives_the_same_bits(quiet, tmp_path, launch, num_workers):
         ]
     last = json.loads((tmp_path / "validation.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 60
-    assert _nodes_of(tmp_path) == []
-
-
-def _nodes_of(workdir):
-    """Processes of a program whose logs go to `workdir`."""
-    found = []
-    for process in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            targets = [os.readlink(fd) for fd in (process / "fd").iterdir()]
-        except OSError:
-            continue
-        if any(target.startswith(str(workdir / "logs")) for target in targets):
-            found.append(int(process.name))
-    return found
-
-
-def _wait_for_step(workdir, step, process):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be disturbed"
-        try:
-            if json.loads((workdir / "status.json").read_text()).get("step", 0) >= step:
-                return
-        except (OSError, ValueError):
-            pass
-        time.sleep(0.02)
-    pytest.fail(f"step {step} was not reached")
+    assert nodes_of(tmp_path) == []
 
 
 def test_kill_at_several_moments_and_resume_ends_in_the_same_bits(quiet, tmp_path):
     for step in (0, 7, 29):
-        process = subprocess.Popen(_command(tmp_path, "--steps=60"), stdout=subprocess.DEVNULL)
-        _wait_for_step(tmp_path, step, process)
+        process = subprocess.Popen(command(tmp_path, "--steps=60"), stdout=subprocess.DEVNULL)
+        wait_for_step(tmp_path, step, process)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     # And one that died while it wrote: what is left of the newest checkpoint is skipped.
     newest = max((tmp_path / "checkpoints").glob("step-*"))
     state = newest / "state.npz"
     state.write_bytes(state.read_bytes()[:-100])
-    assert _distill(tmp_path, "--steps=60") == (quiet / "distilled.npz").read_bytes()
-    assert _metrics(tmp_path) == _metrics(quiet)
+    assert distill(tmp_path, "--steps=60") == (quiet / "distilled.npz").read_bytes()
+    assert metrics(tmp_path) == metrics(quiet)
 
 
 @needs_launchpad
 def test_a_killed_coordinator_process_is_reported_and_the_run_resumes(quiet, tmp_path):
     process = subprocess.Popen(
-        _command(tmp_path, "--steps=2000", "--launch=local_mp"),
+        command(tmp_path, "--steps=2000", "--launch=local_mp"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    _wait_for_step(tmp_path, 20, process)
+    wait_for_step(tmp_path, 20, process)
     os.kill(json.loads((tmp_path / "status.json").read_text())["pid"], signal.SIGKILL)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "A process of the run died" in error
     assert "Traceback" not in error
-    assert _nodes_of(tmp_path) == []
-    assert _distill(tmp_path, "--steps=60") == (quiet / "distilled.npz").read_bytes()
+    assert nodes_of(tmp_path) == []
+    assert distill(tmp_path, "--steps=60") == (quiet / "distilled.npz").read_bytes()
 
 
 @pytest.mark.parametrize("launch", ["inprocess", pytest.param("local_mp", marks=needs_launchpad)])
 def test_ctrl_c_ends_every_process_and_keeps_the_step(tmp_path, launch):
     process = subprocess.Popen(
-        _command(tmp_path, "--steps=20000", f"--launch={launch}"),
+        command(tmp_path, "--steps=20000", f"--launch={launch}"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    _wait_for_step(tmp_path, 9, process)
+    wait_for_step(tmp_path, 9, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert "the same command resumes" in error
     assert "Traceback" not in error
-    assert _nodes_of(tmp_path) == []
+    assert nodes_of(tmp_path) == []
     steps = sorted(int(path.name[5:]) for path in (tmp_path / "checkpoints").glob("step-*"))
     assert steps[-1] >= 9
 
@@ -151,13 +100,13 @@ def test_ctrl_c_ends_every_process_and_keeps_the_step(tmp_path, launch):
 @needs_launchpad
 def test_a_killed_launcher_leaves_no_orphan(tmp_path):
     process = subprocess.Popen(
-        _command(tmp_path, "--steps=20000", "--launch=local_mp"), stdout=subprocess.DEVNULL
+        command(tmp_path, "--steps=20000", "--launch=local_mp"), stdout=subprocess.DEVNULL
     )
-    _wait_for_step(tmp_path, 2, process)
-    assert len(_nodes_of(tmp_path)) >= 5
+    wait_for_step(tmp_path, 2, process)
+    assert len(nodes_of(tmp_path)) >= 5
     process.kill()
     process.wait()
     deadline = time.monotonic() + 10
-    while _nodes_of(tmp_path) and time.monotonic() < deadline:
+    while nodes_of(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert _nodes_of(tmp_path) == []
+    assert nodes_of(tmp_path) == []

@@ -1,0 +1,82 @@
+"""When a coordinator stops that is asked to."""
+
+import contextlib
+import json
+
+import pytest
+
+from kipper.common.messages import Block
+from kipper.common.settings import DistillSettings, SolveLabelsSettings
+from kipper.launch.coordinator import check_run, coordinate, load_experiment
+from kipper.launch.inprocess import inprocess_links
+from kipper.launch.stopping import StopRequest
+from kipper.server.session import Interrupted
+from kipper.server.workdir import Workdir
+
+FEW = {"dataset": "digits", "test_limit": 100, "block_target": 100}
+
+
+class _AskingLink:
+    """A link that asks to stop when the given step's first block passes."""
+
+    def __init__(self, link, version, times, stop):
+        self.name, self._link = link.name, link
+        self._version, self._times, self._stop = version, times, stop
+
+    def submit(self, request):
+        if isinstance(request, Block) and request.version == self._version:
+            for _ in range(self._times):
+                self._stop.ask()
+            self._times = 0
+        return self._link.submit(request)
+
+    def close(self):
+        self._link.close()
+
+
+def _run(settings, version, times):
+    """The newest checkpoint of a run that is asked to stop while a step is under way."""
+    check_run(settings)
+    experiment, stop = load_experiment(settings), StopRequest()
+    links = inprocess_links(1, experiment.row_sets(with_validation=True))
+    links = [_AskingLink(link, version, times, stop) for link in links]
+    with pytest.raises(Interrupted, match="the same command resumes it"):
+        coordinate(settings, experiment, links, stop=stop)
+    workdir = Workdir(settings.workdir)
+    assert json.loads(workdir.status.read_text())["state"] == "interrupted"
+    return max((int(path.name[5:]) for path in workdir.checkpoints.glob("step-*")), default=None)
+
+
+@pytest.mark.parametrize(("times", "newest"), [(1, 5), (2, 4)])
+def test_once_ends_after_the_step_and_twice_at_once(tmp_path, times, newest):
+    settings = DistillSettings(workdir=str(tmp_path), steps=100, **FEW)
+    assert _run(settings, 5, times) == newest  # support images of step k are version k + 1
+
+
+def test_a_run_without_steps_ends_at_once(tmp_path):
+    settings = SolveLabelsSettings(workdir=str(tmp_path), **FEW)
+    assert _run(settings, 1, 1) is None
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_a_run_that_waits_for_workers_ends_at_once(tmp_path):
+    settings = DistillSettings(workdir=str(tmp_path), steps=100, num_workers=0, port=1, **FEW)
+    check_run(settings)
+    with pytest.raises(Interrupted):
+        coordinate(
+            settings,
+            load_experiment(settings),
+            (),
+            stop=_AskedLater(),
+            joining=lambda pool: contextlib.nullcontext(),
+        )
+
+
+class _AskedLater(StopRequest):
+    """Asked once the step has begun."""
+
+    _looks = 0
+
+    def is_asked(self):
+        self._looks += 1
+        return self._looks > 1

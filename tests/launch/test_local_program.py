@@ -1,0 +1,72 @@
+"""How a local program's end is told, without running one."""
+
+import json
+import sys
+
+import pytest
+from installation import LAUNCHPAD
+
+from kipper.common.settings import DistillSettings
+from kipper.launch import local_program, supervisor
+from kipper.launch.supervisor import GaveUp, Limits
+from kipper.server.session import Interrupted
+from kipper.server.workdir import Workdir
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.logs.mkdir()
+    return workdir
+
+
+def _end(workdir, **status):
+    workdir.status.write_text(json.dumps(status))
+
+
+class _Address:
+    def resolve(self):
+        return "localhost:1"
+
+
+@pytest.mark.skipif(not LAUNCHPAD, reason="Launchpad is not installed here")
+def test_a_worker_that_dies_again_and_again_ends_the_program_with_a_sentence(workdir, monkeypatch):
+    from kipper.launch import nodes
+
+    monkeypatch.setattr(supervisor, "WORKER_LIMITS", Limits(deaths=2, first_pause=0.01))
+    monkeypatch.setattr(nodes, "enter_node", lambda own_process: None)
+    monkeypatch.setattr(nodes, "worker_command", lambda worker: [sys.executable, "-c", "1 / 0"])
+    settings = DistillSettings(workdir=str(workdir.path), dataset="digits")
+    with pytest.raises(GaveUp):
+        nodes.run_worker_node(settings, 1, _Address(), own_process=True)
+
+    _end(workdir, state="interrupted")  # so Launchpad ended the coordinator
+    with pytest.raises(local_program.RunFailed, match="Worker worker-1 died 2 times, each soon"):
+        local_program.outcome(workdir, asked_to_stop=False)
+
+
+def test_what_the_coordinator_said_goes_first(workdir):
+    workdir.failure.write_text("Worker worker-1 died 12 times.")
+    _end(workdir, state="failed", message="The images diverged.")
+    with pytest.raises(local_program.RunFailed, match="diverged"):
+        local_program.outcome(workdir, asked_to_stop=False)
+
+
+def test_a_program_stopped_before_it_began_was_interrupted(workdir):
+    with pytest.raises(Interrupted):
+        local_program.outcome(workdir, asked_to_stop=True)
+    with pytest.raises(local_program.RunFailed, match="A process of the run died"):
+        local_program.outcome(workdir, asked_to_stop=False)
+
+
+def test_a_finished_run_has_its_result(workdir):
+    workdir.result.write_text(json.dumps({"test_accuracy": 0.5}))
+    _end(workdir, state="finished")
+    assert local_program.outcome(workdir, asked_to_stop=True) == {"test_accuracy": 0.5}
+
+
+def test_no_coordinator_is_asked_that_has_not_begun_or_is_gone(workdir):
+    settings = DistillSettings(workdir=str(workdir.path), dataset="digits", launch="local_mp")
+    assert not local_program._ask_coordinator(settings, workdir)
+    _end(workdir, state="finished", pid=1)
+    assert not local_program._ask_coordinator(settings, workdir)
