@@ -3,17 +3,14 @@
 The rules:
 
 1. A process that ends with status 0, or with one that a restart cannot better, is not restarted.
-2. One that dies is restarted after a pause, which doubles with each death within the window.
-3. One that has died `Limits.deaths` times within the window is given up: a restart does not help.
-   A life that was long enough to do some work forgets the deaths before it.
+2. One that dies is restarted after a pause, which doubles with each short life in a row.
+3. One whose last `Limits.short_lives` lives were all short is given up: a restart does not help.
 4. Asked to stop, the process gets SIGTERM, and SIGKILL when the grace is over or the request
    becomes urgent.
 5. It never outlives the supervisor: see `process.die_with_supervisor`.
 """
 
-import collections
 import dataclasses
-import math
 import os
 import signal
 import subprocess
@@ -41,48 +38,33 @@ class Limits:
     """When to restart and when to give up; all times in seconds.
 
     Attributes:
-        deaths: so many within the window are too many.
-        window: how long a death is remembered.
-        long_life: a life of so long forgets the deaths before it.
+        short_lives: so many in a row are too many.
+        short: a life is, if it was shorter than this; any longer one has done some work.
         first_pause: before the restart after one death.
         longest_pause: however many there were.
         grace: between SIGTERM and SIGKILL.
     """
 
-    deaths: int = 12
-    window: float = 600.0
-    long_life: float = math.inf
+    short_lives: int = 12
+    short: float = 8.0
     first_pause: float = 0.5
     longest_pause: float = 5.0
     grace: float = 75.0
 
 
-# A worker is killed for many reasons that are not its own; one that cannot even start dies young.
-WORKER_LIMITS = Limits(long_life=8.0)
-
-
 class Deaths:
-    """Deaths within the window, and the pause that follows from them."""
+    """Short lives in a row, and the pause that follows from them."""
 
     def __init__(self, limits: Limits):
         self._limits = limits
-        self._times: collections.deque[float] = collections.deque()
+        self._short_lives = 0
 
-    def add(self, now: float, lived: float = 0.0) -> float | None:
-        """The pause before a restart after a death at `now`; None: no more restarts.
-
-        Args:
-            now: seconds.
-            lived: of the life that it ended.
-        """
-        if lived >= self._limits.long_life:
-            self._times.clear()
-        self._times.append(now)
-        while self._times[0] < now - self._limits.window:
-            self._times.popleft()
-        if len(self._times) >= self._limits.deaths:
+    def add(self, lived: float) -> float | None:
+        """The pause before a restart after a life of `lived` seconds; None: no more restarts."""
+        self._short_lives = self._short_lives + 1 if lived < self._limits.short else 0
+        if self._short_lives >= self._limits.short_lives:
             return None
-        pause = self._limits.first_pause * 2 ** (len(self._times) - 1)
+        pause = self._limits.first_pause * 2.0 ** max(0, self._short_lives - 1)
         return min(pause, self._limits.longest_pause)
 
 
@@ -108,7 +90,7 @@ class Supervisor:
         self._name = name
         self._command = list(command)
         self._environment = dict(environment or {})
-        self._limits = limits or WORKER_LIMITS
+        self._limits = limits or Limits()
         self._clock = clock
 
     def run(self, stop: StopRequest) -> int:
@@ -132,12 +114,12 @@ class Supervisor:
             if status in (0, _UNUSABLE):
                 logging.info("%s ended with exit status %d.", self._name, status)
                 return status
-            now = self._clock()
-            pause = deaths.add(now, now - born)
+            pause = deaths.add(self._clock() - born)
             if pause is None:
                 raise GaveUp(
-                    f"{self._name} died {self._limits.deaths} times, each soon after its start "
-                    f"(last: {_cause(status)}), so it is not started again."
+                    f"{self._name} died {self._limits.short_lives} times in a row within "
+                    f"{self._limits.short:g} s of its start (last: {_cause(status)}), so it is not "
+                    "started again."
                 )
             logging.warning(
                 "%s died (%s); starting it again in %.1f s.", self._name, _cause(status), pause

@@ -33,7 +33,8 @@ class _Address:
 def test_a_worker_that_dies_again_and_again_ends_the_program_with_a_sentence(workdir, monkeypatch):
     from kipper.launch import nodes
 
-    monkeypatch.setattr(supervisor, "WORKER_LIMITS", Limits(deaths=2, first_pause=0.01))
+    limits = Limits(short_lives=2, short=60.0, first_pause=0.01)
+    monkeypatch.setattr(supervisor, "Limits", lambda: limits)
     monkeypatch.setattr(nodes, "enter_node", lambda own_process: None)
     monkeypatch.setattr(nodes, "worker_command", lambda worker: [sys.executable, "-c", "1 / 0"])
     settings = DistillSettings(workdir=str(workdir.path), dataset="digits")
@@ -41,7 +42,7 @@ def test_a_worker_that_dies_again_and_again_ends_the_program_with_a_sentence(wor
         nodes.run_worker_node(settings, 1, _Address(), own_process=True)
 
     _end(workdir, state="interrupted")  # so Launchpad ended the coordinator
-    with pytest.raises(local_program.RunFailed, match="Worker worker-1 died 2 times, each soon"):
+    with pytest.raises(local_program.RunFailed, match="Worker worker-1 died 2 times in a row"):
         local_program.outcome(workdir, asked_to_stop=False)
 
 

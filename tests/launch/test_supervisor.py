@@ -13,7 +13,7 @@ import pytest
 from kipper.launch.stopping import StopRequest
 from kipper.launch.supervisor import Deaths, GaveUp, Limits, Supervisor, run_all
 
-QUICK = Limits(deaths=3, window=60.0, first_pause=0.01, longest_pause=0.05, grace=30.0)
+QUICK = Limits(short_lives=3, short=60.0, first_pause=0.01, longest_pause=0.05, grace=30.0)
 
 # Appends its pid to a file, then does what the argument says.
 CHILD = """
@@ -58,19 +58,12 @@ def _is_running(pid):
         return False
 
 
-def test_pauses_double_and_old_deaths_are_forgotten():
-    deaths = Deaths(Limits(deaths=4, window=10.0, first_pause=1.0, longest_pause=3.0))
-    assert [deaths.add(now) for now in (0.0, 1.0, 2.0)] == [1.0, 2.0, 3.0]
-    assert deaths.add(11.5) == 2.0  # beside the one at 2.0
-    assert deaths.add(11.6) == 3.0
-    assert deaths.add(11.7) is None
-
-
-def test_a_long_life_forgets_the_deaths_before_it():
-    deaths = Deaths(Limits(deaths=3, window=60.0, long_life=8.0, first_pause=1.0))
-    assert [deaths.add(1.0, 1.0), deaths.add(5.0, 3.0)] == [1.0, 2.0]
-    assert [deaths.add(13.0, 8.0), deaths.add(14.0, 0.5)] == [1.0, 2.0]
-    assert deaths.add(16.0, 0.5) is None
+def test_pauses_double_until_a_life_was_long_enough():
+    deaths = Deaths(Limits(short_lives=4, short=10.0, first_pause=1.0, longest_pause=3.0))
+    assert [deaths.add(lived) for lived in (0.0, 1.0, 9.9)] == [1.0, 2.0, 3.0]
+    assert deaths.add(10.0) == 1.0
+    assert [deaths.add(lived) for lived in (0.0, 1.0, 9.9)] == [1.0, 2.0, 3.0]
+    assert deaths.add(5.0) is None
 
 
 @pytest.mark.parametrize(("status", "deed"), [(0, "0"), (2, "2")])
@@ -88,7 +81,7 @@ def test_a_killed_process_is_started_again(tmp_path):
 
 def test_it_gives_up_and_says_why(tmp_path):
     file = tmp_path / "lives"
-    with pytest.raises(GaveUp, match=r"child died 3 times, each .* \(last: exit status 7\)"):
+    with pytest.raises(GaveUp, match=r"child died 3 times in a row .* \(last: exit status 7\)"):
         _supervisor(file, "7").run(StopRequest())
     assert len(_lives(file)) == 3
 
