@@ -6,6 +6,7 @@ it (`slurm_jobs.py`). The workdir must be on a file system that all hosts share.
 """
 
 import dataclasses
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -24,6 +25,7 @@ _SIGNAL_SECONDS = 180
 _MINUTES = 24 * 60  # unless --sbatch=time=… says otherwise; the job goes on after it
 # Requeuing has no limit but the run's end.
 _MOST_TIMEOUTS = 10**6
+_LOGGING = "SUBMITIT_LOG_LEVEL"
 
 
 class NotSubmitted(KipperError):
@@ -37,11 +39,7 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
         UserError: a flag cannot be used, or submitit or Slurm is missing.
         NotSubmitted: sbatch said why.
     """
-    if importlib.util.find_spec("submitit") is None:
-        raise UserError(
-            "--cluster=slurm needs submitit, which is not installed; it comes with "
-            "pip install 'kipper[cluster]'."
-        )
+    submitit = import_submitit()
     settings = dataclasses.replace(settings, workdir=os.path.abspath(settings.workdir))
     folder = pathlib.Path(settings.workdir) / "slurm"
     coordinator, workers = coordinator_parameters(launch), worker_parameters(launch, settings)
@@ -57,7 +55,6 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
             "sbatch is not on the path, so there is no Slurm here; run this on a login host of "
             "the cluster, or give --dry_run to see what would be submitted."
         )
-    import submitit
 
     def executor(parameters: dict[str, Any]) -> Any:
         made = submitit.SlurmExecutor(folder, _MOST_TIMEOUTS, python=_python(launch))
@@ -74,6 +71,27 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
         f"coordinator   job {head.job_id}\nworkers       job {array}\nlogs          {folder}\n"
         f"scancel {head.job_id} {array}   stops the run; the same command resumes it."
     )
+
+
+def import_submitit() -> Any:
+    """The package, kept from replacing how this process logs.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if importlib.util.find_spec("submitit") is None:
+        raise UserError(
+            "--cluster=slurm needs submitit, which is not installed; it comes with "
+            "pip install 'kipper[cluster]'."
+        )
+    before = os.environ.get(_LOGGING)
+    os.environ[_LOGGING] = "NOCONFIG"
+    try:
+        return importlib.import_module("submitit")
+    finally:  # the jobs, which inherit the environment, may log as it likes
+        os.environ.pop(_LOGGING)
+        if before is not None:
+            os.environ[_LOGGING] = before
 
 
 def submit(

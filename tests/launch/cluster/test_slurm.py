@@ -5,7 +5,6 @@ import pathlib
 import stat
 
 import pytest
-import submitit  # noqa: F401  closes the log handlers it finds, so before there are tests
 
 from kipper.launch.main import run
 
