@@ -32,7 +32,7 @@ DONE, UNUSABLE, INTERRUPTED, SSH_FAILED = 0, 2, 130, 255
 _KILLED = 128
 
 # A host that restarts is away for some minutes.
-LIMITS = Limits(deaths=10, window=600.0, first_pause=1.0, longest_pause=60.0, grace=20.0)
+LIMITS = Limits(short_lives=10, short=60.0, first_pause=1.0, longest_pause=60.0, grace=20.0)
 _POLL_SECONDS = 0.1
 _KILL_SECONDS = 5.0
 
@@ -146,6 +146,7 @@ class _Slot:
         self.final_status: int | None = None  # once it is not to live again
         self._status = DONE  # of its last life
         self._lives = 0
+        self._born = 0.0
         self._deaths = Deaths(limits)
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -172,6 +173,7 @@ class _Slot:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C at a terminal is for this process alone
             )
+        self._born = time.monotonic()
         self._lives += 1
         if self._process.stdout is not None:
             self._reader = threading.Thread(
@@ -187,7 +189,7 @@ class _Slot:
         self._close()
         pause = None
         if not is_stopping and may_live_again(self.leads, self._status, self._lives):
-            pause = self._deaths.add(time.monotonic())
+            pause = self._deaths.add(time.monotonic() - self._born)
         if pause is None:
             self.final_status = self._status
         else:

@@ -96,16 +96,17 @@ class WorkerJob(Checkpointable):
                 if address is None:
                     stop.wait(_LOOK_SECONDS)
                     continue
+                born = time.monotonic()
                 status, words = self._work(address, meeting_point, stop)
                 if status == fleet.UNUSABLE:
                     raise UserError(words)
-                if status == fleet.DONE:
-                    return
-                if status != fleet.INTERRUPTED:
-                    pause = deaths.add(time.monotonic())
-                    if pause is None:
-                        raise GaveUp(words)
-                    stop.wait(pause)
+                pause: float | None = _LOOK_SECONDS
+                if status not in (fleet.DONE, fleet.INTERRUPTED):
+                    pause = deaths.add(time.monotonic() - born)
+                if pause is None:
+                    raise GaveUp(words)
+                # A coordinator that is preempted sends its workers home too, but comes again.
+                stop.wait(pause)
 
     def _work(
         self, address: str, meeting_point: MeetingPoint, stop: StopRequest
@@ -122,7 +123,7 @@ class WorkerJob(Checkpointable):
 
 
 class _WhileThere(StopRequest):
-    """Asked when the job is, or when the coordinator is no longer at `address`."""
+    """Asked when the job is, and when the coordinator is at `address` no longer."""
 
     def __init__(self, job: StopRequest, address: str, meeting_point: MeetingPoint):
         super().__init__()
@@ -134,13 +135,15 @@ class _WhileThere(StopRequest):
     def is_asked(self) -> bool:
         if time.monotonic() >= self._look_at and not super().is_asked():
             self._look_at = time.monotonic() + _LOOK_SECONDS
-            # After the end the worker hears it from the coordinator itself.
-            if self._meeting_point.address() not in (self._address, None):
+            if self._meeting_point.is_over() or self._has_moved():
                 self.ask()
         return super().is_asked() or self._job.is_asked()
 
     def is_urgent(self) -> bool:
         return self._job.is_urgent()
+
+    def _has_moved(self) -> bool:
+        return self._meeting_point.address() not in (self._address, None)
 
 
 @contextlib.contextmanager

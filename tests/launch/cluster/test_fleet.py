@@ -10,7 +10,7 @@ from kipper.launch.cluster import fleet
 from kipper.launch.stopping import StopRequest
 from kipper.launch.supervisor import Limits
 
-QUICK = Limits(deaths=3, window=600.0, first_pause=0.01, longest_pause=0.01, grace=20.0)
+QUICK = Limits(short_lives=3, short=600.0, first_pause=0.01, longest_pause=0.01, grace=20.0)
 
 # Appends a line for each life and then does as it is told, in its first life and in later ones.
 PROGRAM = """
@@ -97,7 +97,7 @@ def test_one_that_dies_too_often_is_given_up(tmp_path):
             stop.ask_at_once()
 
     assert fleet.Fleet([leader, follower], say, QUICK).run(stop) == fleet.INTERRUPTED
-    assert _lives(tmp_path, "follower") == QUICK.deaths
+    assert _lives(tmp_path, "follower") == QUICK.short_lives
     assert [("again" in sentence, "given up" in sentence) for sentence in said] == [
         (True, False),
         (True, False),
@@ -108,7 +108,7 @@ def test_one_that_dies_too_often_is_given_up(tmp_path):
 def test_a_leader_that_dies_too_often_ends_the_run(tmp_path):
     status, _ = _run([_member(tmp_path, "leader", KILL_YOURSELF, KILL_YOURSELF)])
     assert status == 137
-    assert _lives(tmp_path, "leader") == QUICK.deaths
+    assert _lives(tmp_path, "leader") == QUICK.short_lives
 
 
 def test_asked_to_stop_the_leader_finishes_while_the_others_stay(tmp_path):
