@@ -4,12 +4,12 @@ The order is that of the tiling, never that of the answers, so that every bit of
 same for any number of workers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp, ImageCotangents, KernelBlock
-from kipper.server.pool import Pool
+from kipper.server.pool import STEP, BlockReply, Pool
 from kipper.server.tiling import Tiling, spans, triangle
 
 UNNUMBERED = 0  # the pool gives blocks their numbers
@@ -41,27 +41,45 @@ class DistributedKernel:
 
     def support_matrix(self) -> np.ndarray:
         """K_ss (n, n)."""
-        k_ss = np.empty((self._num_support, self._num_support))
-        placed = list(self._support_blocks(linearise=False))
-        for (first, block), kernel, _ in self._compute(placed):
-            _put_symmetric(k_ss, first, block, kernel)
-        return k_ss
+        return self.begin_support_matrix(STEP)()
 
-    def target_chunks(self, key: str, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """K_ts for `rows` (t,) of a resident row set, a few at a time: (span, K_ts[span]) pairs.
+    def begin_support_matrix(self, priority: int) -> Callable[[], np.ndarray]:
+        """Queues the blocks of K_ss; what is returned waits for them and gives K_ss (n, n)."""
+        num_support = self._num_support
+        computed = self._compute(list(self._support_blocks(linearise=False)), priority)
 
-        Memory is O(n * block_target), whatever t.
+        def finish() -> np.ndarray:
+            k_ss = np.empty((num_support, num_support))
+            with self._pool.phase("evaluation"):
+                for (first, block), kernel, _ in computed:
+                    _put_symmetric(k_ss, first, block, kernel)
+            return k_ss
+
+        return finish
+
+    def target_chunks(
+        self, key: str, rows: np.ndarray, priority: int = STEP
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """K_ts for `rows` (t,) of a row set, a few at a time: (span, K_ts[span]) pairs.
+
+        Memory is O(n * block_target), whatever t. The first blocks are queued at once.
         """
         placed = self._target_blocks(key, rows, linearise=False)
-        answers = self._pool.map((block, None) for _, block in placed)
-        for start, stop in spans(len(rows), self._tiling.target):
-            chunk = np.empty((stop - start, self._num_support))
-            for first, last in spans(self._num_support, self._tiling.support):
-                reply, _ = next(answers)
-                assert isinstance(reply, KernelBlock)
-                chunk[:, first:last] = reply.kernel.T
-            yield slice(start, stop), chunk
-        assert next(answers, None) is None
+        answers = self._pool.map(((block, None) for _, block in placed), priority)
+        return self._chunks(len(rows), self._num_support, answers)
+
+    def _chunks(
+        self, num_rows: int, num_support: int, answers: Iterator[tuple[BlockReply, str]]
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        with self._pool.phase("evaluation"):
+            for start, stop in spans(num_rows, self._tiling.target):
+                chunk = np.empty((stop - start, num_support))
+                for first, last in spans(num_support, self._tiling.support):
+                    reply, _ = next(answers)
+                    assert isinstance(reply, KernelBlock)
+                    chunk[:, first:last] = reply.kernel.T
+                yield slice(start, stop), chunk
+            assert next(answers, None) is None
 
     def linearise(self, key: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """K_ss (n, n) and K_ts (t, n) for `rows` (t,) of a resident row set; for `gradient`."""
@@ -69,12 +87,13 @@ class DistributedKernel:
         k_ss, k_ts = np.empty((n, n)), np.empty((len(rows), n))
         placed = [*self._support_blocks(True), *self._target_blocks(key, rows, True)]
         self._linearised = []
-        for (first, block), kernel, worker in self._compute(placed):
-            self._linearised.append(((first, block), worker))
-            if block.columns_key == SUPPORT_KEY:
-                _put_symmetric(k_ss, first, block, kernel)
-            else:
-                k_ts[first : first + len(block.columns), block.start : block.stop] = kernel.T
+        with self._pool.phase("forward"):
+            for (first, block), kernel, worker in self._compute(placed):
+                self._linearised.append(((first, block), worker))
+                if block.columns_key == SUPPORT_KEY:
+                    _put_symmetric(k_ss, first, block, kernel)
+                else:
+                    k_ts[first : first + len(block.columns), block.start : block.stop] = kernel.T
         return k_ss, k_ts
 
     def gradient(self, k_ss_cotangent: np.ndarray, k_ts_cotangent: np.ndarray) -> np.ndarray:
@@ -94,18 +113,24 @@ class DistributedKernel:
             for placed, worker in self._linearised
         )
         answers = self._pool.map(requests)
-        for ((_, block), _), (reply, _) in zip(self._linearised, answers, strict=True):
-            assert isinstance(reply, ImageCotangents)
-            gradient[block.start : block.stop] += reply.rows
-            if block.columns_key == SUPPORT_KEY:
-                gradient[block.columns] += reply.columns
+        with self._pool.phase("backward"):
+            for ((_, block), _), (reply, _) in zip(self._linearised, answers, strict=True):
+                assert isinstance(reply, ImageCotangents)
+                gradient[block.start : block.stop] += reply.rows
+                if block.columns_key == SUPPORT_KEY:
+                    gradient[block.columns] += reply.columns
         return gradient
 
-    def _compute(self, placed: list[_Placed]) -> Iterator[tuple[_Placed, np.ndarray, str]]:
-        answers = self._pool.map((block, None) for _, block in placed)
-        for item, (reply, worker) in zip(placed, answers, strict=True):
-            assert isinstance(reply, KernelBlock)
-            yield item, reply.kernel, worker
+    def _compute(
+        self, placed: list[_Placed], priority: int = STEP
+    ) -> Iterator[tuple[_Placed, np.ndarray, str]]:
+        """Blocks with their kernels and who computed them; queued at once, or the first of them."""
+        answers = self._pool.map(((block, None) for _, block in placed), priority)
+        return (
+            (item, reply.kernel, worker)
+            for item, (reply, worker) in zip(placed, answers, strict=True)
+            if isinstance(reply, KernelBlock)
+        )
 
     @property
     def _num_support(self) -> int:

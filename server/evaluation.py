@@ -1,5 +1,6 @@
 """Accuracy and error of support sets on a resident row set, streamed."""
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from kipper.common.labels import centred_one_hot
 from kipper.server import krr
 from kipper.server.distributed_kernel import DistributedKernel
+from kipper.server.pool import EVALUATION, STEP
 
 
 class Score(NamedTuple):
@@ -36,8 +38,30 @@ def score(
     Raises:
         NumericalError: see `krr.Factor`.
     """
-    coefficients = krr.Factor(kernel.support_matrix(), ridge).solve(labels)
-    return score_coefficients(kernel, [coefficients], key, np.arange(len(classes)), classes)[0]
+    return begin_score(kernel, labels, ridge, key, classes, STEP)()
+
+
+def begin_score(
+    kernel: DistributedKernel,
+    labels: np.ndarray,
+    ridge: float,
+    key: str,
+    classes: np.ndarray,
+    priority: int = EVALUATION,
+) -> Callable[[], Score]:
+    """As `score`, but its blocks are only queued: what is returned waits for them.
+
+    Until then a step may be computed, with the same support or the next.
+    """
+    rows = np.arange(len(classes))
+    support_matrix = kernel.begin_support_matrix(priority)
+    chunks = kernel.target_chunks(key, rows, priority)
+
+    def finish() -> Score:
+        coefficients = krr.Factor(support_matrix(), ridge).solve(labels)
+        return _scores(chunks, [coefficients], classes)[0]
+
+    return finish
 
 
 def score_coefficients(
@@ -56,17 +80,23 @@ def score_coefficients(
         rows: indices (t,) into it.
         classes: integer labels (t,) of these rows.
     """
+    return _scores(kernel.target_chunks(key, rows), coefficients, classes)
+
+
+def _scores(
+    chunks: Iterator[tuple[slice, np.ndarray]], coefficients: list[np.ndarray], classes: np.ndarray
+) -> list[Score]:
     num_classes = coefficients[0].shape[1]
     correct = np.zeros(len(coefficients), int)
     squares = np.zeros(len(coefficients))
-    for span, k_ts in kernel.target_chunks(key, rows):
+    for span, k_ts in chunks:
         targets = centred_one_hot(classes[span], num_classes)
         for i, weights in enumerate(coefficients):
             predictions = k_ts @ weights
             correct[i] += np.sum(np.argmax(predictions, axis=1) == classes[span])
             squares[i] += np.sum((predictions - targets) ** 2)
-    entries = len(rows) * num_classes
+    entries = len(classes) * num_classes
     return [
-        Score(int(c) / len(rows), 0.5 * float(s) / entries)
+        Score(int(c) / len(classes), 0.5 * float(s) / entries)
         for c, s in zip(correct, squares, strict=True)
     ]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from kipper.common.labels import centred_one_hot
 from kipper.common.settings import DistillSettings
 from kipper.server import checkpoint, kip, krr, sampling
 from kipper.server.checkpoint import Checkpoint
-from kipper.server.evaluation import score
+from kipper.server.evaluation import Score, begin_score
 from kipper.server.session import Interrupted, Session
 from kipper.server.snapshots import Snapshot, SnapshotSink
 
@@ -61,20 +62,24 @@ class _KipRun:
                 rows = self._rows(step)
                 regression = self._loss(state, rows)
                 self._show(step, regression)
+                score = self._begin_score(state) if self._evaluation_due(step) else None
+                new_state = None
+                if step < self._settings.steps:
+                    # Workers score the state while they have nothing to do for its step.
+                    new_state = kip.update(
+                        self._session.kernel,
+                        state,
+                        regression.cotangents,
+                        self._settings.learning_rate,
+                        self._settings.learn_labels,
+                    )
                 evaluated = None
-                if self._evaluation_due(step):
-                    evaluated = self._evaluate(step, state, rows, regression)
+                if score is not None:
+                    evaluated = self._evaluate(step, state, rows, regression, score())
                 self._save_if_due(step, state)
-                if step == self._settings.steps:
+                if new_state is None:
                     assert evaluated is not None
                     return evaluated
-                new_state = kip.update(
-                    self._session.kernel,
-                    state,
-                    regression.cotangents,
-                    self._settings.learning_rate,
-                    self._settings.learn_labels,
-                )
             except (Interrupted, KeyboardInterrupt):
                 self._save(step, state)
                 raise
@@ -142,17 +147,21 @@ class _KipRun:
         every = self._settings.eval_every
         return checkpoint.is_named(step) if every is None else step % every == 0
 
+    def _begin_score(self, state: kip.KipState) -> Callable[[], Score]:
+        test = self._session.experiment.test
+        return begin_score(
+            self._session.kernel, state.labels, self._settings.ridge, test.key, test.labels
+        )
+
     def _evaluate(
-        self, step: int, state: kip.KipState, rows: np.ndarray, regression: krr.Regression
+        self,
+        step: int,
+        state: kip.KipState,
+        rows: np.ndarray,
+        regression: krr.Regression,
+        test: Score,
     ) -> _Evaluated:
         session, experiment = self._session, self._session.experiment
-        test = score(
-            session.kernel,
-            state.labels,
-            self._settings.ridge,
-            experiment.test.key,
-            experiment.test.labels,
-        )
         record = {
             "step": step,
             "loss": regression.loss,

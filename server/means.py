@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import NamedTuple
 
 from kipper.server.member import KnownBlock
 from kipper.server.scheduler.rules import Policy
@@ -34,3 +35,30 @@ class Means:
     known: KnownBlock | None = None
     folder: pathlib.Path | None = None
     elastic: bool = False
+
+
+class Phase(NamedTuple):
+    """What a part of each step took, in all or between two moments.
+
+    Attributes:
+        seconds: while it lasted.
+        worker_seconds, busy_seconds: of the workers that were there; that had a block.
+        bytes_sent, bytes_received: of images, kernels and cotangents.
+    """
+
+    seconds: float = 0.0
+    worker_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def __add__(self, other: "Phase") -> "Phase":  # type: ignore[override]
+        return Phase._make(a + b for a, b in zip(self, other, strict=True))
+
+    def __sub__(self, other: "Phase") -> "Phase":
+        return Phase._make(a - b for a, b in zip(self, other, strict=True))
+
+    @property
+    def idle_share(self) -> float:
+        """Of the workers' time, the share in which they had nothing to do."""
+        return 1 - self.busy_seconds / self.worker_seconds if self.worker_seconds else 0.0

@@ -4,8 +4,8 @@ Carries out the scheduler's instructions over worker links. Its state is touched
 alone, whoever calls `map`; links and other threads put what there is to do into its inbox.
 """
 
-import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import queue
@@ -19,21 +19,18 @@ from kipper.common import messages
 from kipper.common.errors import NumericalError, WorkerError
 from kipper.common.messages import Block, ImageCotangents, KernelBlock, Reply, Request
 from kipper.server import quarantine, replies
+from kipper.server.batch import Batch
 from kipper.server.block_specs import BlockRequest, spec_of
 from kipper.server.deliveries import Deliveries, Support
-from kipper.server.means import Counts, Means
+from kipper.server.means import Counts, Means, Phase
 from kipper.server.member import Member, Script
 from kipper.server.protocol import WorkerLink
 from kipper.server.scheduler import events
-from kipper.server.scheduler.event_log import EventLog
-from kipper.server.scheduler.scheduler import Scheduler
+from kipper.server.scheduler.recorded import RecordedScheduler
 
 # Includes JAX's first look at the devices, and the engine's check of itself.
 _SET_UP_SECONDS = 300.0
-# Blocks of one `map` that are queued, out, or computed before an earlier one: enough that the
-# scheduler can choose, few enough that memory stays bounded.
-_LOOK_AHEAD, _LEAST_AHEAD = 4, 256
-_MAX_BYTES_AHEAD = 512 * 2**20
+_SECONDS_BETWEEN_SHARES = 0.5
 _SECONDS_BETWEEN_COMPLAINTS = 60.0
 
 # Priorities of `map`: what the next step waits for goes before what only informs.
@@ -62,13 +59,13 @@ class Pool:
         means: Means | None = None,
     ):
         self.counts = Counts()
+        self.phases: dict[str, Phase] = {}
         self._means = means or Means()
         self._configure = configure
         self._row_sets = row_sets
         self._on_progress = on_progress
-        self._scheduler = Scheduler(self._means.policy)
-        folder = self._means.folder
-        self._log = EventLog(folder / "events.jsonl", self._means.policy) if folder else None
+        path = self._means.folder / "events.jsonl" if self._means.folder is not None else None
+        self._recorded = RecordedScheduler(self._means.policy, path)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._members: dict[str, Member] = {}
         self._banned: dict[str, str] = {}
@@ -77,6 +74,8 @@ class Pool:
         self._results: dict[int, tuple[BlockReply, str]] = {}
         self._supports: dict[int, Support] = {}
         self._image_shape: tuple[int, ...] = ()
+        self._shares: dict[str, float] = {}
+        self._shares_until = 0.0
         self._next_block = 0
         self._version = 0
         self._last_tick = self._complained_at = time.monotonic()
@@ -103,7 +102,7 @@ class Pool:
 
     def blocks_out(self, name: str) -> int:
         """How many blocks a worker has not answered."""
-        record = self._scheduler.ledger.workers.get(name)
+        record = self._recorded.scheduler.ledger.workers.get(name)
         return len(record.out) if record is not None else 0
 
     def is_banned(self, name: str) -> str | None:
@@ -120,7 +119,7 @@ class Pool:
     @property
     def scheduler_counters(self) -> dict[str, float]:
         """See `rules.Counters`."""
-        return dataclasses.asdict(self._scheduler.counters)
+        return dataclasses.asdict(self._recorded.scheduler.counters)
 
     def publish(self, images: np.ndarray) -> int:
         """Makes `images` (n, h, w, c) the support of the blocks to come; returns their version.
@@ -148,75 +147,84 @@ class Pool:
     ) -> Iterator[tuple[BlockReply, str]]:
         """Results and who computed them, in the order of the requests.
 
-        Requests come with the worker they prefer, and are drawn lazily: only so many are queued,
-        out or waiting for an earlier one that memory stays bounded. Several maps may be under way.
+        Requests come with the worker they prefer. The first are queued at once, the others as
+        results are taken: only so many are queued, out or waiting for an earlier one that memory
+        stays bounded. Several maps may be under way; the more urgent go first.
 
         Raises:
             WorkerError: no worker is left, or a block failed wherever it was tried.
         """
-        source, ended = iter(requests), False
-        order: collections.deque[tuple[int, int]] = collections.deque()  # block, bytes
-        bytes_ahead = 0
+        batch = Batch(
+            requests,
+            functools.partial(self._queue, priority),
+            self._results,
+            self._work,
+            lambda: self._recorded.scheduler.capacity,
+        )
+        return self._withdrawn_at_end(batch)
+
+    def _withdrawn_at_end(self, batch: Batch) -> Iterator[tuple[BlockReply, str]]:
         try:
-            while True:
-                batch: list[events.BlockSpec] = []
-                missing = self._shares_missing()
-                most = max(_LEAST_AHEAD, _LOOK_AHEAD * self._scheduler.capacity)
-                while not ended and (
-                    not order or (len(order) < most and bytes_ahead < _MAX_BYTES_AHEAD)
-                ):
-                    try:
-                        request, preferred = next(source)
-                    except StopIteration:
-                        ended = True
-                        break
-                    batch.append(self._enter(request, priority, preferred, missing))
-                    order.append((batch[-1].block, batch[-1].bytes))
-                    bytes_ahead += batch[-1].bytes
-                if batch:
-                    self._perform(events.BlocksQueued(tuple(batch)))
-                while order and order[0][0] in self._results:
-                    block, size = order.popleft()
-                    bytes_ahead -= size
-                    yield self._results.pop(block)
-                if ended and not order:
-                    return
-                if order and order[0][0] not in self._results:
-                    self._work()
+            yield from batch
         finally:
-            self._withdraw([block for block, _ in order])
+            self._withdraw(batch.outstanding)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Counts what happens meanwhile as part of a phase of that name."""
+        before = self._tally()
+        try:
+            yield
+        finally:
+            self.phases[name] = self.phases.get(name, Phase()) + (self._tally() - before)
+
+    def _tally(self) -> Phase:
+        self._perform(events.Tick())  # so that the scheduler's clock is right
+        spent, counts = self._recorded.scheduler.counters, self.counts
+        return Phase(
+            time.monotonic(),
+            spent.worker_seconds,
+            spent.busy_seconds,
+            counts.bytes_sent,
+            counts.bytes_received,
+        )
 
     def close(self) -> None:
         """Lets go of the workers."""
         for member in self._members.values():
             member.link.close()
         self._members.clear()
-        if self._log is not None:
-            self._log.close()
+        self._recorded.close()
 
     # --- blocks ----------------------------------------------------------------------------------
 
-    def _enter(
-        self,
-        request: BlockRequest,
-        priority: int,
-        prefers: str | None,
-        missing: Mapping[str, float],
-    ) -> events.BlockSpec:
-        self._next_block += 1
-        request = dataclasses.replace(request, block=self._next_block)
-        self._blocks[self._next_block] = request
-        images = self._supports[request.version].images
-        share = missing.get(request.columns_key, 0.0)
-        return spec_of(request, images, share, priority, prefers)
+    def _queue(
+        self, priority: int, requests: list[tuple[BlockRequest, str | None]]
+    ) -> list[events.BlockSpec]:
+        missing = self._shares_missing()
+        specs = []
+        for unnumbered, prefers in requests:
+            self._next_block += 1
+            request = dataclasses.replace(unnumbered, block=self._next_block)
+            self._blocks[self._next_block] = request
+            images = self._supports[request.version].images
+            share = missing.get(request.columns_key, 0.0)
+            specs.append(spec_of(request, images, share, priority, prefers))
+        self._perform(events.BlocksQueued(tuple(specs)))
+        return specs
 
     def _shares_missing(self) -> dict[str, float]:
-        """Of each row set, the share that workers lack on average."""
+        """Of each row set, the share that workers lack on average; looked at now and then."""
+        now = time.monotonic()
+        if now < self._shares_until:
+            return self._shares
+        self._shares_until = now + _SECONDS_BETWEEN_SHARES
         joined = [member for member in self._members.values() if member.joined]
-        return {
+        self._shares = {
             key: 1 - sum(m.deliveries.share_there(key) for m in joined) / max(1, len(joined))
             for key in self._row_sets
         }
+        return self._shares
 
     def _withdraw(self, blocks: list[int]) -> None:
         """Nobody will ask for these: the map was closed early."""
@@ -224,7 +232,7 @@ class Pool:
             self._results.pop(block, None)
         if blocks:
             self._perform(events.BlocksWithdrawn(tuple(blocks)))
-        for block in [b for b in self._blocks if b not in self._scheduler.ledger.blocks]:
+        for block in [b for b in self._blocks if b not in self._recorded.scheduler.ledger.blocks]:
             self._forget(block)
 
     def _forget(self, block: int) -> None:
@@ -261,7 +269,7 @@ class Pool:
 
     def _submit_block(self, member: Member, block: int) -> None:
         request = self._blocks.get(block)
-        record = self._scheduler.ledger.workers.get(member.name)
+        record = self._recorded.scheduler.ledger.workers.get(member.name)
         if request is None or record is None or block not in record.out:
             return  # taken back while its rows were on their way
         self._submit(member, request, lambda future: self._answered(member, block, future))
@@ -287,7 +295,7 @@ class Pool:
             )
             answers[name] = member.device, reply
             self._perform(events.BlockFinished(name, block, agrees))
-        if block not in self._scheduler.ledger.blocks:
+        if block not in self._recorded.scheduler.ledger.blocks:
             self._forget(block)
 
     def _accept(self, name: str, block: int) -> None:
@@ -364,6 +372,8 @@ class Pool:
         self.counts.bytes_sent += replies.num_bytes(request)
 
         def arrived(future: "concurrent.futures.Future[Reply]") -> None:
+            if not future.cancelled() and future.exception() is None:
+                self.counts.bytes_received += replies.num_bytes(future.result())
             if self._members.get(member.name) is member:
                 then(future)
 
@@ -375,7 +385,7 @@ class Pool:
         """Does what is in the inbox, or waits a moment for something to come."""
         self._on_progress()
         try:
-            do = self._inbox.get(timeout=self._scheduler.wake_in(time.monotonic()))
+            do = self._inbox.get(timeout=self._recorded.scheduler.wake_in(time.monotonic()))
         except queue.Empty:
             self._tick()
             return
@@ -386,6 +396,7 @@ class Pool:
     def _tick(self) -> None:
         self._last_tick = now = time.monotonic()
         self._perform(events.Tick())
+        self._recorded.tend(now)
         for name, member in list(self._members.items()):
             if not member.joined and now - member.asked_at > _SET_UP_SECONDS:
                 self._dismiss(name, f"it was not ready within {now - member.asked_at:.0f} s")
@@ -394,11 +405,7 @@ class Pool:
             logging.warning("No worker is there; the run waits for one.")
 
     def _perform(self, event: events.Event) -> None:
-        now = time.monotonic()
-        instructions = self._scheduler.handle(event, now)
-        if self._log is not None:
-            self._log.record(now, event, instructions)
-        for instruction in instructions:
+        for instruction in self._recorded.handle(event, time.monotonic()):
             self._carry_out(instruction)
 
     def _carry_out(self, instruction: events.Instruction) -> None:

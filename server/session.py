@@ -74,7 +74,16 @@ class Session:
         counters = self.counters()
         rate = counters["kernel_pairs"] / max(counters["seconds"], 1e-3)
         engine = next(iter(self.pool.engines.values()), self.settings.engine)
-        return {**counters, "pairs_per_second": round(rate), "engine": engine}
+        return {**counters, "pairs_per_second": round(rate), "engine": engine, **self.traffic()}
+
+    def traffic(self) -> dict[str, Any]:
+        """Of this coordinator's part of the run: bytes, and how idle workers were in each phase."""
+        counts, phases = self.pool.counts, self.pool.phases
+        return {
+            "bytes_sent": counts.bytes_sent,
+            "bytes_received": counts.bytes_received,
+            "idle_share": {name: round(phase.idle_share, 4) for name, phase in phases.items()},
+        }
 
     def write_results(self, images: np.ndarray, labels: np.ndarray, result: dict[str, Any]) -> None:
         """Writes the distilled set, its recipe, its picture and, last of all, result.json."""

@@ -7,6 +7,9 @@ import numpy as np
 
 from kipper.common.errors import WorkerError
 
+# Of one row set: beyond this a total is a mistake, or malice.
+_MAX_BYTES = 2**38
+
 
 class RowsMissing(WorkerError):
     """Rows that a block names are not on this worker."""
@@ -40,10 +43,12 @@ class RowStore:
         with self._lock:
             if key in self._complete:
                 return
+            if not 0 <= total * max(1, rows[:1].nbytes) <= _MAX_BYTES:
+                raise WorkerError(f"A row set of {total} rows like these would not fit a worker.")
             whole, arrived = self._partial.get(key) or (
                 # Memory is taken page by page as rows come.
-                np.empty((max(total, 0), *rows.shape[1:]), rows.dtype),
-                np.zeros(max(total, 0), bool),
+                np.empty((total, *rows.shape[1:]), rows.dtype),
+                np.zeros(total, bool),
             )
             if (
                 len(whole) != total

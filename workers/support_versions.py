@@ -11,6 +11,8 @@ from kipper.workers.row_store import RowsMissing
 
 # The newest, and one that an evaluation or a late block may still name.
 _VERSIONS_KEPT = 2
+# Of one version: beyond this a total is a mistake, or malice.
+_MAX_BYTES = 2**36
 
 
 class SupportVersions:
@@ -37,6 +39,8 @@ class SupportVersions:
             raise WorkerError(
                 f"Support images arrived as {images.dtype}, the kernel is {self._dtype}."
             )
+        if total * max(1, images[:1].nbytes) > _MAX_BYTES:
+            raise WorkerError(f"{total} support images like these would not fit a worker.")
         if not 0 <= start <= start + len(images) <= total:
             raise WorkerError(
                 f"Support images {start} to {start + len(images)} of {total} do not exist."

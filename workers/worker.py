@@ -25,6 +25,7 @@ MAX_RESIDUAL_BYTES = 2**30
 
 # Cancellations remembered: those of blocks that had been answered already are never asked for.
 _CANCELLED_KEPT = 1000
+_LONGEST_MESSAGE = 4000
 
 
 class Worker:
@@ -52,11 +53,11 @@ class Worker:
         try:
             return self._answer(request)
         except RowsMissing as error:
-            return Failure(kind=messages.MISSING, message=str(error))
+            return _failure(messages.MISSING, str(error))
         except KipperError as error:
-            return Failure(kind=messages.FAILED, message=str(error))
+            return _failure(messages.FAILED, str(error))
         except Exception as error:  # XLA raises many kinds; the coordinator decides what follows
-            return Failure(kind=messages.FAILED, message=f"{type(error).__name__}: {error}")
+            return _failure(messages.FAILED, f"{type(error).__name__}: {error}")
 
     def _answer(self, request: Request) -> Reply:
         match request:
@@ -149,6 +150,11 @@ class Worker:
             return _image_cotangents(cotangents)
         _, pullback = engine.linearise(rows, columns, both)
         return _image_cotangents(pullback(request.cotangent))
+
+
+def _failure(kind: str, message: str) -> Failure:
+    """XLA's messages may be as long as a program."""
+    return Failure(kind=kind, message=message[:_LONGEST_MESSAGE])
 
 
 def device_description() -> str:

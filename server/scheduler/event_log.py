@@ -11,35 +11,47 @@ from typing import Any, TextIO
 
 from kipper.common.errors import UserError
 from kipper.server.scheduler.events import Event, Instruction, from_json, to_json
-from kipper.server.scheduler.rules import Policy
+from kipper.server.scheduler.rules import Counters, Policy
 from kipper.server.scheduler.scheduler import Scheduler
 
 
 class EventLog:
     """Writes the log of one scheduler.
 
+    Attributes:
+        size: characters so far.
+
     Args:
-        path: begun afresh; that of an earlier coordinator becomes `path` + ".1".
-        policy: of the scheduler.
+        path: begun afresh; the log before becomes `path` + ".1".
+        policy, counters: of the scheduler, before its first event.
     """
 
-    def __init__(self, path: pathlib.Path, policy: Policy):
+    def __init__(self, path: pathlib.Path, policy: Policy, counters: Counters):
         if path.exists():
             path.replace(path.with_name(path.name + ".1"))
         self._file: TextIO = open(path, "w", buffering=2**16)  # noqa: SIM115  closed by `close`
-        self._write({"policy": dataclasses.asdict(policy)})
+        self.size = 0
+        begun_with = {
+            "policy": dataclasses.asdict(policy),
+            "counters": dataclasses.asdict(counters),
+        }
+        self._write(begun_with)
 
     def record(self, now: float, event: Event, instructions: list[Instruction]) -> None:
         """One event and what followed."""
         then = [to_json(instruction) for instruction in instructions]
         self._write({"at": now, "event": to_json(event), "then": then})
 
+    def flush(self) -> None:
+        """Writes out what is buffered, so that a crash loses little."""
+        self._file.flush()
+
     def close(self) -> None:
-        """Writes out what is buffered."""
+        """Writes out what is buffered, and no more."""
         self._file.close()
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+        self.size += self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
 
 
 def replay(path: pathlib.Path) -> int:
@@ -52,7 +64,8 @@ def replay(path: pathlib.Path) -> int:
     """
     try:
         lines = path.read_text().split("\n")
-        scheduler = Scheduler(Policy(**json.loads(lines[0])["policy"]))
+        begun_with = json.loads(lines[0])
+        scheduler = Scheduler(Policy(**begun_with["policy"]), Counters(**begun_with["counters"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not an event log of kipper: {error}.") from error
     count = 0

@@ -22,9 +22,9 @@ class Placement:
         waiting: blocks that no worker has, or too few.
     """
 
-    def __init__(self, policy: Policy):
+    def __init__(self, policy: Policy, counters: Counters):
         self.policy = policy
-        self.counters = Counters()
+        self.counters = counters
         self.ledger = Ledger()
         self.waiting = Waiting()
         self._times = BlockTimes()

@@ -25,14 +25,14 @@ from kipper.server.scheduler.events import (
 )
 from kipper.server.scheduler.ledger import BlockRecord, WorkerRecord
 from kipper.server.scheduler.placement import Placement
-from kipper.server.scheduler.rules import Policy
+from kipper.server.scheduler.rules import Counters, Policy
 
 
 class Scheduler(Placement):
     """Turns events into instructions; see the rules in rules.py."""
 
-    def __init__(self, policy: Policy):
-        super().__init__(policy)
+    def __init__(self, policy: Policy, counters: Counters | None = None):
+        super().__init__(policy, counters or Counters())
         self._unsettled: dict[int, None] = {}  # answered, and in want of another answer
         self._next_check = 0.0
         self._clock: float | None = None

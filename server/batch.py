@@ -1,0 +1,90 @@
+"""Blocks asked for together: queued ahead of their use, and given back in order."""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from kipper.server.scheduler.events import BlockSpec
+
+# Blocks that are queued, out, or computed before an earlier one: enough that the scheduler can
+# choose, few enough that memory stays bounded.
+_LOOK_AHEAD, _LEAST_AHEAD = 4, 256
+_MAX_BYTES_AHEAD = 512 * 2**20
+
+_Request = TypeVar("_Request")
+_Result = TypeVar("_Result")
+
+
+class Batch(Generic[_Request, _Result]):
+    """An iterator over results in the order of the requests; the first are queued at once.
+
+    Args:
+        requests: drawn as results are taken.
+        queue: hands requests to the scheduler; returns their specs.
+        results: by block, taken out as they are given back.
+        work: lets something happen, and returns.
+        capacity: how many blocks the workers can have at once.
+    """
+
+    def __init__(
+        self,
+        requests: Iterable[_Request],
+        queue: Callable[[list[_Request]], list[BlockSpec]],
+        results: dict[int, _Result],
+        work: Callable[[], None],
+        capacity: Callable[[], int],
+    ):
+        self._source = iter(requests)
+        self._queue = queue
+        self._results = results
+        self._work = work
+        self._capacity = capacity
+        self._ended = False
+        self._ahead: collections.deque[BlockSpec] = collections.deque()
+        self._bytes_ahead = 0
+        self._draw()
+
+    @property
+    def outstanding(self) -> list[int]:
+        """Blocks whose results have not been taken."""
+        return [spec.block for spec in self._ahead]
+
+    def __iter__(self) -> Iterator[_Result]:
+        return self
+
+    def __next__(self) -> _Result:
+        self._draw()
+        if not self._ahead:
+            raise StopIteration
+        first = self._ahead[0]
+        while first.block not in self._results:
+            self._work()
+        self._ahead.popleft()
+        self._bytes_ahead -= first.bytes
+        return self._results.pop(first.block)
+
+    def _draw(self) -> None:
+        """Queues what may be: in chunks, for a request's bytes are known once it is queued."""
+        most = max(_LEAST_AHEAD, _LOOK_AHEAD * self._capacity())
+        while not self._ended and len(self._ahead) < most:
+            if self._ahead and self._bytes_ahead >= _MAX_BYTES_AHEAD:
+                return
+            chunk: list[_Request] = []
+            for request in self._source:
+                chunk.append(request)
+                if len(chunk) == self._chunk(most):
+                    break
+            else:
+                self._ended = True
+            if chunk:
+                specs = self._queue(chunk)
+                self._ahead.extend(specs)
+                self._bytes_ahead += sum(spec.bytes for spec in specs)
+
+    def _chunk(self, most: int) -> int:
+        """How many to draw before their bytes are looked at."""
+        if not self._ahead:
+            return 1
+        room = _MAX_BYTES_AHEAD - self._bytes_ahead
+        fitting = room * len(self._ahead) // max(1, self._bytes_ahead)
+        return max(1, min(most - len(self._ahead), fitting))
