@@ -48,8 +48,14 @@ def run_worker(settings: WorkerSettings) -> None:
     if not flags.FLAGS.is_parsed():  # absl would complain in its log
         flags.FLAGS(["kipper"])
     logging.set_verbosity(logging.INFO)
+    logging.use_absl_handler()
+
+    def on_signal(times: int) -> None:
+        if times > 1 and not settings.all_devices:
+            os._exit(_INTERRUPTED)  # whatever it is at
+
     stop = StopRequest()
-    with stop.asked_by_signals():
+    with stop.asked_by_signals(on_signal):
         if settings.all_devices:
             commands = device_commands(settings)
             run_all([Supervisor(f"Worker {name}", command) for name, command in commands], stop)
@@ -62,7 +68,7 @@ def run_worker(settings: WorkerSettings) -> None:
     if not left:
         # A block is still being computed, which no exit of Python's would survive.
         logging.flush()
-        os._exit(_INTERRUPTED if stop.is_urgent() else 0)
+        os._exit(0)
 
 
 def serve_worker(settings: WorkerSettings, stop: Stop) -> bool:

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -151,6 +152,22 @@ def test_one_request_waits_for_the_step_and_two_do_not(tmp_path, started):
     coordinator.send_signal(signal.SIGTERM)
     assert coordinator.wait(60) == 130
     assert _newest_checkpoint(workdir) >= step + 3
+
+
+def test_a_second_request_ends_a_worker_whatever_it_waits_for(tmp_path, started):
+    make_certificates(str(tmp_path / "certificates"))
+    flags = ["--transport=grpc_tls", f"--certificates={tmp_path / 'certificates'}"]
+    with socket.create_server(("", free_port())) as coordinator:  # one that never answers
+        coordinator.settimeout(60)
+        worker = started(_worker(coordinator.getsockname()[1], "only", flags))
+        connections = [coordinator.accept() for _ in ("whether somebody listens", "hello")]
+        worker.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(1)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 130
+        for connection, _ in connections:
+            connection.close()
 
 
 def _newest_checkpoint(workdir):
