@@ -1,0 +1,38 @@
+import pytest
+
+from kipper.common.chaos import Chaos, parse_chaos
+from kipper.common.errors import UserError
+
+
+def test_every_part_is_read():
+    text = "kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.02,seed=7"
+    assert parse_chaos(text) == Chaos(
+        kill=20.0, freeze=30.0, drop=0.05, delay=0.2, corrupt=0.01, lie=0.02, seed=7
+    )
+
+
+def test_what_is_not_named_does_not_happen():
+    assert parse_chaos("drop:0.5") == Chaos(drop=0.5)
+    assert not parse_chaos("drop:0.5").needs_processes
+    assert parse_chaos("kill:1.5s").needs_processes
+    assert parse_chaos("freeze:10ms").needs_processes
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kill:20", "no time above zero"),
+        ("kill:0s", "no time above zero"),
+        ("delay:-1s", "no time above zero"),
+        ("drop:1.5", "no share from 0 to 1"),
+        ("lie:often", "no share from 0 to 1"),
+        ("corrupt:nan", "no share from 0 to 1"),
+        ("seed=x", "has no part seed:x"),
+        ("flood:3s", "has no part flood:3s"),
+        ("", "has no part"),
+        ("drop:0.1,drop:0.2", "names drop twice"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(text, said):
+    with pytest.raises(UserError, match=said):
+        parse_chaos(text)
