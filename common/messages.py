@@ -208,9 +208,16 @@ class Welcome:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Goodbye:
-    """The run is over, or over for this worker; `reason` is for its log."""
+    """The worker is to go.
+
+    Attributes:
+        reason: for its log.
+        is_over: whether the run has ended for good; else it was interrupted and may go on, or it
+            goes on without this worker.
+    """
 
     reason: str
+    is_over: bool
 
 
 # --- both --------------------------------------------------------------------------------------

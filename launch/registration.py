@@ -117,8 +117,8 @@ class Registration:
         self._complained = float("-inf")
         self._random = random.Random(incarnation)
 
-    def stay(self) -> str | None:
-        """Belongs to the run until it is over: returns why it is, None if asked to stop.
+    def stay(self) -> Goodbye | None:
+        """Belongs to the run until it is told to go, and returns how; None if asked to stop.
 
         Raises:
             UserError: the coordinator refuses this worker.
@@ -135,9 +135,9 @@ class Registration:
                 case Welcome(heartbeat_seconds):
                     self._welcomed()
                     self._stop.wait(heartbeat_seconds * self._random.uniform(0.7, 1.0))
-                case Goodbye(reason):
+                case Goodbye():
                     self._is_member = False
-                    return reason
+                    return answer
                 case Failure(messages.REFUSED, message):
                     self._is_member = False
                     raise UserError(message)

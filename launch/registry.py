@@ -44,6 +44,7 @@ from kipper.launch.process import allow_open_files
 from kipper.launch.transports.addresses import split_address
 from kipper.launch.transports.transport import Transport
 from kipper.server.protocol import WorkerLink
+from kipper.server.session import Interrupted
 
 SILENT_HEARTBEATS = 10
 # Whoever is silent for less may as well sit in a process that does not get the processor.
@@ -127,7 +128,7 @@ class Registry:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._swept = clock()
-        self._closed: str | None = None
+        self._farewell: Goodbye | None = None  # once the registry is closed
         self._lock = threading.Condition()
 
     def handle(self, payload: bytes) -> bytes:
@@ -161,10 +162,10 @@ class Registry:
                 if now - entry.heard > limit:
                     self._remove(name, f"no sign of life for {now - entry.heard:.0f} s")
 
-    def close(self, reason: str) -> None:
-        """The run is over: from now on every caller is told so."""
+    def close(self, reason: str, is_over: bool) -> None:
+        """This coordinator ends: from now on every caller is told so, and whether the run does."""
         with self._lock:
-            self._closed = reason
+            self._farewell = Goodbye(reason, is_over)
 
     def wait_until_all_know(self, seconds: float) -> None:
         """After `close`: returns when every worker has been told, or after `seconds`."""
@@ -180,10 +181,10 @@ class Registry:
         return max(_SILENT_SECONDS_AT_LEAST, SILENT_HEARTBEATS * self.heartbeat_seconds)
 
     def _answer(self, call: Call) -> Answer:
-        if self._closed is not None:
+        if self._farewell is not None:
             self._entries.pop(call.worker, None)
             self._lock.notify_all()
-            return Goodbye(self._closed)
+            return self._farewell
         match call:
             case Hello():
                 return self._hello(call)
@@ -254,17 +255,17 @@ class Registry:
     def _leave(self, call: Leave) -> Answer:
         entry = self._entries.get(call.worker)
         if entry is None:
-            return Goodbye("The worker is not in the run.")
+            return Goodbye("The worker is not in the run.", is_over=False)
         if entry.incarnation != call.incarnation:
             return self._replaced(call)
         self._pool.drain(call.worker)
         if self._pool.blocks_out(call.worker) > 0:
             return self._welcome(call)
         self._remove(call.worker, "it left")
-        return Goodbye("The worker left.")
+        return Goodbye("The worker left.", is_over=False)
 
     def _replaced(self, call: Heartbeat | Leave) -> Answer:
-        return Goodbye(f"Another process has come as worker {call.worker}.")
+        return Goodbye(f"Another process has come as worker {call.worker}.", is_over=False)
 
     def _welcome(self, call: Call) -> Welcome:
         self._pool.heard(call.worker)
@@ -286,7 +287,7 @@ def open_registry(
 ) -> Iterator[Registry]:
     """A registry that listens at `port` while the block runs.
 
-    At the end it stays a moment longer, so that workers hear that the run is over.
+    At the end it stays a moment longer, so that workers hear that the run is over, or interrupted.
 
     Raises:
         UserError: the port is taken.
@@ -302,11 +303,15 @@ def open_registry(
 
     sweeper = threading.Thread(target=sweep, name="registry", daemon=True)
     sweeper.start()
+    reason, is_over = "The run is over.", True
     try:
         yield registry
+    except (Interrupted, KeyboardInterrupt):
+        reason, is_over = "The run was interrupted.", False
+        raise
     finally:
         ended.set()
         sweeper.join()
-        registry.close("The run is over.")
+        registry.close(reason, is_over)
         registry.wait_until_all_know(3 * registry.heartbeat_seconds)
         listener.close()

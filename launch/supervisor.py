@@ -24,8 +24,9 @@ from kipper.common.errors import KipperError
 from kipper.launch.process import SUPERVISOR_VARIABLE
 from kipper.launch.stopping import StopRequest
 
-# The exit status of a command line that cannot be used; see `main.run`.
-_UNUSABLE = 2
+# Exit statuses that a restart cannot better: a command line that cannot be used, and a process that
+# was asked to stop; see `main.run`.
+_FINAL = (0, 2, 130)
 _POLL_SECONDS = 0.1
 
 
@@ -99,8 +100,8 @@ class Supervisor:
         Must go on in the thread that called it: the process dies with that thread.
 
         Returns:
-            The exit status of its last life: 0, or 2 if a restart could not better it; 0 as well
-            if it was asked to stop.
+            The exit status of its last life: 0, or one that a restart could not better; 0 as well
+            if this was asked to stop.
 
         Raises:
             GaveUp: it died too often.
@@ -111,7 +112,7 @@ class Supervisor:
             status = self._live(stop)
             if stop.is_asked():
                 return 0
-            if status in (0, _UNUSABLE):
+            if status in _FINAL:
                 logging.info("%s ended with exit status %d.", self._name, status)
                 return status
             pause = deaths.add(self._clock() - born)

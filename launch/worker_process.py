@@ -5,6 +5,7 @@ It may come before the coordinator and outlive it, and leaves in good order when
 
 import contextlib
 import dataclasses
+import enum
 import os
 import socket
 import sys
@@ -24,18 +25,29 @@ from kipper.launch.stopping import StopRequest
 from kipper.launch.supervisor import Supervisor, run_all
 from kipper.launch.transports.addresses import split_address
 from kipper.launch.transports.transport import transport_named
+from kipper.server.session import Interrupted
 
 # For the block under way when the worker is asked to leave.
 _LEAVE_SECONDS = 60.0
 _INTERRUPTED = 130
 
 
+class Ending(enum.Enum):
+    """How a worker ended."""
+
+    OVER = enum.auto()  # with the run
+    LEFT = enum.auto()  # asked to, or because the run was interrupted: there may be more to do
+    CUT_OFF = enum.auto()  # asked to, and a block may still be under way
+
+
 def run_worker(settings: WorkerSettings) -> None:
     """The command: one worker in this process, or one process for each device under a supervisor.
 
-    Returns when the run is over or the worker was asked to leave and has left.
+    Returns when the run is over.
 
     Raises:
+        Interrupted: the worker was asked to leave and has left, or the run was interrupted; so the
+            exit status tells a cluster to start it again.
         UserError: a setting cannot be used, the network is open, or the coordinator refuses the
             worker.
         KipperError: the coordinator was away for longer than patience lasts, or a worker of
@@ -64,18 +76,17 @@ def run_worker(settings: WorkerSettings) -> None:
         forget_proxies()
         if settings.device is not None:
             use_device(settings.device)
-        left = serve_worker(settings, stop)
-    if not left:
+        ending = serve_worker(settings, stop)
+    if ending is Ending.CUT_OFF:
         # A block is still being computed, which no exit of Python's would survive.
         logging.flush()
-        os._exit(0)
+        os._exit(_INTERRUPTED)
+    if ending is Ending.LEFT:
+        raise Interrupted("The worker left a run that may go on.")
 
 
-def serve_worker(settings: WorkerSettings, stop: Stop) -> bool:
-    """Serves blocks until the run is over or `stop` is asked.
-
-    Returns:
-        Whether it left in good order; if not, a block may still be under way.
+def serve_worker(settings: WorkerSettings, stop: Stop) -> Ending:
+    """Serves blocks until the run ends or `stop` is asked.
 
     Raises:
         UserError: the port is taken, or the coordinator refuses the worker.
@@ -100,13 +111,13 @@ def serve_worker(settings: WorkerSettings, stop: Stop) -> bool:
             settings.patience,
             stop,
         )
-        reason = registration.stay()
-        if reason is not None:
-            logging.info("Worker %s ends: %s", name, reason)
-            return True
+        goodbye = registration.stay()
+        if goodbye is not None:
+            logging.info("Worker %s ends: %s", name, goodbye.reason)
+            return Ending.OVER if goodbye.is_over else Ending.LEFT
         left = registration.leave(_LEAVE_SECONDS)
         logging.info("Worker %s %s.", name, "left" if left else "was not waited for any longer")
-        return left
+        return Ending.LEFT if left else Ending.CUT_OFF
 
 
 def worker_command(settings: WorkerSettings) -> list[str]:

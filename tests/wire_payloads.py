@@ -86,7 +86,7 @@ MESSAGES: list[Message] = [
     messages.Heartbeat(worker="w", incarnation=""),
     messages.Leave(worker="", incarnation="i"),
     messages.Welcome(heartbeat_seconds=1.5),
-    messages.Goodbye(reason="The run is over."),
+    messages.Goodbye(reason="The run is over.", is_over=True),
     messages.Done(),
     messages.Failure(kind=messages.MISSING, message='a "quoted" line\nand — another \ud800'),
 ]

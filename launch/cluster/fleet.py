@@ -5,7 +5,7 @@ The rules:
 1. The leader's end is the end of the run, unless something killed it: then it is started again,
    and goes on from its checkpoint. A host that cannot be reached at all is an end too.
 2. A follower that died is started again after a pause that grows; one that ended with status 0, or
-   with one that a restart cannot better, is not.
+   with one that a restart cannot better (`supervisor.py`), is not.
 3. One that dies too often is given up, and that is said.
 4. Asked to stop, the leader may finish what it is at, and the others go on until it has; asked
    twice, all are killed.
@@ -63,7 +63,7 @@ def may_live_again(leads: bool, status: int, life: int) -> bool:
         life: which of its lives that was, from 1.
     """
     if not leads:
-        return status not in (DONE, UNUSABLE)
+        return status not in (DONE, UNUSABLE, INTERRUPTED)
     was_killed = status > _KILLED and status != INTERRUPTED
     return was_killed and not (life == 1 and status == SSH_FAILED)
 
@@ -117,7 +117,7 @@ class Fleet:
                 return
             if slot.final_status is None:
                 self._say(f"{slot.description} {slot.reason()}; it is started again.")
-            elif slot.final_status != DONE and not is_stopping:
+            elif slot.final_status not in (DONE, INTERRUPTED) and not is_stopping:
                 self._say(f"{slot.description} {slot.reason()} and is given up.")
 
     def _end_all(self, stop: StopRequest) -> None:

@@ -100,12 +100,13 @@ class WorkerJob(Checkpointable):
                 status, words = self._work(address, meeting_point, stop)
                 if status == fleet.UNUSABLE:
                     raise UserError(words)
-                pause: float | None = _LOOK_SECONDS
-                if status not in (fleet.DONE, fleet.INTERRUPTED):
+                if status == fleet.DONE:
+                    return
+                pause: float | None = _LOOK_SECONDS  # the coordinator is preempted or moves
+                if status != fleet.INTERRUPTED:
                     pause = deaths.add(time.monotonic() - born)
                 if pause is None:
                     raise GaveUp(words)
-                # A coordinator that is preempted sends its workers home too, but comes again.
                 stop.wait(pause)
 
     def _work(

@@ -82,7 +82,7 @@ def test_workers_and_coordinator_come_and_go(quiet, tmp_path, started, transport
     _wait(lambda: _times_joined(workdir, "second"), "the second worker's joining")
 
     first.send_signal(signal.SIGTERM)
-    assert first.wait(60) == 0
+    assert first.wait(60) == 130
     _wait(lambda: "first is out of the run: it left" in _log(workdir), "its leaving")
     wait_for_step(workdir, _status(workdir)["step"] + 3, coordinator)
 
@@ -139,7 +139,7 @@ def test_one_request_waits_for_the_step_and_two_do_not(tmp_path, started):
         coordinator.wait(2)
     worker.send_signal(signal.SIGCONT)
     assert coordinator.wait(60) == 130
-    assert worker.wait(60) == 0
+    assert worker.wait(60) == 130  # the run may go on
     assert _status(workdir)["state"] == "interrupted"
     assert _newest_checkpoint(workdir) > step
 

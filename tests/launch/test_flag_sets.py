@@ -60,5 +60,5 @@ def test_settings_that_share_a_command_line_have_no_flag_in_common(beside, run):
 
 
 def test_an_unknown_flag_of_several_is_one_sentence():
-    with pytest.raises(UserError, match="colour.*see kipper launch --help"):
+    with pytest.raises(UserError, match=r"colour.*see kipper launch --help"):
         flag_sets.parse_several((LaunchSettings, DistillSettings), "launch", ["--colour=red"])

@@ -62,8 +62,10 @@ def _kinds(calls):
 
 def test_hello_heartbeats_and_the_end_of_the_run():
     time = Time()
-    registration, calls = _registration([Welcome(2.0), Welcome(5.0), Goodbye("over")], time)
-    assert registration.stay() == "over"
+    registration, calls = _registration(
+        [Welcome(2.0), Welcome(5.0), Goodbye("over", is_over=True)], time
+    )
+    assert registration.stay().reason == "over"
     assert _kinds(calls) == [Hello, Heartbeat, Heartbeat]
     assert calls[0].address == "host:7"
     assert calls[0].protocol_version == messages.PROTOCOL_VERSION
@@ -74,8 +76,10 @@ def test_hello_heartbeats_and_the_end_of_the_run():
 
 def test_a_coordinator_that_is_away_is_waited_for_ever_longer():
     time = Time()
-    registration, calls = _registration([*[AWAY] * 40, Welcome(1.0), Goodbye("over")], time)
-    assert registration.stay() == "over"
+    registration, calls = _registration(
+        [*[AWAY] * 40, Welcome(1.0), Goodbye("over", is_over=True)], time
+    )
+    assert registration.stay().reason == "over"
     assert _kinds(calls) == [Hello] * 41 + [Heartbeat]
     pauses = time.waits[:40]
     assert pauses[0] <= 0.2
@@ -84,9 +88,9 @@ def test_a_coordinator_that_is_away_is_waited_for_ever_longer():
 
 
 def test_a_coordinator_that_came_back_is_greeted_again():
-    answers = [Welcome(1.0), AWAY, AWAY, UNKNOWN, Welcome(1.0), Goodbye("over")]
+    answers = [Welcome(1.0), AWAY, AWAY, UNKNOWN, Welcome(1.0), Goodbye("over", is_over=True)]
     registration, calls = _registration(answers, Time())
-    assert registration.stay() == "over"
+    assert registration.stay().reason == "over"
     assert _kinds(calls) == [Hello, Heartbeat, Heartbeat, Heartbeat, Hello, Heartbeat]
 
 
@@ -112,7 +116,7 @@ def test_patience_ends():
 
 def test_leaving_waits_for_the_last_blocks():
     time = Time(asked_at=5.0)
-    answers = [*[Welcome(1.0)] * 20, Goodbye("left")]
+    answers = [*[Welcome(1.0)] * 20, Goodbye("left", is_over=False)]
     registration, calls = _registration(answers, time)
     assert registration.stay() is None
     assert registration.leave(60.0)

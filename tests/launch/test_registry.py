@@ -1,5 +1,6 @@
 """The book of workers over a pool that only notes what it is told."""
 
+import contextlib
 import resource
 import threading
 import typing
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kipper.common import messages, wire
+from kipper.common.errors import WorkerError
 from kipper.common.messages import Failure, Goodbye, Heartbeat, Hello, Leave, Welcome
 from kipper.launch.process import allow_open_files
 from kipper.launch.registry import SILENT_HEARTBEATS, Registry, open_registry
+from kipper.server.session import Interrupted
 
 
 class Link:
@@ -176,12 +179,12 @@ def test_more_workers_give_fewer_signs_of_life(pool, clock):
 
 def test_after_the_end_all_are_told_goodbye(registry, pool):
     _hello(registry)
-    registry.close("The run is over.")
+    registry.close("The run is over.", is_over=True)
     threading.Timer(0.05, lambda: _say(registry, Heartbeat("w", "1"))).start()
     registry.wait_until_all_know(60.0)
     for answer in (_hello(registry), _say(registry, Leave("x", "1"))):
         assert isinstance(answer, Goodbye)
-        assert answer.reason == "The run is over."
+        assert (answer.reason, answer.is_over) == ("The run is over.", True)
     assert pool.events == [("join", "w")]
 
 
@@ -225,6 +228,23 @@ def test_an_open_registry_listens_and_at_the_end_says_goodbye(pool):
         threading.Timer(0.2, lambda: _say(registry, Heartbeat("w", "1"))).start()
     assert transport.closed
     assert isinstance(_say(registry, Heartbeat("w", "1")), Goodbye)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_over"),
+    [
+        (None, True),
+        (WorkerError("No."), True),
+        (Interrupted(), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_workers_are_told_whether_the_run_may_go_on(pool, error, is_over):
+    ended = contextlib.suppress(WorkerError, Interrupted, KeyboardInterrupt)
+    with ended, open_registry(pool, Link, FakeTransport(), 7) as registry:
+        if error is not None:
+            raise error
+    assert _hello(registry).is_over == is_over
 
 
 def test_files_may_be_open_up_to_the_hard_limit():

@@ -88,19 +88,19 @@ class ServedWorker(threading.Thread):
     def __init__(self, **flags):
         super().__init__(daemon=True)
         self.settings = WorkerSettings(coordinator=COORDINATOR, name="w", **flags)
-        self.stop, self.left, self.error = StopRequest(), None, None
+        self.stop, self.ending, self.error = StopRequest(), None, None
         self.start()
 
     def run(self):
         try:
-            self.left = worker_process.serve_worker(self.settings, self.stop)
+            self.ending = worker_process.serve_worker(self.settings, self.stop)
         except UserError as error:
             self.error = error
 
     def end(self):
         self.join(60)
         assert not self.is_alive()
-        return self.left
+        return self.ending
 
 
 def _configure(threads=1):
@@ -115,7 +115,7 @@ def test_a_worker_joins_computes_and_leaves_when_asked(network):
     assert isinstance(link.submit(_configure()).result(60), messages.Configured)
     worker.stop.ask()
     coordinator.pool.wait_for("leave", "w", "it left")
-    assert worker.end() is True
+    assert worker.end() is worker_process.Ending.LEFT
     assert list(network.handlers) == [7000]
 
 
@@ -123,8 +123,16 @@ def test_the_end_of_the_run_is_the_end_of_the_worker(network):
     coordinator = Coordinator(network)
     worker = ServedWorker()
     coordinator.pool.wait_for("join", "w")
-    coordinator.registry.close("The run is over.")
-    assert worker.end() is True
+    coordinator.registry.close("The run is over.", is_over=True)
+    assert worker.end() is worker_process.Ending.OVER
+
+
+def test_a_worker_of_an_interrupted_run_ends_as_one_that_may_come_again(network):
+    coordinator = Coordinator(network)
+    worker = ServedWorker()
+    coordinator.pool.wait_for("join", "w")
+    coordinator.registry.close("The run was interrupted.", is_over=False)
+    assert worker.end() is worker_process.Ending.LEFT
 
 
 def test_a_worker_comes_back_to_a_coordinator_that_was_killed(network):
@@ -148,7 +156,7 @@ def test_a_worker_comes_back_to_a_coordinator_that_was_killed(network):
     # The rows that it held, it holds.
     assert isinstance(link.submit(block).result(60), messages.KernelBlock)
     worker.stop.ask()
-    assert worker.end() is True
+    assert worker.end() is worker_process.Ending.LEFT
 
 
 def test_a_worker_that_is_refused_says_why(network):

@@ -54,6 +54,7 @@ def _run(members, stop=None):
         (True, 255, 2, True),
         (False, 0, 1, False),
         (False, 2, 1, False),
+        (False, 130, 1, False),
         (False, 1, 1, True),
         (False, 137, 4, True),
         (False, 255, 1, True),
