@@ -43,10 +43,17 @@ class Scenario:
         return work / workers
 
 
-# kipper writes a checkpoint at the ends of steps; here a step is 50 blocks.
-_STEPS = {"kipper": {"STEPS": "12"}}
+# kipper writes a checkpoint at the ends of steps; here a step is 40 blocks, five of each worker.
+_STEPS = {"kipper": {"STEPS": "15"}}
 _APART = {"ray": {"RAY_LAYOUT": "apart"}}
-_TTL = {"dask": {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s"}}
+# How soon dask gives up a silent worker, and Ray a connection on which nothing is answered.
+_IMPATIENT = {
+    "dask": {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s"},
+    "ray": {
+        "RAY_grpc_client_keepalive_time_ms": "10000",
+        "RAY_grpc_client_keepalive_timeout_ms": "10000",
+    },
+}
 
 SCENARIOS = (
     Scenario(name="empty blocks", mode="empty", blocks=3000),
@@ -56,7 +63,10 @@ SCENARIOS = (
     Scenario(name="one slow worker", fault="slow"),
     Scenario(name="freeze a worker", fault="freeze", rounds=1),
     Scenario(
-        name="freeze a worker, worker-ttl 10 s", fault="freeze", settings=_TTL, only=("dask",)
+        name="freeze a worker, time-outs of 10 s",
+        fault="freeze",
+        settings=_IMPATIENT,
+        only=("dask", "ray"),
     ),
     Scenario(name="kill scheduler or head", fault="head", settings=_STEPS),
     Scenario(name="kill Ray's GCS server alone", fault="gcs", only=("ray",)),
