@@ -1,14 +1,11 @@
 """Workers as one device: blocks in, results out in the order they were asked for.
 
-Carries out the scheduler's instructions over worker links. Its state is touched by one thread
-alone, whoever calls `map`; links and other threads put what there is to do into its inbox.
+Carries out the scheduler's instructions over worker links.
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
-import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -17,29 +14,28 @@ from absl import logging
 
 from kipper.common import messages
 from kipper.common.errors import NumericalError, WorkerError
-from kipper.common.messages import Block, ImageCotangents, KernelBlock, Reply, Request
+from kipper.common.messages import Block, ImageCotangents, KernelBlock, Reply
 from kipper.server import quarantine, replies
 from kipper.server.batch import Batch
 from kipper.server.block_specs import BlockRequest, spec_of
-from kipper.server.deliveries import Deliveries, Support
-from kipper.server.means import Counts, Means, Phase
-from kipper.server.member import Member, Script
+from kipper.server.deliveries import Support
+from kipper.server.means import Means
+from kipper.server.member import Member
 from kipper.server.protocol import WorkerLink
+from kipper.server.roster import Roster
 from kipper.server.scheduler import events
-from kipper.server.scheduler.recorded import RecordedScheduler
 
-# Includes JAX's first look at the devices, and the engine's check of itself.
-_SET_UP_SECONDS = 300.0
 _SECONDS_BETWEEN_SHARES = 0.5
-_SECONDS_BETWEEN_COMPLAINTS = 60.0
 
 # Priorities of `map`: what the next step waits for goes before what only informs.
 STEP, EVALUATION = 0, 1
 
+_DIVERGED = "the run has diverged: give a smaller --learning_rate or a larger --ridge"
+
 BlockReply = KernelBlock | ImageCotangents
 
 
-class Pool:
+class Pool(Roster):
     """Workers that share row sets and the support images of a step.
 
     Args:
@@ -58,63 +54,17 @@ class Pool:
         on_progress: Callable[[], None] = lambda: None,
         means: Means | None = None,
     ):
-        self.counts = Counts()
-        self.phases: dict[str, Phase] = {}
-        self._means = means or Means()
-        self._configure = configure
-        self._row_sets = row_sets
-        self._on_progress = on_progress
-        path = self._means.folder / "events.jsonl" if self._means.folder is not None else None
-        self._recorded = RecordedScheduler(self._means.policy, path)
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._members: dict[str, Member] = {}
-        self._banned: dict[str, str] = {}
         self._blocks: dict[int, BlockRequest] = {}
         self._answers: dict[int, dict[str, tuple[str, BlockReply]]] = {}  # worker -> device, answer
         self._results: dict[int, tuple[BlockReply, str]] = {}
         self._supports: dict[int, Support] = {}
-        self._image_shape: tuple[int, ...] = ()
         self._shares: dict[str, float] = {}
         self._shares_until = 0.0
         self._next_block = 0
         self._version = 0
-        self._last_tick = self._complained_at = time.monotonic()
-        for link in links:
-            self._welcome(link)
-
-    # --- membership: callable from any thread --------------------------------------------------
-
-    def join(self, link: WorkerLink) -> None:
-        """A worker comes; one of that name, if there is one, is gone."""
-        self._inbox.put(lambda: self._welcome(link))
-
-    def leave(self, name: str, reason: str) -> None:
-        """A worker cannot be reached or is gone."""
-        self._inbox.put(lambda: self._dismiss(name, reason))
-
-    def drain(self, name: str) -> None:
-        """A worker wants no more blocks."""
-        self._inbox.put(lambda: self._perform(events.WorkerDraining(name)))
-
-    def heard(self, name: str) -> None:
-        """A worker gave a sign of life."""
-        self._inbox.put(lambda: self._perform(events.Heartbeat(name)))
-
-    def blocks_out(self, name: str) -> int:
-        """How many blocks a worker has not answered."""
-        record = self._recorded.scheduler.ledger.workers.get(name)
-        return len(record.out) if record is not None else 0
-
-    def is_banned(self, name: str) -> str | None:
-        """Why a worker of that name was dropped for lying, if it was."""
-        return self._banned.get(name)
+        super().__init__(links, configure, row_sets, on_progress, means or Means())
 
     # --- the coordinator's side ------------------------------------------------------------------
-
-    @property
-    def engines(self) -> dict[str, str]:
-        """The engine of each worker that is ready."""
-        return {name: member.engine for name, member in self._members.items() if member.engine}
 
     @property
     def scheduler_counters(self) -> dict[str, float]:
@@ -128,10 +78,7 @@ class Pool:
             NumericalError: they are not finite.
         """
         if not np.isfinite(images).all():
-            raise NumericalError(
-                "The support images diverged: they are not finite any more; give a smaller "
-                "--learning_rate or a larger --ridge."
-            )
+            raise NumericalError(f"The support images are not finite any more; {_DIVERGED}.")
         self._version += 1
         self._image_shape = images.shape[1:]
         oldest = self._version - 1
@@ -168,33 +115,6 @@ class Pool:
             yield from batch
         finally:
             self._withdraw(batch.outstanding)
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Counts what happens meanwhile as part of a phase of that name."""
-        before = self._tally()
-        try:
-            yield
-        finally:
-            self.phases[name] = self.phases.get(name, Phase()) + (self._tally() - before)
-
-    def _tally(self) -> Phase:
-        self._perform(events.Tick())  # so that the scheduler's clock is right
-        spent, counts = self._recorded.scheduler.counters, self.counts
-        return Phase(
-            time.monotonic(),
-            spent.worker_seconds,
-            spent.busy_seconds,
-            counts.bytes_sent,
-            counts.bytes_received,
-        )
-
-    def close(self) -> None:
-        """Lets go of the workers."""
-        for member in self._members.values():
-            member.link.close()
-        self._members.clear()
-        self._recorded.close()
 
     # --- blocks ----------------------------------------------------------------------------------
 
@@ -308,106 +228,6 @@ class Pool:
         self.counts.blocks += 1
         self._results[block] = reply, name
 
-    # --- workers ---------------------------------------------------------------------------------
-
-    def _welcome(self, link: WorkerLink) -> None:
-        if link.name in self._members:
-            self._dismiss(link.name, "another came by its name")
-        if link.name in self._banned:
-            link.close()
-            return
-        member = Member(link, Deliveries(self._row_sets))
-        self._members[link.name] = member
-        self.counts.workers += 1
-        self._continue(member, member.set_up(self._configure, self._means.known), None)
-
-    def _continue(self, member: Member, script: Script, reply: Reply | None) -> None:
-        try:
-            request = next(script) if reply is None else script.send(reply)
-        except StopIteration as stop:
-            if stop.value is not None:
-                self._dismiss(member.name, stop.value)
-                return
-            member.joined = True
-            logging.info("Worker %s joined: %s on %s", member.name, member.engine, member.device)
-            self._perform(events.WorkerJoined(member.name))
-            return
-
-        def answered(future: "concurrent.futures.Future[Reply]") -> None:
-            reply = replies.outcome(future)
-            if isinstance(reply, Exception):
-                self._dismiss(member.name, replies.message_of(reply))
-                return
-            wrong = replies.fault(request, reply, self._image_shape, self._configure.dtype)
-            if wrong is not None:
-                self._dismiss(member.name, wrong)
-            else:
-                self._continue(member, script, reply)
-
-        self._submit(member, request, answered)
-
-    def _dismiss(self, name: str, reason: str, scheduler_knows: bool = False) -> None:
-        member = self._members.pop(name, None)
-        if member is None:
-            return
-        logging.warning("Worker %s is lost: %s", name, reason)
-        self.counts.workers -= 1
-        member.link.close()
-        if member.joined and not scheduler_knows:
-            self._perform(events.WorkerLeft(name, reason))
-        if not self._members and not self._means.elastic:
-            raise WorkerError(
-                f"The run stopped: no worker is left; the last, {name}, was lost: {reason}."
-            )
-
-    # --- events ----------------------------------------------------------------------------------
-
-    def _submit(
-        self,
-        member: Member,
-        request: Request,
-        then: Callable[["concurrent.futures.Future[Reply]"], None],
-    ) -> None:
-        """Asks a worker; `then` is called in the pool's thread, if the worker is still there."""
-        self.counts.bytes_sent += replies.num_bytes(request)
-
-        def arrived(future: "concurrent.futures.Future[Reply]") -> None:
-            if not future.cancelled() and future.exception() is None:
-                self.counts.bytes_received += replies.num_bytes(future.result())
-            if self._members.get(member.name) is member:
-                then(future)
-
-        member.link.submit(request).add_done_callback(
-            lambda future: self._inbox.put(lambda: arrived(future))
-        )
-
-    def _work(self) -> None:
-        """Does what is in the inbox, or waits a moment for something to come."""
-        self._on_progress()
-        try:
-            do = self._inbox.get(timeout=self._recorded.scheduler.wake_in(time.monotonic()))
-        except queue.Empty:
-            self._tick()
-            return
-        do()
-        if time.monotonic() - self._last_tick > 1:
-            self._tick()
-
-    def _tick(self) -> None:
-        self._last_tick = now = time.monotonic()
-        self._perform(events.Tick())
-        self._recorded.tend(now)
-        for name, member in list(self._members.items()):
-            if not member.joined and now - member.asked_at > _SET_UP_SECONDS:
-                self._dismiss(name, f"it was not ready within {now - member.asked_at:.0f} s")
-        if not self._members and now - self._complained_at > _SECONDS_BETWEEN_COMPLAINTS:
-            self._complained_at = now
-            logging.warning("No worker is there; the run waits for one.")
-
-    def _perform(self, event: events.Event) -> None:
-        for instruction in self._recorded.handle(event, time.monotonic()):
-            self._carry_out(instruction)
-
     def _carry_out(self, instruction: events.Instruction) -> None:
         match instruction:
             case events.SendBlock(worker, block):
@@ -424,7 +244,9 @@ class Pool:
                 self._dismiss(worker, reason, scheduler_knows=True)
             case events.QuarantineBlock(block, reasons):
                 self._quarantine(block, reasons)
-            case events.Abort(reason):
+            case events.Abort(reason, numerical):
+                if numerical:
+                    raise NumericalError(f"The run stopped: {reason}; {_DIVERGED}.")
                 raise WorkerError(f"The run stopped: {reason}.")
 
     def _cancel(self, name: str, block: int) -> None:

@@ -30,9 +30,10 @@ class RowStore:
         self._partial: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # rows, which have arrived
 
     def keys(self) -> list[str]:
-        """Keys of the row sets that were complete from the start."""
+        """Keys of the row sets of which every row is here."""
         with self._lock:
-            return sorted(self._complete)
+            arrived = [key for key, (_, there) in self._partial.items() if there.all()]
+            return sorted([*self._complete, *arrived])
 
     def put(self, key: str, total: int, index: np.ndarray, rows: np.ndarray) -> None:
         """Takes rows `index` of a set of `total`; repeating some is harmless.

@@ -36,13 +36,13 @@ class Worker:
 
     Args:
         store: of rows, if it is shared.
-        threads: that a native engine may use, where the coordinator does not say; all cores if
-            not given.
+        threads: that a native engine may use; what the coordinator says if not given, and all
+            cores if it says nothing.
     """
 
     def __init__(self, store: RowStore | None = None, threads: int | None = None):
         self._store = RowStore() if store is None else store
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads
         self._compute = threading.Lock()
         self._residuals = _Residuals(MAX_RESIDUAL_BYTES)
         self._cancelled = _Cancelled()
@@ -88,7 +88,7 @@ class Worker:
             )
         architecture = architecture_named(request.architecture)
         spec = KernelSpec(architecture, request.kind, request.dtype)
-        threads = request.threads or self._threads
+        threads = self._threads or request.threads or os.cpu_count() or 1
         with self._compute:
             engine = make_engine(request.engine, spec, threads)
             rows = PreparedRows(engine, self._store, spec.dtype)

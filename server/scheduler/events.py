@@ -169,9 +169,13 @@ class QuarantineBlock:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Abort:
-    """The run cannot go on; `reason` is for the user."""
+    """The run cannot go on; `reason` is for the user.
+
+    `numerical`: because all that workers computed of a block was not finite.
+    """
 
     reason: str
+    numerical: bool = False
 
 
 Instruction = (

@@ -56,6 +56,7 @@ class BlockRecord:
         extra: copies sent or to be sent because one is late.
         failures: how often.
         losses: how often question or answer got lost on the way.
+        numerical: whether it never failed but by what was computed.
         accepted: whose answer was used; None: none yet; "": nobody's, it was withdrawn.
         withdrawn: nobody waits for it, and it is sent nowhere.
         rests_until: it is sent nowhere before.
@@ -70,6 +71,7 @@ class BlockRecord:
     extra: int = 0
     failures: int = 0
     losses: int = 0
+    numerical: bool = True
     accepted: str | None = None
     withdrawn: bool = False
     rests_until: float = 0.0

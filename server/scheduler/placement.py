@@ -30,6 +30,8 @@ class Placement:
         self._times = BlockTimes()
         self._resting: dict[int, None] = {}  # blocks that wait for a pause to end
         self._next_look = 0.0  # for late blocks
+        self._freed: list[str] = []  # workers that ended a lease in this event
+        self._all_may_find = True  # whether others too may find what they did not before
         self._out: list[Instruction] = []
 
     def _give_out(self, now: float) -> None:
@@ -53,6 +55,7 @@ class Placement:
             preferred = self.ledger.workers.get(spec.prefers or "")
             is_there = preferred is not None and not preferred.draining
             self.waiting.add(spec, spec.prefers if is_there else None)
+        self._all_may_find = True
 
     def _is_chosen(self, block: int, several: bool) -> bool:
         fraction = self.policy.verify_fraction
@@ -80,6 +83,7 @@ class Placement:
             self._resting[block] = None
         elif block not in self.waiting:
             self.waiting.add(entry.spec, bound_to=None, first=True)
+            self._all_may_find = True
 
     def _end_pauses(self, now: float) -> None:
         for block in [b for b in self._resting if self.ledger.blocks[b].rests_until <= now]:
@@ -90,13 +94,20 @@ class Placement:
 
     def _fill(self, now: float) -> None:
         """One block a worker first, so that few blocks spread out; then a second each."""
-        for worker in list(self.ledger.idle):
+        workers = self.ledger.workers
+        if self._all_may_find:
+            idle, single = list(self.ledger.idle), list(self.ledger.single)
+            self._all_may_find = False
+        else:
+            idle = [worker for worker in self._freed if worker in self.ledger.idle]
+            single = [worker for worker in self._freed if worker in self.ledger.single]
+        for worker in idle:
             if not self.waiting:
                 return
             self._send_one(worker, now)
         if self.waiting.most_urgent() != MOST_URGENT:
             return
-        for worker in list(self.ledger.single):
+        for worker in [*single, *(worker for worker in idle if len(workers[worker].out) == 1)]:
             if not self.waiting:
                 return
             swift = self._times.slowness(worker) <= rules.SLOW_WORKER
@@ -154,6 +165,7 @@ class Placement:
         if self.ledger.bytes_out and (
             self.ledger.bytes_out + entry.spec.bytes > self.policy.max_bytes_out
         ):
+            self._all_may_find = True  # once an answer has made room
             return False
         return self._suits(worker, entry)
 

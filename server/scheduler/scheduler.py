@@ -53,6 +53,7 @@ class Scheduler(Placement):
         """What to do after `event`, which happened at `now` (seconds, any monotonic origin)."""
         self._account(now)
         self._out = []
+        self._freed = []
         self._apply(event, now)
         self._give_out(now)
         return self._out
@@ -82,6 +83,7 @@ class Scheduler(Placement):
                 if worker in self.ledger.workers:
                     self._lose(worker, "it came again", now)
                 self.ledger.add_worker(worker)
+                self._all_may_find = True
                 self._deserted_since = None
             case WorkerLeft(worker, reason):
                 self._lose(worker, reason, now)
@@ -89,12 +91,14 @@ class Scheduler(Placement):
                 if worker in self.ledger.workers:
                     self.ledger.workers[worker].draining = True
                     self.waiting.unbind(worker)
+                    self._all_may_find = True
             case BlocksWithdrawn(blocks):
                 for block in blocks:
                     self._withdraw(block)
             case Heartbeat():
                 pass
             case Tick():
+                self._all_may_find = True  # pauses end, and patience with the slow
                 if now >= self._next_check:
                     self._next_check = now + rules.CHECK_SECONDS
                     self._pass_deadlines(now)
@@ -131,6 +135,7 @@ class Scheduler(Placement):
 
     def _answered(self, worker: str) -> None:
         """Notes that an answer came."""
+        self._freed.append(worker)
         record = self.ledger.workers.get(worker)
         if record is not None:
             record.stalled_since = None
@@ -223,10 +228,12 @@ class Scheduler(Placement):
             if entry.losses >= rules.MOST_LOSSES and entry.accepted is None:
                 self._quarantine(block, [f"{worker}: {message}"])
         else:
-            self._blame(block, worker, message, now)
+            self._blame(block, worker, message, now, numerical=kind == events.NUMERICAL)
         self._requeue(block, now)
 
     def _rest(self, worker: str, record: WorkerRecord, message: str, now: float) -> None:
+        if now < record.rests_until:
+            return  # lost together with that for which it rests
         record.lost_in_a_row += 1
         record.rests_until = now + _pause(record.lost_in_a_row)
         if record.lost_in_a_row >= rules.LOST_IN_A_ROW:
@@ -234,7 +241,9 @@ class Scheduler(Placement):
             self._out.append(DropWorker(worker, reason))
             self._lose(worker, reason, now)
 
-    def _blame(self, block: int, worker: str, message: str, now: float) -> None:
+    def _blame(
+        self, block: int, worker: str, message: str, now: float, numerical: bool = False
+    ) -> None:
         """The block failed on a worker, for a reason that may lie in the block."""
         self.counters.failed += 1
         entry = self.ledger.blocks[block]
@@ -242,6 +251,7 @@ class Scheduler(Placement):
             return
         entry.failures += 1
         entry.failed[worker] = message
+        entry.numerical = entry.numerical and numerical
         entry.rests_until = now + _pause(entry.failures)
         most = rules.FAILED_WORKERS * (2 if self._has_others(entry) else 1)
         if len(entry.failed) >= rules.FAILED_WORKERS or entry.failures >= most:
@@ -249,8 +259,9 @@ class Scheduler(Placement):
 
     def _quarantine(self, block: int, reasons: list[str]) -> None:
         self._out.append(QuarantineBlock(block, tuple(reasons)))
-        shape = self.ledger.blocks[block].spec.shape
-        self._abort(f"a block ({shape}) failed wherever it was tried ({'; '.join(reasons)})")
+        entry = self.ledger.blocks[block]
+        why = f"a block ({entry.spec.shape}) failed wherever it was tried ({'; '.join(reasons)})"
+        self._out.append(Abort(why, numerical=bool(entry.failures) and entry.numerical))
 
     def _abort(self, reason: str) -> None:
         self._out.append(Abort(reason))
@@ -262,6 +273,7 @@ class Scheduler(Placement):
         self.counters.left += 1
         self._times.forget_worker(worker)
         self.waiting.unbind(worker)
+        self._all_may_find = True
         for block, lease in record.out.items():
             if lease.started is not None:
                 self._blame(block, worker, reason, now)
