@@ -84,10 +84,12 @@ def block_values(index: int) -> np.ndarray:
 def _computed_values(index: int, products: int) -> np.ndarray:
     entries = np.arange(_SIDE * _SIDE, dtype=np.int64)
     factor = ((entries * 7919 + index) % 251).astype(np.float64).reshape(_SIDE, _SIDE)
-    power = factor
-    for _ in range(products):
-        power = power @ factor  # below 251^2 * 256, which float64 holds exactly
-        power -= 251 * np.floor(power / 251)
+    power, product, quotient = factor.copy(), np.empty_like(factor), np.empty_like(factor)
+    for _ in range(products):  # in place: what a system's malloc does is not to be compared
+        np.matmul(power, factor, out=product)  # below 251^2 * 256, which float64 holds exactly
+        np.floor(np.divide(product, 251, out=quotient), out=quotient)
+        quotient *= 251
+        np.subtract(product, quotient, out=power)
     return (power[:ROWS, :COLUMNS] / 251).astype(np.float32)
 
 
