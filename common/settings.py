@@ -366,3 +366,10 @@ class NodeSettings:
 
     node: str = setting(None, "LABEL/INDEX of this node.")
     addresses: str = setting(None, "host:port of every node, as JSON by LABEL/INDEX.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReplaySettings:
+    """Settings of `replay`."""
+
+    log: str = setting(None, "The logs/events.jsonl of a workdir.")

@@ -12,6 +12,7 @@ from kipper.common.settings import (
     EvaluateSettings,
     LaunchSettings,
     NodeSettings,
+    ReplaySettings,
     RunSettings,
     SolveLabelsSettings,
     WorkerSettings,
@@ -27,7 +28,11 @@ _COMMANDS: dict[str, tuple[type, str]] = {
     "certificates": (CertificatesSettings, "Make what --transport=grpc_tls needs, in a folder."),
     "launch": (LaunchSettings, "Start a run on many hosts: by ssh, Slurm or Kubernetes."),
     "node": (NodeSettings, "One process of such a run; started by launch."),
+    "replay": (ReplaySettings, "Check that a run's logs/events.jsonl gives the same decisions."),
 }
+
+# Commands whose one flag may be given without its name.
+_POSITIONAL = {"certificates": "folder", "replay": "log"}
 
 # Commands that take the flags of a run beside their own, as in kipper launch solve_labels.
 _OF_A_RUN = {"launch", "node"}
@@ -97,8 +102,8 @@ def _usage() -> str:
 def _parse(command: str, arguments: list[str]) -> list[Any]:
     """The command's settings, and those of the run that it is about, if it is about one."""
     settings_class = _COMMANDS[command][0]
-    if command == "certificates" and len(arguments) == 1 and arguments[0][:1] != "-":
-        arguments = [f"--folder={arguments[0]}"]
+    if command in _POSITIONAL and len(arguments) == 1 and arguments[0][:1] != "-":
+        arguments = [f"--{_POSITIONAL[command]}={arguments[0]}"]
     if command not in _OF_A_RUN:
         return [flag_sets.parse(settings_class, command, arguments)]
     run = arguments[0] if arguments and arguments[0] in _RUNS else None
@@ -121,6 +126,10 @@ def _perform(settings: Any, run: RunSettings | None = None) -> None:
 
         settings.check()
         print(make_certificates(settings.folder))
+    elif isinstance(settings, ReplaySettings):
+        from kipper.launch.replay import print_replay
+
+        print_replay(settings)
     elif isinstance(settings, LaunchSettings) and run is not None:
         from kipper.launch.cluster.launching import launch
 

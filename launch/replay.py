@@ -1,0 +1,19 @@
+"""`kipper replay`: a run's log of its scheduler, decided once more."""
+
+import pathlib
+
+from kipper.common.errors import UserError
+from kipper.common.settings import ReplaySettings
+from kipper.server.scheduler.event_log import replay
+
+
+def print_replay(settings: ReplaySettings) -> None:
+    """Says how many events gave the instructions that the log holds.
+
+    Raises:
+        UserError: it is no such log, or this version decides otherwise.
+    """
+    if not settings.log:
+        raise UserError("--log is required: the logs/events.jsonl of a workdir.")
+    count = replay(pathlib.Path(settings.log))
+    print(f"{count:,} events gave the same instructions as in {settings.log}")
