@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -108,10 +109,13 @@ class Pool(Roster):
             self._work,
             lambda: self._recorded.scheduler.capacity,
         )
-        return self._withdrawn_at_end(batch)
+        answers = self._withdrawn_at_end(batch)
+        next(answers)  # from here on its end is seen to, even if nobody draws from it
+        return answers
 
-    def _withdrawn_at_end(self, batch: Batch) -> Iterator[tuple[BlockReply, str]]:
+    def _withdrawn_at_end(self, batch: Batch) -> Iterator[Any]:
         try:
+            yield batch  # to `map`
             yield from batch
         finally:
             self._withdraw(batch.outstanding)

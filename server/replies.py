@@ -30,31 +30,30 @@ def fault(request: Request, reply: Reply, image_shape: tuple[int, ...], dtype: s
         image_shape: (h, w, c) of support images.
         dtype: the kernel's.
     """
-    if isinstance(reply, messages.Failure):
-        return reply.message
-    if not _fits(request, reply, image_shape, dtype):
-        return f"it answered {_asked(request)} with {_described(reply)}"
-    if not all(np.isfinite(array).all() for array in arrays_of(reply)):
-        return f"it answered {_asked(request)} with values that are not finite"
-    return None
+    wrong = failure(request, reply, image_shape, dtype)
+    return None if wrong is None else wrong[1]
 
 
 def failure(
     request: Request, reply: Reply | Exception, image_shape: tuple[int, ...], dtype: str
 ) -> tuple[str, str] | None:
-    """Which kind of failure an answer to a block is, and what is wrong; None if nothing is."""
+    """Which kind of failure an answer is, and what is wrong; None if nothing is."""
     if isinstance(reply, Exception | messages.Failure):
         return why_not_done(reply)
-    wrong = fault(request, reply, image_shape, dtype)
-    return None if wrong is None else (events.NUMERICAL, wrong)
+    if not _fits(request, reply, image_shape, dtype):
+        return events.FAILED, f"it answered {_asked(request)} with {_described(reply)}"
+    if not all(np.isfinite(array).all() for array in arrays_of(reply)):
+        return events.NUMERICAL, f"it answered {_asked(request)} with values that are not finite"
+    return None
 
 
 def why_not_done(reply: Reply | Exception) -> tuple[str, str]:
     """Kind and message of a failure."""
     if isinstance(reply, messages.Failure):
         return _KINDS.get(reply.kind, events.FAILED), reply.message
-    kind = events.TRANSPORT if isinstance(reply, Exception) else events.NUMERICAL
-    return kind, message_of(reply)
+    if isinstance(reply, Exception):
+        return events.TRANSPORT, message_of(reply)
+    return events.FAILED, f"it answered with {_described(reply)}"
 
 
 def outcome(future: "concurrent.futures.Future[Reply]") -> Reply | Exception:
@@ -67,11 +66,9 @@ def outcome(future: "concurrent.futures.Future[Reply]") -> Reply | Exception:
     return error if isinstance(error, Exception) else WorkerError(repr(error))
 
 
-def message_of(reply: Reply | Exception) -> str:
-    """What to tell the user of it."""
-    if isinstance(reply, messages.Failure):
-        return reply.message
-    return str(reply) or repr(reply)
+def message_of(error: Exception) -> str:
+    """What to tell the user of a call that came to nothing."""
+    return str(error) or repr(error)
 
 
 def same(one: Reply, other: Reply, like_devices: bool) -> bool:

@@ -106,6 +106,7 @@ class Roster(abc.ABC):
             self.phases[name] = self.phases.get(name, Phase()) + (self._tally() - before)
 
     def _tally(self) -> Phase:
+        self._catch_up()
         self._perform(events.Tick())  # so that the scheduler's clock is right
         spent, counts = self._recorded.scheduler.counters, self.counts
         return Phase(
@@ -126,8 +127,7 @@ class Roster(abc.ABC):
     # --- workers ---------------------------------------------------------------------------------
 
     def _welcome(self, link: WorkerLink) -> None:
-        if link.name in self._members:
-            self._dismiss(link.name, "another came by its name")
+        self._part_with(link.name, "another came by its name")
         if link.name in self._banned:
             link.close()
             return
@@ -162,6 +162,14 @@ class Roster(abc.ABC):
         self._submit(member, request, answered)
 
     def _dismiss(self, name: str, reason: str, scheduler_knows: bool = False) -> None:
+        was_there = name in self._members
+        self._part_with(name, reason, scheduler_knows)
+        if was_there and not self._members and not self._means.elastic:
+            raise WorkerError(
+                f"The run stopped: no worker is left; the last, {name}, was lost: {reason}."
+            )
+
+    def _part_with(self, name: str, reason: str, scheduler_knows: bool = False) -> None:
         member = self._members.pop(name, None)
         if member is None:
             return
@@ -174,10 +182,6 @@ class Roster(abc.ABC):
         member.link.close()
         if member.joined and not scheduler_knows:
             self._perform(events.WorkerLeft(name, reason))
-        if not self._members and not self._means.elastic:
-            raise WorkerError(
-                f"The run stopped: no worker is left; the last, {name}, was lost: {reason}."
-            )
 
     # --- events ----------------------------------------------------------------------------------
 
@@ -210,7 +214,13 @@ class Roster(abc.ABC):
             return
         do()
         if time.monotonic() - self._last_tick > 1:
+            self._catch_up()
             self._tick()
+
+    def _catch_up(self) -> None:
+        """Does what has come meanwhile, so that no answer is taken for late that is there."""
+        for _ in range(self._inbox.qsize()):
+            self._inbox.get_nowait()()
 
     def _tick(self) -> None:
         self._last_tick = now = time.monotonic()

@@ -8,10 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 from kipper.common import messages
-from kipper.common.messages import Reply, Request
+from kipper.common.messages import SUPPORT_KEY, Reply, Request
 
 # What a behaviour returns to say: answer as a worker would.
 Behaviour = Callable[[Request], Reply | Exception | None]
+
+BLOCK_KINDS = (messages.Block, messages.BlockVjp)
 
 
 def kernel_of(request: messages.Block | messages.BlockVjp) -> np.ndarray:
@@ -26,6 +28,13 @@ def cotangents_of(request: messages.BlockVjp, image_shape: tuple[int, ...]) -> n
     return np.broadcast_to(sums[:, None, None, None], (len(sums), *image_shape)).copy()
 
 
+def lie(request: Request) -> Reply | None:
+    """A behaviour: kernels that are a little off."""
+    if isinstance(request, messages.Block):
+        return messages.KernelBlock(kernel=kernel_of(request).astype(np.float32) + 1)
+    return None
+
+
 def _nothing_special(request: Request) -> None:
     return None
 
@@ -33,11 +42,17 @@ def _nothing_special(request: Request) -> None:
 class FakeLink:
     """A `WorkerLink` that records what it was asked and notes what a worker could not have done.
 
+    Attributes:
+        requests: all, in the order in which they came.
+        faults: blocks that came before the rows they name, or too many at once.
+        resent: rows and support images that came although they had come before.
+
     Args:
         name: of the worker.
         row_keys: row sets the worker says it holds already.
         behaviour: a reply or exception instead of the usual answer, or None for that.
         held: requests not to be answered before `release` is called.
+        device: what it says of itself.
     """
 
     def __init__(
@@ -46,15 +61,21 @@ class FakeLink:
         row_keys: tuple[str, ...] = (),
         behaviour: Behaviour = _nothing_special,
         held: Callable[[Request], bool] = lambda request: False,
+        device: str = "none",
     ):
         self.name = name
         self.requests: list[Request] = []
         self.faults: list[str] = []
+        self.resent: list[str] = []
         self.closed = False
         self._row_keys = row_keys
         self._behaviour = behaviour
         self._held = held
-        self._support: dict[int, np.ndarray] = {}
+        self._device = device
+        self._image_shape: tuple[int, ...] = ()
+        self._support: set[tuple[int, int]] = set()  # version, image
+        self._rows: set[tuple[str, int]] = set()
+        self._cancelled: set[int] = set()
         self._waiting: list[tuple[Request, concurrent.futures.Future[Reply]]] = []
         self._random = random.Random(name)
         self._changed = threading.Condition()
@@ -63,26 +84,42 @@ class FakeLink:
     def submit(self, request: Request) -> "concurrent.futures.Future[Reply]":
         future: concurrent.futures.Future[Reply] = concurrent.futures.Future()
         with self._changed:
-            if isinstance(request, messages.Block | messages.BlockVjp):
+            if isinstance(request, BLOCK_KINDS):
                 self._check_block(request)
+            if isinstance(request, messages.Cancel):
+                self._cancelled.add(request.block)
             self.requests.append(request)
             self._waiting.append((request, future))
-            self._changed.notify()
+            self._changed.notify_all()
         return future
 
     def close(self) -> None:
         with self._changed:
             self.closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def release(self) -> None:
         """Answers what was held, and holds nothing more."""
         with self._changed:
             self._held = lambda request: False
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def requests_of(self, kind: type) -> list:
-        return [request for request in self.requests if isinstance(request, kind)]
+    def forget_rows(self) -> None:
+        """The worker was started again and holds nothing, which the coordinator cannot know."""
+        with self._changed:
+            self._rows.clear()
+            self._support.clear()
+
+    def requests_of(self, *kinds: type) -> list:
+        with self._changed:
+            return [request for request in self.requests if isinstance(request, kinds)]
+
+    def wait_for(self, *kinds: type, number: int = 1) -> None:
+        """Returns once so many requests of these kinds have come; within a minute."""
+        with self._changed:
+            assert self._changed.wait_for(
+                lambda: sum(isinstance(request, kinds) for request in self.requests) >= number, 60
+            ), self.requests
 
     @property
     def idle(self) -> bool:
@@ -91,11 +128,19 @@ class FakeLink:
             return not self._answerable()
 
     def _check_block(self, request: messages.Block | messages.BlockVjp) -> None:
-        if request.version not in self._support:
-            self.faults.append(f"a block of version {request.version} came before its images")
-        out = sum(isinstance(r, messages.Block | messages.BlockVjp) for r, _ in self._waiting)
+        out = sum(isinstance(r, BLOCK_KINDS) for r, _ in self._waiting)
         if out >= 2:
             self.faults.append(f"{out + 1} blocks were out at once")
+
+    def _lacks(self, request: messages.Block | messages.BlockVjp) -> bool:
+        images = set(range(request.start, request.stop))
+        if request.columns_key == SUPPORT_KEY:
+            images |= set(request.columns.tolist())
+        elif request.columns_key not in self._row_keys:
+            columns = {(request.columns_key, row) for row in request.columns.tolist()}
+            if columns - self._rows:
+                return True
+        return bool({(request.version, image) for image in images} - self._support)
 
     def _answerable(self) -> list[tuple[Request, "concurrent.futures.Future[Reply]"]]:
         return [entry for entry in self._waiting if not self._held(entry[0])]
@@ -118,16 +163,41 @@ class FakeLink:
         match request:
             case messages.Configure():
                 return messages.Configured(
-                    engine="fake", device="none", row_keys=list(self._row_keys)
+                    engine="fake", device=self._device, row_keys=list(self._row_keys)
                 )
-            case messages.PutSupport(version, images):
-                self._support[version] = images
+            case messages.Probe(x1, x2):
+                return messages.KernelBlock(kernel=probe_kernel(x1, x2))
+            case messages.PutSupport(version, _, start, images):
+                self._image_shape = images.shape[1:]
+                came = {(version, start + i) for i in range(len(images))}
+                self.resent += [f"image {image} of {v}" for v, image in came & self._support]
+                self._support |= came
                 return messages.Done()
-            case messages.Block():
-                return messages.KernelBlock(kernel=kernel_of(request).astype(np.float32))
-            case messages.BlockVjp():
-                shape = self._support[request.version].shape[1:]
-                rows = cotangents_of(request, shape).astype(np.float32)
-                return messages.ImageCotangents(rows=rows, columns=rows[:0])
+            case messages.PutRows(key, _, index, _):
+                rows = {(key, row) for row in index.tolist()}
+                self.resent += [f"row {row} of {k}" for k, row in rows & self._rows]
+                self._rows |= rows
+                return messages.Done()
+            case messages.Block() | messages.BlockVjp():
+                return self._answer_block(request)
             case _:
                 return messages.Done()
+
+    def _answer_block(self, request: messages.Block | messages.BlockVjp) -> Reply:
+        if request.block in self._cancelled:
+            self._cancelled.discard(request.block)
+            return messages.Failure(kind=messages.CANCELLED, message="taken back")
+        if self._lacks(request):
+            return messages.Failure(kind=messages.MISSING, message="not here")
+        if isinstance(request, messages.Block):
+            return messages.KernelBlock(kernel=kernel_of(request).astype(np.float32))
+        rows = cotangents_of(request, self._image_shape).astype(np.float32)
+        columns = rows[:0]
+        if request.columns_key == SUPPORT_KEY:
+            columns = np.zeros((len(request.columns), *self._image_shape), np.float32)
+        return messages.ImageCotangents(rows=rows, columns=columns)
+
+
+def probe_kernel(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    """What fake workers answer to a `Probe`, (n, m)."""
+    return 1 + x1.reshape(len(x1), -1) @ x2.reshape(len(x2), -1).T

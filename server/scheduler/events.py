@@ -8,8 +8,8 @@ from typing import Any
 TRANSPORT = "transport"  # question or answer was lost or damaged: nobody's
 MISSING = "missing"  # the worker lacks rows that it was believed to hold: the coordinator's
 CANCELLED = "cancelled"  # the coordinator took it back
-NUMERICAL = "numerical"  # NaN, or no answer to this question: the worker's or the block's
-FAILED = "failed"  # the worker raised: likewise
+NUMERICAL = "numerical"  # what came is not finite: the worker's or the block's
+FAILED = "failed"  # the worker raised, or answered something else: likewise
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

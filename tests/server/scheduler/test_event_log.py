@@ -9,7 +9,7 @@ from simulated_world import World, spec
 from kipper.common.errors import UserError
 from kipper.server.scheduler import events
 from kipper.server.scheduler.event_log import EventLog, replay
-from kipper.server.scheduler.rules import Policy
+from kipper.server.scheduler.rules import Counters, Policy
 
 POLICY = Policy(max_bytes_out=350, verify_fraction=0.5, seed=3, patience_seconds=float("inf"))
 
@@ -40,7 +40,7 @@ def log(tmp_path: pathlib.Path) -> pathlib.Path:
     eventful(world)
     assert world.aborted is None
     path = tmp_path / "events.jsonl"
-    written = EventLog(path, POLICY)
+    written = EventLog(path, POLICY, Counters())
     for now, event, instructions in world.history:
         written.record(now, event, instructions)
     written.close()
@@ -88,7 +88,7 @@ def test_another_policy_gives_other_instructions(log: pathlib.Path) -> None:
 )
 def test_a_damaged_line_is_named(log: pathlib.Path, damage: str) -> None:
     edited(log, 3, lambda line: damage)
-    with pytest.raises(UserError, match="Line 4 of .*events.jsonl is damaged"):
+    with pytest.raises(UserError, match=r"Line 4 of .*events\.jsonl is damaged"):
         replay(log)
 
 
@@ -105,7 +105,7 @@ def test_what_is_no_log_is_refused(tmp_path: pathlib.Path, content: str | None) 
 
 def test_the_log_of_an_earlier_coordinator_is_kept(log: pathlib.Path) -> None:
     before = log.read_text()
-    EventLog(log, Policy()).close()
+    EventLog(log, Policy(), Counters()).close()
     assert replay(log) == 0
     assert (log.parent / "events.jsonl.1").read_text() == before
 

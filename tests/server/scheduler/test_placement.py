@@ -45,6 +45,13 @@ def test_nothing_less_urgent_stands_between_a_worker_and_what_may_be_queued() ->
     assert world.sent == [("a", 1), ("a", 3)]
 
 
+def test_nothing_less_urgent_is_begun_behind_what_is_urgent_and_meant_for_another() -> None:
+    world = world_of("a", "b")
+    world.queue([spec(1, prefers="a"), *(spec(block, prefers="b") for block in (2, 3, 4))])
+    world.queue([spec(5, priority=1)])
+    assert sorted(world.sent) == [("a", 1), ("b", 2), ("b", 3)]
+
+
 def test_few_blocks_spread_over_the_workers() -> None:
     world = world_of("a", "b", "c")
     world.queue([spec(block) for block in range(3)])
@@ -110,14 +117,12 @@ def test_of_two_pieces_it_is_the_larger_that_a_worker_should_hold() -> None:
 def test_a_worker_that_holds_nothing_begins_columns_that_are_least_served() -> None:
     world = world_of()
     world.queue([spec(1, **pieces("r1", "few"))])
-    world.queue([spec(block, **pieces(f"r{block}", "many")) for block in range(2, 6)])
-    world.queue([spec(block, **pieces(f"r{block}", "some")) for block in range(6, 9)])
+    world.queue([spec(block, **pieces(f"r{block}", "many")) for block in range(10, 16)])
+    world.queue([spec(block, **pieces(f"r{block}", "some")) for block in range(20, 23)])
     world.join("a")
     world.join("b")
-    columns = {}
-    for worker, block in world.sent:
-        columns.setdefault(worker, set()).add("many" if block < 6 else "some")
-    assert columns == {"a": {"many"}, "b": {"some"}}
+    assert [block // 10 for worker, block in world.sent if worker == "a"] == [1, 1]
+    assert [block // 10 for worker, block in world.sent if worker == "b"] == [2, 2]
 
 
 def test_rows_travel_to_few_workers() -> None:
@@ -295,12 +300,14 @@ def test_copies_are_a_small_share_of_all_blocks() -> None:
     assert world.scheduler.counters.copies >= 20
 
 
-def test_copies_are_not_made_while_as_urgent_blocks_wait() -> None:
+@pytest.mark.parametrize("priority", [0, 1])
+def test_copies_are_not_made_while_as_urgent_blocks_wait(priority: int) -> None:
     world = world_of("a", "b")
     world.warm_up("a", "b")
-    world.queue([same_shape(block) for block in range(9)])
+    world.queue([same_shape(block, priority=priority) for block in range(9)])
+    before = len(world.sent)
     world.pass_time(3.0)
-    assert len(world.sent) == 4
+    assert len(world.sent) == before
     assert world.scheduler.counters.copies == 0
 
 

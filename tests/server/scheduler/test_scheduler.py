@@ -261,6 +261,18 @@ def test_a_worker_of_which_many_in_a_row_were_lost_is_dropped(answers_between: b
         assert not dropped.liar
 
 
+def test_what_was_lost_together_counts_once_against_the_worker() -> None:
+    world = world_of("a")
+    world.queue([spec(block) for block in range(20)])
+    for _ in range(rules.LOST_IN_A_ROW - 1):
+        assert len(world.errands) == 2
+        for errand in list(world.errands):
+            world.fail(errand, events.TRANSPORT)
+        world.pass_time(6.0)
+    assert "a" in world.present
+    assert world.scheduler.counters.lost == 10
+
+
 def test_losses_do_not_count_as_failures_of_the_block() -> None:
     world = world_of("a", "b")
     world.queue([spec(1)])
@@ -309,6 +321,8 @@ def test_a_block_that_failed_goes_to_another_worker_if_there_is_one() -> None:
     world = world_of("a", "b")
     world.queue([spec(1)])
     world.fail(world.errand("a", 1), events.FAILED)
+    world.queue([spec(2)])
+    world.do("b", 2, seconds=0.01)  # now a has been idle for longer
     world.pass_time(6.0)
     assert world.sent == [("b", 1)]
     world.fail(world.errand("b", 1), events.FAILED)

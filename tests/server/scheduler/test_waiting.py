@@ -52,9 +52,9 @@ def test_only_blocks_urgent_enough_are_given_out() -> None:
 
 def test_blocks_bound_to_a_worker_are_not_offered_to_others_until_it_goes() -> None:
     waiting = Waiting()
+    waiting.add(spec(3), "b")
     waiting.add(spec(1), "a")
     waiting.add(spec(2), "a")
-    waiting.add(spec(3), "b")
     assert waiting.choose("c", {"r": 10}, {}, anyone) is None
     assert not waiting.may_have_for("c")
     assert waiting.may_have_for("a")

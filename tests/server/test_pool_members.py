@@ -1,0 +1,255 @@
+"""Workers that come, go, drain, die and lie, while a pool's map is under way."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_links import FakeLink, kernel_of, lie, probe_kernel
+from pool_requests import SUPPORT, block, blocks, check_kernels, failing
+
+from kipper.common import messages
+from kipper.common.errors import WorkerError
+from kipper.common.messages import Block, Configure, Probe
+from kipper.server.member import KnownBlock
+from kipper.server.pool import Pool
+from kipper.server.scheduler import rules
+
+GONE = ConnectionError("cable pulled")
+X1, X2 = SUPPORT[:2] / 10, SUPPORT[2:5] / 10
+KNOWN = KnownBlock(Probe(x1=X1, x2=X2), probe_kernel(X1, X2))
+NEVER_ALONE = {"verify_fraction": 1.0}
+
+
+def is_block(request: messages.Request) -> bool:
+    return isinstance(request, Block)
+
+
+def once(condition: Callable[[], bool], do: Callable[[], None]) -> Callable[[], None]:
+    """An `on_progress` that does something in another thread when a condition first holds."""
+    done = [False]
+
+    def on_progress() -> None:
+        if not done[0] and condition():
+            done[0] = True
+            threading.Thread(target=do).start()
+
+    return on_progress
+
+
+# --- losing workers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [0, 1, 7])
+def test_the_blocks_of_an_unreachable_worker_are_done_by_the_other(
+    make_pool: Any, after: int
+) -> None:
+    seen = [0]
+
+    def unreachable_after(request: messages.Request) -> Any:
+        seen[0] += isinstance(request, Block)
+        return GONE if seen[0] > after else None
+
+    links = [FakeLink("A", behaviour=unreachable_after), FakeLink("B")]
+    pool = make_pool(links)
+    version = pool.publish(SUPPORT)
+    assert "B" in check_kernels(pool, blocks(version, 300))
+    assert pool.counts.blocks == 300
+
+
+def test_a_worker_that_cannot_be_reached_is_dropped(make_pool: Any) -> None:
+    dead = FakeLink("A", behaviour=lambda r: GONE if isinstance(r, Block) else None)
+    pool = make_pool([dead, FakeLink("B", held=is_block)])
+    links = {"B": pool._members["B"].link}
+    version = pool.publish(SUPPORT)
+    pool._on_progress = once(lambda: pool.counts.workers == 1, links["B"].release)
+    assert check_kernels(pool, blocks(version, 40)) == {"B"}
+    assert dead.closed
+    assert pool.is_banned("A") is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        GONE,
+        messages.Failure(kind=messages.REFUSED, message="another protocol"),
+        messages.ImageCotangents(SUPPORT, SUPPORT),
+    ],
+)
+@pytest.mark.parametrize("kind", [Configure, Probe])
+def test_a_worker_that_cannot_be_set_up_is_done_without(
+    make_pool: Any, kind: type, answer: Any
+) -> None:
+    broken = FakeLink("A", behaviour=lambda r: answer if isinstance(r, kind) else None)
+    pool = make_pool([broken, FakeLink("B")], known=KNOWN)
+    version = pool.publish(SUPPORT)
+    assert check_kernels(pool, blocks(version, 20)) == {"B"}
+    assert broken.requests_of(Block) == []
+    assert broken.closed
+
+
+def test_losing_every_worker_ends_the_run_with_the_reason(make_pool: Any) -> None:
+    pool = make_pool([FakeLink(name, behaviour=failing(10**6, GONE)) for name in "AB"])
+    version = pool.publish(SUPPORT)
+    with pytest.raises(WorkerError, match=r"no worker is left.*cable pulled"):
+        check_kernels(pool, blocks(version, 50))
+
+
+# --- the known block ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [1e-6, 0.01, np.nan])
+def test_a_worker_whose_numbers_are_wrong_gets_no_blocks(make_pool: Any, error: float) -> None:
+    def behave(request: messages.Request) -> Any:
+        if not isinstance(request, Probe):
+            return None
+        return messages.KernelBlock(kernel=(KNOWN.kernel * (1 + error)).astype(np.float32))
+
+    link = FakeLink("A", behaviour=behave)
+    pool = make_pool([link, FakeLink("B", held=is_block)], known=KNOWN)
+    pool._on_progress = once(
+        lambda: bool(link.closed or link.requests_of(Block)), pool._members["B"].link.release
+    )
+    check_kernels(pool, blocks(pool.publish(SUPPORT), 30))
+    assert link.closed == (error != 1e-6)
+    assert bool(link.requests_of(Block)) == (error == 1e-6)
+
+
+# --- coming and going -----------------------------------------------------------------------------
+
+
+def test_an_elastic_pool_waits_for_its_first_worker(make_pool: Any) -> None:
+    link = FakeLink("late")
+    pool: Pool = make_pool([], elastic=True, policy={"max_bytes_out": 10**6})
+    pool._on_progress = once(lambda: True, lambda: pool.join(link))
+    assert check_kernels(pool, blocks(pool.publish(SUPPORT), 20)) == {"late"}
+    pool.close()
+    assert link.closed
+
+
+def test_a_worker_that_comes_in_the_middle_helps(make_pool: Any) -> None:
+    links = [FakeLink("A", held=is_block), FakeLink("B")]
+    pool = make_pool(links[:1])
+    pool._on_progress = once(
+        lambda: len(links[0].requests_of(Block)) == 2, lambda: pool.join(links[1])
+    )
+    version = pool.publish(SUPPORT)
+    requests = [block(version, i % 6) for i in range(2, 20)]
+    answers = pool.map((request, None) for request in requests)
+    threading.Timer(1.0, links[0].release).start()
+    workers = {worker for _, worker in answers}
+    assert "B" in workers
+    assert pool.counts.workers == 2
+
+
+def test_what_a_worker_had_that_left_is_done_by_others(make_pool: Any) -> None:
+    links = [FakeLink("A", held=is_block), FakeLink("B", held=is_block)]
+
+    def leave() -> None:
+        pool.leave("A", "its machine was switched off")
+        links[1].release()
+
+    pool = make_pool(links)
+    pool._on_progress = once(lambda: pool.blocks_out("A") == 2, leave)
+    assert check_kernels(pool, blocks(pool.publish(SUPPORT), 20)) == {"B"}
+    assert links[0].closed
+    assert pool.blocks_out("A") == 0
+    assert list(pool.engines) == ["B"]
+
+
+def test_a_draining_worker_finishes_what_it_has_and_gets_no_more(make_pool: Any) -> None:
+    links = [FakeLink("A", held=is_block), FakeLink("B", held=is_block)]
+
+    def drain() -> None:
+        pool.drain("A")
+        for link in links:
+            link.release()
+
+    pool = make_pool(links)
+    pool._on_progress = once(lambda: pool.blocks_out("A") == 2, drain)
+    workers = check_kernels(pool, blocks(pool.publish(SUPPORT), 60))
+    assert workers == {"A", "B"}
+    assert len(links[0].requests_of(Block)) == 2
+    assert not links[0].closed
+
+
+def test_a_worker_that_comes_again_by_its_name_replaces_itself(make_pool: Any) -> None:
+    links = [FakeLink("A", held=is_block), FakeLink("A")]
+    pool = make_pool(links[:1])
+    pool._on_progress = once(lambda: pool.blocks_out("A") == 2, lambda: pool.join(links[1]))
+    assert pool.engines == {}
+    # Not elastic: the old one must not be missed before the new one is there.
+    check_kernels(pool, blocks(pool.publish(SUPPORT), 20))
+    assert links[0].closed
+    assert len(links[1].requests_of(Block)) == 20
+    pool.close()
+    assert links[1].closed
+
+
+def test_signs_of_life_of_strangers_are_harmless(make_pool: Any) -> None:
+    pool = make_pool([FakeLink("A")])
+    for name in ("A", "stranger"):
+        pool.heard(name)
+        pool.drain("stranger")
+        pool.leave("stranger", "who is it")
+    check_kernels(pool, blocks(pool.publish(SUPPORT), 10))
+    assert pool.blocks_out("stranger") == 0
+
+
+# --- liars ----------------------------------------------------------------------------------------
+
+
+def test_a_liar_is_found_out_named_and_kept_away(make_pool: Any) -> None:
+    links = [FakeLink("A"), FakeLink("liar", behaviour=lie), FakeLink("C")]
+    pool = make_pool(links, policy=NEVER_ALONE)
+    version = pool.publish(SUPPORT)
+    assert check_kernels(pool, blocks(version, 60)) <= {"A", "C"}
+    assert links[1].closed
+    assert "otherwise than" in pool.is_banned("liar")
+    again = FakeLink("liar")
+    pool.join(again)
+    check_kernels(pool, blocks(version, 60))
+    assert again.closed
+    assert again.requests == []
+
+
+def test_devices_that_differ_may_differ_in_the_last_bits(make_pool: Any) -> None:
+    def nearly(request: messages.Request) -> Any:
+        if not isinstance(request, Block):
+            return None
+        return messages.KernelBlock(kernel=(kernel_of(request) * (1 + 1e-6)).astype(np.float32))
+
+    pool = make_pool(
+        [FakeLink("A", device="CPU"), FakeLink("B", behaviour=nearly, device="GPU")],
+        policy=NEVER_ALONE,
+    )
+    requests = blocks(pool.publish(SUPPORT), 30)
+    assert len(list(pool.map((request, None) for request in requests))) == 30
+    assert pool.is_banned("A") is pool.is_banned("B") is None
+    assert pool.scheduler_counters["verified"] == 30
+
+
+def test_like_devices_must_not_differ_in_a_single_bit(
+    make_pool: Any,
+) -> None:
+    def nearly(request: messages.Request) -> Any:
+        if not isinstance(request, Block):
+            return None
+        kernel = np.nextafter(kernel_of(request).astype(np.float32), np.float32(np.inf))
+        return messages.KernelBlock(kernel=kernel)
+
+    pool = make_pool(
+        [FakeLink("A"), FakeLink("B", behaviour=nearly), FakeLink("C")], policy=NEVER_ALONE
+    )
+    check_kernels(pool, blocks(pool.publish(SUPPORT), 30))
+    assert pool.is_banned("B") is not None
+
+
+def test_where_all_is_verified_one_worker_alone_does_not_do(
+    make_pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "VERIFIER_PATIENCE_SECONDS", 0.1)
+    pool = make_pool([FakeLink("A")], policy=NEVER_ALONE | {"patience_seconds": 0.0})
+    with pytest.raises(WorkerError, match="only worker A is there"):
+        check_kernels(pool, blocks(pool.publish(SUPPORT), 5))

@@ -1,0 +1,144 @@
+"""What counts as an answer, and when two of them say the same."""
+
+import concurrent.futures
+
+import numpy as np
+import pytest
+from pool_requests import block, block_vjp
+
+from kipper.common import messages
+from kipper.common.errors import WorkerError
+from kipper.common.messages import SUPPORT_KEY
+from kipper.server import replies
+from kipper.server.scheduler import events
+
+IMAGE = (2, 3, 1)
+
+
+def kernel(*shape: int, dtype: str = "float32", value: float = 1.0) -> messages.KernelBlock:
+    return messages.KernelBlock(kernel=np.full(shape, value, dtype))
+
+
+def cotangents(rows: int, columns: int, dtype: str = "float32") -> messages.ImageCotangents:
+    return messages.ImageCotangents(
+        rows=np.zeros((rows, *IMAGE), dtype), columns=np.zeros((columns, *IMAGE), dtype)
+    )
+
+
+def failure(request, reply, dtype="float32"):
+    return replies.failure(request, reply, IMAGE, dtype)
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply"),
+    [
+        (block(1, 0), kernel(2, 3)),
+        (block(1, 0, columns=5), kernel(2, 5)),
+        (block_vjp(1, 0), cotangents(2, 0)),
+        (block_vjp(1, 0, key=SUPPORT_KEY), cotangents(2, 3)),
+        (messages.Cancel(block=1), messages.Done()),
+        (messages.Probe(np.zeros((2, *IMAGE)), np.zeros((4, *IMAGE))), kernel(2, 4)),
+    ],
+)
+def test_what_fits_is_an_answer(request_, reply) -> None:
+    assert failure(request_, reply) is None
+    assert replies.fault(request_, reply, IMAGE, "float32") is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply"),
+    [
+        (block(1, 0), kernel(3, 2)),
+        (block(1, 0), kernel(2, 3, dtype="float64")),
+        (block(1, 0), messages.Done()),
+        (block_vjp(1, 0), cotangents(2, 3)),
+        (block_vjp(1, 0, key=SUPPORT_KEY), cotangents(2, 0)),
+        (block_vjp(1, 0), kernel(2, 3)),
+        (messages.Cancel(block=1), kernel(2, 3)),
+        (messages.Probe(np.zeros((2, *IMAGE)), np.zeros((4, *IMAGE))), kernel(4, 2)),
+    ],
+)
+def test_what_does_not_fit_is_a_failure_in_a_sentence(request_, reply) -> None:
+    kind, sentence = failure(request_, reply)
+    assert kind == events.FAILED
+    assert sentence.startswith("it answered ")
+    assert "\n" not in sentence
+    assert replies.fault(request_, reply, IMAGE, "float32") == sentence
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_a_failure_of_their_own_kind(value: float) -> None:
+    kind, sentence = failure(block(1, 0), kernel(2, 3, value=value))
+    assert kind == events.NUMERICAL
+    assert "not finite" in sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (messages.MISSING, events.MISSING),
+        (messages.CANCELLED, events.CANCELLED),
+        (messages.DAMAGED, events.TRANSPORT),
+        (messages.FAILED, events.FAILED),
+        (messages.REFUSED, events.FAILED),
+        ("never heard of", events.FAILED),
+    ],
+)
+def test_a_workers_failure_is_classed_by_what_it_says(kind: str, expected: str) -> None:
+    said = messages.Failure(kind=kind, message="so it goes")
+    assert failure(block(1, 0), said) == (expected, "so it goes")
+    assert replies.why_not_done(said) == (expected, "so it goes")
+
+
+def test_a_call_that_came_to_nothing_is_the_transports() -> None:
+    assert failure(block(1, 0), ConnectionError("gone")) == (events.TRANSPORT, "gone")
+    assert failure(block(1, 0), TimeoutError()) == (events.TRANSPORT, "TimeoutError()")
+
+
+def test_an_answer_to_rows_that_is_none_is_described_and_not_printed() -> None:
+    kind, sentence = replies.why_not_done(cotangents(2, 0))
+    assert kind == events.FAILED
+    assert sentence == (
+        "it answered with ImageCotangents(float32 (2, 2, 3, 1), float32 (0, 2, 3, 1))"
+    )
+
+
+def test_the_outcome_of_a_call_that_has_ended() -> None:
+    done: concurrent.futures.Future = concurrent.futures.Future()
+    done.set_result(messages.Done())
+    assert isinstance(replies.outcome(done), messages.Done)
+    failed: concurrent.futures.Future = concurrent.futures.Future()
+    failed.set_exception(ConnectionError("gone"))
+    assert isinstance(replies.outcome(failed), ConnectionError)
+    given_up: concurrent.futures.Future = concurrent.futures.Future()
+    given_up.cancel()
+    assert isinstance(replies.outcome(given_up), WorkerError)
+
+
+def test_like_devices_must_agree_in_every_bit() -> None:
+    one, other = kernel(2, 3), kernel(2, 3, value=np.nextafter(np.float32(1), np.float32(2)))
+    assert replies.same(one, kernel(2, 3), like_devices=True)
+    assert not replies.same(one, other, like_devices=True)
+    assert replies.same(one, other, like_devices=False)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 5e-3), ("float64", 1e-6)])
+def test_unlike_devices_may_differ_by_a_tolerance(dtype: str, tolerance: float) -> None:
+    one = kernel(2, 3, dtype=dtype)
+    near = kernel(2, 3, dtype=dtype, value=1 + 0.9 * tolerance)
+    far = kernel(2, 3, dtype=dtype, value=1 + 1.2 * tolerance)
+    assert replies.same(near, one, like_devices=False)
+    assert not replies.same(far, one, like_devices=False)
+
+
+def test_both_halves_of_a_gradient_must_agree() -> None:
+    one, other = cotangents(2, 3), cotangents(2, 3)
+    other.columns[0] = 1
+    for like_devices in (True, False):
+        assert not replies.same(one, other, like_devices)
+        assert replies.same(cotangents(2, 0), cotangents(2, 0), like_devices)
+
+
+def test_the_bytes_of_a_message_are_those_of_its_arrays() -> None:
+    assert replies.num_bytes(block_vjp(1, 0)) == 3 * 8 + 6 * 4
+    assert replies.num_bytes(messages.Done()) == 0
