@@ -108,6 +108,7 @@ class Roster(abc.ABC):
     def _tally(self) -> Phase:
         self._catch_up()
         self._perform(events.Tick())  # so that the scheduler's clock is right
+        self._recorded.tend(time.monotonic())  # between phases there are often no blocks
         spent, counts = self._recorded.scheduler.counters, self.counts
         return Phase(
             time.monotonic(),

@@ -94,6 +94,7 @@ class Worker:
             rows = PreparedRows(engine, self._store, spec.dtype)
             self._configured = _Configured(engine, rows, SupportVersions(engine, spec.dtype))
             self._residuals.clear()
+            self._cancelled = _Cancelled()  # another coordinator's numbers
         return messages.Configured(
             engine=engine.name, device=device_description(), row_keys=self._store.keys()
         )

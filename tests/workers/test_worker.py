@@ -1,4 +1,4 @@
-"""A worker's replies to requests, with no transport and through the Courier service's bytes."""
+"""A worker's replies to requests, with no transport and through its service's bytes."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import pytest
 from kipper.common import messages, wire
 from kipper.common.wire import content_key
 from kipper.workers import worker as worker_module
-from kipper.workers.service import WorkerService
 from kipper.workers.row_store import RowStore
+from kipper.workers.service import WorkerService
 from kipper.workers.worker import Worker
 
 CONFIGURE = messages.Configure(
@@ -27,13 +27,21 @@ KEY = content_key(ROWS)
 def _ready_worker():
     worker = Worker(RowStore({KEY: ROWS}))
     assert isinstance(worker.handle(CONFIGURE), messages.Configured)
-    done = worker.handle(messages.PutSupport(version=1, images=SUPPORT))
-    assert isinstance(done, messages.Done)
+    assert isinstance(worker.handle(_support(1)), messages.Done)
     return worker
 
 
-def _block(version=1, key=KEY, columns=(0, 3, 6), linearise=False, start=1, stop=4):
+def _support(version, images=SUPPORT, start=0, total=5):
+    return messages.PutSupport(version=version, total=total, start=start, images=images)
+
+
+def _rows(key, index, rows, total=7):
+    return messages.PutRows(key=key, total=total, index=np.array(index), rows=rows)
+
+
+def _block(version=1, key=KEY, columns=(0, 3, 6), linearise=False, start=1, stop=4, number=1):
     return messages.Block(
+        block=number,
         version=version,
         start=start,
         stop=stop,
@@ -45,6 +53,7 @@ def _block(version=1, key=KEY, columns=(0, 3, 6), linearise=False, start=1, stop
 
 def _vjp(cotangent, key=KEY, columns=(0, 3, 6)):
     return messages.BlockVjp(
+        block=2,
         version=1,
         start=1,
         stop=4,
@@ -85,17 +94,12 @@ def test_large_residuals_are_not_kept_and_the_gradient_agrees(monkeypatch):
     ("request_", "sentence"),
     [
         (_block(version=2), "Support version 2 is not on this worker"),
+        (_block(stop=6), "outside the support of 5 images"),
         (_block(key="f" * 64), "Row set ffffffffffff is not on this worker"),
         (_block(columns=(0, 7)), "outside row set"),
         (_block(columns=(-1, 2)), "outside row set"),
-        (
-            messages.PutSupport(version=2, images=SUPPORT.astype(np.float64)),
-            "the kernel is float32",
-        ),
-        (
-            messages.PutRows(key="a" * 64, start=5, total=6, rows=ROWS),
-            "do not fit a row set of shape",
-        ),
+        (_support(2, SUPPORT.astype(np.float64)), "the kernel is float32"),
+        (_rows("a" * 64, range(7), ROWS, total=6), "do not fit a row set of shape"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_answered_and_the_worker_lives_on(request_, sentence):
@@ -123,24 +127,73 @@ def test_another_protocol_version_is_refused():
 def test_only_the_newest_two_support_versions_are_kept():
     worker = _ready_worker()
     for version in (2, 3):
-        worker.handle(messages.PutSupport(version=version, images=SUPPORT))
-    assert isinstance(worker.handle(_block(version=1)), messages.Failure)
+        worker.handle(_support(version))
+    assert worker.handle(_block(version=1)).kind == messages.MISSING
     assert isinstance(worker.handle(_block(version=2)), messages.KernelBlock)
 
 
-def test_rows_arrive_in_any_order_and_repeated():
-    store = RowStore()
-    for start in (4, 0, 4, 2, 6):
-        store.put(KEY, start, 7, ROWS[start : start + 2])
-    assert store.keys() == [KEY]
-    assert np.array_equal(store.take(KEY, np.array([6, 0]), "float64"), ROWS[[6, 0]])
-
-
-def test_rows_whose_hash_differs_are_refused():
+@pytest.mark.parametrize("request_", [_block(version=2), _block(key="f" * 64)])
+def test_what_is_not_here_may_be_sent_and_asked_again(request_):
     worker = _ready_worker()
-    reply = worker.handle(messages.PutRows(key="0" * 64, start=0, total=7, rows=ROWS))
+    assert worker.handle(request_).kind == messages.MISSING
+    worker.handle(_support(2))
+    worker.handle(_rows("f" * 64, [0, 3, 6], ROWS[[0, 3, 6]]))
+    again = worker.handle(request_)
+    expected = worker.handle(_block())
+    assert np.array_equal(again.kernel, expected.kernel)
+
+
+def test_bits_do_not_depend_on_how_rows_and_support_arrived():
+    whole = _ready_worker().handle(_block())
+    worker = Worker()
+    worker.handle(CONFIGURE)
+    for start, stop in ((3, 4), (1, 2), (2, 3)):
+        worker.handle(_support(1, SUPPORT[start:stop], start))
+    for row in (6, 0, 3):
+        worker.handle(_rows(KEY, [row], ROWS[row : row + 1]))
+    assert np.array_equal(worker.handle(_block()).kernel, whole.kernel)
+
+
+def test_a_block_that_was_taken_back_is_given_up_once():
+    worker = _ready_worker()
+    assert isinstance(worker.handle(messages.Cancel(block=1)), messages.Done)
+    assert isinstance(worker.handle(_block(number=2)), messages.KernelBlock)
+    assert worker.handle(_block()).kind == messages.CANCELLED
+    assert isinstance(worker.handle(_block()), messages.KernelBlock)  # sent once more
+
+
+def test_what_one_coordinator_took_back_another_may_ask_for():
+    worker = _ready_worker()
+    worker.handle(messages.Cancel(block=1))
+    worker.handle(CONFIGURE)
+    worker.handle(_support(1))
+    assert isinstance(worker.handle(_block()), messages.KernelBlock)
+
+
+def test_another_configuration_forgets_the_support_and_keeps_the_rows():
+    worker = Worker()
+    worker.handle(CONFIGURE)
+    worker.handle(_support(1))
+    worker.handle(_rows(KEY, range(7), ROWS))
+    configured = worker.handle(CONFIGURE)
+    assert configured.row_keys == [KEY]
+    assert configured.device
+    assert worker.handle(_block()).kind == messages.MISSING
+    worker.handle(_support(1))
+    assert isinstance(worker.handle(_block()), messages.KernelBlock)
+
+
+def test_a_probe_is_a_block_of_the_images_that_come_with_it():
+    worker = _ready_worker()
+    probe = worker.handle(messages.Probe(x1=SUPPORT[1:4], x2=ROWS[[0, 3, 6]]))
+    np.testing.assert_allclose(probe.kernel, worker.handle(_block()).kernel, rtol=1e-6)
+
+
+@pytest.mark.parametrize("request_", [_block(), _support(1), messages.Probe(SUPPORT, SUPPORT)])
+def test_a_worker_that_knows_no_kernel_says_so(request_):
+    reply = Worker().handle(request_)
     assert isinstance(reply, messages.Failure)
-    assert "another content hash" in reply.message
+    assert "not been told which kernel" in reply.message
 
 
 def test_the_service_answers_bytes_with_bytes():

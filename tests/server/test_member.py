@@ -1,0 +1,76 @@
+"""How a worker is made ready, and which of its blocks wait for rows."""
+
+import numpy as np
+import pytest
+from fake_links import FakeLink, probe_kernel
+from pool_requests import CONFIGURE, SUPPORT
+
+from kipper.common import messages
+from kipper.common.messages import Probe
+from kipper.server.deliveries import Deliveries
+from kipper.server.member import KnownBlock, Member
+
+X1, X2 = SUPPORT[:2] / 10, SUPPORT[2:5] / 10
+KNOWN = KnownBlock(Probe(x1=X1, x2=X2), probe_kernel(X1, X2))
+CONFIGURED = messages.Configured(engine="dense", device="CPU 7", row_keys=["rows"])
+
+
+@pytest.fixture
+def member():
+    made = Member(FakeLink("w"), Deliveries({}))
+    yield made
+    made.link.close()
+
+
+def verdict(script, reply) -> str | None:
+    with pytest.raises(StopIteration) as stop:
+        script.send(reply)
+    return stop.value.value
+
+
+def test_what_a_worker_says_of_itself_is_kept(member: Member) -> None:
+    script = member.set_up(CONFIGURE, None)
+    assert next(script) is CONFIGURE
+    assert verdict(script, CONFIGURED) is None
+    assert (member.engine, member.device) == ("dense", "CPU 7")
+    assert member.deliveries.complete == {"rows"}
+    assert member.name == "w"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error", "right"),
+    [
+        ("float32", 1e-5, True),
+        ("float32", 1e-2, False),
+        ("float64", 1e-12, True),
+        ("float64", 1e-6, False),
+        ("float32", np.nan, False),
+    ],
+)
+def test_the_known_block_must_come_out_right(
+    member: Member, dtype: str, error: float, right: bool
+) -> None:
+    configure = messages.Configure(**{**vars(CONFIGURE), "dtype": dtype})
+    script = member.set_up(configure, KNOWN)
+    next(script)
+    assert script.send(CONFIGURED) is KNOWN.probe
+    wrong = verdict(script, messages.KernelBlock(kernel=KNOWN.kernel * (1 + error)))
+    if right:
+        assert wrong is None
+    else:
+        assert "kernel of a known block is off by" in wrong
+
+
+def test_blocks_wait_for_all_their_deliveries(member: Member) -> None:
+    member.held_back = {1: {10, 11}, 2: {11}, 3: {12}}
+    assert member.ready_after(10) == []
+    assert member.ready_after(11) == [1, 2]
+    assert member.held_back == {3: {12}}
+    assert member.ready_after(99) == []
+
+
+def test_blocks_whose_delivery_was_lost_wait_no_longer(member: Member) -> None:
+    member.held_back = {1: {10, 11}, 2: {11}, 3: {12}}
+    assert member.stranded_without(11) == [1, 2]
+    assert member.held_back == {3: {12}}
+    assert member.ready_after(10) == []
