@@ -5,6 +5,7 @@ import collections
 # Enough for steady quantiles, few enough to follow a machine that others begin to use.
 _REMEMBERED = 31
 _NINE_TENTHS = 28  # of that
+_WIDEST = 2.0  # of that, against the median
 # Of a worker's slowness: one straggler among them does not make the worker slow.
 _REMEMBERED_OF_WORKER = 5
 
@@ -53,7 +54,10 @@ class BlockTimes:
         return self._median.get(shape)
 
     def slow(self, shape: str) -> float | None:
-        """What nine in ten of a shape's recent blocks stay below; None before there are any."""
+        """What nine in ten of a shape's recent blocks stay below, at most twice the median.
+
+        None before there are any.
+        """
         return self._slow.get(shape)
 
     def typical(self) -> float:
@@ -78,5 +82,7 @@ class BlockTimes:
         recent.append(seconds)
         ordered = sorted(recent)
         self._median[shape] = self._typical = median = ordered[len(ordered) // 2]
-        self._slow[shape] = ordered[len(ordered) * _NINE_TENTHS // _REMEMBERED]
+        nine_tenths = ordered[len(ordered) * _NINE_TENTHS // _REMEMBERED]
+        # Stragglers end together, long after the others: for a while they may be the majority.
+        self._slow[shape] = min(nine_tenths, _WIDEST * median)
         return median

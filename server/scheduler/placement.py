@@ -110,9 +110,14 @@ class Placement:
         for worker in [*single, *(worker for worker in idle if len(workers[worker].out) == 1)]:
             if not self.waiting:
                 return
-            swift = self._times.slowness(worker) <= rules.SLOW_WORKER
-            if swift and self.waiting.may_have_for(worker):
+            if self.waiting.may_have_for(worker) and not self._would_keep_waiting(worker, now):
                 self._send_one(worker, now)
+
+    def _would_keep_waiting(self, worker: str, now: float) -> bool:
+        """Whether a second block had better not wait behind the one the worker computes."""
+        first, lease = next(iter(self.ledger.workers[worker].out.items()))
+        slow = self._times.slowness(worker) > rules.SLOW_WORKER
+        return slow or self._is_late(worker, first, lease, now)
 
     def _send_one(self, worker: str, now: float) -> None:
         record = self.ledger.workers[worker]
@@ -224,10 +229,15 @@ class Placement:
         """Whether a copy waits already, or is somewhere in time."""
         if entry.extra >= len(entry.out):
             return True
-        owners = [(owner, self.ledger.workers[owner].out[block]) for owner in entry.out]
-        return len(owners) > 1 and not all(
-            self._is_late(owner, block, lease, now) for owner, lease in owners
+        return len(entry.out) > 1 and not all(
+            self._is_late_on(owner, block, now) for owner in entry.out
         )
+
+    def _is_late_on(self, worker: str, block: int, now: float) -> bool:
+        """Whether the block is late on a worker, or waits there behind one that is."""
+        out = self.ledger.workers[worker].out
+        first = block if out[block].started is not None else next(iter(out))
+        return self._is_late(worker, first, out[first], now)
 
     def _is_late(self, worker: str, block: int, lease: Lease, now: float) -> bool:
         """Whether another worker would do better."""

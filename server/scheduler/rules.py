@@ -9,7 +9,7 @@ Rule 3   A worker gets blocks while it is there, not draining, not stalled and n
 Rule 4   Placement: the most urgent block first; of these one that prefers the worker (it kept the
          block's residuals), then one for which the fewest bytes must be sent, then one of the
          columns that most blocks still need and fewest workers hold. A worker known to be slow
-         gets none that the others would finish sooner.
+         gets none that the others would finish sooner, and none waits behind a late one.
 Rule 5   Leases. A block's time counts from when its worker could begin it. Beyond
          DEADLINE_FACTOR times what such blocks take, on such a worker, the worker is stalled: its
          blocks go to others, and it gets nothing until it answers. Heartbeats do not help it.
