@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_links import FakeLink, cotangents_of, kernel_of
+from fake_links import Behaviour, FakeLink, cotangents_of, kernel_of
 from pool_requests import ROWS, SUPPORT, block, block_vjp, blocks, check_kernels, failing
 
 from kipper.common import messages
@@ -243,15 +243,18 @@ def test_a_block_that_fails_everywhere_ends_the_run_and_its_inputs_are_saved(
 
 @pytest.mark.parametrize("lost", ["question", "answer"])
 def test_messages_that_get_lost_are_sent_again(make_pool: Any, lost: str) -> None:
-    asked = [0]
+    def losing() -> Behaviour:
+        asked = [0]
 
-    def behave(request: messages.Request) -> Any:
-        asked[0] += 1
-        damaged = messages.Failure(kind=messages.DAMAGED, message="checksum")
-        answer = damaged if lost == "question" else ConnectionError("gone")
-        return answer if asked[0] % 4 == 3 and not isinstance(request, Configure) else None
+        def behave(request: messages.Request) -> Any:
+            asked[0] += 1
+            damaged = messages.Failure(kind=messages.DAMAGED, message="checksum")
+            answer = damaged if lost == "question" else ConnectionError("gone")
+            return answer if asked[0] % 4 == 3 and not isinstance(request, Configure) else None
 
-    pool = make_pool([FakeLink("A", behaviour=behave), FakeLink("B", behaviour=behave)])
+        return behave
+
+    pool = make_pool([FakeLink(name, behaviour=losing()) for name in "AB"])
     version = pool.publish(SUPPORT)
     check_kernels(pool, blocks(version, 100))
     assert pool.scheduler_counters["lost"] > 10
