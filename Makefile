@@ -29,6 +29,7 @@ sanitize: $(VENV)/native
 check: $(VENV)/installed $(VENV)/warning-free
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(wildcard tests/workers/*.cpp)
 	@# mypy cannot look through an editable install, so it gets the rooms under their package.
 	@mkdir -p .typing/kipper

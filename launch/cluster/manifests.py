@@ -7,8 +7,9 @@
     PersistentVolumeClaim   unless one is given
 
 A pod that dies is made anew by its Job: the coordinator resumes, a worker joins again under its
-name. A Job is never restarted for a failure that kipper itself explains (status 1 and 2 of the
-coordinator).
+name. So is a worker that leaves before the run is over, drained with its host or sent home by a
+coordinator that is; by its exit status. The coordinator is not started again after a failure that
+kipper itself explains (status 1 and 2).
 """
 
 import dataclasses

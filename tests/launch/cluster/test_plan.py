@@ -47,7 +47,9 @@ def test_label_solve_has_no_snapshots_and_certificates_guard_none():
 
 
 def test_a_worker_knows_the_coordinator_alone():
-    settings = dataclasses.replace(KIP, transport="grpc_tls", certificates="/certificates")
+    settings = dataclasses.replace(
+        KIP, transport="grpc_tls", certificates="/certificates", allow_open_network=True
+    )
     process = plan.worker_process(3, settings, "node1:7070", "node2", device=1)
     assert (process.name, process.host, process.arguments[0]) == ("worker-3", "node2", "worker")
     assert flag_sets.parse(WorkerSettings, "worker", list(process.arguments[1:])) == WorkerSettings(
@@ -57,6 +59,7 @@ def test_a_worker_knows_the_coordinator_alone():
         device=1,
         transport="grpc_tls",
         certificates="/certificates",
+        allow_open_network=True,
     )
 
 

@@ -1,0 +1,42 @@
+"""The image for clusters fits what is copied into it and what Kubernetes is told of it."""
+
+import pathlib
+import re
+
+from kipper.common.settings import DistillSettings, LaunchSettings
+from kipper.launch.cluster.manifests import make_manifests
+
+ROOT = pathlib.Path(__file__).parents[3]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+ADMITTED = {
+    line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+}
+
+
+def test_all_that_the_package_is_made_of_is_copied_and_no_more():
+    rooms = {"common", "launch", "server", "workers"}
+    files = {"LICENSE", "__init__.py", "__main__.py", "pyproject.toml", "setup.py"}
+    assert rooms | files | {"constraints.txt"} == ADMITTED
+    assert all((ROOT / name).exists() for name in ADMITTED)
+
+
+def test_the_python_is_that_of_the_constraints():
+    version = (ROOT / ".python-version").read_text().strip()
+    assert set(re.findall(r"FROM python:([\d.]+)-", DOCKERFILE)) == {version}
+
+
+def test_pods_run_as_the_images_user():
+    (user,) = re.findall(r"^USER (\d+)$", DOCKERFILE, re.M)
+    assert f"--uid={user} " in DOCKERFILE
+    settings = DistillSettings(workdir="/kipper/a", dataset="digits")
+    for manifest in make_manifests(LaunchSettings(image="i"), settings):
+        if manifest["kind"] == "Job":
+            pod = manifest["spec"]["template"]["spec"]
+            assert pod["securityContext"]["runAsUser"] == int(user)
+
+
+def test_every_pinned_cuda_package_is_of_one_release():
+    pins = (ROOT / "constraints.txt").read_text()
+    jax = re.search(r"^jax==(.*)$", pins, re.M)[1]
+    assert f"jax-cuda12-plugin=={jax}\n" in pins
+    assert f"jax-cuda12-pjrt=={jax}\n" in pins
