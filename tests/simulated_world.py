@@ -6,6 +6,7 @@ Every event is followed by a check of the scheduler's invariants, and recorded f
 
 import dataclasses
 import json
+import math
 
 from kipper.server.scheduler import events, invariants
 from kipper.server.scheduler.events import BlockSpec, Event, Instruction
@@ -25,6 +26,11 @@ def spec(block: int, **changes) -> BlockSpec:
     pieces = (f"rows {block % 3}", 50), (f"columns {block % 2}", 30)
     whole = BlockSpec(block, f"shape {block % 2}", 0, pieces, BLOCK_BYTES)
     return dataclasses.replace(whole, **changes)
+
+
+def same_shape(block: int, **changes) -> BlockSpec:
+    """A block like others of its kind, of which `World.warm_up` speaks."""
+    return spec(block, shape="shape 0", **changes)
 
 
 @dataclasses.dataclass(eq=False)
@@ -237,3 +243,11 @@ class World:
     def _forget(self, worker: str) -> None:
         self.present.pop(worker, None)
         self.errands = [errand for errand in self.errands if errand.worker != worker]
+
+
+def world_of(*workers: str, **policy) -> World:
+    """A world with these workers, whose run waits for others for ever if nothing else is said."""
+    world = World(Policy(**{"patience_seconds": math.inf, **policy}))
+    for worker in workers:
+        world.join(worker)
+    return world

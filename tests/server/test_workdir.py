@@ -41,6 +41,13 @@ FREE_VALUES: dict[str, Any] = {
     "launch": "local_mt",
     "num_workers": 7,
     "threads": 3,
+    "port": 8470,
+    "host": "head",
+    "transport": "grpc_tls",
+    "certificates": "certificates",
+    "allow_open_network": True,
+    "verify_fraction": 1.0,
+    "chaos": "drop:0.1",
     "overwrite": False,
     "steps": 5000,
 }

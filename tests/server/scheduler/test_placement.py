@@ -1,24 +1,10 @@
 """Who gets which block, and duplicates of late ones: rules 4 and 7."""
 
-import math
-
 import pytest
-from simulated_world import World, spec, truth
+from simulated_world import World, same_shape, spec, truth, world_of
 
 from kipper.server.scheduler import events, rules
 from kipper.server.scheduler.events import CancelBlock
-from kipper.server.scheduler.rules import Policy
-
-
-def world_of(*workers: str, **policy) -> World:
-    world = World(Policy(**{"patience_seconds": math.inf, **policy}))
-    for worker in workers:
-        world.join(worker)
-    return world
-
-
-def same_shape(block: int, **changes):
-    return spec(block, shape="shape 0", **changes)
 
 
 def pieces(rows: str, columns: str, size: int = 50):
