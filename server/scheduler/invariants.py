@@ -19,6 +19,7 @@ def check(scheduler: Scheduler) -> None:
     for block, entry in ledger.blocks.items():
         _check_block(scheduler, block, entry)
     _check_queue(scheduler)
+    _check_work(scheduler)
     for instruction in scheduler._out:
         if isinstance(instruction, DropWorker):
             worker = instruction.worker
@@ -89,6 +90,21 @@ def _check_block(scheduler: Scheduler, block: int, entry: BlockRecord) -> None:
         assert block in scheduler._unsettled, f"nobody minds that block {block} is unsettled"
     answered = [worker for group in entry.groups for worker in group]
     assert len(answered) == len(set(answered)), f"an answer to block {block} counts twice"
+
+
+def _check_work(scheduler: Scheduler) -> None:
+    """Nobody idles who could compute what waits; of who rests, the next tick knows."""
+    ledger = scheduler.ledger
+    room = scheduler.policy.max_bytes_out - ledger.bytes_out
+    for worker in ledger.idle:
+        record = ledger.workers[worker]
+        is_slow = scheduler._times.slowness(worker) > rules.SLOW_WORKER
+        rests = record.draining or record.stalled_since is not None or record.rests_until > 0
+        for block in () if is_slow or rests else scheduler.waiting:
+            entry = ledger.blocks[block]
+            fits = not ledger.bytes_out or entry.spec.bytes <= room
+            able = fits and scheduler._suits(worker, entry)
+            assert not able, f"{worker} is idle and could compute block {block}, which waits"
 
 
 def _check_queue(scheduler: Scheduler) -> None:

@@ -1,6 +1,7 @@
 """Workers that come, go, drain, die and lie, while a pool's map is under way."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -196,6 +197,33 @@ def test_a_worker_that_comes_again_by_its_name_replaces_itself(make_pool: Any) -
     assert len(links[1].requests_of(Block)) == 20
     pool.close()
     assert links[1].closed
+
+
+class Lingering(FakeLink):
+    """Goes on answering when the pool has let go of it."""
+
+    def close(self) -> None:
+        self.closed_once = True
+
+
+def test_late_words_of_a_worker_that_was_replaced_are_not_heard(make_pool: Any) -> None:
+    old = Lingering("A", behaviour=lie, held=is_block)
+    new = FakeLink("A", held=is_block)
+
+    def replace() -> None:
+        pool.join(new)
+        new.wait_for(Block)
+        old.release()
+        while not old.idle:
+            time.sleep(0.01)
+        new.release()
+
+    pool = make_pool([])
+    pool.join(old)
+    pool._on_progress = once(lambda: pool.blocks_out("A") == 2, replace)
+    check_kernels(pool, blocks(pool.publish(SUPPORT), 20))
+    assert old.closed_once
+    FakeLink.close(old)
 
 
 def test_signs_of_life_of_strangers_are_harmless(make_pool: Any) -> None:

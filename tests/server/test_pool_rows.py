@@ -10,6 +10,7 @@ from pool_requests import ROWS, SUPPORT, block, blocks, check_kernels, failing
 from kipper.common import messages
 from kipper.common.messages import SUPPORT_KEY, Block, Cancel, Configure, PutRows, PutSupport
 from kipper.server.deliveries import PIECE_BYTES
+from kipper.server.scheduler import rules
 
 
 def test_a_worker_is_sent_only_the_rows_that_its_blocks_need(make_pool: Any) -> None:
@@ -173,6 +174,29 @@ def test_a_block_taken_back_while_its_rows_travel_is_not_sent(make_pool: Any) ->
     check_kernels(pool, [block(version, 2), block(version, 6)])
     assert [request.start for request in link.requests_of(Block)] == [4, 2, 6]
     assert link.requests_of(Cancel) == []
+
+
+def test_a_block_whose_rows_travel_too_long_is_done_elsewhere_alone(
+    make_pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "FIRST_DEADLINE_SECONDS", 0.2)
+    monkeypatch.setattr(rules, "MIN_DEADLINE_SECONDS", 60.0)
+    late = FakeLink("A", held=lambda r: isinstance(r, PutRows))
+    pool = make_pool([late])
+    version = pool.publish(SUPPORT)
+    answers = pool.map([(block(version, 0), None)])
+    while not late.requests_of(PutRows):
+        pool._work()
+    other = FakeLink("B", held=lambda r: isinstance(r, Block))
+    pool.join(other)
+    while not other.requests_of(Block):
+        pool._work()
+    late.release()
+    while pool._members["A"].held_back:
+        pool._work()
+    other.release()
+    assert [worker for _, worker in answers] == ["B"]
+    assert late.requests_of(Block) == []
 
 
 def test_a_step_costs_each_worker_the_support_once_and_what_it_computes(make_pool: Any) -> None:
