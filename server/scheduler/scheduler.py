@@ -125,6 +125,8 @@ class Scheduler(Placement):
         if entry.withdrawn or entry.answered(worker):
             self._requeue(block, now)
             return
+        if entry.failed:
+            self._all_may_find = True  # who failed it may be the only one left to try it
         group = next((g for g in entry.groups if any(other in g for other in agrees)), None)
         if group is None:
             entry.groups.append([worker])

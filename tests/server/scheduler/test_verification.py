@@ -177,6 +177,16 @@ def test_the_second_of_two_workers_may_try_again_what_failed_on_it() -> None:
     assert world.accepted == {1: truth(1)}
 
 
+def test_who_failed_a_block_may_try_it_as_soon_as_all_others_have_answered() -> None:
+    world = world_of("a", "b", verify_fraction=1)
+    world.queue([spec(1)])
+    world.fail(world.errand("a", 1), events.FAILED)
+    world.pass_time(1.0)
+    assert world.sent == [("b", 1)]
+    world.do("b", 1)
+    assert world.sent == [("a", 1)]  # without a tick
+
+
 def test_the_wait_for_a_verifier_is_not_cut_short_by_backpressure() -> None:
     world = world_of("a", "b", verify_fraction=0.999, max_bytes_out=BLOCK_BYTES)
     world.queue([spec(1, priority=1)])
