@@ -9,8 +9,8 @@ workers die at a random moment of each step and come back five block times later
 
 `utilisation` is against an oracle that knows every time and death: it begins no block where it
 would be slow or be cut short, and places the rest by list scheduling, the longest first. Nobody
-without foresight reaches it. `utilisation_slow_anywhere` is against one for which a slow block is slow
-wherever it runs: it only knows when to begin it.
+without foresight reaches it. `utilisation_slow_anywhere` is against one for which a slow block is
+slow wherever it runs: it only knows when to begin it.
 """
 
 import argparse
