@@ -7,6 +7,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STANDALONE := .venv-standalone
+SIDE_BY_SIDE := -n 2 --dist=loadfile
 NATIVE := $(wildcard workers/native/*.cpp workers/native/*.hpp)
 
 .PHONY: demo test test-standalone check sanitize slow clean
@@ -14,11 +15,14 @@ NATIVE := $(wildcard workers/native/*.cpp workers/native/*.hpp)
 demo: $(VENV)/native
 	@bash launch/demo.sh $(BIN)
 
+# Runs of several processes by themselves; what is of one process side by side.
 test: $(VENV)/native
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest tests/launch
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/launch
 
 test-standalone: $(STANDALONE)/native
-	@$(STANDALONE)/bin/python -m pytest -rs
+	@$(STANDALONE)/bin/python -m pytest -rs tests/launch
+	@$(STANDALONE)/bin/python -m pytest -rs $(SIDE_BY_SIDE) --ignore=tests/launch
 
 slow: $(VENV)/native
 	@$(BIN)/python -m pytest -m slow

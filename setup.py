@@ -49,6 +49,7 @@ TEST = [
     *CLUSTER,
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",
+    "pytest-xdist==3.8.0",
     "hypothesis==6.168.5",
     "kubernetes-validate==1.37.0",
 ]
