@@ -4,6 +4,7 @@ import contextlib
 import json
 
 import pytest
+from installation import needs_launchpad
 
 from kipper.common.messages import Block
 from kipper.common.settings import DistillSettings, SolveLabelsSettings
@@ -59,6 +60,7 @@ def test_a_run_without_steps_ends_at_once(tmp_path):
     assert not (tmp_path / "result.json").exists()
 
 
+@needs_launchpad
 def test_a_run_that_waits_for_workers_ends_at_once(tmp_path):
     settings = DistillSettings(workdir=str(tmp_path), steps=100, num_workers=0, port=1, **FEW)
     check_run(settings)

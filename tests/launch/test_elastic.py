@@ -16,6 +16,9 @@ from runs import command, distill, nodes_of, wait_for_step
 from kipper.launch.certificates import make_certificates
 from kipper.launch.transports.addresses import free_port
 
+# What carries bytes between processes comes with Python 3.10 only.
+pytestmark = needs_launchpad
+
 STEPS = "--steps=300"
 
 
@@ -25,7 +28,7 @@ def quiet(tmp_path_factory):
     return distill(tmp_path_factory.mktemp("runs") / "quiet", STEPS, "--num_workers=1")
 
 
-@pytest.fixture(params=["grpc_tls", pytest.param("courier", marks=needs_launchpad)])
+@pytest.fixture(params=["grpc_tls", "courier"])
 def transport_flags(request, tmp_path):
     if request.param == "courier":
         return ["--transport=courier"]
@@ -100,7 +103,6 @@ def _log(workdir):
     return (workdir / "logs" / "run.log").read_text()
 
 
-@needs_launchpad
 def test_a_killed_worker_of_a_local_program_is_started_again(quiet, tmp_path, started):
     run = started(command(tmp_path, STEPS, "--launch=local_mp"), stdout=subprocess.DEVNULL)
     wait_for_step(tmp_path, 3, run)

@@ -5,6 +5,7 @@ import pathlib
 import signal
 import time
 
+import pytest
 from installation import needs_launchpad
 from runs import distill, metrics
 
@@ -42,6 +43,7 @@ def _wait_for(condition, what, jobs):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @needs_launchpad
 def test_preempted_jobs_are_requeued_and_find_each_other_again(tmp_path):
     expected = distill(tmp_path / "quiet", f"--steps={STEPS}", "--num_workers=1")
