@@ -59,7 +59,8 @@ def take_all(client: distributed.Client, driving: Driving, blocks: dict[int, np.
     """
     lacking = [index for index in range(driving.workload.blocks) if index not in blocks]
     run = functools.partial(run_block, driving.workload)
-    keys = [f"{uuid.uuid4().hex}-{index}" for index in lacking]
+    token = uuid.uuid4()
+    keys = [f"run_block-{token}-{index}" for index in lacking]  # as dask itself would call them
     # The futures are kept by nobody else, so that a result is forgotten once it is here: dask
     # would compute it again if it were wanted still when its worker dies.
     completed = distributed.as_completed(client.map(run, lacking, key=keys), with_results=True)
