@@ -13,11 +13,11 @@ Rule 4   Placement: the most urgent block first; of these one that prefers the w
 Rule 5   Leases. A block's time counts from when its worker could begin it. Beyond
          DEADLINE_FACTOR times what such blocks take, on such a worker, the worker is stalled: its
          blocks go to others, and it gets nothing until it answers. Heartbeats do not help it.
-Rule 6   Failures. What got lost on the way is sent again after a pause, and rests the worker; a
-         worker of which LOST_IN_A_ROW were lost is dropped. A block that failed on
-         FAILED_WORKERS distinct workers (or so often on the only one, or twice so often in all)
-         by NaN, by an exception, by their deaths or by their silence is quarantined, and the run
-         aborted.
+Rule 6   Failures. What got lost on the way rests the worker and goes to another at once, or to the
+         only one after a pause; a worker of which LOST_IN_A_ROW were lost is dropped. A block that
+         failed on FAILED_WORKERS distinct workers (or so often on the only one, or twice so often
+         in all) by NaN, by an exception, by their deaths or by their silence is quarantined, and
+         the run aborted.
 Rule 7   Duplicates. A block is late once it has run SLOW_FACTOR times as long as nine in ten such
          blocks take. If nothing as urgent waits, a copy of it and what is behind it on its worker
          wait for others; and an idle worker for which nothing waits takes what is behind another

@@ -226,7 +226,8 @@ class Scheduler(Placement):
                 self._out.append(ForgetRows(worker))
             else:
                 self._rest(worker, record, message, now)
-            entry.rests_until = now + _pause(entry.losses)
+            if kind == events.MISSING or len(self.ledger.workers) < 2:
+                entry.rests_until = now + _pause(entry.losses)
             if entry.losses >= rules.MOST_LOSSES and entry.accepted is None:
                 self._quarantine(block, [f"{worker}: {message}"])
         else:

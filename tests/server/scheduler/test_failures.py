@@ -33,6 +33,19 @@ def test_a_worker_rests_after_a_loss_and_its_block_goes_to_another() -> None:
     assert "a" in {worker for worker, _ in world.sent}
 
 
+def test_what_was_lost_goes_to_another_at_once_however_often() -> None:
+    world = world_of("a", "b")
+    world.queue([spec(1)])
+    for worker in ("a", "b"):
+        world.fail(world.errand(worker, 1), events.TRANSPORT)
+    assert world.sent == []  # both rest
+    world.pass_time(0.15)
+    (first,) = world.sent
+    world.fail(world.errand(*first), events.TRANSPORT)
+    (second,) = world.sent
+    assert second == ({"a": "b", "b": "a"}[first[0]], 1)
+
+
 @pytest.mark.parametrize("answers_between", [False, True])
 def test_a_worker_of_which_many_in_a_row_were_lost_is_dropped(answers_between: bool) -> None:
     world = world_of("a")

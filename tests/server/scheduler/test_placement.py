@@ -317,7 +317,7 @@ def test_a_worker_that_rests_or_drains_gets_no_copies() -> None:
     world.now += 1.0
     world.scheduler.ledger.workers["b"].rests_until = world.now + 100
     world.pass_time(5.0)
-    assert world.sent == [("a", 1)]
+    assert {worker for worker, _ in world.sent} == {"a"}
 
 
 def test_a_copy_is_no_verdict_on_the_worker() -> None:
