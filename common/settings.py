@@ -154,8 +154,13 @@ class RunSettings:
         self._check_chaos()
         architecture_named(self.architecture)
 
+    @property
+    def faults(self) -> Chaos | None:
+        """What `chaos` asks for; None if it is not given."""
+        return parse_chaos(self.chaos) if self.chaos is not None else None
+
     def _check_chaos(self) -> None:
-        chaos = parse_chaos(self.chaos) if self.chaos is not None else Chaos()
+        chaos = self.faults or Chaos()
         if chaos.needs_processes and self.launch != "local_mp":
             raise UserError(
                 "--chaos with kill or freeze attacks processes; give --launch=local_mp."

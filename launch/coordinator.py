@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from kipper.common.chaos import parse_chaos
 from kipper.common.datasets import Dataset, dataset_hash, load_dataset
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.chaos import attacked
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.joining import check_joining, workers_joining
 from kipper.launch.known_block import known_block
-from kipper.launch.stopping import StopRequest, tell_terminal
+from kipper.launch.stopping import STOPPING, StopRequest, tell_terminal
 from kipper.server.evaluation import score
 from kipper.server.experiment import Experiment, choose_rows, prepare
 from kipper.server.kip_run import run_kip
@@ -25,8 +24,6 @@ from kipper.server.session import Session, open_session
 from kipper.server.snapshots import BestKeeper, SnapshotSink
 from kipper.server.workdir import Workdir
 from kipper.workers.choice import check_engine
-
-STOPPING = "Stopping after the step that is under way; Ctrl-C again stops at once."
 
 
 def check_run(settings: RunSettings) -> Dataset:
@@ -108,9 +105,9 @@ def run_inprocess(settings: RunSettings) -> dict[str, Any]:
     """
     experiment = prepare(settings, check_run(settings))
     row_sets = experiment.row_sets(with_validation=True)
-    chaos = parse_chaos(settings.chaos) if settings.chaos is not None else None
+    faults = settings.faults
     links = [
-        attacked(link, chaos, settings.num_workers)
+        attacked(link, faults, settings.num_workers)
         for link in inprocess_links(settings.num_workers, row_sets, settings.threads_per_worker)
     ]
     joining = workers_joining(settings, settings.port) if settings.port is not None else None

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 
 from absl import logging
 
-from kipper.common.chaos import parse_chaos
 from kipper.common.settings import RunSettings
 from kipper.launch.chaos import attacked
 from kipper.launch.open_network import check_open_network, warn_of_open_ports
@@ -41,11 +40,9 @@ def workers_joining(
             warn_of_open_ports(settings.transport)
         transport = transport_named(settings.transport, settings.certificates)
 
-        chaos = parse_chaos(settings.chaos) if settings.chaos is not None else None
-
         def connect(name: str, address: str) -> WorkerLink:
             link = RemoteLink(name, transport.connect(address))
-            return attacked(link, chaos, settings.num_workers)
+            return attacked(link, settings.faults, settings.num_workers)
 
         with open_registry(pool, connect, transport, port):
             logging.info("Workers can join at port %d by %s.", port, settings.transport)

@@ -10,9 +10,9 @@ from absl import flags
 
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import DistillSettings, RunSettings
-from kipper.launch.coordinator import STOPPING, check_run
+from kipper.launch.coordinator import check_run
 from kipper.launch.process import forget_proxies
-from kipper.launch.stopping import StopRequest, tell_terminal
+from kipper.launch.stopping import STOPPING, StopRequest, tell_terminal
 from kipper.server.experiment import Rows, choose_rows
 from kipper.server.session import Interrupted, read_result
 from kipper.server.status import read_status
@@ -40,8 +40,7 @@ def run_local_program(settings: RunSettings) -> dict[str, Any]:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no start-up chatter on the user's terminal
     rows = choose_rows(settings, check_run(settings))
     workdir = Workdir(settings.workdir)
-    for left_over in (workdir.status, workdir.failure):
-        left_over.unlink(missing_ok=True)
+    workdir.forget_outcome()
     with_evaluator = has_evaluator(settings, rows)
     del rows  # and with it the pixels; each node loads its own
     asked_to_stop = _launch_and_wait(settings, workdir, with_evaluator)

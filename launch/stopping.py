@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+# What the terminal is told at the first request.
+STOPPING = "Stopping after the step that is under way; Ctrl-C again stops at once."
+
 _POLL_SECONDS = 0.1
 
 

@@ -25,11 +25,12 @@ from kipper.server.member import Member
 from kipper.server.protocol import WorkerLink
 from kipper.server.roster import Roster
 from kipper.server.scheduler import events
+from kipper.server.scheduler.placement import MOST_URGENT
 
 _SECONDS_BETWEEN_SHARES = 0.5
 
 # Priorities of `map`: what the next step waits for goes before what only informs.
-STEP, EVALUATION = 0, 1
+STEP, EVALUATION = MOST_URGENT, MOST_URGENT + 1
 
 _DIVERGED = "the run has diverged: give a smaller --learning_rate or a larger --ridge"
 

@@ -55,6 +55,20 @@ class Workdir:
         self._make_folders()
         write_json(self.config, config)
 
+    def make_logs(self) -> None:
+        """Makes the folder of logs, for whoever writes there before the coordinator runs.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        with self._writing():
+            self.logs.mkdir(parents=True, exist_ok=True)
+
+    def forget_outcome(self) -> None:
+        """Removes what says how the last coordinator fared, before the next one says it."""
+        for left_over in (self.status, self.failure):
+            left_over.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the folder for one coordinator; released even if the process is killed.
@@ -99,10 +113,15 @@ class Workdir:
             write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def _make_folders(self) -> None:
-        try:
+        with self._writing():
             for folder in (self.path, self.checkpoints, self.figures, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
             self._lock.touch()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UserError(
                 f"The workdir {self.path} cannot be written ({error.strerror}); give a --workdir "

@@ -30,8 +30,7 @@ def check_native(spec: KernelSpec) -> None:
         WorkerError: its kernel or its gradient is wrong.
     """
     rng = np.random.default_rng(0)
-    side = max(4, 2**spec.architecture.num_pools)
-    images = rng.normal(size=(5, side, side, 2))
+    images = small_images(spec, rng)
     native, plain = banded_cpu_engine(spec, 1), banded_xla_engine(spec)
     first, every = images[:2].astype(spec.dtype), images.astype(spec.dtype)
     got, want = _block(native, first, every), _block(plain, first, every)
@@ -51,6 +50,12 @@ def check_native(spec: KernelSpec) -> None:
     _compare("gradient", got, want, "the differences of its kernel", tolerance)
     (alone,) = _gradient(native, x1.astype(spec.dtype), x2.astype(spec.dtype), both=False)
     _compare("gradient of one side", alone, g1, "that of both", tolerance)
+
+
+def small_images(spec: KernelSpec, rng: np.random.Generator) -> np.ndarray:
+    """Five images, float64, of the smallest size that the network's poolings leave whole."""
+    side = max(4, 2**spec.architecture.num_pools)
+    return rng.normal(size=(5, side, side, 2))
 
 
 def _prepared(engine: BandedEngine, images: np.ndarray) -> PreparedImages:

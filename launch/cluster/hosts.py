@@ -17,8 +17,9 @@ from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster import fleet, plan
 from kipper.launch.cluster.plan import Process
 from kipper.launch.local_program import RunFailed
-from kipper.launch.stopping import StopRequest, tell_terminal
+from kipper.launch.stopping import STOPPING, StopRequest, tell_terminal
 from kipper.server.session import Interrupted
+from kipper.server.workdir import Workdir
 
 # Of a user, and not beginning like an option of ssh.
 _HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9_][\w.-]*", re.ASCII)
@@ -141,16 +142,10 @@ def launch_on_hosts(launch: LaunchSettings, settings: RunSettings, path: str) ->
         for process, command in commands.items():
             print(f"{process.name} on {process.host}:\n  {shlex.join(command)}")
         return
-    logs = pathlib.Path(settings.workdir) / "logs"
-    try:
-        logs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The folder {logs} for the hosts' logs cannot be made ({error.strerror}); give a "
-            "--workdir where you may create files."
-        ) from error
+    workdir = Workdir(settings.workdir)
+    workdir.make_logs()
     members = [
-        fleet.Member(process.name, command, logs / f"{process.name}.log", process.host)
+        fleet.Member(process.name, command, workdir.logs / f"{process.name}.log", process.host)
         for process, command in commands.items()
     ]
     _run(fleet.Fleet(members, tell_terminal), members[0])
@@ -159,7 +154,7 @@ def launch_on_hosts(launch: LaunchSettings, settings: RunSettings, path: str) ->
 def _run(processes: fleet.Fleet, leader: fleet.Member) -> None:
     def on_signal(times: int) -> None:
         if times == 1:
-            tell_terminal("Stopping after the step that is under way; Ctrl-C stops at once.")
+            tell_terminal(STOPPING)
 
     stop = StopRequest()
     with stop.asked_by_signals(on_signal):

@@ -1,12 +1,12 @@
 """Hands a run's objects (`manifests.py`) to Kubernetes, or prints them."""
 
-import importlib.util
 import shutil
 import subprocess
 
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster.manifests import Manifest, make_manifests
+from kipper.launch.cluster.plan import check_extra
 
 
 class NotApplied(KipperError):
@@ -48,11 +48,7 @@ def as_yaml(manifests: list[Manifest]) -> str:
     Raises:
         UserError: PyYAML is not installed.
     """
-    if importlib.util.find_spec("yaml") is None:
-        raise UserError(
-            "--cluster=kubernetes needs PyYAML, which is not installed; it comes with "
-            "pip install 'kipper[cluster]'."
-        )
+    check_extra("kubernetes", "PyYAML", "yaml")
     import yaml
 
     class Plain(yaml.SafeDumper):

@@ -59,8 +59,7 @@ def run_node(node: NodeSettings, settings: RunSettings) -> None:
 def _run_coordinator(name: str, settings: RunSettings, addresses: Mapping[str, str]) -> None:
     with_evaluator = has_evaluator(settings, choose_rows(settings, check_run(settings)))
     workdir = Workdir(settings.workdir)
-    for left_over in (workdir.status, workdir.failure):
-        left_over.unlink(missing_ok=True)
+    workdir.forget_outcome()
     with showing_progress(workdir):
         _run(name, settings, with_evaluator, addresses)
     print(summary(workdir, outcome(workdir, asked_to_stop=False)), flush=True)

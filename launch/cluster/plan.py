@@ -5,6 +5,7 @@ all; workers run as `kipper worker`, which knows the coordinator's alone and may
 """
 
 import dataclasses
+import importlib.util
 import json
 import os
 import zlib
@@ -26,6 +27,19 @@ COORDINATOR = "coordinator"
 # Nodes beside the coordinator, of KIP alone, for only it has snapshots; and of runs over Courier,
 # for nothing guards the ports of these two.
 _COMPANIONS = ("snapshots", "evaluator")
+
+
+def check_extra(cluster: str, package: str, module: str) -> None:
+    """Refuses a cluster whose package, which comes with an extra of kipper, is not installed.
+
+    Raises:
+        UserError: naming the package.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise UserError(
+            f"--cluster={cluster} needs {package}, which is not installed; it comes with "
+            "pip install 'kipper[cluster]'."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

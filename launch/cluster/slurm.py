@@ -19,6 +19,7 @@ from typing import Any
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster.meeting_point import MeetingPoint
+from kipper.launch.cluster.plan import check_extra
 
 # Before the time limit, or when a preemption is announced, a job has so long to end well.
 _SIGNAL_SECONDS = 180
@@ -79,11 +80,7 @@ def import_submitit() -> Any:
     Raises:
         UserError: it is not installed.
     """
-    if importlib.util.find_spec("submitit") is None:
-        raise UserError(
-            "--cluster=slurm needs submitit, which is not installed; it comes with "
-            "pip install 'kipper[cluster]'."
-        )
+    check_extra("slurm", "submitit", "submitit")
     before = os.environ.get(_LOGGING)
     os.environ[_LOGGING] = "NOCONFIG"
     try:
@@ -103,15 +100,9 @@ def submit(
         UserError: the workdir cannot be written.
     """
     from kipper.launch.cluster.slurm_jobs import CoordinatorJob, WorkerJob
+    from kipper.server.workdir import Workdir
 
-    logs = pathlib.Path(settings.workdir) / "logs"
-    try:
-        logs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The workdir {settings.workdir} cannot be written ({error.strerror}); give a "
-            "--workdir where you may create files."
-        ) from error
+    Workdir(settings.workdir).make_logs()
     launch_id = secrets.token_hex(8)
     MeetingPoint(settings.workdir, launch_id).open()
     python = launch.python or sys.executable

@@ -78,25 +78,26 @@ class BlockRecord:
     answered_at: float | None = None
 
     @property
+    def most_agreeing(self) -> int:
+        """How many workers at the most have answered the same."""
+        return max((len(group) for group in self.groups), default=0)
+
+    @property
     def copies_needed(self) -> int:
         """How many more workers should have it than do."""
-        most = max((len(group) for group in self.groups), default=0)
         if self.withdrawn or (self.accepted is not None and len(self.groups) < 2):
             return 0
-        return self.wanted + self.extra - most - len(self.out)
+        return self.wanted + self.extra - self.most_agreeing - len(self.out)
 
     @property
     def more_than_wanted(self) -> bool:
         """Whether more workers have it than would do, were all in time."""
-        most = max((len(group) for group in self.groups), default=0)
-        return most + len(self.out) > self.wanted
+        return self.most_agreeing + len(self.out) > self.wanted
 
     @property
     def disputed(self) -> bool:
         """Whether answers differ and it is not known which is right."""
-        if self.withdrawn or len(self.groups) < 2:
-            return False
-        return max(len(group) for group in self.groups) < 2
+        return not self.withdrawn and len(self.groups) > 1 and self.most_agreeing < 2
 
     @property
     def unsettled(self) -> bool:

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 from installation import needs_launchpad
+from pool_requests import CONFIGURE
 from transport_fixtures import SECONDS, certificates_of_run  # noqa: F401
 
 from kipper.common import messages, wire
@@ -21,14 +22,6 @@ RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(7, 4, 4, 1)).astype(np.float32)
 SUPPORT = RNG.normal(size=(5, 4, 4, 1)).astype(np.float32)
 KEY = content_key(ROWS)
-CONFIGURE = messages.Configure(
-    protocol_version=messages.PROTOCOL_VERSION,
-    architecture="fc1",
-    kind="ntk",
-    dtype="float32",
-    engine="auto",
-    threads=1,
-)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pool_requests import CONFIGURE
 
 from kipper.common import messages, wire
 from kipper.common.wire import content_key
@@ -10,14 +11,6 @@ from kipper.workers.row_store import RowStore
 from kipper.workers.service import WorkerService
 from kipper.workers.worker import Worker
 
-CONFIGURE = messages.Configure(
-    protocol_version=messages.PROTOCOL_VERSION,
-    architecture="fc1",
-    kind="ntk",
-    dtype="float32",
-    engine="auto",
-    threads=1,
-)
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(7, 4, 4, 1)).astype(np.float32)
 SUPPORT = RNG.normal(size=(5, 4, 4, 1)).astype(np.float32)
