@@ -12,6 +12,7 @@ from setuptools.command.build_py import build_py
 ROOMS = (
     "common",
     "common.datasets",
+    "common.settings",
     "server",
     "server.scheduler",
     "workers",

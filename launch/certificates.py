@@ -17,6 +17,7 @@ from absl import logging
 
 from kipper.common.errors import UserError
 from kipper.common.files import sync_folder, write_atomically
+from kipper.common.settings import CertificatesSettings
 
 NAME = "kipper"
 AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "cert.pem", "key.pem"
@@ -31,6 +32,12 @@ class Certificates:
     authority: bytes
     certificate: bytes
     key: bytes = dataclasses.field(repr=False)
+
+
+def print_certificates(settings: CertificatesSettings) -> None:
+    """Makes the folder that the command names, and prints what to do with it."""
+    settings.check()
+    print(make_certificates(settings.folder))
 
 
 def make_certificates(folder: str) -> str:

@@ -1,7 +1,8 @@
 """The `kipper` command. Imports nothing heavy until a command needs it."""
 
+import importlib
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 
@@ -20,15 +21,56 @@ from kipper.common.settings import (
 from kipper.launch import flag_sets
 from kipper.launch.process import keep_freed_memory
 
-_COMMANDS: dict[str, tuple[type, str]] = {
-    "distill": (DistillSettings, "Learn support images, and optionally labels, by KIP."),
-    "solve_labels": (SolveLabelsSettings, "Solve for the labels of natural support images (LS)."),
-    "worker": (WorkerSettings, "Compute kernel blocks for a run that was started with --port."),
-    "evaluate": (EvaluateSettings, "Measure the accuracy of a distilled set; prints JSON."),
-    "certificates": (CertificatesSettings, "Make what --transport=grpc_tls needs, in a folder."),
-    "launch": (LaunchSettings, "Start a run on many hosts: by ssh, Slurm or Kubernetes."),
-    "node": (NodeSettings, "One process of such a run; started by launch."),
-    "replay": (ReplaySettings, "Check that a run's logs/events.jsonl gives the same decisions."),
+
+class _Command(NamedTuple):
+    """A command: its flags, its line in the usage, and "module:function" that carries it out."""
+
+    settings: type
+    summary: str
+    function: str
+
+
+_COMMANDS = {
+    "distill": _Command(
+        DistillSettings,
+        "Learn support images, and optionally labels, by KIP.",
+        "run:run_with_display",
+    ),
+    "solve_labels": _Command(
+        SolveLabelsSettings,
+        "Solve for the labels of natural support images (LS).",
+        "run:run_with_display",
+    ),
+    "worker": _Command(
+        WorkerSettings,
+        "Compute kernel blocks for a run that was started with --port.",
+        "worker_process:run_worker",
+    ),
+    "evaluate": _Command(
+        EvaluateSettings,
+        "Measure the accuracy of a distilled set; prints JSON.",
+        "evaluate:print_evaluation",
+    ),
+    "certificates": _Command(
+        CertificatesSettings,
+        "Make what --transport=grpc_tls needs, in a folder.",
+        "certificates:print_certificates",
+    ),
+    "launch": _Command(
+        LaunchSettings,
+        "Start a run on many hosts: by ssh, Slurm or Kubernetes.",
+        "cluster.launching:launch",
+    ),
+    "node": _Command(
+        NodeSettings,
+        "One process of such a run; started by launch.",
+        "cluster.node:run_node",
+    ),
+    "replay": _Command(
+        ReplaySettings,
+        "Check that a run's logs/events.jsonl gives the same decisions.",
+        "replay:print_replay",
+    ),
 }
 
 # Commands whose one flag may be given without its name.
@@ -72,7 +114,7 @@ def run(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    settings_class, summary = _COMMANDS[command]
+    settings_class, summary, function = _COMMANDS[command]
     if any(flag in ("--help", "-h", "-help") for flag in flags):
         print(f"kipper {command}: {summary}\n\n{flag_sets.describe(settings_class)}")
         if command in _OF_A_RUN:
@@ -80,7 +122,9 @@ def run(arguments: list[str]) -> int:
         return 0
     logging.set_verbosity(logging.WARNING)
     try:
-        _perform(*_parse(command, flags))
+        settings = _parse(command, flags)
+        module, name = function.split(":")
+        getattr(importlib.import_module(f"kipper.launch.{module}"), name)(*settings)
     except UserError as error:
         print(f"kipper: {error}", file=sys.stderr)
         return 2
@@ -95,13 +139,13 @@ def run(arguments: list[str]) -> int:
 
 def _usage() -> str:
     width = max(map(len, _COMMANDS))
-    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in _COMMANDS.items()]
+    lines = [f"  {name:{width}}  {summary}" for name, (_, summary, _) in _COMMANDS.items()]
     return _USAGE.format(commands="\n".join(lines))
 
 
 def _parse(command: str, arguments: list[str]) -> list[Any]:
     """The command's settings, and those of the run that it is about, if it is about one."""
-    settings_class = _COMMANDS[command][0]
+    settings_class = _COMMANDS[command].settings
     if command in _POSITIONAL and len(arguments) == 1 and arguments[0][:1] != "-":
         arguments = [f"--{_POSITIONAL[command]}={arguments[0]}"]
     if command not in _OF_A_RUN:
@@ -110,35 +154,3 @@ def _parse(command: str, arguments: list[str]) -> list[Any]:
     return flag_sets.parse_several(
         (settings_class, _RUNS[run or "distill"]), command, arguments[1:] if run else arguments
     )
-
-
-def _perform(settings: Any, run: RunSettings | None = None) -> None:
-    if isinstance(settings, WorkerSettings):
-        from kipper.launch.worker_process import run_worker
-
-        run_worker(settings)
-    elif isinstance(settings, EvaluateSettings):
-        from kipper.launch.evaluate import print_evaluation
-
-        print_evaluation(settings)
-    elif isinstance(settings, CertificatesSettings):
-        from kipper.launch.certificates import make_certificates
-
-        settings.check()
-        print(make_certificates(settings.folder))
-    elif isinstance(settings, ReplaySettings):
-        from kipper.launch.replay import print_replay
-
-        print_replay(settings)
-    elif isinstance(settings, LaunchSettings) and run is not None:
-        from kipper.launch.cluster.launching import launch
-
-        launch(settings, run)
-    elif isinstance(settings, NodeSettings) and run is not None:
-        from kipper.launch.cluster.node import run_node
-
-        run_node(settings, run)
-    else:
-        from kipper.launch.run import run_with_display
-
-        run_with_display(settings)

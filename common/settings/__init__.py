@@ -1,0 +1,29 @@
+"""What a command is asked to do, as immutable values; the command line's flags are made from these.
+
+Each field carries its help text, its choices and whether a resumed run may differ in it.
+"""
+
+from kipper.common.settings.algorithms import DistillSettings, SolveLabelsSettings
+from kipper.common.settings.cluster import LaunchSettings, NodeSettings
+from kipper.common.settings.evaluate import EvaluateSettings
+from kipper.common.settings.field import TRANSPORTS, check_at_least, check_choices, setting
+from kipper.common.settings.run import LAUNCHES, RunSettings
+from kipper.common.settings.tools import CertificatesSettings, ReplaySettings
+from kipper.common.settings.worker import WorkerSettings
+
+__all__ = [
+    "LAUNCHES",
+    "TRANSPORTS",
+    "CertificatesSettings",
+    "DistillSettings",
+    "EvaluateSettings",
+    "LaunchSettings",
+    "NodeSettings",
+    "ReplaySettings",
+    "RunSettings",
+    "SolveLabelsSettings",
+    "WorkerSettings",
+    "check_at_least",
+    "check_choices",
+    "setting",
+]
