@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 # The `columns_key` that means: columns are rows of the support images themselves.
 SUPPORT_KEY = "support"
@@ -154,6 +154,18 @@ class ImageCotangents:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Prepare:
+    """Rows that a block to come will need, to be made ready for it. Answered by `Done`.
+
+    The fields are those of a `Block` without its rows.
+    """
+
+    block: int
+    columns_key: str
+    columns: np.ndarray = array_field(("int64",), 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Cancel:
     """The answer to a block is not wanted any more; one not begun is given up. `Done`."""
 
@@ -236,7 +248,7 @@ class Failure:
     message: str
 
 
-Request = Configure | Probe | PutRows | PutSupport | Block | BlockVjp | Cancel
+Request = Configure | Probe | PutRows | PutSupport | Block | BlockVjp | Prepare | Cancel
 Reply = Configured | Done | KernelBlock | ImageCotangents | Failure
 Call = Hello | Heartbeat | Leave
 Answer = Welcome | Goodbye | Failure

@@ -4,14 +4,33 @@ import zlib
 
 import numpy as np
 
-from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp
+from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp, Prepare
 from kipper.server.scheduler.events import BlockSpec
 
-BlockRequest = Block | BlockVjp
+BlockRequest = Block | BlockVjp | Prepare
+
+
+def optional_spec(
+    request: Prepare, row_set: np.ndarray, missing: float, priority: int
+) -> BlockSpec:
+    """The spec of rows brought ahead of need; arguments as for `spec_of`."""
+    name, size = _columns_piece(request, row_set[:1].nbytes, missing)
+    return BlockSpec(
+        block=request.block,
+        shape=f"rows {len(request.columns)}",
+        priority=priority,
+        pieces=((name, size),),
+        bytes=size,
+        optional=True,
+    )
 
 
 def spec_of(
-    request: BlockRequest, support: np.ndarray, missing: float, priority: int, prefers: str | None
+    request: Block | BlockVjp,
+    support: np.ndarray,
+    missing: float,
+    priority: int,
+    prefers: str | None,
 ) -> BlockSpec:
     """The spec of a block.
 
@@ -30,9 +49,8 @@ def spec_of(
         name = f"support {request.version} {request.columns[0]}"
         pieces[name] = columns * image_bytes
     else:
-        digest = zlib.crc32(request.columns.tobytes())
-        name = f"{request.columns_key[:8]} {digest:08x}"
-        pieces[name] = round(columns * image_bytes * missing)
+        name, size = _columns_piece(request, image_bytes, missing)
+        pieces[name] = size
     is_vjp = isinstance(request, BlockVjp)
     kernel_bytes = rows * columns * support.dtype.itemsize
     both = columns if request.columns_key == SUPPORT_KEY else 0
@@ -45,3 +63,9 @@ def spec_of(
         bytes=kernel_bytes + answer_bytes + sum(pieces.values()),
         prefers=prefers,
     )
+
+
+def _columns_piece(request: BlockRequest, image_bytes: int, missing: float) -> tuple[str, int]:
+    digest = zlib.crc32(request.columns.tobytes())
+    size = round(len(request.columns) * image_bytes * missing)
+    return f"{request.columns_key[:8]} {digest:08x}", size

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp, PutRows, PutSupport
+from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp, Prepare, PutRows, PutSupport
 
 # Small messages reuse the transport's buffers: several times the throughput of large ones.
 PIECE_BYTES = 4 * 2**20
@@ -49,18 +49,26 @@ class Deliveries:
         self._last = 0
 
     def needed(
-        self, request: Block | BlockVjp, support: Support
+        self, request: Block | BlockVjp | Prepare, support: Support | None
     ) -> tuple[list[Delivery], set[int]]:
-        """What must be sent for a block, and the deliveries that must arrive before it."""
-        deliveries, awaited = self._of_support(support, request.start, request.stop)
-        columns = request.columns
-        if request.columns_key == SUPPORT_KEY:
-            more, also = self._of_support(support, int(columns[0]), int(columns[-1]) + 1)
-        elif request.columns_key not in self.complete:
-            more, also = self._of_rows(request.columns_key, columns)
-        else:
-            return deliveries, awaited
-        return deliveries + more, awaited | also
+        """What must be sent for a block, and the deliveries that must arrive before it.
+
+        `support` is None for a block without rows.
+        """
+        deliveries: list[Delivery] = []
+        awaited: set[int] = set()
+        columns, wanted = request.columns, []
+        if support is not None and not isinstance(request, Prepare):
+            wanted.append(self._of_support(support, request.start, request.stop))
+            if request.columns_key == SUPPORT_KEY:
+                last = int(columns[-1])
+                wanted.append(self._of_support(support, int(columns[0]), last + 1))
+        if request.columns_key not in (SUPPORT_KEY, *self.complete):
+            wanted.append(self._of_rows(request.columns_key, columns))
+        for more, also in wanted:
+            deliveries += more
+            awaited |= also
+        return deliveries, awaited
 
     def arrived(self, number: int) -> None:
         """The worker has acknowledged a delivery."""

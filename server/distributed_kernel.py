@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp, ImageCotangents, KernelBlock
+from kipper.common.messages import (
+    SUPPORT_KEY,
+    Block,
+    BlockVjp,
+    ImageCotangents,
+    KernelBlock,
+    Prepare,
+)
 from kipper.server.pool import STEP, BlockReply, Pool
 from kipper.server.tiling import Tiling, spans, triangle
 
@@ -67,6 +74,16 @@ class DistributedKernel:
         placed = self._target_blocks(key, rows, linearise=False)
         answers = self._pool.map(((block, None) for _, block in placed), priority)
         return self._chunks(len(rows), self._num_support, answers)
+
+    def bring_ahead(self, key: str, rows: np.ndarray) -> None:
+        """Has idle workers fetch `rows` of a row set, for the support that is set next."""
+        ahead = (
+            Prepare(
+                block=UNNUMBERED, columns_key=key, columns=np.asarray(rows[first:last], np.int64)
+            )
+            for first, last in spans(len(rows), self._tiling.target)
+        )
+        self._pool.bring_ahead(ahead)
 
     def _chunks(
         self, num_rows: int, num_support: int, answers: Iterator[tuple[BlockReply, str]]

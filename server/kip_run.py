@@ -49,6 +49,7 @@ class _KipRun:
         self._sink = sink
         self._config = json.loads(session.workdir.config.read_text())
         self._first_step = 0
+        self._drawn: dict[int, np.ndarray] = {}  # rows of the step drawn last
         self._saved_step = -1
         self._saved_at = time.monotonic()
 
@@ -65,6 +66,8 @@ class _KipRun:
                 score = self._begin_score(state) if self._evaluation_due(step) else None
                 new_state = None
                 if step < self._settings.steps:
+                    experiment = self._session.experiment
+                    self._session.kernel.bring_ahead(experiment.target.key, self._rows(step + 1))
                     # Workers score the state while they have nothing to do for its step.
                     new_state = kip.update(
                         self._session.kernel,
@@ -120,14 +123,17 @@ class _KipRun:
         return found.step, found.state
 
     def _rows(self, step: int) -> np.ndarray:
-        experiment, settings = self._session.experiment, self._settings
-        return sampling.target_rows(
-            experiment.target.labels,
-            experiment.num_classes,
-            settings.targets_per_step,
-            settings.seed,
-            step,
-        )
+        if step not in self._drawn:
+            experiment, settings = self._session.experiment, self._settings
+            rows = sampling.target_rows(
+                experiment.target.labels,
+                experiment.num_classes,
+                settings.targets_per_step,
+                settings.seed,
+                step,
+            )
+            self._drawn = {step: rows}
+        return self._drawn[step]
 
     def _loss(self, state: kip.KipState, rows: np.ndarray) -> krr.Regression:
         experiment = self._session.experiment

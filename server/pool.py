@@ -7,7 +7,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from absl import logging
 
 from kipper.common import messages
 from kipper.common.errors import NumericalError, WorkerError
-from kipper.common.messages import Block, ImageCotangents, KernelBlock, Reply
+from kipper.common.messages import Block, Done, ImageCotangents, KernelBlock, Prepare, Reply
 from kipper.server import quarantine, replies
 from kipper.server.batch import Batch
-from kipper.server.block_specs import BlockRequest, spec_of
+from kipper.server.block_specs import BlockRequest, optional_spec, spec_of
 from kipper.server.deliveries import Support
 from kipper.server.means import Means
 from kipper.server.member import Member
@@ -29,12 +29,13 @@ from kipper.server.scheduler.placement import MOST_URGENT
 
 _SECONDS_BETWEEN_SHARES = 0.5
 
-# Priorities of `map`: what the next step waits for goes before what only informs.
-STEP, EVALUATION = MOST_URGENT, MOST_URGENT + 1
+# Priorities of `map`: what the next step waits for goes before what only informs, and that before
+# what may save time later.
+STEP, EVALUATION, AHEAD = MOST_URGENT, MOST_URGENT + 1, MOST_URGENT + 2
 
 _DIVERGED = "the run has diverged: give a smaller --learning_rate or a larger --ridge"
 
-BlockReply = KernelBlock | ImageCotangents
+BlockReply = KernelBlock | ImageCotangents | Done
 
 
 class Pool(Roster):
@@ -64,6 +65,7 @@ class Pool(Roster):
         self._shares_until = 0.0
         self._next_block = 0
         self._version = 0
+        self._ahead: Generator[Any, None, None] | None = None
         super().__init__(links, configure, row_sets, on_progress, means or Means())
 
     # --- the coordinator's side ------------------------------------------------------------------
@@ -84,7 +86,13 @@ class Pool(Roster):
         self._version += 1
         self._image_shape = images.shape[1:]
         oldest = self._version - 1
-        self._withdraw([n for n, request in self._blocks.items() if request.version < oldest])
+        self._end_ahead()
+        stale = [
+            number
+            for number, request in self._blocks.items()
+            if not isinstance(request, Prepare) and request.version < oldest
+        ]
+        self._withdraw(stale)
         self._supports = {v: s for v, s in self._supports.items() if v >= oldest}
         self._supports[self._version] = Support(self._version, images)
         for member in self._members.values():
@@ -93,7 +101,7 @@ class Pool(Roster):
 
     def map(
         self, requests: Iterable[tuple[BlockRequest, str | None]], priority: int = STEP
-    ) -> Iterator[tuple[BlockReply, str]]:
+    ) -> Generator[tuple[BlockReply, str], None, None]:
         """Results and who computed them, in the order of the requests.
 
         Requests come with the worker they prefer. The first are queued at once, the others as
@@ -114,7 +122,22 @@ class Pool(Roster):
         next(answers)  # from here on its end is seen to, even if nobody draws from it
         return answers
 
-    def _withdrawn_at_end(self, batch: Batch) -> Iterator[Any]:
+    def bring_ahead(self, requests: Iterable[Prepare]) -> None:
+        """Has idle workers make rows ready, until the next `publish`; what they do not is no loss.
+
+        Requests of which every worker holds the rows are left out.
+        """
+        self._end_ahead()
+        missing = self._shares_missing()
+        worthwhile = [(r, None) for r in requests if missing.get(r.columns_key, 0.0) > 0]
+        self._ahead = self.map(worthwhile, AHEAD)
+
+    def _end_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()  # withdraws what has not been done
+        self._ahead = None
+
+    def _withdrawn_at_end(self, batch: Batch) -> Generator[Any, None, None]:
         try:
             yield batch  # to `map`
             yield from batch
@@ -132,9 +155,13 @@ class Pool(Roster):
             self._next_block += 1
             request = dataclasses.replace(unnumbered, block=self._next_block)
             self._blocks[self._next_block] = request
-            images = self._supports[request.version].images
             share = missing.get(request.columns_key, 0.0)
-            specs.append(spec_of(request, images, share, priority, prefers))
+            if isinstance(request, Prepare):
+                row_set = self._row_sets[request.columns_key]
+                specs.append(optional_spec(request, row_set, share, priority))
+            else:
+                images = self._supports[request.version].images
+                specs.append(spec_of(request, images, share, priority, prefers))
         self._perform(events.BlocksQueued(tuple(specs)))
         return specs
 
@@ -166,7 +193,7 @@ class Pool(Roster):
 
     def _send(self, name: str, block: int) -> None:
         member, request = self._members[name], self._blocks[block]
-        support = self._supports[request.version]
+        support = None if isinstance(request, Prepare) else self._supports[request.version]
         deliveries, awaited = member.deliveries.needed(request, support)
         if awaited:
             member.held_back[block] = awaited
@@ -211,7 +238,7 @@ class Pool(Roster):
         if failure is not None:
             self._perform(events.BlockFailed(name, block, *failure))
         else:
-            assert isinstance(reply, KernelBlock | ImageCotangents)
+            assert isinstance(reply, KernelBlock | ImageCotangents | Done)
             answers = self._answers.setdefault(block, {})
             agrees = tuple(
                 other
@@ -225,13 +252,15 @@ class Pool(Roster):
 
     def _accept(self, name: str, block: int) -> None:
         request, (_, reply) = self._blocks[block], self._answers[block][name]
+        self._results[block] = reply, name
+        if isinstance(request, Prepare):
+            return
         pairs = (request.stop - request.start) * len(request.columns)
         if isinstance(request, Block):
             self.counts.kernel_pairs += pairs
         else:
             self.counts.vjp_pairs += pairs
         self.counts.blocks += 1
-        self._results[block] = reply, name
 
     def _carry_out(self, instruction: events.Instruction) -> None:
         match instruction:
@@ -268,6 +297,7 @@ class Pool(Roster):
         if self._means.folder is None:
             return
         request = self._blocks[block]
+        assert not isinstance(request, Prepare)  # nobody is blamed for it
         path = quarantine.save(
             self._means.folder,
             request,

@@ -97,7 +97,7 @@ def _fits(request: Request, reply: Reply, image_shape: tuple[int, ...], dtype: s
     match request:
         case messages.Configure():
             return isinstance(reply, messages.Configured)
-        case messages.PutRows() | messages.PutSupport() | messages.Cancel():
+        case messages.PutRows() | messages.PutSupport() | messages.Prepare() | messages.Cancel():
             return isinstance(reply, messages.Done)
         case messages.Probe():
             shape = (len(request.x1), len(request.x2))

@@ -55,7 +55,8 @@ class World:
         present: the incarnation of each worker that is there.
         errands: that have not ended.
         answered: those that ended in an answer, which may come once more.
-        queued, withdrawn: blocks.
+        queued, withdrawn, optional: blocks.
+        tried: blocks that were sent to a worker.
         accepted: what was accepted of each block.
         banned: liars.
         aborted: why, if it was.
@@ -70,6 +71,8 @@ class World:
         self.answered: list[tuple[Errand, int]] = []
         self.queued: set[int] = set()
         self.withdrawn: set[int] = set()
+        self.optional: set[int] = set()
+        self.tried: set[int] = set()
         self.accepted: dict[int, int] = {}
         self.banned: set[str] = set()
         self.quarantined: dict[int, tuple[str, ...]] = {}
@@ -103,6 +106,7 @@ class World:
 
     def queue(self, specs: list[BlockSpec]) -> None:
         self.queued.update(spec.block for spec in specs)
+        self.optional.update(spec.block for spec in specs if spec.optional)
         self.handle(events.BlocksQueued(tuple(specs)))
 
     def withdraw(self, blocks: list[int]) -> None:
@@ -176,8 +180,9 @@ class World:
     def check_results(self) -> None:
         """Every block was accepted exactly once, with the numbers of a quiet run."""
         assert self.aborted is None
-        expected = {block: truth(block) for block in self.queued - self.withdrawn}
-        assert {b: v for b, v in self.accepted.items() if b not in self.withdrawn} == expected
+        not_needed = self.withdrawn | self.optional
+        expected = {block: truth(block) for block in self.queued - not_needed}
+        assert {b: v for b, v in self.accepted.items() if b not in not_needed} == expected
         assert self.scheduler.ledger.bytes_out == 0
         assert not self.scheduler.ledger.blocks
 
@@ -217,6 +222,9 @@ class World:
             case events.SendBlock(worker, block):
                 assert worker in self.present, f"{worker} is not there"
                 assert block not in self.withdrawn, f"block {block} was withdrawn"
+                if block in self.optional:
+                    assert block not in self.tried, f"optional block {block} is sent twice"
+                self.tried.add(block)
                 disputed = self.scheduler.ledger.blocks[block].disputed
                 assert block not in self.accepted or disputed, f"block {block} has its result"
                 self.errands.append(Errand(worker, self.present[worker], block))

@@ -81,6 +81,7 @@ MESSAGES: list[Message] = [
     ),
     messages.ImageCotangents(rows=_images(2, "float64"), columns=_images(0, "float64")),
     messages.ImageCotangents(rows=_images(2, "float32"), columns=_images(1, "float32")),
+    messages.Prepare(block=11, columns_key="a" * 64, columns=np.arange(5)),
     messages.Cancel(block=12),
     messages.Hello(protocol_version=2, worker="Arbeiter 1", incarnation="0f", address="[::1]:8470"),
     messages.Heartbeat(worker="w", incarnation=""),

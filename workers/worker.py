@@ -75,7 +75,7 @@ class Worker:
             case messages.Cancel(block):
                 self._cancelled.add(block)
                 return messages.Done()
-            case messages.Block() | messages.BlockVjp():
+            case messages.Block() | messages.BlockVjp() | messages.Prepare():
                 with self._compute:
                     return self._compute_block(request)
 
@@ -109,12 +109,17 @@ class Worker:
         x1, x2 = (PreparedImages(x, engine.features(x)) for x in (request.x1, request.x2))
         return messages.KernelBlock(kernel=engine.block(x1, x2))
 
-    def _compute_block(self, request: messages.Block | messages.BlockVjp) -> Reply:
+    def _compute_block(
+        self, request: messages.Block | messages.BlockVjp | messages.Prepare
+    ) -> Reply:
         if self._cancelled.remove(request.block):
             return Failure(kind=messages.CANCELLED, message="The block was taken back.")
         if isinstance(request, messages.Block):
             return self._block(request)
-        return self._block_vjp(request)
+        if isinstance(request, messages.BlockVjp):
+            return self._block_vjp(request)
+        self._ready().rows.take(request.columns_key, request.columns)
+        return messages.Done()
 
     def _images(
         self, request: messages.Block | messages.BlockVjp

@@ -23,6 +23,7 @@ class BlockSpec:
         pieces: rows that a worker must hold, as (name, bytes); the last is that of the columns.
         bytes: that the coordinator holds while it is out: the question's and the answer's.
         prefers: the worker that kept its residuals.
+        optional: whether nobody waits for it, so that it may as well not be done.
     """
 
     block: int
@@ -31,6 +32,7 @@ class BlockSpec:
     pieces: tuple[tuple[str, int], ...]
     bytes: int
     prefers: str | None = None
+    optional: bool = False
 
 
 # --- events ------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class Placement:
     def _queue(self, specs: tuple[BlockSpec, ...]) -> None:
         several = len(self.ledger.workers) > 1
         for spec in specs:
-            verified = self._is_chosen(spec.block, several)
+            verified = not spec.optional and self._is_chosen(spec.block, several)
             self.ledger.blocks[spec.block] = BlockRecord(spec, wanted=2 if verified else 1)
             preferred = self.ledger.workers.get(spec.prefers or "")
             is_there = preferred is not None and not preferred.draining
@@ -216,6 +216,8 @@ class Placement:
             for block in list(record.out):
                 entry = self.ledger.blocks[block]
                 if entry.accepted is not None or self._in_good_hands(block, entry, now):
+                    continue
+                if entry.spec.optional:
                     continue
                 if urgent is not None and entry.spec.priority >= urgent:
                     continue

@@ -3,7 +3,7 @@
 Rule 1   This package knows no transport, threads, clock or randomness. Events come in with the
          time they happened, instructions go out; the same events give the same instructions.
 Rule 2   A queued block ends in exactly one of three ways: one answer to it is accepted, it is
-         withdrawn, or the run is aborted.
+         withdrawn (of itself, if it is optional), or the run is aborted.
 Rule 3   A worker gets blocks while it is there, not draining, not stalled and not resting, and
          never more than WINDOW at a time. It computes them in the order in which it got them.
 Rule 4   Placement: the most urgent block first; of these one that prefers the worker (it kept the
@@ -28,6 +28,8 @@ Rule 8   Verification. Of blocks chosen at random, a share of `verify_fraction`,
          liar, and if his answer had been used the run is aborted.
 Rule 9   Backpressure: blocks out are worth at most `max_bytes_out`, or are one.
 Rule 10  Without workers the run waits `patience_seconds` for one, and is then aborted.
+Rule 11  Optional blocks bring a worker what it may need next. They go last, to idle workers, and
+         once: none is verified, copied or tried again, and nobody is blamed for one.
 """
 
 import dataclasses

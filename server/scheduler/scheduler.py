@@ -120,7 +120,8 @@ class Scheduler(Placement):
         self._answered(worker)
         if entry is None:
             return
-        if lease is not None and lease.started is not None:
+        # How long an optional block takes depends on what its worker holds already.
+        if lease is not None and lease.started is not None and not entry.spec.optional:
             self._times.note(worker, entry.spec.shape, now - lease.started)
         if entry.withdrawn or entry.answered(worker):
             self._requeue(block, now)
@@ -228,7 +229,9 @@ class Scheduler(Placement):
                 self._rest(worker, record, message, now)
             if kind == events.MISSING or len(self.ledger.workers) < 2:
                 entry.rests_until = now + _pause(entry.losses)
-            if entry.losses >= rules.MOST_LOSSES and entry.accepted is None:
+            if entry.spec.optional:
+                self._withdraw(block)
+            elif entry.losses >= rules.MOST_LOSSES and entry.accepted is None:
                 self._quarantine(block, [f"{worker}: {message}"])
         else:
             self._blame(block, worker, message, now, numerical=kind == events.NUMERICAL)
@@ -248,8 +251,11 @@ class Scheduler(Placement):
         self, block: int, worker: str, message: str, now: float, numerical: bool = False
     ) -> None:
         """The block failed on a worker, for a reason that may lie in the block."""
-        self.counters.failed += 1
         entry = self.ledger.blocks[block]
+        if entry.spec.optional:
+            self._withdraw(block)
+            return
+        self.counters.failed += 1
         if entry.accepted is not None:
             return
         entry.failures += 1

@@ -155,6 +155,18 @@ def test_a_block_that_was_taken_back_is_given_up_once():
     assert isinstance(worker.handle(_block()), messages.KernelBlock)  # sent once more
 
 
+def test_rows_prepared_ahead_give_the_same_bits_and_may_be_missing():
+    whole = _ready_worker().handle(_block())
+    worker = Worker()
+    worker.handle(CONFIGURE)
+    prepare = messages.Prepare(block=7, columns_key=KEY, columns=np.array([0, 3, 6]))
+    assert worker.handle(prepare).kind == messages.MISSING
+    worker.handle(_rows(KEY, [0, 3, 6], ROWS[[0, 3, 6]]))
+    assert isinstance(worker.handle(prepare), messages.Done)
+    worker.handle(_support(1))
+    assert np.array_equal(worker.handle(_block()).kernel, whole.kernel)
+
+
 def test_what_one_coordinator_took_back_another_may_ask_for():
     worker = _ready_worker()
     worker.handle(messages.Cancel(block=1))

@@ -66,7 +66,9 @@ class Interleaving(RuleBasedStateMachine):
         preferences = [None, None, *WORKERS]
         self.world.queue(
             [
-                spec(block, priority=random.randrange(2), prefers=random.choice(preferences))
+                spec(block, priority=2, optional=True)
+                if random.random() < 0.2
+                else spec(block, priority=random.randrange(2), prefers=random.choice(preferences))
                 for block in blocks
             ]
         )
