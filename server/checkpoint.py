@@ -1,7 +1,8 @@
-"""Checkpoints of a KIP run: a folder each, written whole or not at all, checked by hash.
+"""Checkpoints of a run: a folder each, written whole or not at all, checked by hash.
 
 checkpoints/step-000060/{state.npz, manifest.json}. A folder is made under a temporary name,
 flushed to disk and renamed, so a crash leaves the earlier checkpoints and nothing half-written.
+What a state is, the run decides: a named tuple of arrays, or of trees of arrays.
 """
 
 import contextlib
@@ -11,33 +12,79 @@ import json
 import os
 import pathlib
 import shutil
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from absl import logging
 
 from kipper.common.files import sync_folder, write_json, write_npz
-from kipper.server.kip import KipState
 
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
 _RESUME_POINTS_KEPT = 2
+# Between two checkpoints, so that little work is lost to a crash.
+_SECONDS_BETWEEN_RESUME_POINTS = 60.0
+
+State = TypeVar("State", bound=NamedTuple)
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """The state before the update of `step`.
+class Checkpoint(Generic[State]):
+    """A run's state when it was saved.
 
     Attributes:
-        step: gradient steps made so far.
-        state: images, labels and optimiser.
+        step: how far the run had come: gradient steps of KIP, target images of Label Solve.
+        state: all that it goes on from.
         counters: what the run had counted: seconds, kernel_pairs, vjp_pairs.
     """
 
     step: int
-    state: KipState
+    state: State
     counters: dict[str, float]
+
+
+class ResumePoints(Generic[State]):
+    """The checkpoints that one coordinator finds and makes.
+
+    Args:
+        folder: of all checkpoints.
+        config: settings and data hash, for the manifests.
+        counters: see `Checkpoint`, as they are now.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        config: dict[str, Any],
+        counters: Callable[[], dict[str, float]],
+    ):
+        self._folder = folder
+        self._config = config
+        self._counters = counters
+        self._saved_step = -1
+        self._saved_at = time.monotonic()
+
+    def newest(self, template: State) -> Checkpoint[State] | None:
+        """Where to go on from, if there is such a point; see the function of this name."""
+        found = newest(self._folder, template)
+        if found is not None:
+            logging.info("Resuming at step %d.", found.step)
+            self._saved_step = found.step
+        return found
+
+    def is_late(self) -> bool:
+        """Whether so long has passed since the last one that another is due."""
+        return time.monotonic() - self._saved_at > _SECONDS_BETWEEN_RESUME_POINTS
+
+    def save(self, step: int, state: State, keep: bool = False) -> None:
+        """Saves, unless this step is the one that was saved or found last; see `save`."""
+        if step != self._saved_step:
+            point = Checkpoint(step, state, self._counters())
+            save(self._folder, point, self._config, keep)
+            self._saved_step, self._saved_at = step, time.monotonic()
 
 
 def is_named(step: int) -> bool:
@@ -45,23 +92,26 @@ def is_named(step: int) -> bool:
     return step in _NAMED or (step > _NAMED[-1] and step % 500 == 0)
 
 
-def save(folder: pathlib.Path, checkpoint: Checkpoint, config: dict[str, Any], last: bool) -> None:
+def save(
+    folder: pathlib.Path, checkpoint: Checkpoint[State], config: dict[str, Any], keep: bool
+) -> None:
     """Writes a checkpoint atomically, and prunes resume points that it makes superfluous.
 
     Args:
         folder: of all checkpoints.
         checkpoint: what to write.
         config: settings and data hash, for the manifest.
-        last: the run ends here, so the checkpoint is kept for good.
+        keep: for good, not only until newer ones are there.
     """
     final = folder / f"step-{checkpoint.step:06d}"
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    write_npz(temporary / "state.npz", _arrays(checkpoint.state))
+    arrays = {name: np.asarray(array) for name, array in _named_arrays(checkpoint.state)}
+    write_npz(temporary / "state.npz", arrays)
     manifest = {
         "step": checkpoint.step,
-        "named": last or is_named(checkpoint.step),
+        "named": keep,
         "counters": checkpoint.counters,
         "config": config,
         "sha256": {"state.npz": _sha256(temporary / "state.npz")},
@@ -74,12 +124,12 @@ def save(folder: pathlib.Path, checkpoint: Checkpoint, config: dict[str, Any], l
     _prune(folder)
 
 
-def newest(folder: pathlib.Path, template: KipState) -> Checkpoint | None:
+def newest(folder: pathlib.Path, template: State) -> Checkpoint[State] | None:
     """The newest checkpoint that is whole; damaged ones are skipped with a warning.
 
     Args:
         folder: of all checkpoints.
-        template: a state with the same structure, whose optimiser says how to put leaves together.
+        template: a state with the same structure, which says how to put its arrays together.
     """
     for leftover in folder.glob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -91,21 +141,23 @@ def newest(folder: pathlib.Path, template: KipState) -> Checkpoint | None:
     return None
 
 
-def _arrays(state: KipState) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves(state.optimiser)
-    optimiser = {f"optimiser_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-    return {"images": state.images, "labels": state.labels, **optimiser}
+def _named_arrays(state: NamedTuple) -> Iterator[tuple[str, Any]]:
+    """An array is called as its field is; those of a tree have numbers too: optimiser_0, …"""
+    for field, value in state._asdict().items():
+        if isinstance(value, np.ndarray):
+            yield field, value
+        else:
+            leaves = jax.tree_util.tree_leaves(value)
+            yield from ((f"{field}_{i}", leaf) for i, leaf in enumerate(leaves))
 
 
-def _load(path: pathlib.Path, template: KipState) -> Checkpoint:
+def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
     manifest = json.loads((path / "manifest.json").read_text())
     if _sha256(path / "state.npz") != manifest["sha256"]["state.npz"]:
         raise ValueError("state.npz does not have the hash that the manifest records")
     with np.load(path / "state.npz", allow_pickle=False) as arrays:
-        treedef = jax.tree_util.tree_structure(template.optimiser)
-        leaves = [arrays[f"optimiser_{i}"] for i in range(treedef.num_leaves)]
-        optimiser = jax.tree_util.tree_unflatten(treedef, leaves)
-        state = KipState(arrays["images"], arrays["labels"], optimiser)
+        leaves = [arrays[name] for name, _ in _named_arrays(template)]
+    state = jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), leaves)
     return Checkpoint(manifest["step"], state, manifest["counters"])
 
 

@@ -1,7 +1,6 @@
 """A whole KIP run: steps, evaluations, checkpoints, resumption."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +11,10 @@ from absl import logging
 from kipper.common.labels import centred_one_hot
 from kipper.common.settings import DistillSettings
 from kipper.server import checkpoint, kip, krr, sampling
-from kipper.server.checkpoint import Checkpoint
+from kipper.server.checkpoint import ResumePoints
 from kipper.server.evaluation import Score, begin_score
 from kipper.server.session import Interrupted, Session
 from kipper.server.snapshots import Snapshot, SnapshotSink
-
-# Between two named checkpoints, so that little work is lost to a crash.
-_SECONDS_BETWEEN_RESUME_POINTS = 60.0
 
 
 def run_kip(session: Session, sink: SnapshotSink | None) -> dict[str, Any]:
@@ -47,11 +43,9 @@ class _KipRun:
         self._session = session
         self._settings: DistillSettings = session.settings
         self._sink = sink
-        self._config = json.loads(session.workdir.config.read_text())
+        self._resume_points: ResumePoints[kip.KipState] = session.resume_points()
         self._first_step = 0
         self._drawn: dict[int, np.ndarray] = {}  # rows of the step drawn last
-        self._saved_step = -1
-        self._saved_at = time.monotonic()
 
     def descend(self) -> _Evaluated:
         """All steps; the last evaluation is that of the result."""
@@ -112,14 +106,13 @@ class _KipRun:
             centred_one_hot(experiment.support_labels, experiment.num_classes),
             self._settings.learn_labels,
         )
-        found = checkpoint.newest(workdir.checkpoints, initial)
+        found = self._resume_points.newest(initial)
         if found is None:
             workdir.drop_records_from(workdir.metrics, 0)
             return 0, initial
-        logging.info("Resuming at step %d.", found.step)
         workdir.drop_records_from(workdir.metrics, found.step)
         self._session.before = found.counters
-        self._saved_step = self._first_step = found.step
+        self._first_step = found.step
         return found.step, found.state
 
     def _rows(self, step: int) -> np.ndarray:
@@ -189,17 +182,11 @@ class _KipRun:
         self._session.status.update(step=step, loss=regression.loss, seconds_left=left)
 
     def _save_if_due(self, step: int, state: kip.KipState) -> None:
-        late = time.monotonic() - self._saved_at > _SECONDS_BETWEEN_RESUME_POINTS
-        if checkpoint.is_named(step) or step == self._settings.steps or late:
+        if self._is_kept(step) or self._resume_points.is_late():
             self._save(step, state)
 
     def _save(self, step: int, state: kip.KipState) -> None:
-        if step == self._saved_step:
-            return
-        checkpoint.save(
-            self._session.workdir.checkpoints,
-            Checkpoint(step, state, self._session.counters()),
-            self._config,
-            last=step == self._settings.steps,
-        )
-        self._saved_step, self._saved_at = step, time.monotonic()
+        self._resume_points.save(step, state, self._is_kept(step))
+
+    def _is_kept(self, step: int) -> bool:
+        return checkpoint.is_named(step) or step == self._settings.steps

@@ -18,6 +18,7 @@ from kipper.common.errors import KipperError
 from kipper.common.files import write_json
 from kipper.common.settings import RunSettings
 from kipper.server import figures
+from kipper.server.checkpoint import ResumePoints
 from kipper.server.distilled_set import Recipe, save_distilled, save_recipe
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.experiment import Experiment
@@ -84,6 +85,11 @@ class Session:
             "bytes_received": counts.bytes_received,
             "idle_share": {name: round(phase.idle_share, 4) for name, phase in phases.items()},
         }
+
+    def resume_points(self) -> ResumePoints[Any]:
+        """The run's checkpoints, as this coordinator finds and makes them."""
+        config = json.loads(self.workdir.config.read_text())
+        return ResumePoints(self.workdir.checkpoints, config, self.counters)
 
     def write_results(self, images: np.ndarray, labels: np.ndarray, result: dict[str, Any]) -> None:
         """Writes the distilled set, its recipe, its picture and, last of all, result.json."""

@@ -32,8 +32,9 @@ def state(seed: int, learn_labels: bool = True, dtype: str = "float32") -> KipSt
     return jax.tree_util.tree_map(filled, template(learn_labels, dtype))
 
 
-def write(folder: pathlib.Path, step: int, last: bool = False) -> pathlib.Path:
-    save(folder, Checkpoint(step, state(step), COUNTERS), CONFIG, last)
+def write(folder: pathlib.Path, step: int, keep: bool | None = None) -> pathlib.Path:
+    keep = is_named(step) if keep is None else keep
+    save(folder, Checkpoint(step, state(step), COUNTERS), CONFIG, keep)
     return folder / f"step-{step:06d}"
 
 
@@ -59,7 +60,7 @@ def check_same_state(found: KipState, expected: KipState) -> None:
 def test_round_trip_is_bitwise(tmp_path: pathlib.Path, learn_labels: bool, dtype: str) -> None:
     sent = state(5, learn_labels, dtype)
     assert len(jax.tree_util.tree_leaves(sent.optimiser)) == (5 if learn_labels else 3)
-    save(tmp_path, Checkpoint(60, sent, COUNTERS), CONFIG, last=False)
+    save(tmp_path, Checkpoint(60, sent, COUNTERS), CONFIG, keep=False)
     found = newest(tmp_path, template(learn_labels, dtype))
     assert found is not None
     assert found.step == 60
@@ -69,7 +70,7 @@ def test_round_trip_is_bitwise(tmp_path: pathlib.Path, learn_labels: bool, dtype
 
 def test_odd_numbers_keep_their_bits(tmp_path: pathlib.Path) -> None:
     sent = state(0)._replace(labels=np.array([[np.nan, -0.0], [np.inf, 5e-324]] * 2))
-    save(tmp_path, Checkpoint(0, sent, {}), CONFIG, last=False)
+    save(tmp_path, Checkpoint(0, sent, {}), CONFIG, keep=False)
     found = newest(tmp_path, template())
     assert found is not None
     check_same_state(found.state, sent)
@@ -182,7 +183,7 @@ def test_a_save_that_fails_leaves_the_earlier_checkpoint(
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_saving_over_an_existing_step_replaces_it(tmp_path: pathlib.Path, whole: bool) -> None:
-    save(tmp_path, Checkpoint(6, state(99), {}), CONFIG, last=False)
+    save(tmp_path, Checkpoint(6, state(99), {}), CONFIG, keep=False)
     if not whole:
         cut(tmp_path / "step-000006" / "state.npz")
     write(tmp_path, 6)
@@ -196,8 +197,8 @@ def test_named_checkpoints_are_kept_and_two_of_the_others(tmp_path: pathlib.Path
     assert kept == [0, 1, 6, 10, 12, 13]
 
 
-def test_the_last_checkpoint_is_kept_for_good(tmp_path: pathlib.Path) -> None:
-    write(tmp_path, 3, last=True)
+def test_a_checkpoint_to_keep_is_kept_for_good(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, 3, keep=True)
     for step in (5, 7, 9, 10):
         write(tmp_path, step)
     kept = sorted(int(name.removeprefix("step-")) for name in os.listdir(tmp_path))
