@@ -1,8 +1,10 @@
 """`kipper evaluate`: the accuracy of a distilled set, from its two files and a data set."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,14 @@ import numpy as np
 from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, limit, load_dataset
 from kipper.common.errors import UserError
-from kipper.common.preprocessing import fit_preprocessing
+from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import EvaluateSettings, RunSettings
 from kipper.launch.inprocess import inprocess_links
 from kipper.server.distilled_set import Recipe, load_distilled, load_recipe
+from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.evaluation import score
 from kipper.server.experiment import Split
+from kipper.server.pool import Pool
 from kipper.server.session import open_kernel
 from kipper.workers.choice import check_engine
 
@@ -33,9 +37,37 @@ _OVERRIDES = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class DistilledFile:
+    """A distilled set with all that it is to be evaluated by.
+
+    Attributes:
+        images: (n, h, w, c), preprocessed.
+        labels: (n, C) float64.
+        recipe: how it was made; None where the command line had to say it.
+        run: settings of the run that made it, with what the command line overrides.
+        dataset: in raw pixels; test images limited.
+        preprocessing: from raw pixels to the space of `images`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    recipe: Recipe | None
+    run: RunSettings
+    dataset: Dataset
+    preprocessing: Preprocessing
+
+
 def print_evaluation(settings: EvaluateSettings) -> None:
     """Prints the evaluation as one JSON object."""
-    print(json.dumps(evaluate_file(settings)))
+    settings.check()
+    if settings.natural is None:
+        print(json.dumps(evaluate_file(settings)))
+        return
+    # Here, since that module builds on this one.
+    from kipper.launch.natural import evaluate_natural
+
+    print(json.dumps(evaluate_natural(settings)))
 
 
 def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
@@ -44,6 +76,48 @@ def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
     Raises:
         UserError: a file or a setting cannot be used, or they do not fit each other.
         NumericalError: the regression could not be solved.
+    """
+    file = read_distilled(settings)
+    with kernel_on_test(file.run, file.dataset, file.preprocessing) as (pool, kernel, test):
+        kernel.set_support(file.images.astype(file.run.kernel_dtype))
+        result = score(kernel, file.labels, file.run.ridge, test.key, test.labels)
+    recorded = file.recipe.settings.get("test_accuracy") if file.recipe else None
+    return {
+        "test_accuracy": result.accuracy,
+        "test_loss": result.loss,
+        "recorded_test_accuracy": recorded,
+        "support_size": len(file.images),
+        **conditions(file.run, test),
+        "kernel_pairs": pool.counts.kernel_pairs,
+    }
+
+
+def conditions(run: RunSettings, test: Split) -> dict[str, Any]:
+    """What an accuracy was measured by, for the report."""
+    names = ("preprocess", *_OVERRIDES)
+    return {"test_size": len(test.labels), **{name: getattr(run, name) for name in names}}
+
+
+@contextlib.contextmanager
+def kernel_on_test(
+    run: RunSettings, dataset: Dataset, preprocessing: Preprocessing
+) -> Iterator[tuple[Pool, DistributedKernel, Split]]:
+    """The kernel of `run` over workers of this process that hold the test images."""
+    test = Split(preprocessing.apply(dataset.x_test), dataset.y_test)
+    row_sets = {test.key: test.images}
+    links = inprocess_links(run.num_workers, row_sets)
+    pool, kernel = open_kernel(run, test.images.shape[1:], links, row_sets)
+    try:
+        yield pool, kernel, test
+    finally:
+        pool.close()
+
+
+def read_distilled(settings: EvaluateSettings) -> DistilledFile:
+    """The set that `settings` name, and its data set.
+
+    Raises:
+        UserError: as `evaluate_file`.
     """
     if not settings.distilled:
         raise UserError("--distilled is required: the .npz file of a distilled set.")
@@ -60,24 +134,7 @@ def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
         preprocessing = fit_preprocessing(settings.preprocess, dataset.x_train)
     else:
         preprocessing = recipe.preprocessing
-    test = Split(preprocessing.apply(dataset.x_test), dataset.y_test)
-    row_sets = {test.key: test.images}
-    links = inprocess_links(settings.num_workers, row_sets)
-    pool, kernel = open_kernel(run, images.shape[1:], links, row_sets)
-    try:
-        kernel.set_support(images.astype(run.kernel_dtype))
-        result = score(kernel, labels, run.ridge, test.key, test.labels)
-    finally:
-        pool.close()
-    return {
-        "test_accuracy": result.accuracy,
-        "test_loss": result.loss,
-        "recorded_test_accuracy": recipe.settings.get("test_accuracy") if recipe else None,
-        "support_size": len(images),
-        "test_size": len(dataset.y_test),
-        **{name: getattr(run, name) for name in _OVERRIDES},
-        "kernel_pairs": pool.counts.kernel_pairs,
-    }
+    return DistilledFile(images, labels, recipe, run, dataset, preprocessing)
 
 
 def _run_settings(
@@ -95,13 +152,23 @@ def _run_settings(
             f"--preprocess cannot be given: {recipe_path} says how the set was preprocessed."
         )
     names = {field.name for field in dataclasses.fields(RunSettings)}
-    values = {k: v for k, v in (recipe.settings if recipe else {}).items() if k in names}
+    made = recipe.settings if recipe else {"preprocess": settings.preprocess}
+    values = {k: v for k, v in made.items() if k in names}
+    return overridden(values, settings, str(recipe_path.parent))
+
+
+def overridden(values: dict[str, Any], settings: EvaluateSettings, workdir: str) -> RunSettings:
+    """Settings of a run by name, with what the command line says instead.
+
+    Raises:
+        UserError: they cannot be used.
+    """
     overrides = {k: v for k in _OVERRIDES if (v := getattr(settings, k)) is not None}
     run = RunSettings(
         **{
             **values,
             **overrides,
-            "workdir": str(recipe_path.parent),
+            "workdir": workdir,
             "engine": settings.engine,
             "num_workers": settings.num_workers,
         }
