@@ -1,0 +1,108 @@
+"""What was published, and the kipper command that is held against it: rows of `reproduce.py`.
+
+Sources: [ICLR] "Dataset Meta-Learning from Kernel Ridge-Regression" (arXiv 2011.00050) and the
+stored outputs of its notebook; [NeurIPS] "Dataset Distillation with Infinitely Wide Convolutional
+Networks" (arXiv 2107.13034), table 1 of the submission; [released] the table of the data released
+with it. Figures of [ICLR] are as table 1 of [NeurIPS] quotes them. What is no digit of theirs is
+said in `note`.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A published figure, and how to come by it.
+
+    Attributes:
+        name: of the row, and of its folder.
+        title: what is distilled, by what.
+        accuracy: published, per cent, as printed.
+        loss: half the published mean squared error, as printed; the released tables call it
+            test_mse. "" where none was published.
+        source: of both.
+        command: of kipper, without workdir, seed and data folder.
+        seeds: of the draws of natural support images that the row is shown over.
+        note: what the published run does that this command does not, or the other way round.
+    """
+
+    name: str
+    title: str
+    accuracy: str
+    source: str
+    command: tuple[str, ...]
+    loss: str = ""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    note: str = ""
+
+    @property
+    def dataset(self) -> str:
+        prefix = "--dataset="
+        return next(flag[len(prefix) :] for flag in self.command if flag.startswith(prefix))
+
+
+def _label_solve() -> Iterator[Row]:
+    """The released table of Label Solve, ConvNet."""
+    for dataset, preprocess, size, accuracy, loss in (
+        ("mnist", "standard", 10, "73.35", "0.027602"),
+        ("mnist", "standard", 100, "96.39", "0.009460"),
+        ("mnist", "standard", 500, "98.28", "0.005096"),
+        ("cifar10", "zca", 10, "26.09", "0.042288"),
+        ("cifar10", "zca", 100, "53.59", "0.034978"),
+        ("cifar10", "zca", 500, "65.89", "0.029552"),
+        ("cifar10", "standard", 10, "26.29", "0.042285"),
+        ("cifar10", "standard", 100, "46.26", "0.036484"),
+        ("cifar10", "standard", 500, "57.37", "0.032066"),
+    ):
+        whitened = {"zca": "_zca", "standard": ""}[preprocess]
+        yield Row(
+            name=f"ls_convnet_{dataset}{whitened}_{size}",
+            title=f"LS, ConvNet, {_TITLES[dataset]}{', ZCA' if whitened else ''}, {size} images",
+            accuracy=accuracy,
+            loss=loss,
+            source="released",
+            command=(
+                "solve_labels",
+                f"--dataset={dataset}",
+                f"--preprocess={preprocess}",
+                "--architecture=convnet",
+                f"--support_size={size}",
+            ),
+        )
+
+
+_TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        name="ls_fc1_cifar10_500",
+        title="LS, FC1, CIFAR-10, 500 images",
+        accuracy="46.99",
+        loss="0.03596",
+        source="ICLR, notebook",
+        command=(
+            "solve_labels",
+            "--dataset=cifar10",
+            "--architecture=fc1",
+            "--support_size=500",
+            "--kernel_dtype=float64",
+        ),
+    ),
+    Row(
+        name="kip_fc1_cifar10_100_fixed",
+        title="KIP, FC1, CIFAR-10, 100 images, fixed labels, 300 steps",
+        accuracy="46.74",
+        source="ICLR, notebook",
+        command=(
+            "distill",
+            "--dataset=cifar10",
+            "--architecture=fc1",
+            "--support_size=100",
+            "--steps=300",
+            "--target_batch_size=5000",
+            "--learning_rate=0.04",
+        ),
+    ),
+    *_label_solve(),
+)

@@ -1,0 +1,187 @@
+"""Published figures against ours, each by the exact command.
+
+    python benchmarks/reproduce.py --list [--rows=PATTERN]
+    python benchmarks/reproduce.py --workdir=DIR --mnist=DIR --cifar10=DIR [--rows=PATTERN]
+        [--seeds=1]
+    python benchmarks/reproduce.py --workdir=DIR --table [--rows=PATTERN]
+
+The second runs, one after the other, what is not finished yet in `--workdir`; interrupted runs go
+on where they were. PATTERN is as for file names, such as 'ls_convnet_mnist*'. `--seeds=1` takes only
+the first draw of natural images of each row. The third prints, of what is there, a table in
+Markdown; of runs that are under way or were given up it says how far they came.
+"""
+
+import argparse
+import dataclasses
+import fnmatch
+import json
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from published import ROWS, Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What one run has come to.
+
+    Attributes:
+        accuracy: on the test set, per cent.
+        loss: half the mean squared error there; None where the run does not say.
+        step: of how many steps, as "400 of 1000"; "" for what is finished.
+    """
+
+    accuracy: float
+    loss: float | None
+    kernel_pairs: int | None
+    seconds: float
+    step: str = ""
+
+
+def selected(pattern: str) -> list[Row]:
+    rows = [row for row in ROWS if fnmatch.fnmatch(row.name, pattern)]
+    if not rows:
+        sys.exit(f"No row is called {pattern!r}; --list names them all.")
+    return rows
+
+
+def command_line(row: Row, workdir: pathlib.Path, seed: int, data_dir: str) -> list[str]:
+    """Arguments of kipper for one run."""
+    return [*row.command, f"--data_dir={data_dir}", f"--seed={seed}", f"--workdir={workdir}"]
+
+
+def run(row: Row, workdir: pathlib.Path, seed: int, data_dir: str, kipper: list[str]) -> None:
+    """Runs what is not finished; its output goes to a log beside the workdir."""
+    log = workdir.parent / f"{workdir.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [*kipper, *command_line(row, workdir, seed, data_dir)]
+    print(shlex.join(command), flush=True)
+    with log.open("a") as output:
+        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+    if status.returncode:
+        last = log.read_text().strip().splitlines()[-1:]
+        sys.exit(f"It ended with status {status.returncode}: {''.join(last)}")
+
+
+def is_finished(row: Row, workdir: pathlib.Path) -> bool:
+    result = read_json(workdir / "result.json")
+    return result is not None and result["steps"] >= asked_steps(row)
+
+
+def asked_steps(row: Row) -> int:
+    steps = [flag.removeprefix("--steps=") for flag in row.command if flag.startswith("--steps=")]
+    return int(steps[-1]) if steps else 0
+
+
+def measured(row: Row, workdir: pathlib.Path) -> Measured | None:
+    """What a run has come to; None before its first evaluation."""
+    result = read_json(workdir / "result.json")
+    if result is not None and is_finished(row, workdir):
+        return Measured(
+            100 * result["test_accuracy"],
+            result.get("test_loss"),
+            result["kernel_pairs"] + result["vjp_pairs"],
+            result["seconds"],
+        )
+    try:
+        last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    except (OSError, ValueError, IndexError):
+        return None
+    step = f"{last['step']} of {asked_steps(row)}"
+    return Measured(100 * last["test_accuracy"], None, None, last["seconds"], step)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        return content
+    except (OSError, ValueError):
+        return None
+
+
+def table(rows: list[Row], workdir: pathlib.Path) -> str:
+    """Markdown; a row a published figure that there is something to hold against."""
+    lines = [
+        "| | published accuracy, % | ours | published loss | ours | draws | pairs | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        every = [measured(row, folder(workdir, row, seed)) for seed in row.seeds]
+        found = [one for one in every if one is not None]
+        if found:
+            lines.append(table_line(row, found))
+    return "\n".join(lines)
+
+
+def table_line(row: Row, found: list[Measured]) -> str:
+    steps = ", ".join(one.step for one in found if one.step)
+    accuracy = spread([one.accuracy for one in found], 2) + (f" (step {steps})" if steps else "")
+    losses = [one.loss for one in found if one.loss is not None]
+    pairs = [one.kernel_pairs for one in found if one.kernel_pairs is not None]
+    cells = [
+        row.title,
+        f"{row.accuracy} [{row.source}]",
+        accuracy,
+        row.loss,
+        spread(losses, 6 if len(row.loss) > 7 else 5) if losses and row.loss else "",
+        str(len(found)),
+        f"{statistics.mean(pairs):,.0f}" if pairs else "",
+        f"{statistics.mean(one.seconds for one in found):,.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean, and standard deviation of a draw where there are several."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def folder(workdir: pathlib.Path, row: Row, seed: int) -> pathlib.Path:
+    return workdir / row.name / f"seed{seed}"
+
+
+def listing(rows: list[Row]) -> str:
+    width = max(len(row.name) for row in rows)
+    return "\n".join(
+        f"{row.name:{width}}  {row.accuracy:>10}  kipper {shlex.join(row.command)}" for row in rows
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", default="*", help="pattern of names")
+    parser.add_argument("--list", action="store_true", help="say what there is")
+    parser.add_argument("--table", action="store_true", help="say what was measured")
+    parser.add_argument("--workdir", type=pathlib.Path, help="folder of all runs")
+    parser.add_argument("--seeds", type=int, help="at most so many draws a row")
+    parser.add_argument("--mnist", help="folder of MNIST's files")
+    parser.add_argument("--cifar10", help="folder of CIFAR-10's files")
+    parser.add_argument("--kipper", default=f"{sys.executable} -m kipper", help="what runs it")
+    options = parser.parse_args()
+    rows = selected(options.rows)
+    if options.list:
+        print(listing(rows))
+        return
+    if options.workdir is None:
+        parser.error("--workdir is required: the folder of all runs.")
+    if options.table:
+        print(table(rows, options.workdir))
+        return
+    for row in rows:
+        data_dir = getattr(options, row.dataset)
+        if data_dir is None:
+            print(f"{row.name} is left out: give --{row.dataset}.")
+            continue
+        for seed in row.seeds[: options.seeds]:
+            workdir = folder(options.workdir, row, seed)
+            if not is_finished(row, workdir):
+                run(row, workdir, seed, data_dir, shlex.split(options.kipper))
+
+
+if __name__ == "__main__":
+    main()
