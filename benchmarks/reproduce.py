@@ -6,8 +6,8 @@
     python benchmarks/reproduce.py --workdir=DIR --table [--rows=PATTERN]
 
 The second runs, one after the other, what is not finished yet in `--workdir`; interrupted runs go
-on where they were. PATTERN is as for file names, such as 'ls_convnet_mnist*'. `--seeds=1` takes only
-the first draw of natural images of each row. The third prints, of what is there, a table in
+on where they were. PATTERN is as for file names, such as 'ls_convnet_mnist*'. `--seeds=1` takes
+only the first draw of natural images of each row. The third prints, of what is there, a table in
 Markdown; of runs that are under way or were given up it says how far they came.
 """
 
