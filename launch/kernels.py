@@ -1,0 +1,152 @@
+"""`kipper.kernel` and `kipper.kernel_vjp`: kernels of images in memory, without a run.
+
+By the engines that workers use, on this machine's cores; blocks bound the memory.
+"""
+
+import functools
+import os
+
+import numpy as np
+
+from kipper.common.architecture import KernelSpec, architecture_named, check_image_side
+from kipper.common.errors import UserError
+from kipper.server.tiling import Tiling, spans, tiling_for, triangle
+from kipper.workers.choice import make_engine
+from kipper.workers.engine import Engine, PreparedImages
+
+
+def kernel(
+    x1: np.ndarray,
+    x2: np.ndarray | None = None,
+    *,
+    architecture: str = "convnet",
+    kernel: str = "ntk",
+    dtype: str = "float32",
+    engine: str = "auto",
+) -> np.ndarray:
+    """K(x1, x2) of an infinitely wide network.
+
+    Args:
+        x1: images (n, h, w, c) or (n, h, w), taken as they are: standardise them yourself.
+        x2: likewise (m, h, w, c); None stands for x1, at half the cost.
+        architecture: as the flag of `kipper distill`.
+        kernel: "ntk" or "nngp".
+        dtype: "float32" or "float64", of the arithmetic and the result.
+        engine: as the flag of `kipper distill`.
+
+    Returns:
+        (n, m) in `dtype`.
+
+    Raises:
+        UserError: a name is unknown, or the images do not fit it or each other.
+    """
+    spec = _spec(architecture, kernel, dtype)
+    first = _images("x1", x1, spec)
+    second = first if x2 is None else _images("x2", x2, spec, like=first)
+    made, tiling = _engine_and_tiling(spec, engine, first)
+    p1 = PreparedImages(first, made.features(first))
+    p2 = p1 if x2 is None else PreparedImages(second, made.features(second))
+    result = np.empty((len(first), len(second)), dtype)
+    if x2 is None:
+        for left, right in triangle(len(first), tiling.support):
+            rows, columns = slice(*left), slice(*right)
+            block = made.block(p1.take(rows), p1.take(columns))
+            result[rows, columns] = block
+            if left != right:
+                result[columns, rows] = block.T
+        return result
+    for rows, columns in _blocks(result.shape, tiling):
+        result[rows, columns] = made.block(p1.take(rows), p2.take(columns))
+    return result
+
+
+def kernel_vjp(
+    x1: np.ndarray,
+    x2: np.ndarray,
+    cotangent: np.ndarray,
+    *,
+    architecture: str = "convnet",
+    kernel: str = "ntk",
+    dtype: str = "float32",
+    engine: str = "auto",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """K(x1, x2), and the gradient of sum(cotangent * K) with respect to both images.
+
+    For the gradient of any scalar of K, `cotangent` (n, m) is its derivative with respect to K. The
+    gradient through K(x, x) is the sum of both.
+
+    Returns:
+        K (n, m), and arrays of the shapes of x1 and x2, all in `dtype`.
+
+    Raises:
+        UserError: as `kernel`, or the cotangent is not of the kernel's shape.
+    """
+    spec = _spec(architecture, kernel, dtype)
+    first = _images("x1", x1, spec)
+    second = _images("x2", x2, spec, like=first)
+    weights = np.asarray(cotangent, dtype)
+    if weights.shape != (len(first), len(second)):
+        raise UserError(
+            f"cotangent is of shape {weights.shape}; it must be {(len(first), len(second))}, as "
+            "the kernel."
+        )
+    made, tiling = _engine_and_tiling(spec, engine, first)
+    p1, p2 = (PreparedImages(x, made.features(x)) for x in (first, second))
+    result, g1, g2 = np.empty(weights.shape, dtype), np.zeros_like(first), np.zeros_like(second)
+    for rows, columns in _blocks(result.shape, tiling):
+        block = np.ascontiguousarray(weights[rows, columns])
+        values, pulled = made.block_vjp(p1.take(rows), p2.take(columns), block, both=True)
+        result[rows, columns] = values
+        g1[rows] += pulled[0]
+        g2[columns] += pulled[1]
+    return result, g1.reshape(np.shape(x1)), g2.reshape(np.shape(x2))
+
+
+def _spec(architecture: str, kind: str, dtype: str) -> KernelSpec:
+    for name, value, known in (
+        ("kernel", kind, ("ntk", "nngp")),
+        ("dtype", dtype, ("float32", "float64")),
+    ):
+        if value not in known:
+            raise UserError(f"{name} is {value!r}; it must be {' or '.join(known)}.")
+    return KernelSpec(architecture_named(architecture), kind, dtype)
+
+
+def _images(
+    name: str, images: np.ndarray, spec: KernelSpec, like: np.ndarray | None = None
+) -> np.ndarray:
+    """As (n, h, w, c) in the kernel's dtype."""
+    array = np.asarray(images)
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or array.dtype.kind not in "fiu":
+        raise UserError(
+            f"{name} is of shape {array.shape} and dtype {array.dtype}; it must be numbers "
+            "(n, height, width[, channels])."
+        )
+    if like is not None and array.shape[1:] != like.shape[1:]:
+        raise UserError(
+            f"{name} holds images of shape {array.shape[1:]}, x1 of {like.shape[1:]}; they must "
+            "be alike."
+        )
+    check_image_side(spec.architecture, *array.shape[1:3])
+    return np.ascontiguousarray(array, spec.dtype)
+
+
+def _engine_and_tiling(spec: KernelSpec, name: str, images: np.ndarray) -> tuple[Engine, Tiling]:
+    height, width, channels = images.shape[1:]
+    return _engine(spec, name), tiling_for(spec, name, (height, width, channels), None, None)
+
+
+@functools.lru_cache(maxsize=8)
+def _engine(spec: KernelSpec, name: str) -> Engine:
+    """Kept, since an engine compiles for each shape that it meets."""
+    return make_engine(name, spec, threads=os.cpu_count() or 1)
+
+
+def _blocks(shape: tuple[int, ...], tiling: Tiling) -> list[tuple[slice, slice]]:
+    return [
+        (slice(*rows), slice(*columns))
+        for rows in spans(shape[0], tiling.support)
+        for columns in spans(shape[1], tiling.target)
+    ]

@@ -1,0 +1,72 @@
+"""`kipper.kernel` and `kipper.kernel_vjp` against plain float64 and its derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracle import reference_kernel, relative_error
+
+import kipper
+from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.errors import UserError
+from kipper.common.precision import enable_x64
+from kipper.launch import kernels
+from kipper.server.tiling import Tiling
+
+RNG = np.random.default_rng(0)
+X1, X2 = RNG.normal(size=(5, 8, 8, 2)), RNG.normal(size=(7, 8, 8, 2))
+COTANGENT = RNG.normal(size=(5, 7))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind", "tiling"),
+    [("conv_vec1", "ntk", None), ("fc2", "nngp", None), ("fc2", "ntk", Tiling(2, 3))],
+)
+def test_kernels_and_gradients_are_the_reference_ones(architecture, kind, tiling, monkeypatch):
+    if tiling:
+        monkeypatch.setattr(kernels, "tiling_for", lambda *args: tiling)
+    reference = reference_kernel(KernelSpec(architecture_named(architecture), kind, "float64"))
+    with enable_x64():
+        want = np.asarray(jax.jit(reference)(X1, X2))
+        weighted = lambda a, b: jnp.sum(COTANGENT * reference(a, b))  # noqa: E731
+        gradients = jax.jit(jax.grad(weighted, (0, 1)))(X1, X2)
+    for dtype, tolerance in (("float64", 1e-10), ("float32", 1e-5)):
+        names = {"architecture": architecture, "kernel": kind, "dtype": dtype}
+        got = kipper.kernel(X1, X2, **names)
+        assert got.dtype == dtype
+        assert relative_error(got, want) < tolerance
+        got, g1, g2 = kipper.kernel_vjp(X1, X2, COTANGENT, **names)
+        assert relative_error(got, want) < tolerance
+        assert relative_error(g1, gradients[0]) < tolerance
+        assert relative_error(g2, gradients[1]) < tolerance
+        alone = kipper.kernel(X1, **names)
+        assert relative_error(alone, kipper.kernel(X1, X1, **names)) < tolerance
+
+
+def test_images_without_channels_come_back_without():
+    grey = X1[..., 0]
+    np.testing.assert_array_equal(
+        kipper.kernel(grey, architecture="fc1"), kipper.kernel(grey[..., None], architecture="fc1")
+    )
+    _, g1, g2 = kipper.kernel_vjp(grey, grey[:3], COTANGENT[:, :3], architecture="fc1")
+    assert (g1.shape, g2.shape) == ((5, 8, 8), (3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: kipper.kernel(X1, kernel="rbf"), "kernel is 'rbf'; it must be ntk or nngp."),
+        (lambda: kipper.kernel(X1, dtype="half"), "dtype is 'half'"),
+        (lambda: kipper.kernel(X1, architecture="vgg"), "Unknown architecture 'vgg'"),
+        (lambda: kipper.kernel(X1, engine="abacus"), "Unknown engine 'abacus'"),
+        (lambda: kipper.kernel(X1[0, 0]), "x1 is of shape"),
+        (lambda: kipper.kernel(X1 > 0), "dtype bool"),
+        (lambda: kipper.kernel(X1, X2[:, :, :4]), "x2 holds images of shape (8, 4, 2)"),
+        (lambda: kipper.kernel(X1[:, :4, :4]), "too small for 'convnet'"),
+        (lambda: kipper.kernel_vjp(X1, X2, COTANGENT.T), "it must be (5, 7), as the kernel."),
+    ],
+)
+def test_a_mistake_gets_one_sentence(call, sentence):
+    with pytest.raises(UserError) as raised:
+        call()
+    assert sentence in str(raised.value)
