@@ -62,8 +62,8 @@ def coordinate(
         links: the workers that are there from the start; they are closed at the end.
         make_sink: where KIP's evaluated snapshots go; None: they are scored here, if images were
             held out for it.
-        stop: makes the run end with `Interrupted`: after the step that is under way, or at once
-            if urgent. A run without steps has nothing to finish and always ends at once.
+        stop: makes the run end with `Interrupted`: after the step, or the blocks of a few targets,
+            that are under way, or at once if urgent.
         joining: entered while the run lasts; has workers join the pool, so that a run without any
             waits for them.
 
@@ -82,7 +82,7 @@ def coordinate(
                 workdir,
                 links,
                 score_here,
-                should_stop=stop.is_urgent if is_kip else stop.is_asked,
+                should_stop=stop.is_urgent,
                 should_finish=stop.is_asked,
                 known=known_block(settings.kernel_spec, settings.engine) if joining else None,
                 elastic=joining is not None,

@@ -64,12 +64,14 @@ def _print_new_records(workdir: Workdir, known: int, show: Any) -> int:
 
 
 def progress_line(status: dict[str, Any]) -> str:
-    """One line from status.json: step, loss, accuracy, blocks, workers, rate, time left."""
+    """One line from status.json: step or rows, loss, accuracy, blocks, workers, rate, time left."""
     if status.get("state") != "running":
         return str(status.get("state", "starting"))
     parts = []
     if status.get("steps"):
         parts.append(f"step {status.get('step', 0)}/{status['steps']}")
+    if status.get("rows_total"):
+        parts.append(f"{status['rows_of']} {status['rows']:,}/{status['rows_total']:,}")
     if "loss" in status:
         parts.append(f"loss {status['loss']:.6f}")
     if "test_accuracy" in status:

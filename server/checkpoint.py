@@ -142,9 +142,9 @@ def newest(folder: pathlib.Path, template: State) -> Checkpoint[State] | None:
 
 
 def _named_arrays(state: NamedTuple) -> Iterator[tuple[str, Any]]:
-    """An array is called as its field is; those of a tree have numbers too: optimiser_0, …"""
+    """Arrays and numbers are called as their fields are; those of a tree optimiser_0, …"""
     for field, value in state._asdict().items():
-        if isinstance(value, np.ndarray):
+        if jax.tree_util.all_leaves([value]):
             yield field, value
         else:
             leaves = jax.tree_util.tree_leaves(value)
@@ -156,7 +156,10 @@ def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
     if _sha256(path / "state.npz") != manifest["sha256"]["state.npz"]:
         raise ValueError("state.npz does not have the hash that the manifest records")
     with np.load(path / "state.npz", allow_pickle=False) as arrays:
-        leaves = [arrays[name] for name, _ in _named_arrays(template)]
+        leaves = [
+            arrays[name].item() if isinstance(leaf, int | float) else arrays[name]
+            for name, leaf in _named_arrays(template)
+        ]
     state = jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), leaves)
     return Checkpoint(manifest["step"], state, manifest["counters"])
 

@@ -65,15 +65,17 @@ class DistributedKernel:
         return finish
 
     def target_chunks(
-        self, key: str, rows: np.ndarray, priority: int = STEP
+        self, key: str, rows: np.ndarray, priority: int = STEP, start: int = 0
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """K_ts for `rows` (t,) of a row set, a few at a time: (span, K_ts[span]) pairs.
 
-        Memory is O(n * block_target), whatever t. The first blocks are queued at once.
+        Memory is O(n * block_target), whatever t. The first blocks are queued at once. `start`
+        leaves out the rows before it; where it is the end of a span, the spans after it stay as
+        they are without it.
         """
-        placed = self._target_blocks(key, rows, linearise=False)
+        placed = self._target_blocks(key, rows, linearise=False, start=start)
         answers = self._pool.map(((block, None) for _, block in placed), priority)
-        return self._chunks(len(rows), self._num_support, answers)
+        return self._chunks(self._target_spans(len(rows), start), self._num_support, answers)
 
     def bring_ahead(self, key: str, rows: np.ndarray) -> None:
         """Has idle workers fetch `rows` of a row set, for the support that is set next."""
@@ -86,10 +88,13 @@ class DistributedKernel:
         self._pool.bring_ahead(ahead)
 
     def _chunks(
-        self, num_rows: int, num_support: int, answers: Iterator[tuple[BlockReply, str]]
+        self,
+        row_spans: list[tuple[int, int]],
+        num_support: int,
+        answers: Iterator[tuple[BlockReply, str]],
     ) -> Iterator[tuple[slice, np.ndarray]]:
         with self._pool.phase("evaluation"):
-            for start, stop in spans(num_rows, self._tiling.target):
+            for start, stop in row_spans:
                 chunk = np.empty((stop - start, num_support))
                 for first, last in spans(num_support, self._tiling.support):
                     reply, _ = next(answers)
@@ -159,11 +164,17 @@ class DistributedKernel:
         for rows, (first, last) in triangle(self._num_support, self._tiling.support):
             yield first, self._block(rows, SUPPORT_KEY, np.arange(first, last), linearise)
 
-    def _target_blocks(self, key: str, rows: np.ndarray, linearise: bool) -> Iterator[_Placed]:
-        for first, last in spans(len(rows), self._tiling.target):
+    def _target_blocks(
+        self, key: str, rows: np.ndarray, linearise: bool, start: int = 0
+    ) -> Iterator[_Placed]:
+        for first, last in self._target_spans(len(rows), start):
             columns = np.asarray(rows[first:last], np.int64)
             for support_rows in spans(self._num_support, self._tiling.support):
                 yield first, self._block(support_rows, key, columns, linearise)
+
+    def _target_spans(self, num_rows: int, start: int) -> list[tuple[int, int]]:
+        every = spans(num_rows, self._tiling.target)
+        return [(max(first, start), last) for first, last in every if last > start]
 
     def _block(
         self, rows: tuple[int, int], key: str, columns: np.ndarray, linearise: bool

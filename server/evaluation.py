@@ -59,7 +59,7 @@ def begin_score(
 
     def finish() -> Score:
         coefficients = krr.Factor(support_matrix(), ridge).solve(labels)
-        return _scores(chunks, [coefficients], classes)[0]
+        return streamed_scores(chunks, [coefficients], classes)[0]
 
     return finish
 
@@ -80,12 +80,13 @@ def score_coefficients(
         rows: indices (t,) into it.
         classes: integer labels (t,) of these rows.
     """
-    return _scores(kernel.target_chunks(key, rows), coefficients, classes)
+    return streamed_scores(kernel.target_chunks(key, rows), coefficients, classes)
 
 
-def _scores(
+def streamed_scores(
     chunks: Iterator[tuple[slice, np.ndarray]], coefficients: list[np.ndarray], classes: np.ndarray
 ) -> list[Score]:
+    """The same from `chunks` of K_ts, as `DistributedKernel.target_chunks` gives them."""
     num_classes = coefficients[0].shape[1]
     correct = np.zeros(len(coefficients), int)
     squares = np.zeros(len(coefficients))

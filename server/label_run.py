@@ -1,5 +1,8 @@
-"""A whole Label Solve run: solve, evaluate, write."""
+"""A whole Label Solve run: sums over all targets, the solution, evaluation; resumption."""
 
+import itertools
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -7,8 +10,11 @@ import numpy as np
 from kipper.common.labels import centred_one_hot
 from kipper.common.settings import SolveLabelsSettings
 from kipper.server import krr, label_solve, sampling
-from kipper.server.evaluation import score_coefficients
-from kipper.server.session import Session
+from kipper.server.checkpoint import ResumePoints
+from kipper.server.evaluation import Score, streamed_scores
+from kipper.server.experiment import Split
+from kipper.server.label_solve import Moments
+from kipper.server.session import Interrupted, Session
 
 # Training accuracy is taken on a class-balanced draw: it costs kernel blocks of its own, while the
 # loss over all targets follows from the sums that were made anyway.
@@ -18,37 +24,30 @@ _TRAIN_ACCURACY_ROWS = 5000
 def run_label_solve(session: Session) -> dict[str, Any]:
     """Solves labels for the natural support images over all targets; returns result.json.
 
+    The sums over targets go on from the newest checkpoint, if there is one; all else, which costs
+    little beside them, is made anew.
+
     Raises:
         NumericalError: the regression could not be solved.
         WorkerError: no worker is left, or a block failed on several.
+        Interrupted: the user asked to stop; a checkpoint was written first.
     """
     settings, experiment = session.settings, session.experiment
     assert isinstance(settings, SolveLabelsSettings)
+    run = _LabelRun(session)
     images = experiment.support.astype(settings.kernel_dtype)
     session.kernel.set_support(images)
     k_ss = session.kernel.support_matrix()
-    moments = label_solve.target_moments(
-        session.kernel,
-        len(images),
-        session.experiment.target.key,
-        experiment.target.labels,
-        experiment.num_classes,
-    )
+    moments = run.moments()
     labels = label_solve.solve_labels(k_ss, moments, settings.ridge, settings.label_ridge)
     factor = krr.Factor(k_ss, settings.ridge)
     natural = centred_one_hot(experiment.support_labels, experiment.num_classes)
     coefficients = [factor.solve(labels), factor.solve(natural)]
-    solved_score, natural_score = score_coefficients(
-        session.kernel,
-        coefficients,
-        experiment.test.key,
-        np.arange(len(experiment.test.labels)),
-        experiment.test.labels,
-    )
+    solved_score, natural_score = run.test_scores(coefficients)
     record = {
         "step": 0,
         "loss": label_solve.target_loss(moments, coefficients[0]),
-        "train_accuracy": _train_accuracy(session, coefficients[0]),
+        "train_accuracy": run.train_score(coefficients[0]).accuracy,
         "test_accuracy": solved_score.accuracy,
         "seconds": session.counters()["seconds"],
     }
@@ -67,16 +66,92 @@ def run_label_solve(session: Session) -> dict[str, Any]:
     return result
 
 
-def _train_accuracy(session: Session, coefficients: np.ndarray) -> float:
-    target = session.experiment.target
-    rows = sampling.target_rows(
-        target.labels,
-        session.experiment.num_classes,
-        _TRAIN_ACCURACY_ROWS,
-        session.settings.seed,
-        step=0,
-    )
-    scores = score_coefficients(
-        session.kernel, [coefficients], session.experiment.target.key, rows, target.labels[rows]
-    )
-    return scores[0].accuracy
+class _LabelRun:
+    """The passes over row sets that a run makes, the support being set.
+
+    They come in the order targets, test images, training images, by which is said how much is left.
+    """
+
+    def __init__(self, session: Session):
+        experiment = session.experiment
+        self._session = session
+        self._resume_points: ResumePoints[Moments] = session.resume_points()
+        self._train_rows = sampling.target_rows(
+            experiment.target.labels,
+            experiment.num_classes,
+            _TRAIN_ACCURACY_ROWS,
+            session.settings.seed,
+            step=0,
+        )
+        sizes = {
+            "targets": len(experiment.target.labels),
+            "test images": len(experiment.test.labels),
+            "training images": len(self._train_rows),
+        }
+        ends = itertools.accumulate(sizes.values())
+        self._rows_before = {w: e - sizes[w] for w, e in zip(sizes, ends, strict=True)}
+        self._num_rows = sum(sizes.values())
+        self._first_row = 0
+        self._began = time.monotonic()
+
+    def moments(self) -> Moments:
+        """The sums over all targets."""
+        kernel, target = self._session.kernel, self._session.experiment.target
+        first = moments = self._start()
+        try:
+            self._show("targets", moments.num_targets, len(target.labels))
+            for moments in label_solve.add_targets(first, kernel, target.key, target.labels):
+                self._show("targets", moments.num_targets, len(target.labels))
+                if self._resume_points.is_late():
+                    self._resume_points.save(moments.num_targets, moments)
+        except (Interrupted, KeyboardInterrupt):
+            self._resume_points.save(moments.num_targets, moments)
+            raise
+        self._resume_points.save(moments.num_targets, moments, keep=True)
+        return moments
+
+    def test_scores(self, coefficients: list[np.ndarray]) -> list[Score]:
+        """Scores of several regressions (n, C) on all test images."""
+        test = self._session.experiment.test
+        return self._scores("test images", coefficients, test, np.arange(len(test.labels)))
+
+    def train_score(self, coefficients: np.ndarray) -> Score:
+        """The score of a regression on a draw of targets."""
+        target = self._session.experiment.target
+        return self._scores("training images", [coefficients], target, self._train_rows)[0]
+
+    def _start(self) -> Moments:
+        experiment = self._session.experiment
+        none = label_solve.no_moments(len(experiment.support), experiment.num_classes)
+        found = self._resume_points.newest(none)
+        if found is None:
+            return none
+        self._session.before = found.counters
+        self._first_row = found.step
+        return found.state
+
+    def _scores(
+        self, what: str, coefficients: list[np.ndarray], split: Split, rows: np.ndarray
+    ) -> list[Score]:
+        chunks = self._session.kernel.target_chunks(split.key, rows)
+        return streamed_scores(
+            self._shown(what, len(rows), chunks), coefficients, split.labels[rows]
+        )
+
+    def _shown(
+        self, what: str, num_rows: int, chunks: Iterator[tuple[slice, np.ndarray]]
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        self._show(what, 0, num_rows)
+        for span, k_ts in chunks:
+            yield span, k_ts
+            self._show(what, span.stop, num_rows)
+
+    def _show(self, what: str, rows: int, num_rows: int) -> None:
+        """Says how far a pass has come, and ends the run if that was asked for."""
+        if self._session.should_finish():
+            raise Interrupted()
+        row = self._rows_before[what] + rows
+        made = row - self._first_row
+        spent = time.monotonic() - self._began
+        left = round(spent / made * (self._num_rows - row), 1) if made else None
+        self._session.status.update(rows_of=what, rows=rows, rows_total=num_rows, seconds_left=left)

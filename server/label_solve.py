@@ -4,6 +4,7 @@ Source: arXiv 2107.13034, equation 2. With A = K_ss + ridge and S = K_st K_ts, b
 and K_st y_t (n, C) are needed of the targets, and both are sums over blocks of target images.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -33,21 +34,37 @@ class Moments(NamedTuple):
     num_targets: int
 
 
-def target_moments(
-    kernel: DistributedKernel, num_support: int, key: str, classes: np.ndarray, num_classes: int
-) -> Moments:
-    """The sums over a whole resident row set with integer labels `classes`.
+def no_moments(num_support: int, num_classes: int) -> Moments:
+    """The sums over no targets."""
+    gram, cross = np.zeros((num_support, num_support)), np.zeros((num_support, num_classes))
+    return Moments(gram, cross, 0.0, 0)
 
-    Memory is O(n^2 + n * block_target) at any number of targets.
+
+def add_targets(
+    moments: Moments, kernel: DistributedKernel, key: str, classes: np.ndarray
+) -> Iterator[Moments]:
+    """The sums over ever more of a resident row set with integer labels `classes`, up to all.
+
+    Those over the first rows are `moments`. They are added in the order of the tiling, so what
+    comes last has the same bits whichever of its predecessors one started from. Memory is
+    O(n^2 + n * block_target) at any number of targets.
     """
-    gram = np.zeros((num_support, num_support))
-    cross, square = np.zeros((num_support, num_classes)), 0.0
-    for span, k_ts in kernel.target_chunks(key, np.arange(len(classes))):
-        targets = centred_one_hot(classes[span], num_classes)
-        gram += k_ts.T @ k_ts
-        cross += k_ts.T @ targets
-        square += float(np.sum(targets**2))
-    return Moments(gram, cross, square, len(classes))
+    start, num_classes = moments.num_targets, moments.cross.shape[1]
+    for span, k_ts in kernel.target_chunks(key, np.arange(len(classes)), start=start):
+        added = batch_moments(k_ts, centred_one_hot(classes[span], num_classes))
+        # Not in place: whoever holds the last value may be interrupted at any moment and save it.
+        moments = Moments(
+            moments.gram + added.gram,
+            moments.cross + added.cross,
+            moments.square + added.square,
+            moments.num_targets + added.num_targets,
+        )
+        yield moments
+
+
+def batch_moments(k_ts: np.ndarray, targets: np.ndarray) -> Moments:
+    """Those of one batch: K_ts (t, n) and its labels y_t (t, C), both float64."""
+    return Moments(k_ts.T @ k_ts, k_ts.T @ targets, float(np.sum(targets**2)), len(targets))
 
 
 def solve_labels(k_ss: np.ndarray, moments: Moments, ridge: float, convention: str) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from installation import needs_launchpad
 
 from kipper.common.messages import Block
-from kipper.common.settings import DistillSettings, SolveLabelsSettings
+from kipper.common.settings import DistillSettings
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.stopping import StopRequest
@@ -52,12 +52,6 @@ def _run(settings, version, times):
 def test_once_ends_after_the_step_and_twice_at_once(tmp_path, times, newest):
     settings = DistillSettings(workdir=str(tmp_path), steps=100, **FEW)
     assert _run(settings, 5, times) == newest  # support images of step k are version k + 1
-
-
-def test_a_run_without_steps_ends_at_once(tmp_path):
-    settings = SolveLabelsSettings(workdir=str(tmp_path), **FEW)
-    assert _run(settings, 1, 1) is None
-    assert not (tmp_path / "result.json").exists()
 
 
 @needs_launchpad

@@ -23,6 +23,12 @@ def test_a_running_line_tells_step_loss_rate_engine_and_time_left():
     )
 
 
+def test_a_run_that_solves_for_labels_tells_its_rows_and_the_time_left():
+    status = {"state": "running", "steps": 0, "rows_of": "targets", "rows": 12800}
+    status |= {"rows_total": 50000, "blocks": 800, "workers": 4, "seconds_left": 221.0}
+    assert progress_line(status) == "targets 12,800/50,000  800 blocks  4 workers  3:41 left"
+
+
 def test_before_the_first_block_and_after_the_last_it_tells_the_state():
     assert progress_line({}) == "starting"
     assert progress_line({"state": "finished", "step": 3}) == "finished"

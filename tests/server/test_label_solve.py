@@ -1,6 +1,7 @@
 """Label Solve against least squares, and its sums over targets against direct evaluation."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,13 @@ import pytest
 from kipper.common.errors import NumericalError
 from kipper.common.labels import centred_one_hot
 from kipper.server import krr, label_solve
-from kipper.server.label_solve import Moments, solve_labels, target_loss, target_moments
+from kipper.server.label_solve import (
+    Moments,
+    add_targets,
+    no_moments,
+    solve_labels,
+    target_loss,
+)
 
 N, T, CLASSES = 6, 40, 3
 RIDGE = 1e-3
@@ -20,11 +27,14 @@ class ChunkedKernel:
     def __init__(self, k_ts: np.ndarray, chunk: int):
         self._k_ts, self._chunk = k_ts, chunk
 
-    def target_chunks(self, key: str, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    def target_chunks(
+        self, key: str, rows: np.ndarray, start: int
+    ) -> Iterator[tuple[slice, np.ndarray]]:
         assert key == "target"
-        for start in range(0, len(rows), self._chunk):
-            span = slice(start, min(start + self._chunk, len(rows)))
-            yield span, self._k_ts[rows[span]]
+        for first in range(0, len(rows), self._chunk):
+            span = slice(first, min(first + self._chunk, len(rows)))
+            if first >= start:
+                yield span, self._k_ts[rows[span]]
 
 
 def problem(seed: int, duplicated: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -40,9 +50,13 @@ def problem(seed: int, duplicated: bool = False) -> tuple[np.ndarray, np.ndarray
     return kernel(support, support), kernel(target, support), rng.integers(0, CLASSES, T)
 
 
+def growing_moments(k_ts: np.ndarray, classes: np.ndarray, chunk: int = 7) -> list[Moments]:
+    kernel: Any = ChunkedKernel(k_ts, chunk)
+    return list(add_targets(no_moments(N, CLASSES), kernel, "target", classes))
+
+
 def moments_of(k_ts: np.ndarray, classes: np.ndarray, chunk: int = 7) -> Moments:
-    kernel = ChunkedKernel(k_ts, chunk)
-    return target_moments(kernel, N, "target", classes, CLASSES)  # type: ignore[arg-type]
+    return growing_moments(k_ts, classes, chunk)[-1]
 
 
 def least_squares(k_ss: np.ndarray, k_ts: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -60,6 +74,20 @@ def test_moments_are_those_of_the_whole_matrix(chunk: int) -> None:
     np.testing.assert_allclose(moments.cross, k_ts.T @ targets, rtol=1e-12, atol=1e-12)
     assert moments.square == pytest.approx(np.sum(targets**2))
     assert moments.num_targets == T
+
+
+def test_sums_that_go_on_from_earlier_ones_have_the_same_bits() -> None:
+    _, k_ts, classes = problem(1)
+    kernel: Any = ChunkedKernel(k_ts, 7)
+    whole = growing_moments(k_ts, classes)
+    assert [moments.num_targets for moments in whole] == [7, 14, 21, 28, 35, 40]
+    for moments in whole[:-1]:
+        *_, last = add_targets(moments, kernel, "target", classes)
+        assert [np.asarray(a).tobytes() for a in last] == [
+            np.asarray(a).tobytes() for a in whole[-1]
+        ]
+    assert list(add_targets(whole[-1], kernel, "target", classes)) == []
+    assert whole[0].num_targets == 7  # and earlier ones are left as they were
 
 
 @pytest.mark.parametrize("seed", range(4))
