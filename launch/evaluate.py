@@ -104,11 +104,18 @@ def kernel_on_test(
 ) -> Iterator[tuple[Pool, DistributedKernel, Split]]:
     """The kernel of `run` over workers of this process that hold the test images."""
     test = Split(preprocessing.apply(dataset.x_test), dataset.y_test)
-    row_sets = {test.key: test.images}
-    links = inprocess_links(run.num_workers, row_sets)
-    pool, kernel = open_kernel(run, test.images.shape[1:], links, row_sets)
-    try:
+    with kernel_on(run, test) as (pool, kernel):
         yield pool, kernel, test
+
+
+@contextlib.contextmanager
+def kernel_on(run: RunSettings, rows: Split) -> Iterator[tuple[Pool, DistributedKernel]]:
+    """The kernel of `run` over workers of this process that hold preprocessed images."""
+    row_sets = {rows.key: rows.images}
+    links = inprocess_links(run.num_workers, row_sets)
+    pool, kernel = open_kernel(run, rows.images.shape[1:], links, row_sets)
+    try:
+        yield pool, kernel
     finally:
         pool.close()
 
