@@ -1,0 +1,39 @@
+"""The examples run as they are, and come to something."""
+
+import json
+import pathlib
+import runpy
+
+import pytest
+
+from kipper.launch.main import run
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Examples may leave files where they are started, and in the temporary folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+def _values(name):
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"))
+
+
+def test_distil_your_own_images(capsys):
+    result = _values("distil_your_own_images")["result"]
+    assert result.test_accuracy > result.natural_accuracy + 0.2
+    assert result.pixels.shape == (10, 8, 8, 1)
+    shown = capsys.readouterr().out.splitlines()
+    assert pathlib.Path(shown[-2].removeprefix("look at ")).exists()
+    command = shown[-1].removeprefix("kipper ").split()
+    assert run(command) == 0
+    assert json.loads(capsys.readouterr().out)["natural_images_needed"] > 20
+
+
+def test_kernels_only():
+    values = _values("kernels_only")
+    assert values["accuracy"] > 0.9
+    assert values["distilled_accuracy"] > values["natural_accuracy"] + 0.2
