@@ -4,18 +4,19 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from kipper.common.architecture import check_image_side
-from kipper.common.datasets import Dataset, limit, load_dataset
+from kipper.common.datasets import Dataset, dataset_hash, limit, load_dataset
 from kipper.common.errors import UserError
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import EvaluateSettings, RunSettings
 from kipper.launch.inprocess import inprocess_links
-from kipper.server.distilled_set import Recipe, load_distilled, load_recipe
+from kipper.server.distilled_set import DistilledSet, Recipe, read_set, recipe_path_of
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.evaluation import score
 from kipper.server.experiment import Split
@@ -36,6 +37,13 @@ _OVERRIDES = (
     "test_limit",
 )
 
+# Of test images: another engine, or another processor, rounds otherwise, so that predictions that
+# nearly tie may change.
+_SHARE_BY_ROUNDING = 0.002
+
+# What else decides an accuracy, beside the set and the data.
+_RECORDED_WITH = ("architecture", "kernel", "kernel_dtype", "ridge", "test_limit")
+
 
 @dataclasses.dataclass(frozen=True)
 class DistilledFile:
@@ -48,6 +56,8 @@ class DistilledFile:
         run: settings of the run that made it, with what the command line overrides.
         dataset: in raw pixels; test images limited.
         preprocessing: from raw pixels to the space of `images`.
+        recorded_test_accuracy: as the run measured it; None if that is not known.
+        as_recorded: whether `run` and `dataset` are those that it was measured with.
     """
 
     images: np.ndarray
@@ -56,13 +66,22 @@ class DistilledFile:
     run: RunSettings
     dataset: Dataset
     preprocessing: Preprocessing
+    recorded_test_accuracy: float | None = None
+    as_recorded: bool = False
 
 
 def print_evaluation(settings: EvaluateSettings) -> None:
-    """Prints the evaluation as one JSON object."""
+    """Prints the evaluation as one JSON object, and what is to be said of it to stderr."""
     settings.check()
     if settings.natural is None:
-        print(json.dumps(evaluate_file(settings)))
+        report = evaluate_file(settings)
+        print(json.dumps(report))
+        if report["agrees_with_record"] is False:
+            remark(
+                f"The accuracy is {report['test_accuracy']:.4f}, but the run recorded "
+                f"{report['recorded_test_accuracy']:.4f} for this set, these data and these "
+                "settings; the kernel or the preprocessing is not as it was."
+            )
         return
     # Here, since that module builds on this one.
     from kipper.launch.natural import evaluate_natural
@@ -73,6 +92,9 @@ def print_evaluation(settings: EvaluateSettings) -> None:
 def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
     """Test accuracy and loss of a distilled set, with the settings they were measured by.
 
+    `agrees_with_record` says whether the accuracy is the recorded one, up to rounding; None if
+    there is none, or it was measured with other settings or data.
+
     Raises:
         UserError: a file or a setting cannot be used, or they do not fit each other.
         NumericalError: the regression could not be solved.
@@ -81,11 +103,16 @@ def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
     with kernel_on_test(file.run, file.dataset, file.preprocessing) as (pool, kernel, test):
         kernel.set_support(file.images.astype(file.run.kernel_dtype))
         result = score(kernel, file.labels, file.run.ridge, test.key, test.labels)
-    recorded = file.recipe.settings.get("test_accuracy") if file.recipe else None
+    recorded = file.recorded_test_accuracy
+    agrees = None
+    if file.as_recorded and recorded is not None:
+        rounding = max(_SHARE_BY_ROUNDING, 1.5 / len(test.labels))
+        agrees = abs(result.accuracy - recorded) <= rounding
     return {
         "test_accuracy": result.accuracy,
         "test_loss": result.loss,
         "recorded_test_accuracy": recorded,
+        "agrees_with_record": agrees,
         "support_size": len(file.images),
         **conditions(file.run, test),
         "kernel_pairs": pool.counts.kernel_pairs,
@@ -121,47 +148,90 @@ def kernel_on(run: RunSettings, rows: Split) -> Iterator[tuple[Pool, Distributed
 
 
 def read_distilled(settings: EvaluateSettings) -> DistilledFile:
-    """The set that `settings` name, and its data set.
+    """The set that `settings` name, and its data set; remarks on them go to stderr.
 
     Raises:
         UserError: as `evaluate_file`.
     """
     if not settings.distilled:
         raise UserError("--distilled is required: the .npz file of a distilled set.")
-    path = pathlib.Path(settings.distilled)
-    images, labels = load_distilled(path)
-    recipe_path = path.with_name("preprocessing.npz")
-    recipe = load_recipe(recipe_path) if recipe_path.exists() else None
-    run = _run_settings(settings, recipe, recipe_path)
+    found = read_set(pathlib.Path(settings.distilled))
+    recipe = found.recipe
+    run = _run_settings(settings, found)
     data_dir = settings.data_dir or (recipe.settings.get("data_dir") if recipe else None)
-    dataset = limit(load_dataset(run.dataset, data_dir), None, run.test_limit)
-    _check_fit(path, images, labels, dataset, run)
+    whole = load_dataset(run.dataset, data_dir)
+    dataset = limit(whole, None, run.test_limit)
+    _check_fit(found, dataset, run)
     if recipe is None:
-        assert settings.preprocess is not None
-        preprocessing = fit_preprocessing(settings.preprocess, dataset.x_train)
-    else:
-        preprocessing = recipe.preprocessing
-    return DistilledFile(images, labels, recipe, run, dataset, preprocessing)
+        preprocessing = fit_preprocessing(run.preprocess, dataset.x_train)
+        return DistilledFile(found.images, found.labels, None, run, dataset, preprocessing)
+    other_data = recipe.data_hash not in (None, dataset_hash(whole))
+    if other_data and settings.dataset is None:
+        remark(
+            f"The data set {run.dataset!r} is not the one that the run saw: its files differ, so "
+            "the accuracy may."
+        )
+    return DistilledFile(
+        found.images,
+        found.labels,
+        recipe,
+        run,
+        dataset,
+        recipe.preprocessing,
+        # Early versions kept it with the settings.
+        found.made.test_accuracy if found.made else recipe.settings.get("test_accuracy"),
+        as_recorded=found.made is not None
+        and not other_data
+        and all(getattr(run, name) == recipe.settings[name] for name in _RECORDED_WITH),
+    )
 
 
-def _run_settings(
-    settings: EvaluateSettings, recipe: Recipe | None, recipe_path: pathlib.Path
-) -> RunSettings:
+def remark(sentence: str) -> None:
+    """Tells a person something that is no part of a command's output."""
+    print(f"kipper: {sentence}", file=sys.stderr)
+
+
+def _run_settings(settings: EvaluateSettings, found: DistilledSet) -> RunSettings:
     """Settings of the run that made the set, with what the command line overrides."""
-    if recipe is None:
-        missing = [f"--{name}" for name in _REQUIRED_WITHOUT_RECIPE if not getattr(settings, name)]
-        if missing:
-            raise UserError(
-                f"There is no {recipe_path} to say how the set was made; give {', '.join(missing)}."
-            )
+    recipe_path = recipe_path_of(found.path)
+    if found.recipe is None:
+        made = _told_settings(settings, found)
     elif settings.preprocess is not None:
         raise UserError(
             f"--preprocess cannot be given: {recipe_path} says how the set was preprocessed."
         )
+    else:
+        made = found.recipe.settings
+        if not found.recipe.sets:
+            remark(
+                f"{recipe_path} is of an early version, and does not say which sets and data it "
+                "belongs to."
+            )
     names = {field.name for field in dataclasses.fields(RunSettings)}
-    made = recipe.settings if recipe else {"preprocess": settings.preprocess}
     values = {k: v for k, v in made.items() if k in names}
     return overridden(values, settings, str(recipe_path.parent))
+
+
+def _told_settings(settings: EvaluateSettings, found: DistilledSet) -> dict[str, Any]:
+    """What must be known of a set without a recipe, from its name and the command line."""
+    made: dict[str, Any] = {}
+    if found.name is not None:
+        made = {"architecture": found.name.architecture, "preprocess": found.name.preprocess}
+        if settings.preprocess not in (None, found.name.preprocess):
+            raise UserError(
+                f"--preprocess is {settings.preprocess}, but the name of {found.path} says "
+                f"{found.name.preprocess}; leave the flag out, or rename the file."
+            )
+    told = {k: v for k in _REQUIRED_WITHOUT_RECIPE if (v := getattr(settings, k)) is not None}
+    missing = [f"--{k}" for k in _REQUIRED_WITHOUT_RECIPE if k not in {**made, **told}]
+    if missing:
+        raise UserError(
+            f"There is no {recipe_path_of(found.path)} to say how the set was made; give "
+            f"{', '.join(missing)}."
+        )
+    if taken := " ".join(f"--{k}={v}" for k, v in made.items() if k not in told):
+        remark(f"The name of {found.path.name} says {taken}.")
+    return {**made, **told}
 
 
 def overridden(values: dict[str, Any], settings: EvaluateSettings, workdir: str) -> RunSettings:
@@ -185,9 +255,8 @@ def overridden(values: dict[str, Any], settings: EvaluateSettings, workdir: str)
     return run
 
 
-def _check_fit(
-    path: pathlib.Path, images: np.ndarray, labels: np.ndarray, dataset: Dataset, run: RunSettings
-) -> None:
+def _check_fit(found: DistilledSet, dataset: Dataset, run: RunSettings) -> None:
+    path, images, labels = found.path, found.images, found.labels
     if images.shape[1:] != dataset.x_test.shape[1:]:
         raise UserError(
             f"{path} holds images of shape {images.shape[1:]}, but data set {dataset.name!r} has "

@@ -2,10 +2,12 @@
 
 distilled.npz holds exactly `images` (n, h, w, c) and `labels` (n, C), as the files released with
 arXiv 2107.13034 do, in preprocessed space. Without the preprocessing such a file is useless, so it
-lies beside it, with the settings by which its accuracy was measured.
+lies beside it, with the settings by which its accuracy was measured, and knows its sets again by
+their contents. A set NAME.npz under a name of its own has NAME.preprocessing.npz.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 import zipfile
@@ -17,21 +19,112 @@ import numpy as np
 from kipper.common.errors import UserError
 from kipper.common.files import write_npz
 from kipper.common.preprocessing import Preprocessing, preprocessing_from_arrays
+from kipper.common.wire import content_key
+from kipper.server.released import ReleasedName, parse_released_name
+
+
+@dataclasses.dataclass(frozen=True)
+class MadeSet:
+    """A set that a run wrote.
+
+    Attributes:
+        key: see `set_key`.
+        step: gradient steps made; None for Label Solve.
+        test_accuracy: as the run measured it; None if it did not.
+    """
+
+    key: str
+    step: int | None
+    test_accuracy: float | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a distilled set was made and is to be evaluated.
+    """How distilled sets were made and are to be evaluated.
 
     Attributes:
         preprocessing: from raw pixels to the space of the distilled images.
         class_names: C of them.
         settings: of the run; dataset, architecture, kernel, kernel_dtype, ridge, limits, …
+        pixel_range: the raw pixels that are black and white.
+        sets: what the run wrote in this space; empty if an early version wrote the recipe.
+        data_hash: of the data set, see `dataset_hash`; None likewise.
+        kipper_version: which wrote it; None likewise.
     """
 
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     settings: dict[str, Any]
+    pixel_range: tuple[float, float] = (0.0, 1.0)
+    sets: tuple[MadeSet, ...] = ()
+    data_hash: str | None = None
+    kipper_version: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DistilledSet:
+    """A distilled set as it was found.
+
+    Attributes:
+        path: of its file.
+        images: (n, h, w, c), preprocessed.
+        labels: (n, C) float64.
+        recipe: what lies beside it; None if nothing does.
+        made: which of the recipe's sets it is; None if the recipe does not say.
+        name: what the file's name says; None if it is not as released files' are.
+    """
+
+    path: pathlib.Path
+    images: np.ndarray
+    labels: np.ndarray
+    recipe: Recipe | None
+    made: MadeSet | None
+    name: ReleasedName | None
+
+
+def set_key(images: np.ndarray, labels: np.ndarray) -> str:
+    """By which a set is known again, whatever its file: SHA-256 of its two arrays."""
+    both = content_key(images) + content_key(np.asarray(labels, np.float64))
+    return hashlib.sha256(both.encode()).hexdigest()
+
+
+def read_set(path: pathlib.Path) -> DistilledSet:
+    """A distilled.npz, or any file of that form, with its recipe if one lies beside it.
+
+    Raises:
+        UserError: a file cannot be read, the recipe is that of other sets, or the file's name
+            contradicts what is in it.
+    """
+    images, labels = load_distilled(path)
+    recipe_path = recipe_path_of(path)
+    recipe = load_recipe(recipe_path) if recipe_path.exists() else None
+    made = None
+    if recipe is not None and recipe.sets:
+        known = {made.key: made for made in recipe.sets}
+        made = known.get(set_key(images, labels))
+        if made is None:
+            raise UserError(
+                f"{path} is none of the sets that {recipe_path} was written for; put the files of "
+                "one run side by side, and let a run that was interrupted finish first."
+            )
+    name = parse_released_name(path.stem)
+    if name is not None and name.support_size != len(images):
+        raise UserError(
+            f"{path} holds {len(images)} images, but its name says {name.support_size}; it must "
+            "have been renamed."
+        )
+    return DistilledSet(path, images, labels, recipe, made, name)
+
+
+def recipe_path_of(path: pathlib.Path) -> pathlib.Path:
+    """Where the recipe of a set lies, or would lie: its own, or that of its folder."""
+    own = own_recipe_path(path)
+    return own if own.exists() else path.with_name("preprocessing.npz")
+
+
+def own_recipe_path(path: pathlib.Path) -> pathlib.Path:
+    """NAME.preprocessing.npz beside NAME.npz."""
+    return path.with_name(f"{path.stem}.preprocessing.npz")
 
 
 def save_recipe(path: pathlib.Path, recipe: Recipe) -> None:
@@ -39,6 +132,13 @@ def save_recipe(path: pathlib.Path, recipe: Recipe) -> None:
     arrays = {f"preprocessing_{k}": v for k, v in recipe.preprocessing.arrays().items()}
     arrays["class_names"] = np.array(recipe.class_names)
     arrays["settings"] = np.array(json.dumps(recipe.settings))
+    arrays["pixel_range"] = np.array(recipe.pixel_range)
+    origin = {
+        "sets": [dataclasses.asdict(made) for made in recipe.sets],
+        "data_hash": recipe.data_hash,
+        "kipper_version": recipe.kipper_version,
+    }
+    arrays["origin"] = np.array(json.dumps(origin))
     write_npz(path, arrays)
 
 
@@ -52,14 +152,22 @@ def load_recipe(path: pathlib.Path) -> Recipe:
     prefix = "preprocessing_"
     own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     try:
-        settings = dict(json.loads(str(arrays["settings"])))
-        names = tuple(str(name) for name in arrays["class_names"])
+        origin = dict(json.loads(str(arrays.get("origin", "{}"))))
+        sets = tuple(MadeSet(**made) for made in origin.pop("sets", ()))
+        black, white = arrays.get("pixel_range", (0.0, 1.0))
+        return Recipe(
+            preprocessing_from_arrays(own),
+            class_names=tuple(str(name) for name in arrays["class_names"]),
+            settings=dict(json.loads(str(arrays["settings"]))),
+            pixel_range=(float(black), float(white)),
+            sets=sets,
+            **origin,
+        )
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{path} does not say how its distilled set was made; it is not a preprocessing.npz "
-            "that kipper wrote."
+            "that this version of kipper can read."
         ) from error
-    return Recipe(preprocessing_from_arrays(own), names, settings)
 
 
 def save_distilled(path: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:

@@ -38,6 +38,7 @@ class Experiment:
         support: the natural images (n, h, w, c) float32 to start from, rows of `target`, sorted
             by class.
         support_labels: their integer labels (n,).
+        pixel_range: the raw pixels that are black and white.
     """
 
     target: Split
@@ -47,6 +48,7 @@ class Experiment:
     support_labels: np.ndarray
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
+    pixel_range: tuple[float, float] = (0.0, 1.0)
 
     @property
     def num_classes(self) -> int:
@@ -111,4 +113,5 @@ def prepare(settings: RunSettings, dataset: Dataset) -> Experiment:
         support_labels=target.labels[rows.support],
         preprocessing=preprocessing,
         class_names=dataset.class_names,
+        pixel_range=dataset.pixel_range,
     )

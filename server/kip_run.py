@@ -83,8 +83,10 @@ class _KipRun:
             step, state = step + 1, new_state
 
     def finish(self, evaluated: _Evaluated) -> dict[str, Any]:
-        """Writes the results and waits for the last snapshot to be looked at."""
+        """Waits for the last snapshot to be looked at, and writes the results."""
         session = self._session
+        if self._sink is not None:
+            self._sink.finish()
         natural = session.workdir.read_records(session.workdir.metrics)[0]
         result = {
             "test_accuracy": evaluated.record["test_accuracy"],
@@ -95,8 +97,6 @@ class _KipRun:
             **session.account(),
         }
         session.write_results(evaluated.state.images, evaluated.state.labels, result)
-        if self._sink is not None:
-            self._sink.finish()
         return result
 
     def _start(self) -> tuple[int, kip.KipState]:

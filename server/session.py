@@ -13,13 +13,21 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from kipper import __version__
 from kipper.common import messages
 from kipper.common.errors import KipperError
 from kipper.common.files import write_json
 from kipper.common.settings import RunSettings
 from kipper.server import figures
 from kipper.server.checkpoint import ResumePoints
-from kipper.server.distilled_set import Recipe, save_distilled, save_recipe
+from kipper.server.distilled_set import (
+    MadeSet,
+    Recipe,
+    load_distilled,
+    save_distilled,
+    save_recipe,
+    set_key,
+)
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.experiment import Experiment
 from kipper.server.means import Means
@@ -98,7 +106,11 @@ class Session:
             Recipe(
                 self.experiment.preprocessing,
                 self.experiment.class_names,
-                dataclasses.asdict(self.settings) | {"test_accuracy": result["test_accuracy"]},
+                dataclasses.asdict(self.settings),
+                pixel_range=self.experiment.pixel_range,
+                sets=self._sets(images, labels, result["test_accuracy"]),
+                data_hash=json.loads(self.workdir.config.read_text())["data_hash"],
+                kipper_version=__version__,
             ),
         )
         save_distilled(self.workdir.distilled, images, labels)
@@ -106,6 +118,19 @@ class Session:
             self.workdir.figures / "distilled.png", self.experiment, images, labels, result
         )
         write_json(self.workdir.result, result)
+
+    def _sets(
+        self, images: np.ndarray, labels: np.ndarray, test_accuracy: float
+    ) -> tuple[MadeSet, ...]:
+        last = MadeSet(
+            set_key(images, labels), getattr(self.settings, "steps", None), test_accuracy
+        )
+        if not self.workdir.best.exists():
+            return (last,)
+        records = self.workdir.read_records(self.workdir.validation)
+        step = max(records, key=lambda record: record["validation_accuracy"])["step"]
+        best = MadeSet(set_key(*load_distilled(self.workdir.best)), step, None)
+        return (best, last)  # where they are the same, the last is believed
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ import numpy as np
 from kipper.common.errors import UserError
 from kipper.common.labels import check_label_range
 
+_PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
@@ -32,6 +34,15 @@ class Dataset:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def pixel_range(self) -> tuple[float, float]:
+        """Black and white: of the customary ranges the first that all training pixels lie in."""
+        lowest, highest = float(self.x_train.min()), float(self.x_train.max())
+        for black, white in _PIXEL_RANGES:
+            if black <= lowest and highest <= white:
+                return black, white
+        return lowest, highest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -177,3 +177,22 @@ def test_real_mnist() -> None:
     assert mean == pytest.approx(0.1307, abs=5e-5)
     variance = np.square(mnist.x_train).mean(dtype=np.float64) - mean**2
     assert np.sqrt(variance) == pytest.approx(0.3081, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        ([0.2, 0.9], (0, 1)),
+        ([0, 1], (0, 1)),
+        ([-0.2, 0.9], (-1, 1)),
+        ([0, 200], (0, 255)),
+        ([-3, 2], (-3, 2)),
+        ([7, 300], (7, 300)),
+    ],
+)
+def test_black_and_white_are_those_of_the_customary_range(
+    pixels: list[float], expected: tuple[float, float]
+) -> None:
+    images = np.array(pixels, np.float32).reshape(-1, 1, 1, 1)
+    labels = np.arange(2)
+    assert Dataset("own", images, labels, images, labels, ("a", "b")).pixel_range == expected

@@ -10,11 +10,14 @@ import pytest
 from kipper.common.errors import UserError
 from kipper.common.preprocessing import fit_preprocessing
 from kipper.server.distilled_set import (
+    MadeSet,
     Recipe,
     load_distilled,
     load_recipe,
+    read_set,
     save_distilled,
     save_recipe,
+    set_key,
 )
 
 RNG = np.random.default_rng(11)
@@ -140,6 +143,11 @@ RECIPE_FAULTS: dict[str, dict[str, np.ndarray]] = {
     "settings text": {"settings": np.array("not JSON")},
     "settings list": {"settings": np.array("[1]")},
     "one name": {"class_names": np.array("cat")},
+    "origin text": {"origin": np.array("{")},
+    "origin list": {"origin": np.array("[1]")},
+    "sets": {"origin": np.array('{"sets": [{"key": 1}]}')},
+    "newer": {"origin": np.array('{"colour": "red"}')},
+    "pixel range": {"pixel_range": np.array([0.0])},
 }
 
 
@@ -165,3 +173,89 @@ def test_a_recipe_without_its_preprocessing_is_refused(
     np.savez(path, **arrays)
     with pytest.raises(UserError, match=missing):
         load_recipe(path)
+
+
+def recipe_for(*sets: MadeSet) -> Recipe:
+    fitted = fit_preprocessing("standard", IMAGES)
+    return Recipe(fitted, ("a", "b", "c"), SETTINGS, (0.0, 255.0), sets, "f00", "0.1.0")
+
+
+def written(folder: pathlib.Path, recipe: Recipe | None = None) -> pathlib.Path:
+    """A set, and a recipe that knows it as the second of two unless another is given."""
+    made = MadeSet(set_key(IMAGES, LABELS), 7, 0.75)
+    save_distilled(folder / "distilled.npz", IMAGES, LABELS)
+    save_recipe(folder / "preprocessing.npz", recipe or recipe_for(MadeSet("other", 3, None), made))
+    return folder / "distilled.npz"
+
+
+def test_a_set_is_read_with_its_recipe(tmp_path: pathlib.Path) -> None:
+    found = read_set(written(tmp_path))
+    np.testing.assert_array_equal(found.images, IMAGES)
+    np.testing.assert_array_equal(found.labels, LABELS)
+    assert found.made == MadeSet(set_key(IMAGES, LABELS), 7, 0.75)
+    assert found.name is None
+    assert found.recipe is not None
+    assert found.recipe.pixel_range == (0.0, 255.0)
+    assert (found.recipe.data_hash, found.recipe.kipper_version) == ("f00", "0.1.0")
+
+
+def test_a_set_is_known_again_in_another_file(tmp_path: pathlib.Path) -> None:
+    written(tmp_path).unlink()
+    np.savez_compressed(tmp_path / "renamed.npz", labels=LABELS, images=IMAGES)
+    found = read_set(tmp_path / "renamed.npz")
+    assert found.made is not None
+    assert found.made.step == 7
+
+
+@pytest.mark.parametrize("change", ["image", "label", "dtype", "order"])
+def test_a_recipe_beside_another_set_is_refused(tmp_path: pathlib.Path, change: str) -> None:
+    path = written(tmp_path)
+    images, labels = IMAGES.copy(), LABELS.copy()
+    if change == "image":
+        images[0, 0, 0, 0] = np.nextafter(images[0, 0, 0, 0], np.float32(9))
+    elif change == "label":
+        labels[-1, -1] += 1e-15
+    elif change == "dtype":
+        images = images.astype(np.float64)
+    elif change == "order":
+        images, labels = images[::-1], labels[::-1]
+    save_distilled(path, images, labels)
+    refused(read_set, path, str(tmp_path / "preprocessing.npz"), "files of one run")
+
+
+def test_a_recipe_of_its_own_goes_before_that_of_the_folder(tmp_path: pathlib.Path) -> None:
+    path = written(tmp_path, recipe_for(MadeSet("other", 3, None)))
+    refused(read_set, path, "files of one run")
+    save_recipe(
+        tmp_path / "distilled.preprocessing.npz",
+        recipe_for(MadeSet(set_key(IMAGES, LABELS), 8, None)),
+    )
+    found = read_set(path)
+    assert found.made is not None
+    assert found.made.step == 8
+
+
+def test_a_recipe_of_an_early_version_is_read(tmp_path: pathlib.Path) -> None:
+    path = written(tmp_path)
+    with np.load(tmp_path / "preprocessing.npz") as file:
+        arrays = {k: v for k, v in file.items() if k not in ("origin", "pixel_range")}
+    np.savez(tmp_path / "preprocessing.npz", **arrays)
+    found = read_set(path)
+    assert found.made is None
+    assert found.recipe is not None
+    assert (found.recipe.sets, found.recipe.data_hash) == ((), None)
+    assert found.recipe.pixel_range == (0.0, 1.0)
+
+
+def test_a_set_without_a_recipe_is_read(tmp_path: pathlib.Path) -> None:
+    written(tmp_path).rename(tmp_path / "ConvNet3_ssize5_zca_l_noaug_ckpt7.npz")
+    (tmp_path / "preprocessing.npz").unlink()
+    found = read_set(tmp_path / "ConvNet3_ssize5_zca_l_noaug_ckpt7.npz")
+    assert (found.recipe, found.made) == (None, None)
+    assert found.name is not None
+    assert found.name.architecture == "convnet3"
+
+
+def test_a_name_that_contradicts_the_file_is_refused(tmp_path: pathlib.Path) -> None:
+    path = written(tmp_path).rename(tmp_path / "ConvNet_ssize10_zca.npz")
+    refused(read_set, path, "5 images", "says 10")
