@@ -9,6 +9,7 @@ import dataclasses
 import re
 
 from kipper.common.errors import UserError
+from kipper.common.network_file import NetworkFile, is_network_file, named_here, network_file
 
 W_STD = 2**0.5
 B_STD = 0.1
@@ -22,6 +23,23 @@ class Conv:
 @dataclasses.dataclass(frozen=True)
 class Relu:
     """max(x, 0)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LeakyRelu:
+    """max(x, 0) + slope min(x, 0); with the slope of Dataset Condensation (arXiv 2006.05929)."""
+
+    slope: float = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Erf:
+    """The error function."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gelu:
+    """x times the normal distribution function of x."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +62,8 @@ class Dense:
     """A fully connected layer; the last layer of every architecture."""
 
 
-Layer = Conv | Relu | AvgPool | Flatten | GlobalAvgPool | Dense
+Activation = Relu | LeakyRelu | Erf | Gelu
+Layer = Conv | Activation | AvgPool | Flatten | GlobalAvgPool | Dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +72,18 @@ class Architecture:
 
     Attributes:
         name: what `architecture_named` was asked for.
-        layers: from the image to the read-out, which is always a `Dense`.
+        layers: from the image to the read-out, which is always a `Dense`; none where there is a
+            `file`.
         w_std: standard deviation of the weights, before the 1/sqrt(fan-in) factor.
         b_std: standard deviation of the biases.
+        file: what makes the network, layers and deviations, if it is the user's own.
     """
 
     name: str
     layers: tuple[Layer, ...]
     w_std: float = W_STD
     b_std: float = B_STD
+    file: NetworkFile | None = None
 
     @property
     def num_pools(self) -> int:
@@ -69,8 +91,23 @@ class Architecture:
 
     @property
     def couples_pixels(self) -> bool:
-        """Whether one kernel element needs every pixel pair of its two images (any pooling)."""
-        return any(isinstance(layer, AvgPool | GlobalAvgPool) for layer in self.layers)
+        """Whether one kernel element needs every pixel pair of its two images (any pooling).
+
+        Of a file that is not known, so it is taken to.
+        """
+        pooled = any(isinstance(layer, AvgPool | GlobalAvgPool) for layer in self.layers)
+        return pooled or self.file is not None
+
+    @property
+    def is_rectified(self) -> bool:
+        """Whether it has no other nonlinearity than the ReLU, as all fast engines need."""
+        others = any(isinstance(layer, LeakyRelu | Erf | Gelu) for layer in self.layers)
+        return self.file is None and not others
+
+    @property
+    def title(self) -> str:
+        """The name for people: without the hash of a file."""
+        return self.name.partition("#")[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,49 +138,93 @@ def _repeated(layer: Layer, depth: int) -> list[Layer]:
     return pair * depth
 
 
-def _convolutional(pooled_stages: tuple[int, ...], readout: Layer) -> tuple[Layer, ...]:
-    """Stages of conv + ReLU; a pool follows each stage, except the last before a GlobalAvgPool."""
+def _convolutional(stages: tuple[int, ...], readout: Layer, last_pool: bool) -> tuple[Layer, ...]:
+    """Stages of conv + ReLU with a pool between them, and one after the last if `last_pool`."""
     layers: list[Layer] = []
-    for stage, convs in enumerate(pooled_stages):
+    for stage, convs in enumerate(stages):
         layers += _repeated(Conv(), convs)
-        if stage + 1 < len(pooled_stages) or isinstance(readout, Flatten):
+        if last_pool or stage + 1 < len(stages):
             layers.append(AvgPool())
     return (*layers, readout, Dense())
 
 
-_FIXED: dict[str, tuple[Layer, ...]] = {
-    "convnet": _convolutional((2, 1, 1), Flatten()),
-    "convnet3": _convolutional((1, 1, 1), Flatten()),
-    "myrtle5": _convolutional((2, 1, 1), GlobalAvgPool()),
-    "myrtle7": _convolutional((2, 2, 2), GlobalAvgPool()),
-    "myrtle10": _convolutional((3, 3, 3), GlobalAvgPool()),
-}
-
+_MYRTLE = {"5": (2, 1, 1), "7": (2, 2, 2), "10": (3, 3, 3)}
+_READOUTS: dict[str, Layer] = {"vec": Flatten(), "gap": GlobalAvgPool()}
+_ACTIVATIONS: dict[str, Activation] = {"leaky": LeakyRelu(), "erf": Erf(), "gelu": Gelu()}
+# A depth is written without leading zeros and up to 99: `\d` would admit digits of other scripts.
+_NAME = re.compile(
+    r"(?:fc(?P<dense>[1-9][0-9]?)"
+    r"|conv_(?P<readout>vec|gap)(?P<convs>[1-9][0-9]?)"
+    r"|convnet(?P<pools>[1-9]?)(?P<gap>_gap)?"
+    r"|myrtle(?P<myrtle>5|7|10))"
+    r"(?:_(?P<activation>leaky|erf|gelu))?"
+)
 _KNOWN = (
-    "fc1, fc2, … (fcK), convnet, convnet3, myrtle5, myrtle7, myrtle10, conv_vec1, … (conv_vecK)"
+    "fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7, myrtle10, conv_vecK and "
+    "conv_gapK, each also with _leaky, _erf or _gelu, and FILE.py:FUNCTION"
 )
 
 
 def architecture_named(name: str) -> Architecture:
-    """The architecture of that name.
+    """The architecture of that name, or the network that FILE.py:FUNCTION names.
 
-    `fcK`: Flatten, then K hidden layers with ReLU. `convnet`: conv + ReLU, then three times
-    [conv, ReLU, pool]; `convnet3`: without the prepended pair. `myrtleK`: K - 1 convolutions in
-    three stages with pools between them and a global average pool. `conv_vecK`: K convolutions
-    without pooling. All but `fcK` and Myrtle end in Flatten and Dense.
+    | name | layers |
+    | --- | --- |
+    | `fcK` | Flatten, K hidden layers |
+    | `convnetK` | K times [conv, ReLU, pool], Flatten |
+    | `convnet` | conv and ReLU in front of `convnet3`: the ConvNet of arXiv 2107.13034 |
+    | `convnet_gap`, `convnetK_gap` | the same with a global average pool for Flatten |
+    | `myrtle5`, `7`, `10` | so many weighted layers, two pools among them; global average pool |
+    | `conv_vecK`, `conv_gapK` | K convolutions, no pool; Flatten, or a global average pool |
+
+    `convnetK` is the ConvNet of Dataset Condensation (arXiv 2006.05929), without its norm, of which
+    no kernel is known. The field takes K = 3 for images of 32x32 pixels, 4 for 64x64 (Tiny
+    ImageNet) and 5 for 128x128 (arXiv 2203.11932).
+
+    All end in a Dense read-out. A name followed by `_leaky`, `_erf` or `_gelu` has that
+    nonlinearity for every ReLU.
 
     Raises:
-        UserError: no such architecture.
+        UserError: no such architecture, or no such file.
     """
-    if name in _FIXED:
-        return Architecture(name, _FIXED[name])
-    match = re.fullmatch(r"(fc|conv_vec)([1-9][0-9]?)", name)
+    if is_network_file(name):
+        file = network_file(name)
+        return Architecture(file.name, (), file=file)
+    match = _NAME.fullmatch(name)
     if match is None:
         raise UserError(f"Unknown architecture {name!r}; known are {_KNOWN}.")
-    depth = int(match[2])
-    if match[1] == "fc":
-        return Architecture(name, (Flatten(), *_repeated(Dense(), depth), Dense()))
-    return Architecture(name, (*_repeated(Conv(), depth), Flatten(), Dense()))
+    layers = _rectified_layers(match)
+    if match["activation"]:
+        activation = _ACTIVATIONS[match["activation"]]
+        layers = tuple(activation if layer == Relu() else layer for layer in layers)
+    return Architecture(name, layers)
+
+
+def architecture_asked_for(name: str) -> Architecture:
+    """The architecture that another process asks for by `Architecture.name`.
+
+    Of a file, only the name comes from there: what is run is this process's own, and the same.
+
+    Raises:
+        UserError: no such architecture, or no such file was named here.
+    """
+    if is_network_file(name):
+        file = named_here(name)
+        return Architecture(file.name, (), file=file)
+    return architecture_named(name)
+
+
+def _rectified_layers(match: re.Match[str]) -> tuple[Layer, ...]:
+    """The layers that a name stands for, but for the kind of its nonlinearities."""
+    if match["dense"]:
+        return (Flatten(), *_repeated(Dense(), int(match["dense"])), Dense())
+    if match["convs"]:
+        return _convolutional((int(match["convs"]),), _READOUTS[match["readout"]], last_pool=False)
+    if match["myrtle"]:
+        return _convolutional(_MYRTLE[match["myrtle"]], GlobalAvgPool(), last_pool=False)
+    stages = (1,) * int(match["pools"]) if match["pools"] else (2, 1, 1)
+    readout = GlobalAvgPool() if match["gap"] else Flatten()
+    return _convolutional(stages, readout, last_pool=True)
 
 
 def check_image_side(architecture: Architecture, height: int, width: int) -> None:
@@ -155,6 +236,6 @@ def check_image_side(architecture: Architecture, height: int, width: int) -> Non
     smallest = 2**architecture.num_pools
     if min(height, width) < smallest:
         raise UserError(
-            f"Images of {height}x{width} pixels are too small for {architecture.name!r}, "
+            f"Images of {height}x{width} pixels are too small for {architecture.title!r}, "
             f"whose {architecture.num_pools} pools need at least {smallest}x{smallest}."
         )

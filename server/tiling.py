@@ -64,15 +64,16 @@ def tiling_for(
 
     Args:
         spec: the kernel.
-        engine: as the user gave it. neural-tangents holds every pixel pair of every image pair of
-            a kernel with pooling; the banded engines hold one pair at a time, the dense one a few
-            numbers of each.
+        engine: as the user gave it. neural-tangents, which evaluates all but ReLU networks in any
+            case, holds every pixel pair of every image pair of a kernel with pooling; the banded
+            engines hold one pair at a time, the dense one a few numbers of each.
         image_shape: (h, w, c).
         block_support: largest number of support images in a block, or None to choose.
         block_target: likewise of target images.
     """
     convolutional = any(isinstance(layer, Conv) for layer in spec.architecture.layers)
-    if convolutional and engine != "neural_tangents":
+    fast = engine != "neural_tangents" and spec.architecture.is_rectified
+    if convolutional and fast:
         return Tiling(block_support or _BANDED.support, block_target or _BANDED.target)
     itemsize = 8 if spec.dtype == "float64" else 4
     height, width, channels = image_shape
@@ -84,8 +85,7 @@ def tiling_for(
     else:
         per_pair = _ARRAYS_ALIVE * itemsize
     per_image = 2 * itemsize * pixels * channels  # as stored and as gathered
-    dense = not convolutional and engine != "neural_tangents"
-    support = block_support or (_DENSE_SUPPORT if dense else _largest_support(per_pair))
+    support = block_support or (_DENSE_SUPPORT if fast else _largest_support(per_pair))
     target = block_target or min(
         _LARGEST_TARGET, max(1, BLOCK_BYTES // (support * per_pair + per_image))
     )

@@ -22,6 +22,9 @@ def untouched_kernel(spec: KernelSpec):
     layers = {
         "Conv": lambda: stax.Conv(1, (3, 3), padding="SAME", W_std=w, b_std=b),
         "Relu": stax.Relu,
+        "LeakyRelu": lambda: stax.LeakyRelu(0.01),
+        "Erf": stax.Erf,
+        "Gelu": stax.Gelu,
         "AvgPool": lambda: stax.AvgPool((2, 2), strides=(2, 2)),
         "Flatten": stax.Flatten,
         "GlobalAvgPool": stax.GlobalAvgPool,

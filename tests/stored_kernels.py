@@ -19,6 +19,8 @@ CASES = [
     ("convnet3", "ntk", (8, 8, 1)),
     ("convnet3", "nngp", (8, 8, 1)),
     ("myrtle5", "ntk", (7, 6, 1)),
+    ("convnet4", "nngp", (16, 17, 1)),
+    ("convnet2_gap", "ntk", (9, 6, 1)),
 ]
 # What is kept of a case: inputs, then the kernel (2, 3) and the cotangents of both inputs.
 PARTS = ("x1", "x2", "cotangent", "kernel", "x1_cotangent", "x2_cotangent")

@@ -118,6 +118,8 @@ def _read_by_pool(band: Side, size: Side) -> Side:
 
 def banded_network(architecture: Architecture, height: int, width: int) -> BandedNetwork | None:
     """`architecture` on images of that size, or None if the banded engines cannot evaluate it."""
+    if not architecture.layers:  # a network of the user's own
+        return None
     *body, readout, dense = architecture.layers
     if not isinstance(readout, Flatten | GlobalAvgPool) or dense != Dense():
         return None

@@ -20,9 +20,9 @@ from kipper.workers.self_check import check_native
 def make_engine(name: str, spec: KernelSpec, threads: int) -> Engine:
     """The engine of that name for one kernel.
 
-    `auto` is `banded_cpu` for convolutional kernels on CPUs, `banded_xla` on other devices or where
-    the native library is missing (which is logged as a warning); `dense` for fully connected
-    kernels; and `neural_tangents` for all others.
+    `auto` is `banded_cpu` for convolutional ReLU networks on CPUs, `banded_xla` on other devices or
+    where the native library is missing (which is logged as a warning); `dense` for fully connected
+    ones; and `neural_tangents` for other nonlinearities and for networks of the user's own.
 
     Args:
         name: one of `ENGINES`.
@@ -58,27 +58,34 @@ def check_engine(name: str, spec: KernelSpec) -> None:
     """
     if name not in ENGINES:
         raise UserError(f"Unknown engine {name!r}; known are {', '.join(ENGINES)}.")
-    architecture = spec.architecture.name
+    architecture = spec.architecture.title
     if _is_dense(spec) and name in ("auto", "dense"):
         return
     if name == "dense":
         raise UserError(
-            f"Engine 'dense' evaluates fully connected architectures only, not {architecture!r}; "
+            f"Engine 'dense' evaluates fully connected ReLU networks only, not {architecture!r}; "
             "give --engine=auto."
         )
     if name == "neural_tangents" or (name == "auto" and not _is_banded(spec)):
         if importlib.util.find_spec("neural_tangents") is None:
-            raise UserError(
-                "Engine 'neural_tangents' needs the library of that name, which is not installed; "
-                "it comes with kipper on Python 3.10: give --engine=auto."
-            )
+            raise UserError(_without_neural_tangents(architecture, name))
     elif not _is_banded(spec):
         raise UserError(
-            f"Engine {name!r} evaluates convolutional architectures only, not "
+            f"Engine {name!r} evaluates convolutional ReLU networks only, not "
             f"{architecture!r}; give --engine=auto."
         )
     elif name == "banded_cpu" and (missing := banded_cpu.unavailable()):
         raise UserError(missing)
+
+
+def _without_neural_tangents(architecture: str, engine: str) -> str:
+    comes = "which is not installed; it comes with kipper on Python 3.10"
+    if engine == "auto":
+        return (
+            f"{architecture!r} is evaluated by neural-tangents alone, {comes}: take that, or an "
+            "architecture with ReLU."
+        )
+    return f"Engine {engine!r} needs the library of that name, {comes}: give --engine=auto."
 
 
 def _is_dense(spec: KernelSpec) -> bool:

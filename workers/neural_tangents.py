@@ -18,12 +18,16 @@ from kipper.common.architecture import (
     AvgPool,
     Conv,
     Dense,
+    Erf,
     Flatten,
+    Gelu,
     GlobalAvgPool,
     KernelSpec,
     Layer,
+    LeakyRelu,
     Relu,
 )
+from kipper.workers.own_network import made_kernel
 
 
 def _install_stand_ins() -> None:
@@ -43,7 +47,7 @@ with warnings.catch_warnings():
     from neural_tangents import stax
     from neural_tangents._src.stax.requirements import get_diagonal_outer_prods
 
-__all__ = ["kernel_function", "nt", "stax"]
+__all__ = ["kernel_function", "nt", "relu", "stax"]
 
 
 def _keep_coincident(kernel: nt.Kernel) -> nt.Kernel:
@@ -62,9 +66,9 @@ def _keep_coincident(kernel: nt.Kernel) -> nt.Kernel:
     return kernel.replace(nngp=jnp.where(coincident, kernel.nngp * (1 + 2 * epsilon), kernel.nngp))
 
 
-def _relu() -> tuple:
-    """stax.Relu that takes the kernel of an image with itself to be exact."""
-    init_fn, apply_fn, relu_kernel_fn = stax.Relu()
+def relu(slope: float = 0.0) -> tuple:
+    """stax.LeakyRelu(slope) that takes the kernel of an image with itself to be exact."""
+    init_fn, apply_fn, relu_kernel_fn = stax.LeakyRelu(slope)
 
     @functools.wraps(relu_kernel_fn)  # stax finds a layer's requirements in its attributes
     def kernel_fn(kernel: nt.Kernel, **options: object) -> nt.Kernel:
@@ -79,7 +83,13 @@ def _stax_layer(layer: Layer, architecture: Architecture) -> tuple:
         case Conv():
             return stax.Conv(1, (3, 3), padding="SAME", **deviations)
         case Relu():
-            return _relu()
+            return relu()
+        case LeakyRelu(slope):
+            return relu(slope)
+        case Erf():  # kernels of these two have no kink where images coincide
+            return stax.Erf()
+        case Gelu():
+            return stax.Gelu()
         case AvgPool():
             return stax.AvgPool((2, 2), strides=(2, 2), padding="VALID")
         case Flatten():
@@ -93,12 +103,20 @@ def _stax_layer(layer: Layer, architecture: Architecture) -> tuple:
 def kernel_function(spec: KernelSpec) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(n, h, w, c), (m, h, w, c) -> (n, m): the kernel of `spec` as neural-tangents evaluates it.
 
-    Equal to the library's own but for `_keep_coincident`.
+    Equal to the library's own but for `_keep_coincident`, which a network of the user's own has
+    where it uses `relu`.
 
     Differentiable and jittable; the dtype is that of the images.
+
+    Raises:
+        UserError: the user's own network cannot be made; raised by the kernel, it is not one.
     """
-    layers = [_stax_layer(layer, spec.architecture) for layer in spec.architecture.layers]
-    _, _, kernel_fn = stax.serial(*layers)
+    architecture = spec.architecture
+    if architecture.file is not None:
+        kernel_fn = made_kernel(architecture.file)
+    else:
+        layers = [_stax_layer(layer, architecture) for layer in architecture.layers]
+        _, _, kernel_fn = stax.serial(*layers)
 
     def kernel(x1: jax.Array, x2: jax.Array) -> jax.Array:
         return kernel_fn(x1, x2, spec.kind)

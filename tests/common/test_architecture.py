@@ -9,9 +9,12 @@ from kipper.common.architecture import (
     AvgPool,
     Conv,
     Dense,
+    Erf,
     Flatten,
+    Gelu,
     GlobalAvgPool,
     Layer,
+    LeakyRelu,
     Relu,
     architecture_named,
     check_image_side,
@@ -21,6 +24,9 @@ from kipper.common.errors import UserError
 LETTERS: dict[str, Layer] = {
     "C": Conv(),
     "R": Relu(),
+    "L": LeakyRelu(0.01),
+    "E": Erf(),
+    "U": Gelu(),
     "P": AvgPool(),
     "F": Flatten(),
     "G": GlobalAvgPool(),
@@ -38,6 +44,18 @@ def layers(letters: str) -> tuple[Layer, ...]:
         # The released code's `prepend_layers` adds conv + ReLU before the three pooled stages.
         ("convnet", "CR CRP CRP CRP F D"),
         ("convnet3", "CRP CRP CRP F D"),
+        # Depths of Dataset Condensation's ConvNet, which is 4 deep for 64x64 pixels.
+        ("convnet1", "CRP F D"),
+        ("convnet4", "CRP CRP CRP CRP F D"),
+        ("convnet_gap", "CR CRP CRP CRP G D"),
+        ("convnet4_gap", "CRP CRP CRP CRP G D"),
+        ("conv_gap2", "CR CR G D"),
+        ("fc3_erf", "F DE DE DE D"),
+        ("convnet_gelu", "CU CUP CUP CUP F D"),
+        ("convnet3_leaky", "CLP CLP CLP F D"),
+        ("convnet_gap_gelu", "CU CUP CUP CUP G D"),
+        ("myrtle5_erf", "CE CE P CE P CE G D"),
+        ("conv_vec2_gelu", "CU CU F D"),
         # Shankar et al., "Neural Kernels Without Tangents" (arXiv 2003.02237), figure 1.
         ("myrtle5", "CR CR P CR P CR G D"),
         ("myrtle7", "CR CR P CR CR P CR CR G D"),
@@ -84,7 +102,15 @@ def test_depth_is_read_from_the_name(name: str) -> None:
         "fc１",
         "conv_vec",
         "conv_vec0",
-        "convnet4",
+        "convnet0",
+        "convnet10",
+        "convnet_flatten",
+        "convnet_relu",
+        "convnet_gelu_gap",
+        "convnet_gelu_erf",
+        "myrtle5_gap",
+        "fc2_gap",
+        "conv_gap",
         "myrtle",
         "myrtle6",
         "xfc1",
@@ -95,7 +121,7 @@ def test_unknown_names_are_refused_with_the_known_ones(name: str) -> None:
         architecture_named(name)
     sentence = str(caught.value)
     assert repr(name) in sentence
-    for known in ("fcK", "convnet", "convnet3", "myrtle5", "myrtle7", "myrtle10", "conv_vecK"):
+    for known in ("fcK", "convnetK", "myrtle5", "conv_vecK", "conv_gapK", "_gelu", "FILE.py:FUNC"):
         assert known in sentence
 
 
@@ -109,6 +135,9 @@ def test_unknown_names_are_refused_with_the_known_ones(name: str) -> None:
         ("myrtle5", 2, True),
         ("myrtle7", 2, True),
         ("myrtle10", 2, True),
+        ("convnet5", 5, True),
+        ("convnet_gap", 3, True),
+        ("conv_gap3", 0, True),
     ],
 )
 def test_pools(name: str, pools: int, couples: bool) -> None:
@@ -119,6 +148,13 @@ def test_pools(name: str, pools: int, couples: bool) -> None:
 
 def test_a_global_pool_alone_couples_pixels() -> None:
     assert Architecture("own", layers("CR G D")).couples_pixels
+
+
+@pytest.mark.parametrize("name", ["fc2", "convnet4_gap", "myrtle7"])
+def test_other_nonlinearities_are_not_rectified(name: str) -> None:
+    assert architecture_named(name).is_rectified
+    for activation in ("leaky", "erf", "gelu"):
+        assert not architecture_named(f"{name}_{activation}").is_rectified
 
 
 def test_deviations_are_those_of_the_released_code() -> None:

@@ -150,5 +150,5 @@ def test_a_native_library_that_computes_something_else_is_refused(monkeypatch, f
 
 def test_banded_engines_refuse_fully_connected_architectures():
     spec = KernelSpec(architecture_named("fc1"), "ntk", "float32")
-    with pytest.raises(UserError, match="convolutional architectures only, not 'fc1'"):
+    with pytest.raises(UserError, match="convolutional ReLU networks only, not 'fc1'"):
         make_engine("banded_xla", spec, 1)

@@ -27,6 +27,16 @@ def _square(*sides):
     ("name", "height", "width", "sizes", "bands", "variance_bands"),
     [
         ("convnet", 32, 32, _square(32, 16, 8, 4), _square(7, 3, 1, 0), _square(3, 1, 0)),
+        (
+            "convnet4",
+            64,
+            64,
+            _square(64, 32, 16, 8, 4),
+            _square(15, 7, 3, 1, 0),
+            _square(7, 3, 1, 0),
+        ),
+        ("convnet_gap", 32, 32, _square(32, 16, 8, 4), _square(31, 15, 7, 3), _square(3, 1, 0)),
+        ("conv_gap2", 9, 9, _square(9, 9), _square(8, 8), _square(0)),
         ("convnet", 28, 28, _square(28, 14, 7, 3), _square(7, 3, 1, 0), _square(3, 1, 0)),
         ("convnet3", 8, 8, _square(8, 4, 2, 1), _square(7, 3, 1, 0), _square(3, 1, 0)),
         ("myrtle5", 32, 32, _square(32, 16, 8, 8), _square(31, 15, 7, 7), _square(3, 1, 0)),
@@ -100,5 +110,6 @@ def test_other_architectures_have_no_band(layers):
     assert banded_network(Architecture("other", layers), 8, 8) is None
 
 
-def test_fully_connected_networks_have_no_band():
-    assert _network("fc2", 8, 8) is None
+@pytest.mark.parametrize("name", ["fc2", "convnet_gelu", "conv_vec1_leaky", "myrtle5_erf"])
+def test_fully_connected_networks_and_other_nonlinearities_have_no_band(name):
+    assert _network(name, 8, 8) is None

@@ -22,6 +22,9 @@ ARCHITECTURES = [
     ("myrtle5", (8, 8, 1)),
     ("myrtle7", (8, 8, 1)),
     ("myrtle10", (4, 4, 1)),
+    ("fc2_erf", (4, 4, 2)),
+    ("convnet1_gelu", (4, 5, 1)),
+    ("conv_gap1_leaky", (3, 4, 2)),
 ]
 
 
@@ -46,7 +49,7 @@ def test_blocks_are_those_of_the_untouched_library(name, shape, kind):
     assert relative_error(got, expected) < 1e-14
 
 
-@pytest.mark.parametrize(("name", "shape"), ARCHITECTURES[:4])
+@pytest.mark.parametrize(("name", "shape"), [*ARCHITECTURES[:4], *ARCHITECTURES[-3:]])
 def test_both_vjps_are_those_of_the_untouched_library(name, shape):
     spec = KernelSpec(architecture_named(name), "ntk", "float64")
     x1, x2 = _images(shape, 3, 0), _images(shape, 4, 1)

@@ -1,0 +1,76 @@
+"""Tries a network of the user's own before a run begins, in a process of its own, on the CPU.
+
+What the file does to its process is then nobody else's trouble, and the process that starts a run
+does not take a device that its workers need.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.errors import UserError
+from kipper.workers.engine import PreparedImages
+
+_SHOWN = 300  # characters of what a process said before it died
+
+
+def try_network(spec: KernelSpec, image_shape: tuple[int, ...]) -> None:
+    """Evaluates the user's own network on a few images; nothing happens if `spec` has none.
+
+    Args:
+        spec: the kernel.
+        image_shape: (h, w, c) of the run's images.
+
+    Raises:
+        UserError: the network cannot be made, or what it computes is no kernel.
+    """
+    file = spec.architecture.file
+    if file is None:
+        return
+    reference = f"{file.path}:{file.function}#{file.sha256}"
+    trial = json.dumps([reference, spec.kind, spec.dtype, image_shape])
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, trial],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    if done.returncode:
+        words = " ".join(done.stderr.split())[-_SHOWN:] or "without a word"
+        died = f"{file.path} ended its process with status {done.returncode}: {words}."
+        raise UserError(done.stdout.strip() or died)
+
+
+def _evaluate(reference: str, kind: str, dtype: str, image_shape: list[int]) -> None:
+    from kipper.workers.neural_tangents_engine import neural_tangents_engine
+
+    engine = neural_tangents_engine(KernelSpec(architecture_named(reference), kind, dtype))
+    images = np.random.default_rng(0).normal(size=(3, *image_shape)).astype(dtype)
+    one, two = (PreparedImages(x, engine.features(x)) for x in (images[:1], images[1:]))
+    for kernel in (engine.block(one, two), engine.block(two, two)):
+        if not np.isfinite(kernel).all():
+            path, _, function = reference.partition("#")[0].rpartition(":")
+            raise UserError(
+                f"{path}: the kernel of {function}() is not finite for images of shape "
+                f"{tuple(image_shape)}."
+            )
+
+
+def _main() -> int:
+    """One sentence on the standard output, and status 2, if it is no kernel."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what the file prints
+            _evaluate(*json.loads(sys.argv[1]))
+    except UserError as error:
+        print(error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())
