@@ -89,7 +89,7 @@ class Standardisation:
     @classmethod
     def fit(cls, x_train: np.ndarray) -> "Standardisation":
         """Takes the statistics of `x_train`."""
-        return cls(*_channel_statistics(x_train))
+        return cls(*channel_statistics(x_train))
 
     def apply(self, images: np.ndarray) -> np.ndarray:
         """See `Preprocessing.apply`."""
@@ -136,7 +136,7 @@ class ZcaWhitening:
         Raises:
             UserError: every image is constant.
         """
-        mean, std = _channel_statistics(x_train)
+        mean, std = channel_statistics(x_train)
         size = int(np.prod(x_train.shape[1:]))
         moment = np.zeros((size, size))
         total_norm = 0.0
@@ -221,7 +221,7 @@ def _standardised(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.n
     return (images - mean) / std
 
 
-def _channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel, float64 (C,) each."""
     axes = (0, 1, 2)
     count = np.prod(images.shape[:3])

@@ -1,18 +1,16 @@
 """KIP: one gradient step on support images, and labels, as a function of state and step number.
 
 Source: arXiv 2011.00050, algorithm 1; Adam jointly on images and labels as in its released code.
+Labels solved for on the way: docs/kip.md.
 """
 
-import functools
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-import optax
 
-from kipper.common.precision import enable_x64
-from kipper.server import krr
+from kipper.server import krr, label_solve
 from kipper.server.distributed_kernel import DistributedKernel
+from kipper.server.optimiser import Adam, initial_moments
 
 
 class KipState(NamedTuple):
@@ -31,9 +29,8 @@ class KipState(NamedTuple):
 
 def initial_state(images: np.ndarray, labels: np.ndarray, learn_labels: bool) -> KipState:
     """The state before the first step; labels enter the optimiser only if they are learned."""
-    with enable_x64():
-        optimiser = _adam(0.0).init(_parameters(images, labels, learn_labels))
-    return KipState(images, labels, jax.tree_util.tree_map(np.asarray, optimiser))
+    learned = {"images": images, "labels": labels} if learn_labels else {"images": images}
+    return KipState(images, labels, initial_moments(learned))
 
 
 def loss_at(
@@ -53,34 +50,43 @@ def loss_at(
     return krr.regress(k_ss, k_ts, state.labels, targets, ridge)
 
 
+def solved_loss_at(
+    kernel: DistributedKernel,
+    state: KipState,
+    key: str,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    ridge: float,
+) -> tuple[KipState, krr.Regression]:
+    """As `loss_at`, with the labels that make this loss least; returns the state that has them.
+
+    The cotangents are those of the least loss as a function of the images alone.
+    """
+    kernel.set_support(state.images)
+    k_ss, k_ts = kernel.linearise(key, rows)
+    moments = label_solve.batch_moments(k_ts, targets)
+    labels = label_solve.solve_labels(k_ss, moments, ridge, "paper")
+    return state._replace(labels=labels), krr.regress(k_ss, k_ts, labels, targets, ridge)
+
+
 def update(
     kernel: DistributedKernel,
     state: KipState,
     cotangents: krr.Cotangents,
-    learning_rate: float,
-    learn_labels: bool,
+    adam: Adam,
+    frozen: np.ndarray | None = None,
 ) -> KipState:
-    """The state after one Adam step down the gradient that `cotangents` pull back to."""
+    """The state after one step down the gradient that `cotangents` pull back to.
+
+    Pixels that are `frozen` (n, h, w, 1) keep their bits.
+    """
     gradient = kernel.gradient(cotangents.k_ss, cotangents.k_ts).astype(state.images.dtype)
-    parameters = _parameters(state.images, state.labels, learn_labels)
-    gradients = _parameters(gradient, cotangents.labels, learn_labels)
-    with enable_x64():
-        stepped, optimiser = _adam_step(parameters, gradients, state.optimiser, learning_rate)
-    stepped, optimiser = jax.tree_util.tree_map(np.asarray, (stepped, optimiser))
-    return KipState(stepped["images"], stepped.get("labels", state.labels), optimiser)
-
-
-def _parameters(images: np.ndarray, labels: np.ndarray, learn_labels: bool) -> dict[str, Any]:
-    return {"images": images, "labels": labels} if learn_labels else {"images": images}
-
-
-def _adam(learning_rate: float) -> optax.GradientTransformation:
-    return optax.adam(learning_rate)
-
-
-@functools.partial(jax.jit, static_argnums=3)
-def _adam_step(
-    parameters: dict[str, Any], gradients: dict[str, Any], optimiser: Any, learning_rate: float
-) -> tuple[dict[str, Any], Any]:
-    updates, optimiser = _adam(learning_rate).update(gradients, optimiser, parameters)
-    return optax.apply_updates(parameters, updates), optimiser
+    parameters = {name: getattr(state, name) for name in adam.learned}
+    gradients = {"images": gradient, "labels": cotangents.labels}
+    stepped, optimiser = adam.step(
+        parameters, {name: gradients[name] for name in adam.learned}, state.optimiser
+    )
+    images = stepped["images"]
+    if frozen is not None:
+        images = np.where(frozen, state.images, images)
+    return KipState(images, stepped.get("labels", state.labels), optimiser)

@@ -13,8 +13,11 @@ from kipper.common.settings import DistillSettings
 from kipper.server import checkpoint, kip, krr, sampling
 from kipper.server.checkpoint import ResumePoints
 from kipper.server.evaluation import Score, begin_score
+from kipper.server.initial_images import frozen_pixels, initial_images, starts_natural
+from kipper.server.optimiser import adam_of
 from kipper.server.session import Interrupted, Session
 from kipper.server.snapshots import Snapshot, SnapshotSink
+from kipper.server.spectrum import record_spectrum
 
 
 def run_kip(session: Session, sink: SnapshotSink | None) -> dict[str, Any]:
@@ -44,6 +47,8 @@ class _KipRun:
         self._settings: DistillSettings = session.settings
         self._sink = sink
         self._resume_points: ResumePoints[kip.KipState] = session.resume_points()
+        self._adam = adam_of(self._settings)
+        self._frozen = frozen_pixels(session.experiment, self._settings)
         self._first_step = 0
         self._drawn: dict[int, np.ndarray] = {}  # rows of the step drawn last
 
@@ -55,9 +60,9 @@ class _KipRun:
                 if self._session.should_finish():
                     raise Interrupted()
                 rows = self._rows(step)
-                regression = self._loss(state, rows)
+                state, regression = self._loss(step, state, rows)
                 self._show(step, regression)
-                score = self._begin_score(state) if self._evaluation_due(step) else None
+                score = self._begin_score(state.labels) if self._evaluation_due(step) else None
                 new_state = None
                 if step < self._settings.steps:
                     experiment = self._session.experiment
@@ -67,8 +72,8 @@ class _KipRun:
                         self._session.kernel,
                         state,
                         regression.cotangents,
-                        self._settings.learning_rate,
-                        self._settings.learn_labels,
+                        self._adam,
+                        self._frozen,
                     )
                 evaluated = None
                 if score is not None:
@@ -87,10 +92,11 @@ class _KipRun:
         session = self._session
         if self._sink is not None:
             self._sink.finish()
-        natural = session.workdir.read_records(session.workdir.metrics)[0]
+        initial = session.workdir.read_records(session.workdir.metrics)[0]["test_accuracy"]
         result = {
             "test_accuracy": evaluated.record["test_accuracy"],
-            "natural_accuracy": natural["test_accuracy"],
+            "natural_accuracy": self._natural_accuracy() if self._altered else initial,
+            "initial_accuracy": initial,
             "train_accuracy": evaluated.record["train_accuracy"],
             "loss": evaluated.record["loss"],
             "steps": self._settings.steps,
@@ -102,15 +108,15 @@ class _KipRun:
     def _start(self) -> tuple[int, kip.KipState]:
         experiment, workdir = self._session.experiment, self._session.workdir
         initial = kip.initial_state(
-            experiment.support.astype(self._settings.kernel_dtype),
+            initial_images(experiment, self._settings),
             centred_one_hot(experiment.support_labels, experiment.num_classes),
             self._settings.learn_labels,
         )
         found = self._resume_points.newest(initial)
+        for records in (workdir.metrics, workdir.spectrum):
+            workdir.drop_records_from(records, 0 if found is None else found.step)
         if found is None:
-            workdir.drop_records_from(workdir.metrics, 0)
             return 0, initial
-        workdir.drop_records_from(workdir.metrics, found.step)
         self._session.before = found.counters
         self._first_step = found.step
         return found.step, found.state
@@ -128,17 +134,29 @@ class _KipRun:
             self._drawn = {step: rows}
         return self._drawn[step]
 
-    def _loss(self, state: kip.KipState, rows: np.ndarray) -> krr.Regression:
+    def _loss(
+        self, step: int, state: kip.KipState, rows: np.ndarray
+    ) -> tuple[kip.KipState, krr.Regression]:
+        """The regression of a step, and the state, whose labels may be solved for on the way."""
         experiment = self._session.experiment
         targets = centred_one_hot(experiment.target.labels[rows], experiment.num_classes)
-        return kip.loss_at(
-            self._session.kernel,
-            state,
-            experiment.target.key,
-            rows,
-            targets,
-            self._settings.ridge,
-        )
+        place = (self._session.kernel, state, experiment.target.key, rows)
+        every = self._settings.solve_labels_every
+        if every is not None and step % every == 0:
+            return kip.solved_loss_at(*place, targets, self._settings.ridge)
+        return state, kip.loss_at(*place, targets, self._settings.ridge)
+
+    @property
+    def _altered(self) -> bool:
+        """Whether the run did not start from natural images with natural labels."""
+        return not starts_natural(self._settings) or self._settings.solve_labels_every is not None
+
+    def _natural_accuracy(self) -> float:
+        """Test accuracy of the natural images and labels that this run did not start from."""
+        experiment = self._session.experiment
+        self._session.kernel.set_support(experiment.support.astype(self._settings.kernel_dtype))
+        labels = centred_one_hot(experiment.support_labels, experiment.num_classes)
+        return self._begin_score(labels)().accuracy
 
     def _evaluation_due(self, step: int) -> bool:
         if step == self._settings.steps or step == 0:
@@ -146,10 +164,10 @@ class _KipRun:
         every = self._settings.eval_every
         return checkpoint.is_named(step) if every is None else step % every == 0
 
-    def _begin_score(self, state: kip.KipState) -> Callable[[], Score]:
+    def _begin_score(self, labels: np.ndarray) -> Callable[[], Score]:
         test = self._session.experiment.test
         return begin_score(
-            self._session.kernel, state.labels, self._settings.ridge, test.key, test.labels
+            self._session.kernel, labels, self._settings.ridge, test.key, test.labels
         )
 
     def _evaluate(
@@ -167,6 +185,7 @@ class _KipRun:
             "train_accuracy": krr.accuracy(regression.predictions, experiment.target.labels[rows]),
             "test_accuracy": test.accuracy,
             "seconds": session.counters()["seconds"],
+            **record_spectrum(session.workdir, step, regression.k_ss, self._settings.ridge),
         }
         session.workdir.append_record(session.workdir.metrics, record)
         session.status.update(now=True, test_accuracy=test.accuracy, evaluated_step=step)

@@ -20,6 +20,8 @@ class _Stream(enum.IntEnum):
     SUPPORT = 0
     TARGET = 1
     VALIDATION = 2
+    NOISE = 3
+    FROZEN = 4
 
 
 def _generator(stream: _Stream, seed: int, step: int = 0) -> np.random.Generator:
@@ -57,3 +59,20 @@ def validation_rows(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarr
     """Training rows held out of distillation to choose among snapshots: a tenth, at most 5,000."""
     size = min(_MOST_HELD_OUT, len(labels) // 10)
     return np.sort(balanced_rows(labels, num_classes, size, _generator(_Stream.VALIDATION, seed)))
+
+
+def noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Standard normal noise, float64, to start support images (n, h, w, c) from."""
+    return _generator(_Stream.NOISE, seed).standard_normal(shape)
+
+
+def frozen_pixels(shape: tuple[int, ...], share: float, seed: int) -> np.ndarray:
+    """Which pixels of support images (n, h, w, c) are not learned: bool (n, h, w, 1).
+
+    In each image the same number, `share` of all to the nearest whole pixel, drawn for each anew.
+    """
+    num_images, height, width, _ = shape
+    pixels = height * width
+    frozen = np.arange(pixels) < round(share * pixels)
+    drawn = _generator(_Stream.FROZEN, seed).permuted(np.tile(frozen, (num_images, 1)), axis=1)
+    return drawn.reshape(num_images, height, width, 1)

@@ -22,6 +22,7 @@ class Workdir:
         self.path = pathlib.Path(path)
         self.config = self.path / "config.json"
         self.metrics = self.path / "metrics.jsonl"
+        self.spectrum = self.path / "spectrum.jsonl"  # eigenvalues of K_ss, at the same steps
         self.validation = self.path / "validation.jsonl"
         self.result = self.path / "result.json"
         self.status = self.path / "status.json"
@@ -131,7 +132,9 @@ class Workdir:
     def _check_unchanged(self, config: dict[str, Any], settings: RunSettings) -> None:
         try:
             before = json.loads(self.config.read_text())
-            old = before["settings"] | {"command": before["command"]}
+            # A run of a version without some setting was as its default has it.
+            defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+            old = defaults | before["settings"] | {"command": before["command"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self.config} is not a kipper configuration; give another --workdir, or "
@@ -162,6 +165,7 @@ class Workdir:
         for file in (
             self.config,
             self.metrics,
+            self.spectrum,
             self.validation,
             self.result,
             self.status,

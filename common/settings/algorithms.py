@@ -7,12 +7,25 @@ from kipper.common.errors import UserError
 from kipper.common.settings.field import check_at_least, setting
 from kipper.common.settings.run import RunSettings
 
+SCHEDULES = ("constant", "linear", "cosine", "exponential", "warmup_cosine")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistillSettings(RunSettings):
     """Settings of KIP: learn support images, and optionally labels, by gradient descent."""
 
+    support_init: str = setting(
+        "natural", "Start from training images, or from noise.", ("natural", "noise")
+    )
+    freeze_pixels: float = setting(
+        0.0, "Share of each support image's pixels that start as noise and are never learned."
+    )
     learn_labels: bool = setting(False, "Learn the labels too, with the same optimiser.")
+    solve_labels_every: int | None = setting(
+        None,
+        "Solve for the labels in closed form every so many steps, from the step's targets, instead "
+        "of learning them.",
+    )
     steps: int = setting(
         1000, "Gradient steps; a finished run may be resumed with more.", free=True
     )
@@ -22,6 +35,21 @@ class DistillSettings(RunSettings):
         "support image, at most 5000, if not given.",
     )
     learning_rate: float = setting(0.04, "Learning rate of Adam.")
+    label_learning_rate: float | None = setting(
+        None, "That of learned labels; --learning_rate if not given."
+    )
+    schedule: str = setting(
+        "constant",
+        "How learning rates change from step to step: optax's schedules of these names.",
+        SCHEDULES,
+    )
+    schedule_steps: int | None = setting(
+        None,
+        "The step where the schedule ends; --steps may be fewer, or more, at the rate of its end.",
+    )
+    schedule_end: float = setting(
+        0.01, "The share of the learning rates that is left where the schedule ends."
+    )
     eval_every: int | None = setting(
         None, "Evaluate every so many steps; at 0, 1, 2, 4, 6, 8, 12, 18, … if not given."
     )
@@ -36,11 +64,38 @@ class DistillSettings(RunSettings):
 
     def check(self) -> None:
         super().check()
-        check_at_least(self, 1, ("target_batch_size", "eval_every"))
+        counts = ("target_batch_size", "eval_every", "solve_labels_every", "schedule_steps")
+        check_at_least(self, 1, counts)
         check_at_least(self, 0, ("steps",))
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+        if not 0 <= self.freeze_pixels < 1:
+            raise UserError(f"--freeze_pixels is {self.freeze_pixels}; it is from 0 to below 1.")
+        self._check_labels()
+        for name in ("learning_rate", "label_learning_rate"):
+            rate = getattr(self, name)
+            if rate is not None and not (math.isfinite(rate) and rate > 0):
+                raise UserError(f"--{name} is {rate}; it must be a finite number above 0.")
+        self._check_schedule()
+
+    def _check_labels(self) -> None:
+        if self.learn_labels and self.solve_labels_every is not None:
+            raise UserError("--learn_labels and --solve_labels_every exclude each other.")
+        if self.label_learning_rate is not None and not self.learn_labels:
+            raise UserError("--label_learning_rate needs --learn_labels.")
+
+    def _check_schedule(self) -> None:
+        if self.schedule == "constant" and self.schedule_steps is not None:
+            others = ", ".join(SCHEDULES[1:])
+            raise UserError(f"--schedule_steps needs a --schedule that ends: {others}.")
+        if self.schedule != "constant" and self.schedule_steps is None:
+            # Not --steps, which a resumed run may change: the steps made would have been others.
             raise UserError(
-                f"--learning_rate is {self.learning_rate}; it must be a finite number above 0."
+                f"--schedule={self.schedule} needs --schedule_steps, the step where it ends."
+            )
+        if not 0 <= self.schedule_end <= 1:
+            raise UserError(f"--schedule_end is {self.schedule_end}; it is from 0 to 1.")
+        if self.schedule == "exponential" and self.schedule_end == 0:
+            raise UserError(
+                "--schedule_end is 0, which --schedule=exponential never reaches; give more than 0."
             )
 
 

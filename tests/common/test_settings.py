@@ -123,6 +123,32 @@ def test_learning_rates_that_lead_nowhere(value: float) -> None:
     refused(distill(learning_rate=value), f"--learning_rate is {value}", "above 0")
 
 
+@pytest.mark.parametrize(
+    ("changes", "fragments"),
+    [
+        ({"learn_labels": True, "label_learning_rate": 0.0}, ["--label_learning_rate is 0.0"]),
+        ({"label_learning_rate": 0.1}, ["--label_learning_rate needs --learn_labels"]),
+        ({"solve_labels_every": 0}, ["--solve_labels_every is 0", "1 or more"]),
+        ({"solve_labels_every": 1, "learn_labels": True}, ["exclude each other"]),
+        ({"schedule": "cosine"}, ["--schedule=cosine needs --schedule_steps"]),
+        ({"schedule": "step"}, ["--schedule is 'step'", "warmup_cosine"]),
+        ({"schedule_steps": 5}, ["--schedule_steps needs a --schedule that ends: linear"]),
+        ({"schedule": "linear", "schedule_steps": 0}, ["--schedule_steps is 0", "1 or more"]),
+        ({"schedule_end": math.nan}, ["--schedule_end is nan", "0 to 1"]),
+        (
+            {"schedule": "exponential", "schedule_steps": 5, "schedule_end": 0.0},
+            ["--schedule_end is 0", "exponential"],
+        ),
+        ({"support_init": "zeros"}, ["--support_init is 'zeros'", "natural, noise"]),
+        ({"freeze_pixels": 1.0}, ["--freeze_pixels is 1.0", "below 1"]),
+        ({"freeze_pixels": -0.1}, ["--freeze_pixels is -0.1"]),
+        ({"freeze_pixels": math.nan}, ["--freeze_pixels is nan"]),
+    ],
+)
+def test_variants_of_kip_that_make_no_sense(changes: Any, fragments: list[str]) -> None:
+    refused(distill(**changes), *fragments)
+
+
 @pytest.mark.parametrize("make", [distill, solve_labels])
 def test_no_workers_are_enough_only_where_others_can_join(make: Any) -> None:
     refused(make(num_workers=0), "--num_workers is 0", "with a --port")

@@ -29,6 +29,7 @@ def test_a_run_leaves_the_files_that_are_promised(finished):
     for name in (
         "config.json",
         "metrics.jsonl",
+        "spectrum.jsonl",
         "result.json",
         "distilled.npz",
         "preprocessing.npz",
@@ -42,7 +43,9 @@ def test_a_run_leaves_the_files_that_are_promised(finished):
         assert (finished / name).exists(), name
     records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [0, 1, 2, 4]
-    assert set(records[0]) == {"step", "loss", "train_accuracy", "test_accuracy", "seconds"}
+    conditions = {"condition_number", "regularised_condition_number"}
+    accuracies = {"train_accuracy", "test_accuracy"}
+    assert set(records[0]) == {"step", "loss", "seconds"} | accuracies | conditions
     result = json.loads((finished / "result.json").read_text())
     assert result["natural_accuracy"] == records[0]["test_accuracy"]
     assert result["test_accuracy"] == records[-1]["test_accuracy"]

@@ -1,6 +1,7 @@
 """The gradient assembled from blocks, against jax.grad of the whole loss."""
 
 import numpy as np
+import optax
 import pytest
 from harness import assembled, distributed_kernel
 from installation import needs_neural_tangents
@@ -8,6 +9,7 @@ from oracle import loss_and_gradients, relative_error
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.server import kip
+from kipper.server.optimiser import Adam
 from kipper.server.tiling import Tiling
 
 # With the number of target images: 7 leave a ragged block, 4 do not and compile in half the time.
@@ -68,8 +70,9 @@ def test_fixed_labels_get_no_update_and_images_get_adams():
     targets = rng.normal(size=(8, 2))
     with distributed_kernel(spec, resident, Tiling(3, 3)) as (kernel, key):
         state = kip.initial_state(images, labels, learn_labels=False)
+        adam = Adam({"images": optax.constant_schedule(0.01)})
         regression = kip.loss_at(kernel, state, key, np.arange(8), targets, 1e-6)
-        stepped = kip.update(kernel, state, regression.cotangents, 0.01, learn_labels=False)
+        stepped = kip.update(kernel, state, regression.cotangents, adam)
     assert np.array_equal(stepped.labels, labels)
     _, gradient, _ = loss_and_gradients(
         spec, images, labels, resident.astype(np.float64), targets, 1e-6

@@ -30,9 +30,16 @@ OTHER_VALUES: dict[str, Any] = {
     "block_target": 100,
     "train_limit": 1000,
     "test_limit": 100,
+    "support_init": "noise",
+    "freeze_pixels": 0.5,
     "learn_labels": True,
+    "solve_labels_every": 5,
     "target_batch_size": 100,
     "learning_rate": 0.1,
+    "label_learning_rate": 0.1,
+    "schedule": "cosine",
+    "schedule_steps": 100,
+    "schedule_end": 0.1,
     "eval_every": 5,
 }
 FREE_VALUES: dict[str, Any] = {
@@ -80,6 +87,7 @@ def fill(workdir: Workdir) -> None:
     """Writes every file that a finished run leaves."""
     for file in (
         workdir.metrics,
+        workdir.spectrum,
         workdir.validation,
         workdir.result,
         workdir.status,
@@ -137,6 +145,16 @@ def test_several_changed_settings_are_all_named(workdir: Workdir) -> None:
     assert "seed" in sentence
     assert "ridge" in sentence
     assert "num_workers" not in sentence
+
+
+def test_a_setting_that_the_run_was_made_without_was_as_its_default(workdir: Workdir) -> None:
+    config = json.loads(workdir.config.read_text())
+    for younger in ("schedule", "freeze_pixels"):
+        del config["settings"][younger]
+    workdir.config.write_text(json.dumps(config))
+    sentence = refused(workdir, distill(schedule="cosine", schedule_steps=9))
+    assert "schedule was 'constant' and is 'cosine'" in sentence
+    workdir.prepare(distill(), HASH)
 
 
 def test_another_command_is_refused(workdir: Workdir) -> None:

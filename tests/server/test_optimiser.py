@@ -1,0 +1,113 @@
+"""Adam and its schedules against optax's own, called directly."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from kipper.common.precision import enable_x64
+from kipper.common.settings import DistillSettings
+from kipper.common.settings.algorithms import SCHEDULES
+from kipper.server.optimiser import adam_of, initial_moments, schedule_of
+
+RATE, STEPS, SHARE = 0.1, 20, 0.05
+END = SHARE * RATE
+
+OPTAX = {
+    "constant": optax.constant_schedule(RATE),
+    "linear": optax.linear_schedule(RATE, END, STEPS),
+    "cosine": optax.cosine_decay_schedule(RATE, STEPS, alpha=SHARE),
+    "exponential": optax.exponential_decay(RATE, STEPS, SHARE, end_value=END),
+    "warmup_cosine": optax.warmup_cosine_decay_schedule(END, RATE, 2, STEPS, END),
+}
+
+
+def settings_with(schedule: str, **changes: object) -> DistillSettings:
+    ends = {} if schedule == "constant" else {"schedule_steps": STEPS, "schedule_end": SHARE}
+    values = {"workdir": "run", "dataset": "digits", "learning_rate": RATE, "schedule": schedule}
+    settings = DistillSettings(**{**values, **ends, **changes})
+    settings.check()
+    return settings
+
+
+def parameters(dtype: str, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "images": rng.normal(size=(3, 4, 4, 1)).astype(dtype),
+        "labels": rng.normal(size=(3, 2)),
+    }
+
+
+def test_every_schedule_has_one_of_optax() -> None:
+    assert OPTAX.keys() == set(SCHEDULES)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_is_that_of_optax_and_stays_where_it_ends(name: str) -> None:
+    with enable_x64():
+        schedule = schedule_of(settings_with(name), RATE)
+        rates = [float(schedule(step)) for step in range(STEPS + 5)]
+        assert rates == [float(OPTAX[name](step)) for step in range(STEPS + 5)]
+    assert max(rates) == pytest.approx(RATE)
+    if name != "constant":
+        np.testing.assert_allclose(rates[STEPS:], END, rtol=1e-12)
+        assert min(rates[1:STEPS]) > END
+
+
+def test_a_warm_up_of_no_step_is_none() -> None:
+    with enable_x64():
+        schedule = schedule_of(settings_with("warmup_cosine", schedule_steps=1), RATE)
+        np.testing.assert_allclose([schedule(0), schedule(1), schedule(2)], [RATE, END, END])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_steps_are_those_of_optax_adam(name: str, dtype: str) -> None:
+    label_rate = 0.5
+    settings = settings_with(name, learn_labels=True, label_learning_rate=label_rate)
+    adam, ours = adam_of(settings), parameters(dtype)
+    state = initial_moments(ours)
+    with enable_x64():
+        transform = optax.multi_transform(
+            {
+                "images": optax.adam(OPTAX[name]),
+                "labels": optax.adam(schedule_of(settings, label_rate)),
+            },
+            {"images": "images", "labels": "labels"},
+        )
+        theirs = jax.tree_util.tree_map(jax.numpy.asarray, ours)
+        their_state = transform.init(theirs)
+        for step in range(6):
+            gradients = parameters(dtype, seed=step + 1)
+            ours, state = adam.step(ours, gradients, state)
+            updates, their_state = transform.update(gradients, their_state, theirs)
+            theirs = optax.apply_updates(theirs, updates)
+    assert ours["images"].dtype == dtype
+    assert ours["labels"].dtype == np.float64
+    # optax takes int32 step numbers to float32 rates, even among 64-bit numbers.
+    exact = dtype == "float64" and name == "constant"
+    tolerance = 1e-13 if exact else 1e-6
+    np.testing.assert_allclose(ours["images"], theirs["images"], rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(ours["labels"], theirs["labels"], rtol=tolerance)
+
+
+def test_labels_have_the_rate_of_the_images_unless_given() -> None:
+    start = parameters("float64")
+    gradients = {name: np.ones_like(value) for name, value in start.items()}
+    for changes, label_rate in (({}, RATE), ({"label_learning_rate": 0.7}, 0.7)):
+        adam = adam_of(settings_with("constant", learn_labels=True, **changes))
+        stepped, _ = adam.step(start, gradients, initial_moments(start))
+        # Adam's first step is the rate, whatever the gradient's size.
+        np.testing.assert_allclose(start["images"] - stepped["images"], RATE, rtol=1e-6)
+        np.testing.assert_allclose(start["labels"] - stepped["labels"], label_rate, rtol=1e-6)
+
+
+def test_the_state_has_the_leaves_of_optax_adam_whatever_the_schedule() -> None:
+    # Checkpoints hold leaves alone; those of runs before there were schedules are of optax.adam.
+    start = parameters("float32")
+    with enable_x64():
+        expected = jax.tree_util.tree_leaves(optax.adam(RATE).init(start))
+    found = jax.tree_util.tree_leaves(initial_moments(start))
+    assert [(leaf.shape, leaf.dtype) for leaf in found] == [
+        (leaf.shape, leaf.dtype) for leaf in expected
+    ]
