@@ -104,6 +104,7 @@ setup(
             "numpy>=1.26,<2",
             "scipy>=1.15,<1.16",
             "matplotlib>=3.10,<3.11",
+            "pillow>=12,<13",
             "scikit-learn>=1.7,<1.8",
             "mlxtend==0.23.4",
             # What workers of other hosts need: TLS, its certificates, this host's addresses.
@@ -116,12 +117,14 @@ setup(
             "numpy>=2.4,<2.6",
             "scipy>=1.17,<1.19",
             "matplotlib>=3.11,<3.12",
+            "pillow>=13,<14",
             "scikit-learn>=1.9,<1.10",
             "mlxtend==0.25.0",
         ),
         "optax==0.2.8",
         "absl-py>=2,<3",
         "rich>=15,<16",
+        "safetensors==0.8.0",
     ],
     extras_require={
         "cuda": of_jax("jax[cuda12]"),

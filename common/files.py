@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,6 +27,26 @@ def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], None]) -> N
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def folder_written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to be filled, under a temporary name beside `path` until the block is over.
+
+    Then it takes the place of what is there. If the block raises, `path` is as it was before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(path.parent)
 

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,15 @@ from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, dataset_hash, limit, load_dataset
 from kipper.common.errors import UserError
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
-from kipper.common.settings import EvaluateSettings, RunSettings
+from kipper.common.settings import EvaluateSettings, ExportSettings, RunSettings
 from kipper.launch.inprocess import inprocess_links
-from kipper.server.distilled_set import DistilledSet, Recipe, read_set, recipe_path_of
+from kipper.server.distilled_set import (
+    DistilledSet,
+    Recipe,
+    check_fits,
+    read_set,
+    recipe_path_of,
+)
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.evaluation import score
 from kipper.server.experiment import Split
@@ -161,7 +167,8 @@ def read_distilled(settings: EvaluateSettings) -> DistilledFile:
     data_dir = settings.data_dir or (recipe.settings.get("data_dir") if recipe else None)
     whole = load_dataset(run.dataset, data_dir)
     dataset = limit(whole, None, run.test_limit)
-    _check_fit(found, dataset, run)
+    check_fits(found, dataset)
+    check_image_side(run.kernel_spec.architecture, *dataset.x_test.shape[1:3])
     if recipe is None:
         preprocessing = fit_preprocessing(run.preprocess, dataset.x_train)
         return DistilledFile(found.images, found.labels, None, run, dataset, preprocessing)
@@ -195,7 +202,7 @@ def _run_settings(settings: EvaluateSettings, found: DistilledSet) -> RunSetting
     """Settings of the run that made the set, with what the command line overrides."""
     recipe_path = recipe_path_of(found.path)
     if found.recipe is None:
-        made = _told_settings(settings, found)
+        made = told_settings(settings, found, _REQUIRED_WITHOUT_RECIPE)
     elif settings.preprocess is not None:
         raise UserError(
             f"--preprocess cannot be given: {recipe_path} says how the set was preprocessed."
@@ -212,18 +219,24 @@ def _run_settings(settings: EvaluateSettings, found: DistilledSet) -> RunSetting
     return overridden(values, settings, str(recipe_path.parent))
 
 
-def _told_settings(settings: EvaluateSettings, found: DistilledSet) -> dict[str, Any]:
-    """What must be known of a set without a recipe, from its name and the command line."""
+def told_settings(
+    settings: EvaluateSettings | ExportSettings, found: DistilledSet, required: Sequence[str]
+) -> dict[str, Any]:
+    """What must be known of a set without a recipe, from its name and the command line.
+
+    Raises:
+        UserError: something is missing, or the two contradict each other.
+    """
     made: dict[str, Any] = {}
     if found.name is not None:
-        made = {"architecture": found.name.architecture, "preprocess": found.name.preprocess}
+        made = {k: v for k, v in dataclasses.asdict(found.name).items() if k in required}
         if settings.preprocess not in (None, found.name.preprocess):
             raise UserError(
                 f"--preprocess is {settings.preprocess}, but the name of {found.path} says "
                 f"{found.name.preprocess}; leave the flag out, or rename the file."
             )
-    told = {k: v for k in _REQUIRED_WITHOUT_RECIPE if (v := getattr(settings, k)) is not None}
-    missing = [f"--{k}" for k in _REQUIRED_WITHOUT_RECIPE if k not in {**made, **told}]
+    told = {k: v for k in required if (v := getattr(settings, k)) is not None}
+    missing = [f"--{k}" for k in required if k not in {**made, **told}]
     if missing:
         raise UserError(
             f"There is no {recipe_path_of(found.path)} to say how the set was made; give "
@@ -253,18 +266,3 @@ def overridden(values: dict[str, Any], settings: EvaluateSettings, workdir: str)
     run.check()
     check_engine(run.engine, run.kernel_spec)
     return run
-
-
-def _check_fit(found: DistilledSet, dataset: Dataset, run: RunSettings) -> None:
-    path, images, labels = found.path, found.images, found.labels
-    if images.shape[1:] != dataset.x_test.shape[1:]:
-        raise UserError(
-            f"{path} holds images of shape {images.shape[1:]}, but data set {dataset.name!r} has "
-            f"{dataset.x_test.shape[1:]}; give the data set that it was distilled from."
-        )
-    if labels.shape[1] != dataset.num_classes:
-        raise UserError(
-            f"{path} holds labels for {labels.shape[1]} classes, but data set {dataset.name!r} has "
-            f"{dataset.num_classes}; give the data set that it was distilled from."
-        )
-    check_image_side(run.kernel_spec.architecture, images.shape[1], images.shape[2])

@@ -11,6 +11,7 @@ from kipper.common.settings import (
     CertificatesSettings,
     DistillSettings,
     EvaluateSettings,
+    ExportSettings,
     LaunchSettings,
     NodeSettings,
     ReplaySettings,
@@ -50,6 +51,11 @@ _COMMANDS = {
         EvaluateSettings,
         "Measure the accuracy of a distilled set; prints JSON.",
         "evaluate:print_evaluation",
+    ),
+    "export": _Command(
+        ExportSettings,
+        "Write a distilled set in a form that others read.",
+        "export:export",
     ),
     "certificates": _Command(
         CertificatesSettings,

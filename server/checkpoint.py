@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 import time
@@ -20,7 +19,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from kipper.common.files import sync_folder, write_json, write_npz
+from kipper.common.files import folder_written_whole, write_json, write_npz
 
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
@@ -103,24 +102,18 @@ def save(
         config: settings and data hash, for the manifest.
         keep: for good, not only until newer ones are there.
     """
-    final = folder / f"step-{checkpoint.step:06d}"
-    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    arrays = {name: np.asarray(array) for name, array in _named_arrays(checkpoint.state)}
-    write_npz(temporary / "state.npz", arrays)
-    manifest = {
-        "step": checkpoint.step,
-        "named": keep,
-        "counters": checkpoint.counters,
-        "config": config,
-        "sha256": {"state.npz": _sha256(temporary / "state.npz")},
-    }
-    write_json(temporary / "manifest.json", manifest)
-    if final.exists():  # damaged, or of the run this one continues
-        shutil.rmtree(final)
-    os.replace(temporary, final)
-    sync_folder(folder)
+    # What is there already is damaged, or of the run this one continues.
+    with folder_written_whole(folder / f"step-{checkpoint.step:06d}") as unfinished:
+        arrays = {name: np.asarray(array) for name, array in _named_arrays(checkpoint.state)}
+        write_npz(unfinished / "state.npz", arrays)
+        manifest = {
+            "step": checkpoint.step,
+            "named": keep,
+            "counters": checkpoint.counters,
+            "config": config,
+            "sha256": {"state.npz": _sha256(unfinished / "state.npz")},
+        }
+        write_json(unfinished / "manifest.json", manifest)
     _prune(folder)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from kipper.common.datasets import Dataset
 from kipper.common.errors import UserError
 from kipper.common.files import write_npz
 from kipper.common.preprocessing import Preprocessing, preprocessing_from_arrays
@@ -114,6 +115,25 @@ def read_set(path: pathlib.Path) -> DistilledSet:
             "have been renamed."
         )
     return DistilledSet(path, images, labels, recipe, made, name)
+
+
+def check_fits(found: DistilledSet, dataset: Dataset) -> None:
+    """Refuses a set that cannot be of a data set.
+
+    Raises:
+        UserError: its images have another shape, or its labels another number of classes.
+    """
+    shape, num_classes = found.images.shape[1:], found.labels.shape[1]
+    if shape != dataset.x_test.shape[1:]:
+        raise UserError(
+            f"{found.path} holds images of shape {shape}, but data set {dataset.name!r} has "
+            f"{dataset.x_test.shape[1:]}; give the data set that it was distilled from."
+        )
+    if num_classes != dataset.num_classes:
+        raise UserError(
+            f"{found.path} holds labels for {num_classes} classes, but data set {dataset.name!r} "
+            f"has {dataset.num_classes}; give the data set that it was distilled from."
+        )
 
 
 def recipe_path_of(path: pathlib.Path) -> pathlib.Path:

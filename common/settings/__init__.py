@@ -6,6 +6,7 @@ Each field carries its help text, its choices and whether a resumed run may diff
 from kipper.common.settings.algorithms import DistillSettings, SolveLabelsSettings
 from kipper.common.settings.cluster import LaunchSettings, NodeSettings
 from kipper.common.settings.evaluate import EvaluateSettings
+from kipper.common.settings.export import ExportSettings
 from kipper.common.settings.field import TRANSPORTS, check_at_least, check_choices, setting
 from kipper.common.settings.run import LAUNCHES, RunSettings
 from kipper.common.settings.tools import CertificatesSettings, ReplaySettings
@@ -17,6 +18,7 @@ __all__ = [
     "CertificatesSettings",
     "DistillSettings",
     "EvaluateSettings",
+    "ExportSettings",
     "LaunchSettings",
     "NodeSettings",
     "ReplaySettings",

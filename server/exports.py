@@ -1,0 +1,134 @@
+"""A distilled set in the forms that others read; docs/formats.md describes them.
+
+In pixel space black is 0 and white is 1, whatever the raw pixels of the data set were.
+"""
+
+import csv
+import json
+import pathlib
+import re
+from typing import BinaryIO
+
+import numpy as np
+
+from kipper.common.errors import UserError
+from kipper.common.files import folder_written_whole, write_atomically, write_npz
+from kipper.server.distilled_set import (
+    DistilledSet,
+    Recipe,
+    own_recipe_path,
+    save_distilled,
+    save_recipe,
+)
+from kipper.server.released import ReleasedName
+
+
+def pixels_of(found: DistilledSet, recipe: Recipe) -> np.ndarray:
+    """The images (n, h, w, c) float32 in pixel space; learned ones may leave 0…1 a little."""
+    black, white = recipe.pixel_range
+    raw = recipe.preprocessing.invert(found.images.astype(np.float32))
+    return (raw - np.float32(black)) / np.float32(white - black)
+
+
+def write_released(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) -> pathlib.Path:
+    """Writes the set under the name that released files would have, and its recipe beside it.
+
+    Returns:
+        The path of the set, in `folder`.
+    """
+    settings = recipe.settings
+    step = found.made.step if found.made else settings.get("steps")
+    name = ReleasedName(
+        # Of a network in a file, the file and the function, not where it lay.
+        architecture=pathlib.PurePath(settings["architecture"].partition("#")[0]).name,
+        support_size=len(found.images),
+        preprocess=settings["preprocess"],
+        learned_labels=bool(settings.get("learn_labels") or settings.get("solve_labels_every")),
+        augmented=bool(settings.get("augment")),
+        step=step,
+    )
+    path = folder / f"{name}.npz"
+    save_recipe(own_recipe_path(path), recipe)
+    save_distilled(path, found.images, found.labels)
+    return path
+
+
+def write_images(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) -> pathlib.Path:
+    """Makes a folder: a PNG for each image, INDEX_CLASS.png, and labels.csv with all labels.
+
+    The class is that of the largest label. Pixels below black and above white are cut off.
+
+    Raises:
+        UserError: the images have neither one channel nor three.
+    """
+    from PIL import Image
+
+    channels = found.images.shape[3]
+    if channels not in (1, 3):
+        raise UserError(
+            f"{found.path} holds images of {channels} channels; a PNG has 1 or 3 of them."
+        )
+    pixels = np.round(255 * np.clip(pixels_of(found, recipe), 0, 1)).astype(np.uint8)
+    names = _file_names(found, recipe)
+    with folder_written_whole(folder) as unfinished:
+        for name, image in zip(names, pixels, strict=True):
+            Image.fromarray(image[..., 0] if channels == 1 else image).save(unfinished / name)
+        with open(unfinished / "labels.csv", "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["file", "class", *recipe.class_names])
+            for name, label in zip(names, found.labels.tolist(), strict=True):
+                table.writerow([name, recipe.class_names[int(np.argmax(label))], *label])
+    return folder
+
+
+def write_safetensors(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -> pathlib.Path:
+    """Writes images and labels with the preprocessing's arrays; in the metadata what is no array.
+
+    A whitening matrix has its inverse beside it.
+    """
+    from safetensors.numpy import save
+
+    own = recipe.preprocessing.arrays()
+    if "whitening" in own:
+        own = {**own, "inverse": np.linalg.inv(own["whitening"])}
+    numbers = {f"preprocessing.{k}": v for k, v in own.items() if v.dtype.kind == "f"}
+    tensors = {"images": found.images, "labels": found.labels, **numbers}
+    metadata = {
+        "preprocessing": str(own["recipe"]),
+        "class_names": json.dumps(recipe.class_names, ensure_ascii=False),
+        "pixel_range": json.dumps(recipe.pixel_range),
+        "settings": json.dumps(recipe.settings),
+        "test_accuracy": json.dumps(found.made.test_accuracy if found.made else None),
+        "data_hash": json.dumps(recipe.data_hash),
+        "kipper_version": json.dumps(recipe.kipper_version),
+    }
+    written = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata)
+
+    def write(file: BinaryIO) -> None:
+        file.write(written)
+
+    write_atomically(path, write)
+    return path
+
+
+def write_torchvision(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -> pathlib.Path:
+    """Writes an .npz: what torchvision's `ToTensor` makes of images, and classes as integers.
+
+    `images` float32 (n, c, h, w) in pixel space and not cut off, `labels` int64 (n,),
+    `soft_labels` float32 (n, C), `class_names` (C,).
+    """
+    arrays = {
+        "images": np.ascontiguousarray(pixels_of(found, recipe).transpose(0, 3, 1, 2)),
+        "labels": found.labels.argmax(axis=1),
+        "soft_labels": found.labels.astype(np.float32),
+        "class_names": np.array(recipe.class_names),
+    }
+    write_npz(path, arrays)
+    return path
+
+
+def _file_names(found: DistilledSet, recipe: Recipe) -> list[str]:
+    digits = len(str(len(found.images) - 1))
+    safe = [re.sub(r"[^\w.-]+", "-", name) for name in recipe.class_names]
+    classes = found.labels.argmax(axis=1)
+    return [f"{index:0{digits}}_{safe[c]}.png" for index, c in enumerate(classes)]
