@@ -15,6 +15,7 @@ from kipper.server.evaluation import Score, streamed_scores
 from kipper.server.experiment import Split
 from kipper.server.label_solve import Moments
 from kipper.server.session import Interrupted, Session
+from kipper.server.spectrum import record_spectrum
 
 # Training accuracy is taken on a class-balanced draw: it costs kernel blocks of its own, while the
 # loss over all targets follows from the sums that were made anyway.
@@ -44,14 +45,16 @@ def run_label_solve(session: Session) -> dict[str, Any]:
     natural = centred_one_hot(experiment.support_labels, experiment.num_classes)
     coefficients = [factor.solve(labels), factor.solve(natural)]
     solved_score, natural_score = run.test_scores(coefficients)
+    for records in (session.workdir.metrics, session.workdir.spectrum):
+        session.workdir.drop_records_from(records, 0)
     record = {
         "step": 0,
         "loss": label_solve.target_loss(moments, coefficients[0]),
         "train_accuracy": run.train_score(coefficients[0]).accuracy,
         "test_accuracy": solved_score.accuracy,
         "seconds": session.counters()["seconds"],
+        **record_spectrum(session.workdir, 0, k_ss, settings.ridge),
     }
-    session.workdir.drop_records_from(session.workdir.metrics, 0)
     session.workdir.append_record(session.workdir.metrics, record)
     result = {
         "test_accuracy": solved_score.accuracy,

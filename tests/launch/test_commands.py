@@ -100,6 +100,11 @@ def test_solve_labels_improves_on_natural_labels(tmp_path, capsys, convention):
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["test_accuracy"] > result["natural_accuracy"] + 0.02
     assert "(distilled)" in capsys.readouterr().out
+    (record,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    (spectrum,) = map(json.loads, (tmp_path / "spectrum.jsonl").read_text().splitlines())
+    eigenvalues = spectrum["eigenvalues"]
+    assert len(eigenvalues) == 20
+    assert record["condition_number"] == pytest.approx(eigenvalues[0] / eigenvalues[-1])
 
 
 @pytest.mark.parametrize(
