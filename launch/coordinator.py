@@ -16,6 +16,7 @@ from kipper.launch.known_block import known_block
 from kipper.launch.stopping import STOPPING, StopRequest, tell_terminal
 from kipper.server.evaluation import score
 from kipper.server.experiment import Experiment, choose_rows, prepare
+from kipper.server.initial_set import check_initial
 from kipper.server.kip_run import run_kip
 from kipper.server.label_run import run_label_solve
 from kipper.server.pool import Pool
@@ -36,8 +37,10 @@ def check_run(settings: RunSettings) -> Dataset:
     check_engine(settings.engine, settings.kernel_spec)
     check_joining(settings)
     dataset = load_dataset(settings.dataset, settings.data_dir)
-    choose_rows(settings, dataset)
-    Workdir(settings.workdir).prepare(settings, dataset_hash(dataset))
+    rows, data_hash = choose_rows(settings, dataset), dataset_hash(dataset)
+    if isinstance(settings, DistillSettings) and settings.initial is not None:
+        check_initial(settings, rows, data_hash)
+    Workdir(settings.workdir).prepare(settings, data_hash)
     return dataset
 
 

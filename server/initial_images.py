@@ -41,4 +41,5 @@ def frozen_pixels(experiment: Experiment, settings: DistillSettings) -> np.ndarr
 
 def starts_natural(settings: DistillSettings) -> bool:
     """Whether the initial images are natural ones as they are."""
-    return settings.support_init == "natural" and settings.freeze_pixels == 0
+    natural = settings.support_init == "natural" and settings.freeze_pixels == 0
+    return natural and settings.initial is None

@@ -14,6 +14,7 @@ from kipper.server import checkpoint, kip, krr, sampling
 from kipper.server.checkpoint import ResumePoints
 from kipper.server.evaluation import Score, begin_score
 from kipper.server.initial_images import frozen_pixels, initial_images, starts_natural
+from kipper.server.initial_set import initial_set
 from kipper.server.optimiser import adam_of
 from kipper.server.session import Interrupted, Session
 from kipper.server.snapshots import Snapshot, SnapshotSink
@@ -107,11 +108,12 @@ class _KipRun:
 
     def _start(self) -> tuple[int, kip.KipState]:
         experiment, workdir = self._session.experiment, self._session.workdir
-        initial = kip.initial_state(
-            initial_images(experiment, self._settings),
-            centred_one_hot(experiment.support_labels, experiment.num_classes),
-            self._settings.learn_labels,
-        )
+        if self._settings.initial is not None:
+            images, labels = initial_set(self._settings)
+        else:
+            images = initial_images(experiment, self._settings)
+            labels = centred_one_hot(experiment.support_labels, experiment.num_classes)
+        initial = kip.initial_state(images, labels, self._settings.learn_labels)
         found = self._resume_points.newest(initial)
         for records in (workdir.metrics, workdir.spectrum):
             workdir.drop_records_from(records, 0 if found is None else found.step)

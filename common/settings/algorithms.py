@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pathlib
 
 from kipper.common.errors import UserError
 from kipper.common.settings.field import check_at_least, setting
@@ -14,6 +15,11 @@ SCHEDULES = ("constant", "linear", "cosine", "exponential", "warmup_cosine")
 class DistillSettings(RunSettings):
     """Settings of KIP: learn support images, and optionally labels, by gradient descent."""
 
+    initial: str | None = setting(
+        None,
+        "Go on from a distilled set, images and labels: a distilled.npz with its "
+        "preprocessing.npz, or a file released with the KIP paper.",
+    )
     support_init: str = setting(
         "natural", "Start from training images, or from noise.", ("natural", "noise")
     )
@@ -69,12 +75,25 @@ class DistillSettings(RunSettings):
         check_at_least(self, 0, ("steps",))
         if not 0 <= self.freeze_pixels < 1:
             raise UserError(f"--freeze_pixels is {self.freeze_pixels}; it is from 0 to below 1.")
+        self._check_initial()
         self._check_labels()
         for name in ("learning_rate", "label_learning_rate"):
             rate = getattr(self, name)
             if rate is not None and not (math.isfinite(rate) and rate > 0):
                 raise UserError(f"--{name} is {rate}; it must be a finite number above 0.")
         self._check_schedule()
+
+    def _check_initial(self) -> None:
+        if self.initial is None:
+            return
+        if self.support_init != "natural" or self.freeze_pixels:
+            raise UserError("--initial excludes --support_init=noise and --freeze_pixels.")
+        workdir = pathlib.Path(self.workdir).resolve()
+        if self.overwrite and pathlib.Path(self.initial).resolve().is_relative_to(workdir):
+            raise UserError(
+                f"--overwrite would remove --initial={self.initial}, which lies in the workdir; "
+                "give another --workdir."
+            )
 
     def _check_labels(self) -> None:
         if self.learn_labels and self.solve_labels_every is not None:

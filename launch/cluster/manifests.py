@@ -18,7 +18,7 @@ import re
 from typing import Any
 
 from kipper.common.errors import UserError
-from kipper.common.settings import LaunchSettings, RunSettings
+from kipper.common.settings import DistillSettings, LaunchSettings, RunSettings
 from kipper.launch.cluster import plan
 
 Manifest = dict[str, Any]
@@ -99,6 +99,8 @@ def _volume(launch: LaunchSettings) -> _Volume:
 
 def _check_paths(settings: RunSettings, volume: _Volume) -> None:
     paths = {"workdir": settings.workdir, "data_dir": settings.data_dir}
+    if isinstance(settings, DistillSettings):
+        paths["initial"] = settings.initial
     if settings.dataset.startswith("npz:"):
         paths["dataset"] = settings.dataset.removeprefix("npz:")
     for flag, path in paths.items():

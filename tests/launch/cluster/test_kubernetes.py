@@ -162,6 +162,7 @@ def test_pods_have_no_more_rights_than_they_need():
         ("--workdir=/kippers/a", "begin with /kipper/."),
         ("--data_dir=/data", "--data_dir is '/data'"),
         ("--dataset=npz:mine.npz", "--dataset is 'mine.npz'"),
+        ("--initial=mine.npz", "--initial is 'mine.npz'"),
     ],
 )
 def test_a_flag_that_cannot_be_used_is_one_sentence(capsys, flag, sentence):

@@ -1,0 +1,96 @@
+"""A distilled set that KIP goes on from, instead of natural images."""
+
+import pathlib
+
+import numpy as np
+
+from kipper.common.errors import UserError
+from kipper.common.preprocessing import Preprocessing, fit_preprocessing
+from kipper.common.settings import DistillSettings
+from kipper.server.distilled_set import DistilledSet, Recipe, check_fits, read_set
+from kipper.server.experiment import Rows
+
+# How far apart two preprocessings may put an image, as a share of its norm. Those of two runs that
+# held out other images differ by up to 0.06 (ZCA) and 0.001 (standard); those of data sets of which
+# one has a tenth of the other's images by 0.25 or more (ZCA).
+_SAME_SPACE = 0.1
+
+
+def initial_set(settings: DistillSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, h, w, c) in the kernel's dtype and labels (n, C) float64 of `--initial`.
+
+    Those of a file without recipe are sorted by the class of the largest label, as support images
+    are; other files were written so.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    found = _read(settings)
+    images, labels = found.images.astype(settings.kernel_dtype), found.labels
+    if found.recipe is None:
+        order = np.argsort(labels.argmax(axis=1), kind="stable")
+        images, labels = images[order], labels[order]
+    return images, labels
+
+
+def check_initial(settings: DistillSettings, rows: Rows, data_hash: str) -> None:
+    """Refuses an initial set that is not of the run's size, data set and preprocessing.
+
+    Without a recipe beside the file, its name alone can tell the preprocessing.
+
+    Args:
+        settings: of the run, with `initial`.
+        rows: of the data set, as the run takes them.
+        data_hash: see `dataset_hash`.
+
+    Raises:
+        UserError: one sentence says what is other than it must be.
+    """
+    found = _read(settings)
+    check_fits(found, rows.dataset)
+    if len(found.images) != settings.support_size:
+        raise UserError(
+            f"--support_size is {settings.support_size}, but --initial={found.path} holds "
+            f"{len(found.images)} images; give --support_size={len(found.images)}."
+        )
+    preprocess = _preprocess_of(found)
+    if preprocess not in (None, settings.preprocess):
+        raise UserError(
+            f"--preprocess is {settings.preprocess}, but --initial={found.path} was made with "
+            f"{preprocess}; give --preprocess={preprocess}."
+        )
+    if found.recipe is None or _same_statistics(settings, found.recipe, data_hash):
+        return
+    x_target = rows.dataset.x_train[rows.target]
+    ours = fit_preprocessing(settings.preprocess, x_target)
+    distance = _distance(ours, found.recipe.preprocessing, x_target[rows.support])
+    if distance > _SAME_SPACE:
+        raise UserError(
+            f"--initial={found.path} was preprocessed by the statistics of other training images, "
+            f"which put this run's support images {100 * distance:.0f} % of their norm elsewhere; "
+            "give the data set and the --train_limit that it was made with."
+        )
+
+
+def _read(settings: DistillSettings) -> DistilledSet:
+    assert settings.initial is not None
+    return read_set(pathlib.Path(settings.initial))
+
+
+def _preprocess_of(found: DistilledSet) -> str | None:
+    if found.recipe is not None:
+        return str(found.recipe.settings["preprocess"])
+    return found.name.preprocess if found.name is not None else None
+
+
+def _same_statistics(settings: DistillSettings, recipe: Recipe, data_hash: str) -> bool:
+    """Whether the recipe is by the same training images, without fitting a preprocessing to see."""
+    is_kip = "steps" in recipe.settings  # Label Solve holds out none
+    same = all(recipe.settings[k] == getattr(settings, k) for k in ("seed", "train_limit"))
+    return is_kip and same and recipe.data_hash == data_hash
+
+
+def _distance(ours: Preprocessing, theirs: Preprocessing, raw: np.ndarray) -> float:
+    """How far apart they put raw images, as a share of their norm."""
+    mine = ours.apply(raw)
+    return float(np.linalg.norm(theirs.apply(raw) - mine) / np.linalg.norm(mine))
