@@ -14,6 +14,8 @@ ROOMS = (
     "common.datasets",
     "common.settings",
     "server",
+    "server.figures",
+    "server.report",
     "server.scheduler",
     "workers",
     "workers.native",
@@ -83,7 +85,10 @@ setup(
         "kipper": ".",
         **{f"kipper.{room}": room.replace(".", "/") for room in ROOMS},
     },
-    package_data={"kipper.workers.native": ["*.hpp", "*.cpp", "lib/*/*.so"]},
+    package_data={
+        "kipper.server.report": ["page.html"],
+        "kipper.workers.native": ["*.hpp", "*.cpp", "lib/*/*.so"],
+    },
     cmdclass={"build_py": BuildWithNativeKernels},
     # For the headers of its foreign function interface, which the native kernels include; so of
     # the version that they will run with. Asked of setup.py by the build that pip isolates.
@@ -125,6 +130,7 @@ setup(
         "absl-py>=2,<3",
         "rich>=15,<16",
         "safetensors==0.8.0",
+        "jinja2>=3.1,<4",
     ],
     extras_require={
         "cuda": of_jax("jax[cuda12]"),

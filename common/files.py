@@ -60,13 +60,18 @@ def sync_folder(folder: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes UTF-8 text, atomically."""
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes bytes, atomically."""
 
     def write(file: BinaryIO) -> None:
-        file.write(text.encode())
+        file.write(content)
 
     write_atomically(path, write)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes UTF-8 text, atomically."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

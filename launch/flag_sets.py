@@ -16,18 +16,33 @@ from kipper.common.errors import UserError
 _Settings = TypeVar("_Settings")
 
 
-def parse(settings_class: type[_Settings], command: str, arguments: list[str]) -> _Settings:
+def parse(
+    settings_class: type[_Settings],
+    command: str,
+    arguments: list[str],
+    positional: str | None = None,
+) -> _Settings:
     """Settings from command-line arguments; `--flagfile=FILE` works.
 
+    Args:
+        settings_class: what to make.
+        command: its name, for messages.
+        arguments: after the command's name.
+        positional: the flag that an argument without a name belongs to: one argument, or any
+            number for a flag that is a tuple.
+
     Raises:
-        UserError: unknown flag, bad value, or an argument that is not a flag.
+        UserError: unknown flag, bad value, or an argument that belongs to no flag.
     """
-    (settings,) = parse_several((settings_class,), command, arguments)
+    (settings,) = parse_several((settings_class,), command, arguments, positional)
     return settings
 
 
 def parse_several(
-    settings_classes: tuple[type[Any], ...], command: str, arguments: list[str]
+    settings_classes: tuple[type[Any], ...],
+    command: str,
+    arguments: list[str],
+    positional: str | None = None,
 ) -> list[Any]:
     """The same for a command whose flags are those of several classes, all of other names.
 
@@ -39,17 +54,36 @@ def parse_several(
         rest = flag_values([command, *arguments])[1:]
     except flags.Error as error:
         raise UserError(f"{error}; see kipper {command} --help.") from error
+    if positional is not None:
+        rest = _take(flag_values, positional, rest)
     if rest:
         raise UserError(f"Unexpected argument {rest[0]!r}; flags are given as --name=value.")
     return [
         settings_class(
             **{
-                field.name: getattr(flag_values, field.name)
+                field.name: _value(field, flag_values)
                 for field in dataclasses.fields(settings_class)
             }
         )
         for settings_class in settings_classes
     ]
+
+
+def _take(flag_values: flags.FlagValues, name: str, rest: list[str]) -> list[str]:
+    """Gives a flag the arguments that have no name; returns those it has no room for."""
+    flag = flag_values[name]
+    if isinstance(flag, flags.MultiFlag):
+        flag.value = [*getattr(flag_values, name), *rest]
+        return []
+    if len(rest) != 1 or flag.present:
+        return rest
+    flag.value = rest[0]
+    return []
+
+
+def _value(field: "dataclasses.Field[Any]", flag_values: flags.FlagValues) -> Any:
+    value = getattr(flag_values, field.name)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def arguments_of(settings: Any) -> list[str]:
@@ -61,6 +95,8 @@ def arguments_of(settings: Any) -> list[str]:
             continue
         if isinstance(value, bool):
             arguments.append(f"--{'' if value else 'no'}{field.name}")
+        elif isinstance(value, tuple):
+            arguments += [f"--{field.name}={each}" for each in value]
         else:
             arguments.append(f"--{field.name}={value}")
     return arguments
@@ -72,7 +108,7 @@ def describe(settings_class: type) -> str:
     for field in dataclasses.fields(settings_class):
         choices = field.metadata["choices"]
         shown = "|".join(choices) if choices else ""
-        default = "" if field.default in (None, False) else f" [{field.default}]"
+        default = "" if field.default in (None, False, ()) else f" [{field.default}]"
         lines.append(f"  --{field.name}{'=' + shown if shown else ''}{default}")
         lines.append(f"      {field.metadata['help']}")
     return "\n".join(lines)
@@ -80,6 +116,7 @@ def describe(settings_class: type) -> str:
 
 def _define(settings_classes: tuple[type[Any], ...]) -> flags.FlagValues:
     flag_values = flags.FlagValues()
+    flag_values.set_gnu_getopt(True)  # an argument without a name does not end the flags
     for field in itertools.chain(*map(dataclasses.fields, settings_classes)):
         kind, text = _flag_type(field.type), field.metadata["help"]
         default: Any = field.default
@@ -88,6 +125,8 @@ def _define(settings_classes: tuple[type[Any], ...]) -> flags.FlagValues:
             flags.DEFINE_enum(field.name, default, choices, text, flag_values=flag_values)
         elif kind is bool:
             flags.DEFINE_boolean(field.name, default, text, flag_values=flag_values)
+        elif kind is tuple:
+            flags.DEFINE_multi_string(field.name, list(default), text, flag_values=flag_values)
         elif kind is int:
             flags.DEFINE_integer(field.name, default, text, flag_values=flag_values)
         elif kind is float:
@@ -98,7 +137,7 @@ def _define(settings_classes: tuple[type[Any], ...]) -> flags.FlagValues:
 
 
 def _flag_type(annotation: Any) -> type:
-    """int for `int` and for `int | None`."""
+    """int for `int` and for `int | None`; tuple for `tuple[str, ...]`."""
     if isinstance(annotation, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
-    return annotation
+    return typing.get_origin(annotation) or annotation

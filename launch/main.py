@@ -9,12 +9,14 @@ from absl import logging
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import (
     CertificatesSettings,
+    CompareSettings,
     DistillSettings,
     EvaluateSettings,
     ExportSettings,
     LaunchSettings,
     NodeSettings,
     ReplaySettings,
+    ReportSettings,
     RunSettings,
     SolveLabelsSettings,
     WorkerSettings,
@@ -72,6 +74,16 @@ _COMMANDS = {
         "One process of such a run; started by launch.",
         "cluster.node:run_node",
     ),
+    "report": _Command(
+        ReportSettings,
+        "Draw a run's figures and write its report.html again, from its files.",
+        "report:print_report",
+    ),
+    "compare": _Command(
+        CompareSettings,
+        "Draw accuracy against support size over several runs; prints a table.",
+        "compare:print_comparison",
+    ),
     "replay": _Command(
         ReplaySettings,
         "Check that a run's logs/events.jsonl gives the same decisions.",
@@ -79,8 +91,8 @@ _COMMANDS = {
     ),
 }
 
-# Commands whose one flag may be given without its name.
-_POSITIONAL = {"certificates": "folder", "replay": "log"}
+# Commands of which one flag may be given without its name, or several times where it is a tuple.
+_POSITIONAL = {"certificates": "folder", "replay": "log", "report": "run", "compare": "runs"}
 
 # Commands that take the flags of a run beside their own, as in kipper launch solve_labels.
 _OF_A_RUN = {"launch", "node"}
@@ -152,10 +164,9 @@ def _usage() -> str:
 def _parse(command: str, arguments: list[str]) -> list[Any]:
     """The command's settings, and those of the run that it is about, if it is about one."""
     settings_class = _COMMANDS[command].settings
-    if command in _POSITIONAL and len(arguments) == 1 and arguments[0][:1] != "-":
-        arguments = [f"--{_POSITIONAL[command]}={arguments[0]}"]
     if command not in _OF_A_RUN:
-        return [flag_sets.parse(settings_class, command, arguments)]
+        positional = _POSITIONAL.get(command)
+        return [flag_sets.parse(settings_class, command, arguments, positional)]
     run = arguments[0] if arguments and arguments[0] in _RUNS else None
     return flag_sets.parse_several(
         (settings_class, _RUNS[run or "distill"]), command, arguments[1:] if run else arguments

@@ -39,5 +39,6 @@ def summary(workdir: Workdir, result: dict[str, Any]) -> str:
         f"{result['kernel_pairs']:,} kernel pairs in {result['seconds']:.0f} s by "
         f"{result['engine']} ({result['pairs_per_second']:,} a second)\n"
         f"distilled set {workdir.distilled}\n"
-        f"picture       {workdir.figures / 'distilled.png'}"
+        f"pictures      {workdir.figures}\n"
+        f"report        {workdir.report}"
     )

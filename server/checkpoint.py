@@ -134,6 +134,23 @@ def newest(folder: pathlib.Path, template: State) -> Checkpoint[State] | None:
     return None
 
 
+def support_of(
+    folder: pathlib.Path, first: bool = False
+) -> tuple[int, np.ndarray, np.ndarray] | None:
+    """Step, images (n, h, w, c) and labels (n, C) of KIP's newest whole checkpoint, or its first.
+
+    For onlookers, who do not know how the run was optimised.
+    """
+    paths = _by_step(folder)
+    for path in paths if first else reversed(paths):
+        # Whoever resumes is warned of a damaged one; one may be pruned meanwhile.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError):
+            manifest = _manifest(path)
+            with np.load(path / "state.npz", allow_pickle=False) as arrays:
+                return int(manifest["step"]), arrays["images"], arrays["labels"]
+    return None
+
+
 def _named_arrays(state: NamedTuple) -> Iterator[tuple[str, Any]]:
     """Arrays and numbers are called as their fields are; those of a tree optimiser_0, …"""
     for field, value in state._asdict().items():
@@ -144,10 +161,16 @@ def _named_arrays(state: NamedTuple) -> Iterator[tuple[str, Any]]:
             yield from ((f"{field}_{i}", leaf) for i, leaf in enumerate(leaves))
 
 
-def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
-    manifest = json.loads((path / "manifest.json").read_text())
+def _manifest(path: pathlib.Path) -> dict[str, Any]:
+    """The manifest of a checkpoint; a ValueError if its state is another."""
+    manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text())
     if _sha256(path / "state.npz") != manifest["sha256"]["state.npz"]:
         raise ValueError("state.npz does not have the hash that the manifest records")
+    return manifest
+
+
+def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
+    manifest = _manifest(path)
     with np.load(path / "state.npz", allow_pickle=False) as arrays:
         leaves = [
             arrays[name].item() if isinstance(leaf, int | float) else arrays[name]

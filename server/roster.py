@@ -96,6 +96,15 @@ class Roster(abc.ABC):
         """The engine of each worker that is ready."""
         return {name: member.engine for name, member in self._members.items() if member.engine}
 
+    @property
+    def devices(self) -> dict[str, dict[str, str]]:
+        """Engine and device of each worker that is ready."""
+        return {
+            name: {"engine": member.engine, "device": member.device}
+            for name, member in self._members.items()
+            if member.engine
+        }
+
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Counts what happens meanwhile as part of a phase of that name."""

@@ -18,7 +18,6 @@ from kipper.common import messages
 from kipper.common.errors import KipperError
 from kipper.common.files import write_json
 from kipper.common.settings import RunSettings
-from kipper.server import figures
 from kipper.server.checkpoint import ResumePoints
 from kipper.server.distilled_set import (
     MadeSet,
@@ -34,6 +33,7 @@ from kipper.server.means import Means
 from kipper.server.member import KnownBlock
 from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
+from kipper.server.report.keeping import keep_beginning, keep_end
 from kipper.server.scheduler.rules import Policy
 from kipper.server.status import StatusWriter
 from kipper.server.tiling import tiling_for
@@ -86,11 +86,12 @@ class Session:
         return {**counters, "pairs_per_second": round(rate), "engine": engine, **self.traffic()}
 
     def traffic(self) -> dict[str, Any]:
-        """Of this coordinator's part of the run: bytes, and how idle workers were in each phase."""
+        """Of this coordinator's part of the run: bytes; of each phase, how long and how idle."""
         counts, phases = self.pool.counts, self.pool.phases
         return {
             "bytes_sent": counts.bytes_sent,
             "bytes_received": counts.bytes_received,
+            "phase_seconds": {name: round(phase.seconds, 3) for name, phase in phases.items()},
             "idle_share": {name: round(phase.idle_share, 4) for name, phase in phases.items()},
         }
 
@@ -100,24 +101,13 @@ class Session:
         return ResumePoints(self.workdir.checkpoints, config, self.counters)
 
     def write_results(self, images: np.ndarray, labels: np.ndarray, result: dict[str, Any]) -> None:
-        """Writes the distilled set, its recipe, its picture and, last of all, result.json."""
-        save_recipe(
-            self.workdir.preprocessing,
-            Recipe(
-                self.experiment.preprocessing,
-                self.experiment.class_names,
-                dataclasses.asdict(self.settings),
-                pixel_range=self.experiment.pixel_range,
-                sets=self._sets(images, labels, result["test_accuracy"]),
-                data_hash=json.loads(self.workdir.config.read_text())["data_hash"],
-                kipper_version=__version__,
-            ),
-        )
+        """Writes the distilled set, its recipe and result.json; then what only its report needs."""
+        sets = self._sets(images, labels, result["test_accuracy"])
+        recipe = _recipe(self.settings, self.experiment, self.workdir, sets)
+        save_recipe(self.workdir.preprocessing, recipe)
         save_distilled(self.workdir.distilled, images, labels)
-        figures.draw_distilled(
-            self.workdir.figures / "distilled.png", self.experiment, images, labels, result
-        )
         write_json(self.workdir.result, result)
+        keep_end(self.workdir, self.experiment, images, self.pool.devices)
 
     def _sets(
         self, images: np.ndarray, labels: np.ndarray, test_accuracy: float
@@ -164,6 +154,7 @@ def open_session(
     with workdir.locked(), _log_file(workdir.logs / "run.log"):
         status = StatusWriter(workdir.status)
         status.update(now=True, state="running", steps=getattr(settings, "steps", 0))
+        keep_beginning(workdir, experiment, _recipe(settings, experiment, workdir))
 
         def on_progress() -> None:
             counts = session.pool.counts
@@ -204,6 +195,20 @@ def open_session(
             raise
         finally:
             pool.close()
+
+
+def _recipe(
+    settings: RunSettings, experiment: Experiment, workdir: Workdir, sets: tuple[MadeSet, ...] = ()
+) -> Recipe:
+    return Recipe(
+        experiment.preprocessing,
+        experiment.class_names,
+        dataclasses.asdict(settings),
+        pixel_range=experiment.pixel_range,
+        sets=sets,
+        data_hash=json.loads(workdir.config.read_text())["data_hash"],
+        kipper_version=__version__,
+    )
 
 
 def _means(

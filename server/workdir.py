@@ -29,6 +29,10 @@ class Workdir:
         self.distilled = self.path / "distilled.npz"
         self.best = self.path / "best.npz"
         self.preprocessing = self.path / "preprocessing.npz"
+        self.natural = self.path / "natural.npz"  # the images that were drawn, and their targets
+        self.neighbours = self.path / "neighbours.npz"  # training images most like distilled ones
+        self.environment = self.path / "environment.json"
+        self.report = self.path / "report.html"
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
         self.logs = self.path / "logs"
@@ -172,6 +176,10 @@ class Workdir:
             self.distilled,
             self.best,
             self.preprocessing,
+            self.natural,
+            self.neighbours,
+            self.environment,
+            self.report,
         ):
             file.unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ from kipper.common.settings.cluster import LaunchSettings, NodeSettings
 from kipper.common.settings.evaluate import EvaluateSettings
 from kipper.common.settings.export import ExportSettings
 from kipper.common.settings.field import TRANSPORTS, check_at_least, check_choices, setting
+from kipper.common.settings.report import CompareSettings, ReportSettings
 from kipper.common.settings.run import LAUNCHES, RunSettings
 from kipper.common.settings.tools import CertificatesSettings, ReplaySettings
 from kipper.common.settings.worker import WorkerSettings
@@ -16,12 +17,14 @@ __all__ = [
     "LAUNCHES",
     "TRANSPORTS",
     "CertificatesSettings",
+    "CompareSettings",
     "DistillSettings",
     "EvaluateSettings",
     "ExportSettings",
     "LaunchSettings",
     "NodeSettings",
     "ReplaySettings",
+    "ReportSettings",
     "RunSettings",
     "SolveLabelsSettings",
     "WorkerSettings",

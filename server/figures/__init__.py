@@ -1,0 +1,1 @@
+"""What is drawn of a run: pure functions of arrays and records to matplotlib figures."""

@@ -1,0 +1,112 @@
+"""Score against the number of support images, over several runs."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from kipper.server.figures import style
+from kipper.server.figures.measures import Measure
+from kipper.server.figures.style import LINE, Page
+
+_LEFT, _WIDTH, _HEIGHT = 64, 640, 400
+_MARKERS = "os^DvP"
+
+
+@dataclasses.dataclass(frozen=True)
+class SizedScore:
+    """What a run scored.
+
+    Attributes:
+        line: what it shares with the runs that it is joined to: dataset, architecture, algorithm.
+        baseline: what it shares with the runs that begin with the same natural images.
+        support_size: images in all.
+        score: of the distilled set, as shown.
+        natural: of the natural images it began with, as shown; None: unknown.
+    """
+
+    line: str
+    baseline: str
+    support_size: int
+    score: float
+    natural: float | None
+
+
+@style.styled
+def support_sizes_figure(
+    scores: Sequence[SizedScore], measure: Measure, shared: str = ""
+) -> Figure:
+    """A line a dataset, architecture and algorithm; dashed in grey what natural images score.
+
+    Several runs of one size, such as those of several seeds, are points around the mean, which the
+    line goes through.
+
+    Args:
+        scores: of at least one run.
+        measure: what they are.
+        shared: what is common to all, in words.
+    """
+    lines = sorted({score.line for score in scores})
+    baselines = sorted({score.baseline for score in scores if score.natural is not None})
+    legend = 15 * (len(lines) + len(baselines)) + 8
+    page = Page(_LEFT + _WIDTH + 30, 3 * LINE + legend + _HEIGHT + 50)
+    page.text(
+        f"Test {measure.name} against the number of support images", _LEFT, 10, fontweight="bold"
+    )
+    page.text(shared, _LEFT, 10 + LINE, color=style.MUTED)
+    axes = page.axes(_LEFT, 3 * LINE + legend, _WIDTH, _HEIGHT)
+    for number, baseline in enumerate(baselines):
+        points = [
+            (score.support_size, score.natural)
+            for score in scores
+            if score.baseline == baseline and score.natural is not None
+        ]
+        name = f"natural images, {baseline}".removesuffix(", ")
+        _line(axes, points, name, style.MUTED, "x", (0, (4, 2 + 2 * number)))
+    for number, line in enumerate(lines):
+        points = [(score.support_size, score.score) for score in scores if score.line == line]
+        colour = style.SERIES[number % len(style.SERIES)]
+        dashes = "solid" if number < len(style.SERIES) else "dotted"
+        _line(axes, points, line, colour, _MARKERS[number % len(_MARKERS)], dashes)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        borderpad=0,
+        borderaxespad=0.8,
+        labelspacing=0.35,
+        handlelength=3,
+    )
+    _size_axis(axes, sorted({score.support_size for score in scores}))
+    axes.set_xlabel("support images")
+    axes.set_ylabel(f"test {measure.name}")
+    return page.figure
+
+
+def _line(
+    axes: Axes,
+    points: list[tuple[int, float]],
+    name: str,
+    colour: str,
+    marker: str,
+    dashes: Any,
+) -> None:
+    sizes = sorted({size for size, _ in points})
+    means = [float(np.mean([value for at, value in points if at == size])) for size in sizes]
+    axes.plot(sizes, means, color=colour, marker=marker, linestyle=dashes, label=name)
+    if len(points) > len(sizes):
+        axes.plot(*zip(*points, strict=True), marker, color=colour, markersize=3, alpha=0.5)
+
+
+def _size_axis(axes: Axes, sizes: list[int]) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    shown: list[int] = []
+    for size in sizes:  # no two closer than a twelfth of a wide axis
+        if not shown or size / shown[-1] >= (sizes[-1] / sizes[0]) ** (1 / 12):
+            shown.append(size)
+    axes.set_xticks(shown, [f"{size:,}" for size in shown])
+    axes.set_xlim(sizes[0] / 1.15, sizes[-1] * 1.15)

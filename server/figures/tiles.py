@@ -1,0 +1,39 @@
+"""Small images enlarged by whole numbers and laid side by side."""
+
+import numpy as np
+
+_WHITE = 255
+
+
+def as_pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """uint8 (n, h, w, 3) of images (n, h, w, c); what is beyond `limits` is clipped.
+
+    Three channels are red, green and blue; of any other number the mean is shown as grey.
+    """
+    low, high = limits
+    shown = np.clip((np.asarray(images, np.float64) - low) / (high - low), 0, 1)
+    if images.shape[-1] != 3:
+        shown = np.repeat(shown.mean(-1, keepdims=True), 3, -1)
+    return np.round(shown * 255).astype(np.uint8)
+
+
+def enlarged(pixels: np.ndarray, zoom: int) -> np.ndarray:
+    """Each pixel of (n, h, w, 3) as a square of zoom x zoom."""
+    return pixels.repeat(zoom, 1).repeat(zoom, 2)
+
+
+def zoom_to(side: int, wanted: float) -> int:
+    """The whole number by which `side` pixels come closest to `wanted` from below; at least 1."""
+    return max(1, int(wanted // side))
+
+
+def tiled(tiles: np.ndarray, columns: int, gap: int) -> np.ndarray:
+    """Tiles (n, h, w, 3) row by row on white, `columns` of them to a row, `gap` pixels apart."""
+    count, height, width, _ = tiles.shape
+    rows = -(-count // columns)
+    across, down = width + gap, height + gap
+    canvas = np.full((rows * down - gap, columns * across - gap, 3), _WHITE, np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = index // columns * down, index % columns * across
+        canvas[top : top + height, left : left + width] = tile
+    return canvas

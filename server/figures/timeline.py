@@ -1,0 +1,164 @@
+"""What each worker did when, a lane of pixels each, and how many of them were at work."""
+
+import dataclasses
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kipper.server.figures import style
+from kipper.server.figures.style import LINE, Page
+
+_LEFT, _WIDTH, _RIGHT = 120, 840, 24
+_SHARE = 70  # pixels of the curve above the lanes
+_MOST_WORKERS = 200
+_LANES = 480  # pixels wanted of all lanes
+
+# In the order of `Activity.kind`.
+KINDS = ("kernel blocks", "gradients", "evaluation", "rows sent ahead", "copies and failures")
+_COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.SKY, "#999999")
+_THERE = (236, 236, 236)
+_AWAY = (255, 255, 255)
+
+
+@dataclasses.dataclass(frozen=True)
+class Activity:
+    """What workers did.
+
+    Attributes:
+        workers: their names.
+        seconds: how long it lasted; times below are from 0 to this.
+        worker, kind: of each time span (n,): indices into `workers` and `KINDS`.
+        start, stop: of each time span, float64 (n,), seconds.
+        there: when each worker was there, as (index, start, stop).
+    """
+
+    workers: tuple[str, ...]
+    seconds: float
+    worker: np.ndarray
+    kind: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+    there: tuple[tuple[int, float, float], ...]
+
+    def busy_seconds(self) -> np.ndarray:
+        """Seconds of each worker (rows) with each kind (columns)."""
+        spent = np.zeros((len(self.workers), len(KINDS)))
+        np.add.at(spent, (self.worker, self.kind), self.stop - self.start)
+        return spent
+
+
+@style.styled
+def timeline_figure(activity: Activity) -> Figure:
+    """A lane a worker, as many pixels wide whatever the number of blocks.
+
+    A pixel's colour mixes those of what the worker did meanwhile, by time.
+    """
+    shown = min(len(activity.workers), _MOST_WORKERS)
+    lane = int(np.clip(_LANES // max(1, shown), 2, 22))
+    gap = 2 if lane > 6 else 0
+    named = lane >= 11
+    kinds = sorted(set(activity.kind.tolist()))
+    top = 3 * LINE + _SHARE + 14
+    page = Page(_LEFT + _WIDTH + _RIGHT, top + max(1, shown) * (lane + gap) + 50)
+    page.text("Workers over time", 16, 10, fontweight="bold")
+    if shown < len(activity.workers):
+        which = f"the first {shown} of {len(activity.workers)}"
+        page.text(which, 16, 10 + LINE, color=style.MUTED)
+    _legend(page, kinds)
+    shares = _shares(activity)
+    _share_at_work(page, activity, shares, 2 * LINE + 6)
+    lanes = _coloured(activity, shares)[:shown]
+    for row, colours in enumerate(lanes):
+        down = top + row * (lane + gap)
+        page.image(np.broadcast_to(colours, (lane, *colours.shape)), _LEFT, down)
+        if named:
+            name = style.shortened(activity.workers[row], 16)
+            page.text(
+                name, _LEFT - 8, down + lane / 2, ha="right", va="center", fontsize=style.SMALL
+            )
+    if not named:
+        middle = top + shown * (lane + gap) / 2
+        page.text(f"{shown} workers", _LEFT - 8, middle, ha="right", va="center")
+    axes = page.axes(_LEFT, top, _WIDTH, max(1, shown) * (lane + gap))
+    axes.patch.set_visible(False)
+    axes.grid(False)
+    axes.spines["left"].set_visible(False)
+    unit, divisor = _unit(activity.seconds)
+    axes.set(xlim=(0, activity.seconds / divisor), yticks=[], xlabel=unit)
+    return page.figure
+
+
+def _unit(seconds: float) -> tuple[str, float]:
+    for name, size in (("hours", 3600.0), ("minutes", 60.0)):
+        if seconds > 3 * size:
+            return name, size
+    return "seconds", 1.0
+
+
+def _legend(page: Page, kinds: list[int]) -> None:
+    left = _LEFT + _WIDTH - 130 * len(kinds)
+    for kind in kinds:
+        swatch = np.full((10, 10, 3), _rgb(_COLOURS[kind]), np.uint8)
+        page.image(swatch, left, 13)
+        page.text(KINDS[kind], left + 15, 10, color=style.MUTED)
+        left += 130
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue
+
+
+def _shares(activity: Activity) -> np.ndarray:
+    """Share of each pixel's time that each worker spent on each kind: (workers, kinds, pixels)."""
+    shares = np.zeros((len(activity.workers), len(KINDS), _WIDTH))
+    if activity.seconds <= 0 or not len(activity.start):
+        return shares
+    scale = _WIDTH / activity.seconds
+    start, stop = activity.start * scale, activity.stop * scale
+    first = np.clip(start.astype(int), 0, _WIDTH - 1)
+    last = np.clip(stop.astype(int), 0, _WIDTH - 1)
+    whose = (activity.worker, activity.kind)
+    within = first == last
+    # The two pixels at the ends of a span get their parts, those between one each: as a
+    # difference along the axis, so that a span costs the same however long it is.
+    np.add.at(shares, (*(a[within] for a in whose), first[within]), (stop - start)[within])
+    across = ~within
+    ends = [a[across] for a in whose]
+    np.add.at(shares, (*ends, first[across]), (first + 1 - start)[across])
+    np.add.at(shares, (*ends, last[across]), (stop - last)[across])
+    steps = np.zeros((*shares.shape[:2], _WIDTH + 1))
+    np.add.at(steps, (*ends, first[across] + 1), 1.0)
+    np.add.at(steps, (*ends, last[across]), -1.0)
+    return np.clip(shares + steps.cumsum(-1)[..., :_WIDTH], 0, 1)
+
+
+def _presence(activity: Activity) -> np.ndarray:
+    """Which pixels each worker was there in, bool (workers, pixels)."""
+    there = np.zeros((len(activity.workers), _WIDTH), bool)
+    for worker, start, stop in activity.there:
+        scale = _WIDTH / max(activity.seconds, 1e-9)
+        there[worker, int(start * scale) : int(np.ceil(stop * scale))] = True
+    return there
+
+
+def _coloured(activity: Activity, shares: np.ndarray) -> np.ndarray:
+    """uint8 (workers, pixels, 3)."""
+    base = np.where(_presence(activity)[..., None], np.array(_THERE), np.array(_AWAY)).astype(float)
+    colours = np.array([_rgb(colour) for colour in _COLOURS], float)
+    total = shares.sum(1)
+    shares = shares / np.maximum(total, 1.0)[:, None]
+    mixed = np.einsum("wkp,kc->wpc", shares, colours)
+    return np.round(mixed + base * (1 - np.minimum(total, 1))[..., None]).astype(np.uint8)
+
+
+def _share_at_work(page: Page, activity: Activity, shares: np.ndarray, top: int) -> None:
+    axes = page.axes(_LEFT, top, _WIDTH, _SHARE)
+    there = np.maximum(_presence(activity).sum(0), 1)
+    at_work = 100 * np.minimum(shares.sum((0, 1)) / there, 1)
+    axes.fill_between(np.arange(_WIDTH), at_work, step="mid", color=style.SKY, linewidth=0)
+    axes.set(xlim=(0, _WIDTH), ylim=(0, 100), xticks=[], yticks=[0, 100])
+    axes.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
+    page.text(
+        "at work", _LEFT - 52, top + _SHARE / 2, ha="right", va="center", fontsize=style.SMALL
+    )

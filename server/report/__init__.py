@@ -1,0 +1,1 @@
+"""Figures and report.html of a run, made of its files alone."""

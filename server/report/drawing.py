@@ -1,0 +1,103 @@
+"""Which figures a run has, and what of its files each of them shows."""
+
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kipper.server.figures.curve import curve_figure
+from kipper.server.figures.distilled import SupportSet, distilled_figure
+from kipper.server.figures.labels import labels_figure
+from kipper.server.figures.spectrum import spectrum_figure
+from kipper.server.figures.timeline import Activity, timeline_figure
+from kipper.server.report.run_files import RunFiles, SupportFiles
+
+
+def figures_of(
+    run: RunFiles, support: SupportFiles | None, activity: Activity | None
+) -> dict[str, Callable[[], Figure]]:
+    """By name, in the order of the report; each is drawn when it is called."""
+    figures: dict[str, Callable[[], Figure]] = {}
+    measure, natural = run.measure, run.natural_score
+    if support is not None:
+        pictures = _Pictures(support)
+        after = measure.text(measure.of(run.latest, "test"))
+        figures["distilled"] = lambda: distilled_figure(
+            pictures.support_set(), _before(run), after, support.step
+        )
+        if support.are_classes and pictures.labels_learned:
+            figures["labels"] = pictures.labels_figure
+    if run.metrics:
+        figures["curve"] = lambda: curve_figure(run.metrics, run.validation, natural, measure)
+    if run.spectra:
+        ridge = float(run.settings.get("ridge", 0.0))
+        figures["spectrum"] = lambda: spectrum_figure(run.spectra, run.metrics, ridge)
+    if activity is not None:
+        figures["timeline"] = lambda: timeline_figure(activity)
+    return figures
+
+
+def _before(run: RunFiles) -> str:
+    """The score that the run began with, in words."""
+    measure = run.measure
+    if not run.learns_images:
+        return measure.text(run.natural_score)
+    found = measure.of(run.metrics[0], "test") if run.metrics else None
+    return measure.text(found)
+
+
+class _Pictures:
+    """Images of a run in pixel space, computed when they are first asked for."""
+
+    def __init__(self, support: SupportFiles):
+        self._support = support
+        self._pixels: list[np.ndarray | None] | None = None
+        self.labels_learned = not np.array_equal(support.final_labels, support.initial_labels)
+
+    def support_set(self) -> SupportSet:
+        """What `distilled_figure` shows."""
+        support = self._support
+        natural, initial, final, nearest = self._in_pixel_space()
+        assert natural is not None
+        names = support.recipe.class_names if support.are_classes else ()
+        return SupportSet(
+            initial=natural if initial is None else initial,
+            limits=support.recipe.pixel_range,
+            final=final,
+            labels=support.final_labels if self.labels_learned else None,
+            classes=support.targets if names else None,
+            class_names=names,
+            nearest=nearest,
+            nearest_classes=support.nearest_targets if names else None,
+        )
+
+    def labels_figure(self) -> Figure:
+        """See `labels.labels_figure`."""
+        support = self._support
+        natural, _, final, _ = self._in_pixel_space()
+        assert natural is not None
+        return labels_figure(
+            natural if final is None else final,
+            support.initial_labels,
+            support.final_labels,
+            support.targets,
+            support.recipe.class_names,
+            support.recipe.pixel_range,
+        )
+
+    def _in_pixel_space(self) -> list[np.ndarray | None]:
+        """Natural, initial, final and nearest images; None where they would be the ones before."""
+        if self._pixels is None:
+            support = self._support
+            wanted: list[np.ndarray | None] = [support.natural, None, None, None]
+            if not np.array_equal(support.initial, support.natural):
+                wanted[1] = support.initial
+            if not np.array_equal(support.final, support.initial):
+                wanted[2:] = [support.final, support.nearest]
+            # At once: to undo whitening costs as much for one image as for all.
+            sets = [images.astype(np.float32) for images in wanted if images is not None]
+            pixels = iter(
+                np.split(support.recipe.preprocessing.invert(np.concatenate(sets)), len(sets))
+            )
+            self._pixels = [None if images is None else next(pixels) for images in wanted]
+        return self._pixels

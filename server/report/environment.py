@@ -1,0 +1,67 @@
+"""What a run runs on: Python, packages, processor, and the revision of kipper."""
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+from kipper import __version__
+
+_PACKAGES = (
+    "jax",
+    "jaxlib",
+    "neural-tangents",
+    "numpy",
+    "scipy",
+    "optax",
+    "dm-launchpad",
+    "grpcio",
+)
+_ROOT = pathlib.Path(__file__).parents[2]
+
+
+def describe_environment() -> dict[str, Any]:
+    """Of this process: versions, processor, cores it may use of those there are, time (UTC)."""
+    return {
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "kipper": __version__,
+        "revision": _revision(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "cores_usable": len(os.sched_getaffinity(0)),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    """The commit that is checked out, "-dirty" if files differ; None outside a checkout of ours."""
+    if not (_ROOT / ".git").exists():  # installed, perhaps inside a checkout of something else
+        return None
+    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def _processor() -> str:
+    """Its name as Linux gives it, else the architecture's."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,52 @@
+"""What a run leaves in its folder for its report, beside its results."""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from absl import logging
+
+from kipper.common.files import write_json, write_npz
+from kipper.server.distilled_set import Recipe, save_recipe
+from kipper.server.experiment import Experiment
+from kipper.server.report.environment import describe_environment
+from kipper.server.report.nearest import nearest_natural
+from kipper.server.workdir import Workdir
+
+
+def keep_beginning(workdir: Workdir, experiment: Experiment, recipe: Recipe) -> None:
+    """Writes natural.npz, preprocessing.npz and environment.json, before the first step."""
+    write_npz(workdir.natural, {"images": experiment.support, "targets": experiment.support_labels})
+    if not workdir.preprocessing.exists():  # that of a finished run knows its sets
+        save_recipe(workdir.preprocessing, recipe)
+    write_json(workdir.environment, describe_environment())
+
+
+def keep_end(
+    workdir: Workdir,
+    experiment: Experiment,
+    images: np.ndarray,
+    workers: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Adds to environment.json what each worker said of itself, and writes neighbours.npz.
+
+    The latter holds for each of the final `images` (n, h, w, c) the nearest training image. Natural
+    images are their own neighbours, so that for them nothing is written. Where a file cannot be
+    made a warning is logged: the results are there already.
+    """
+    try:
+        environment = json.loads(workdir.environment.read_text())
+        write_json(workdir.environment, {**environment, "workers": workers})
+        workdir.neighbours.unlink(missing_ok=True)
+        if np.array_equal(images, experiment.support):
+            return
+        target = experiment.target
+        nearest = nearest_natural(images, target.images)
+        found = {
+            "images": target.images[nearest.rows],
+            "targets": target.labels[nearest.rows],
+            "cosines": nearest.cosines,
+        }
+        write_npz(workdir.neighbours, found)
+    except (OSError, ValueError, MemoryError) as error:
+        logging.warning("The report will lack something: %r", error)

@@ -1,0 +1,51 @@
+"""The natural training images most like the distilled ones."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Rows compared at once: 4096 images of CIFAR-10 take 50 MB.
+_BLOCK_ROWS = 4096
+
+
+class Nearest(NamedTuple):
+    """For each of n images the most similar of N others.
+
+    Attributes:
+        rows: which it is, int64 (n,).
+        cosines: how similar, float64 (n,), at most 1.
+    """
+
+    rows: np.ndarray
+    cosines: np.ndarray
+
+
+def nearest_natural(images: np.ndarray, natural: np.ndarray) -> Nearest:
+    """The natural image at the smallest angle to each image.
+
+    The angle, because distilled images are of higher contrast than natural ones: at the smallest
+    distance would lie those of highest contrast. Of images of equal norm it finds the pairs with
+    the largest kernel of any fully connected network, which is a function of norms and angle;
+    with a convolutional kernel the search would cost as much as a step over all training images.
+
+    Args:
+        images: (n, h, w, c), preprocessed.
+        natural: (N, h, w, c), likewise; of equal ones the first is found.
+    """
+    wanted = _unit_rows(images)
+    rows = np.zeros(len(images), np.int64)
+    cosines = np.full(len(images), -np.inf)
+    for start in range(0, len(natural), _BLOCK_ROWS):
+        found = wanted @ _unit_rows(natural[start : start + _BLOCK_ROWS]).T
+        best = found.argmax(1)
+        values = found[np.arange(len(images)), best]
+        better = values > cosines
+        rows[better], cosines[better] = start + best[better], values[better]
+    return Nearest(rows, cosines)
+
+
+def _unit_rows(images: np.ndarray) -> np.ndarray:
+    """float32 (N, d), each of norm 1; images of zeros stay zeros."""
+    rows = images.reshape(len(images), -1).astype(np.float32)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)

@@ -1,0 +1,213 @@
+"""What the files of a run's folder tell of it, finished or not."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from kipper.common.errors import UserError
+from kipper.common.labels import centred_one_hot
+from kipper.server import checkpoint
+from kipper.server.distilled_set import Recipe, load_distilled, load_recipe
+from kipper.server.figures.measures import Measure, measure_of
+from kipper.server.status import read_status
+from kipper.server.workdir import Workdir
+
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError)
+
+
+@dataclasses.dataclass(frozen=True)
+class SupportFiles:
+    """Support images of a run, preprocessed, (n, h, w, c).
+
+    Attributes:
+        recipe: the way to pixels, and the names of classes.
+        natural: the natural images that were drawn.
+        targets: of these: integer classes (n,), or float targets (n, d).
+        initial, initial_labels: what the first step began with.
+        final, final_labels: as they are at `step`.
+        step: gradient steps made.
+        nearest, nearest_targets: the natural training image most like each final one, if known.
+    """
+
+    recipe: Recipe
+    natural: np.ndarray
+    targets: np.ndarray
+    initial: np.ndarray
+    initial_labels: np.ndarray
+    final: np.ndarray
+    final_labels: np.ndarray
+    step: int
+    nearest: np.ndarray | None
+    nearest_targets: np.ndarray | None
+
+    @property
+    def are_classes(self) -> bool:
+        """Whether targets are classes."""
+        return self.targets.dtype.kind in "iu"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFiles:
+    """A run as its files have it.
+
+    Attributes:
+        workdir: they are in.
+        command: the name of its settings' class.
+        settings: by name.
+        data_hash: of the data set.
+        result: what result.json holds; None while the run is not finished.
+        status: what status.json holds, or {}.
+        metrics, validation, spectra: records by step.
+        environment: what environment.json holds, or {}.
+    """
+
+    workdir: Workdir
+    command: str
+    settings: dict[str, Any]
+    data_hash: str
+    result: dict[str, Any] | None
+    status: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    validation: list[dict[str, Any]]
+    spectra: list[dict[str, Any]]
+    environment: dict[str, Any]
+
+    @property
+    def learns_images(self) -> bool:
+        """Whether it is a run of KIP and not of Label Solve."""
+        return self.command == "DistillSettings"
+
+    @property
+    def algorithm(self) -> str:
+        """KIP or Label Solve, and whether labels are learned."""
+        if not self.learns_images:
+            return "LS"
+        learned = self.settings.get("learn_labels") or self.settings.get("solve_labels_every")
+        return "KIP, labels learned" if learned else "KIP"
+
+    @property
+    def architecture(self) -> str:
+        """Its name; of a file of the user's own the last part, without its hash."""
+        return pathlib.PurePath(str(self.settings["architecture"]).partition("#")[0]).name
+
+    @property
+    def dataset(self) -> str:
+        """Its name; of a file the last part."""
+        return pathlib.PurePath(str(self.settings["dataset"])).name
+
+    @property
+    def measure(self) -> Measure:
+        """What it is judged by."""
+        return measure_of(self.result, *self.metrics[:1])
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The result, or the last record of a run that is not finished; {} before the first."""
+        return self.result or (self.metrics[-1] if self.metrics else {})
+
+    @property
+    def natural_score(self) -> float | None:
+        """Of natural images with natural labels, as `measure` shows it."""
+        found = self.measure.of(self.result, "natural")
+        begins_natural = self.settings.get("support_init", "natural") == "natural" and not (
+            self.settings.get("freeze_pixels") or self.settings.get("solve_labels_every")
+        )
+        if found is None and self.learns_images and self.metrics and begins_natural:
+            return self.measure.of(self.metrics[0], "test")
+        return found
+
+
+def read_run(folder: str | pathlib.Path) -> RunFiles:
+    """Reads what is small; `read_support` reads the images.
+
+    Raises:
+        UserError: there is no run in the folder.
+    """
+    workdir = Workdir(folder)
+    try:
+        config = json.loads(workdir.config.read_text())
+        command, settings = str(config["command"]), dict(config["settings"])
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} is not the folder of a run: there is no {workdir.config.name} in it."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{workdir.config} is not a kipper configuration.") from error
+    result = _json(workdir.result)
+    metrics = workdir.read_records(workdir.metrics)
+    if result is not None and metrics and metrics[-1]["step"] > result.get("steps", 0):
+        result = None  # of a run that is going on to more steps
+    return RunFiles(
+        workdir=workdir,
+        command=command,
+        settings=settings,
+        data_hash=str(config.get("data_hash", "")),
+        result=result,
+        status=read_status(workdir.status),
+        metrics=metrics,
+        validation=workdir.read_records(workdir.validation),
+        spectra=workdir.read_records(workdir.spectrum),
+        environment=_json(workdir.environment) or {},
+    )
+
+
+def read_support(run: RunFiles) -> SupportFiles | None:
+    """The images of a run; None while its coordinator has not begun.
+
+    Raises:
+        UserError: a file that the coordinator wrote cannot be read.
+    """
+    workdir = run.workdir
+    if not (workdir.natural.exists() and workdir.preprocessing.exists()):
+        return None
+    recipe = load_recipe(workdir.preprocessing)
+    natural, targets = _arrays(workdir.natural, "images", "targets")
+    labels = targets
+    if targets.dtype.kind in "iu":
+        labels = centred_one_hot(targets, len(recipe.class_names))
+    initial, initial_labels = natural, labels
+    step = 0
+    if run.learns_images:
+        begun = checkpoint.support_of(workdir.checkpoints, first=True)
+        if begun is not None and begun[0] == 0:
+            _, initial, initial_labels = begun
+    final, final_labels = initial, initial_labels
+    newest = checkpoint.support_of(workdir.checkpoints) if run.learns_images else None
+    if run.result is not None and workdir.distilled.exists():
+        final, final_labels = load_distilled(workdir.distilled)
+        step = int(run.result["steps"])
+    elif newest is not None:
+        step, final, final_labels = newest
+    nearest = nearest_targets = None
+    if run.result is not None and workdir.neighbours.exists():
+        nearest, nearest_targets = _arrays(workdir.neighbours, "images", "targets")
+    return SupportFiles(
+        recipe,
+        natural,
+        targets,
+        initial,
+        initial_labels,
+        final,
+        final_labels,
+        step,
+        nearest,
+        nearest_targets,
+    )
+
+
+def _json(path: pathlib.Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _arrays(path: pathlib.Path, *names: str) -> list[np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return [arrays[name] for name in names]
+    except _UNREADABLE as error:
+        raise UserError(f"{path} cannot be read ({error}).") from error

@@ -1,0 +1,52 @@
+"""Writes a run's figures and its report, from its files alone."""
+
+from collections.abc import Sequence
+
+from absl import logging
+
+from kipper.common.errors import KipperError
+from kipper.common.files import write_bytes, write_text
+from kipper.server.figures import style
+from kipper.server.report.drawing import figures_of
+from kipper.server.report.events import read_activity
+from kipper.server.report.page import render
+from kipper.server.report.run_files import RunFiles, SupportFiles, read_support
+
+
+def write_report(run: RunFiles, command: Sequence[str]) -> list[str]:
+    """Writes figures/*.png and report.html.
+
+    Args:
+        run: what to tell of.
+        command: the words of the command line that started it.
+
+    Returns:
+        Names of the figures that could not be drawn; why, is logged as a warning.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    workdir = run.workdir
+    activity = read_activity(workdir.logs / "events.jsonl")
+    failed: list[str] = []
+    pictures: dict[str, bytes] = {}
+    for name, draw in figures_of(run, _support(run), activity).items():
+        try:
+            pictures[name] = style.png(draw())
+        except Exception as error:
+            # Of whatever kind: a picture may never cost a run its end, nor the other pictures.
+            logging.warning("figures/%s.png could not be drawn: %r", name, error)
+            failed.append(name)
+    workdir.figures.mkdir(exist_ok=True)
+    for name, picture in pictures.items():
+        write_bytes(workdir.figures / f"{name}.png", picture)
+    write_text(workdir.report, render(run, command, pictures, activity))
+    return failed
+
+
+def _support(run: RunFiles) -> SupportFiles | None:
+    try:
+        return read_support(run)
+    except KipperError as error:
+        logging.warning("There are no pictures of images: %s", error)
+        return None

@@ -1,0 +1,43 @@
+"""Figures as pixels, and where in them an image is, for tests."""
+
+import io
+
+import matplotlib.image
+import numpy as np
+from matplotlib.figure import Figure
+
+from kipper.server.figures import style
+
+
+def pixels_of(figure: Figure) -> np.ndarray:
+    """uint8 (height, width, 3) of the PNG that is written of a figure."""
+    png = style.png(figure)
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    found = matplotlib.image.imread(io.BytesIO(png), format="png")
+    return np.round(255 * found[..., :3]).astype(np.uint8)
+
+
+def places_of(tile: np.ndarray, page: np.ndarray) -> list[tuple[int, int]]:
+    """Where (top, left) the uint8 tile (h, w, 3) stands on the page, each pixel as it is."""
+    height, width, _ = tile.shape
+    if height > len(page) or width > page.shape[1]:
+        return []
+    numbered, corners = _numbered(page), _numbered(tile[[0, -1], [0, -1]])
+    down, across = len(page) - height + 1, page.shape[1] - width + 1
+    fits = numbered[:down, :across] == corners[0]
+    fits &= numbered[height - 1 :, width - 1 :] == corners[1]
+    return [
+        (int(top), int(left))
+        for top, left in np.argwhere(fits)
+        if np.array_equal(page[top : top + height, left : left + width], tile)
+    ]
+
+
+def _numbered(colours: np.ndarray) -> np.ndarray:
+    """A number for each colour (..., 3)."""
+    return colours.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
+
+
+def shows(colour: str, page: np.ndarray) -> int:
+    """How many pixels of the page have this colour, "#rrggbb"."""
+    return int((page == np.array(list(bytes.fromhex(colour[1:])), np.uint8)).all(-1).sum())
