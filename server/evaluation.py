@@ -38,7 +38,7 @@ def score(
     Raises:
         NumericalError: see `krr.Factor`.
     """
-    return begin_score(kernel, labels, ridge, key, classes, STEP)()
+    return begin_score(kernel, labels, ridge, key, classes, STEP)()[0]
 
 
 def begin_score(
@@ -48,18 +48,20 @@ def begin_score(
     key: str,
     classes: np.ndarray,
     priority: int = EVALUATION,
-) -> Callable[[], Score]:
+) -> Callable[[], tuple[Score, np.ndarray]]:
     """As `score`, but its blocks are only queued: what is returned waits for them.
 
-    Until then a step may be computed, with the same support or the next.
+    It also gives the K_ss (n, n) of the score. Until then a step may be computed, with the same
+    support or the next.
     """
     rows = np.arange(len(classes))
     support_matrix = kernel.begin_support_matrix(priority)
     chunks = kernel.target_chunks(key, rows, priority)
 
-    def finish() -> Score:
-        coefficients = krr.Factor(support_matrix(), ridge).solve(labels)
-        return streamed_scores(chunks, [coefficients], classes)[0]
+    def finish() -> tuple[Score, np.ndarray]:
+        k_ss = support_matrix()
+        coefficients = krr.Factor(k_ss, ridge).solve(labels)
+        return streamed_scores(chunks, [coefficients], classes)[0], k_ss
 
     return finish
 

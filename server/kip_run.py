@@ -78,7 +78,7 @@ class _KipRun:
                     )
                 evaluated = None
                 if score is not None:
-                    evaluated = self._evaluate(step, state, rows, regression, score())
+                    evaluated = self._evaluate(step, state, rows, regression, *score())
                 self._save_if_due(step, state)
                 if new_state is None:
                     assert evaluated is not None
@@ -158,7 +158,7 @@ class _KipRun:
         experiment = self._session.experiment
         self._session.kernel.set_support(experiment.support.astype(self._settings.kernel_dtype))
         labels = centred_one_hot(experiment.support_labels, experiment.num_classes)
-        return self._begin_score(labels)().accuracy
+        return self._begin_score(labels)()[0].accuracy
 
     def _evaluation_due(self, step: int) -> bool:
         if step == self._settings.steps or step == 0:
@@ -166,7 +166,7 @@ class _KipRun:
         every = self._settings.eval_every
         return checkpoint.is_named(step) if every is None else step % every == 0
 
-    def _begin_score(self, labels: np.ndarray) -> Callable[[], Score]:
+    def _begin_score(self, labels: np.ndarray) -> Callable[[], tuple[Score, np.ndarray]]:
         test = self._session.experiment.test
         return begin_score(
             self._session.kernel, labels, self._settings.ridge, test.key, test.labels
@@ -179,6 +179,7 @@ class _KipRun:
         rows: np.ndarray,
         regression: krr.Regression,
         test: Score,
+        k_ss: np.ndarray,
     ) -> _Evaluated:
         session, experiment = self._session, self._session.experiment
         record = {
@@ -187,7 +188,7 @@ class _KipRun:
             "train_accuracy": krr.accuracy(regression.predictions, experiment.target.labels[rows]),
             "test_accuracy": test.accuracy,
             "seconds": session.counters()["seconds"],
-            **record_spectrum(session.workdir, step, regression.k_ss, self._settings.ridge),
+            **record_spectrum(session.workdir, step, k_ss, self._settings.ridge),
         }
         session.workdir.append_record(session.workdir.metrics, record)
         session.status.update(now=True, test_accuracy=test.accuracy, evaluated_step=step)

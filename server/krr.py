@@ -34,13 +34,11 @@ class Regression(NamedTuple):
         loss: half the mean squared error over all t * C entries.
         predictions: (t, C) float64.
         cotangents: derivatives of `loss`.
-        k_ss: (n, n) float64, without ridge.
     """
 
     loss: float
     predictions: np.ndarray
     cotangents: Cotangents
-    k_ss: np.ndarray
 
 
 class Factor:
@@ -94,7 +92,7 @@ def regress(
         NumericalError: see `Factor`.
     """
     n = len(k_ss)
-    k_ss, k_ts = np.asarray(k_ss, np.float64), np.asarray(k_ts, np.float64)
+    k_ts = np.asarray(k_ts, np.float64)
     for name, values in (("K_ts", k_ts), ("the support labels", y_s)):
         _check_finite(name, values)
     factor = Factor(k_ss, ridge)
@@ -106,8 +104,7 @@ def regress(
     regularised = -labels @ alpha.T
     k_ss_cotangent = regularised + ridge * np.trace(regularised) / n * np.eye(n)
     loss = 0.5 * float(np.mean(error**2))
-    cotangents = Cotangents(k_ss_cotangent, scaled @ alpha.T, labels)
-    return Regression(loss, predictions, cotangents, k_ss)
+    return Regression(loss, predictions, Cotangents(k_ss_cotangent, scaled @ alpha.T, labels))
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
