@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from kipper.common.datasets import Dataset, dataset_hash, load_dataset
 from kipper.common.settings import DistillSettings, RunSettings
@@ -94,10 +95,30 @@ def coordinate(
         if joining is not None:
             stack.enter_context(joining(session.pool))
         if not is_kip:
-            return run_label_solve(session)
-        if score_here:
-            make_sink = _local_keeper
-        return run_kip(session, make_sink(session) if make_sink is not None else None)
+            result = run_label_solve(session)
+        else:
+            if score_here:
+                make_sink = _local_keeper
+            result = run_kip(session, make_sink(session) if make_sink is not None else None)
+    _report(workdir)
+    return result
+
+
+def _report(workdir: Workdir) -> None:
+    """Draws and tells what the run left in its folder."""
+    # Here, because matplotlib takes a second to import, which a run need not begin with.
+    from kipper.launch.report import report_run
+
+    try:
+        report_run(workdir.path)
+    except Exception as error:
+        # Of whatever kind: the result is there, and is not to be lost for a report of it.
+        logging.warning(
+            "%s could not be written: %r; kipper report %s tries again.",
+            workdir.report,
+            error,
+            workdir.path,
+        )
 
 
 def run_inprocess(settings: RunSettings) -> dict[str, Any]:
