@@ -215,7 +215,7 @@ def small_calls(servers: Servers, seconds: float) -> list[dict[str, Any]]:
 
 def block_calls(servers: Servers, seconds: float) -> list[dict[str, Any]]:
     columns, cotangent = np.arange(100), np.zeros((25, 100), np.float32)
-    where = {"block": 1, "version": 1, "start": 0, "stop": 25, "columns_key": "0" * 64}
+    where = {"block": 1, "version": 1, "start": 0, "stop": 25, "columns_key": "0" * 64, "draw": -1}
     block = messages.Block(**where, linearise=True, columns=columns)  # type: ignore[arg-type]
     vjp = messages.BlockVjp(**where, columns=columns, cotangent=cotangent)  # type: ignore[arg-type]
     return [

@@ -19,6 +19,9 @@ PROTOCOL_VERSION = 3
 # The `columns_key` that means: columns are rows of the support images themselves.
 SUPPORT_KEY = "support"
 
+# The `draw` that means: columns are the rows as they are, not augmented.
+UNCHANGED = -1
+
 # Why a question could not be answered: the `kind` of a `Failure`.
 REFUSED = "refused"  # it will never be: another protocol, a banned worker
 MISSING = "missing"  # the worker lacks rows that the block names; send them and ask again
@@ -41,18 +44,30 @@ _FLOATS = ("float32", "float64")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Configure:
-    """First request to a worker: which kernel, by which engine. Answered by `Configured`.
+    """First request to a worker: which kernels, by which engine. Answered by `Configured`.
 
-    `threads` is how many a native engine may use at once, 0 for all of the worker's share; no bit
-    depends on it.
+    Attributes:
+        architectures: of each kernel; the kernels are alike in all else.
+        threads: how many a native engine may use at once, 0 for all of the worker's share; no bit
+            depends on it.
+        augment: what `augmentation.parse_augmentation` takes; empty if no columns are augmented.
+        seed: of augmentations.
+        whitening: key of a row set that holds the ZCA matrix (d, 1, 1, d) by which augmented images
+            are preprocessed; empty for channel standardisation.
+        mean, std: of raw channels; empty if no columns are augmented.
     """
 
     protocol_version: int
-    architecture: str
+    architectures: list[str]
     kind: str
     dtype: str
     engine: str
     threads: int
+    augment: str
+    seed: int
+    whitening: str
+    mean: np.ndarray = array_field(("float64",), 1)
+    std: np.ndarray = array_field(("float64",), 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,17 +97,19 @@ class PutRows:
     key: str
     total: int
     index: np.ndarray = array_field(("int64",), 1)
-    rows: np.ndarray = array_field(("float32",), 4)
+    rows: np.ndarray = array_field(_FLOATS, 4)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PutSupport:
     """Some support images of a step version, in the kernel's dtype. Answered by `Done`.
 
-    They are images `start` to `start + len(images)` of `total`.
+    They are images `start` to `start + len(images)` of `total`; `kernel` is the position of the
+    kernel that the version's blocks are of.
     """
 
     version: int
+    kernel: int
     total: int
     start: int
     images: np.ndarray = array_field(_FLOATS, 4)
@@ -107,6 +124,7 @@ class Block:
         version: of the support images.
         start, stop: the block's rows.
         columns_key: a row set, or `SUPPORT_KEY`.
+        draw: the step for which the columns' augmentation is drawn, or `UNCHANGED`.
         columns: indices into it.
         linearise: a `BlockVjp` of the same block will follow, so residuals are worth keeping.
     """
@@ -116,6 +134,7 @@ class Block:
     start: int
     stop: int
     columns_key: str
+    draw: int
     linearise: bool
     columns: np.ndarray = array_field(("int64",), 1)
 
@@ -136,6 +155,7 @@ class BlockVjp:
     start: int
     stop: int
     columns_key: str
+    draw: int
     columns: np.ndarray = array_field(("int64",), 1)
     cotangent: np.ndarray = array_field(_FLOATS, 2)
 
@@ -157,11 +177,13 @@ class ImageCotangents:
 class Prepare:
     """Rows that a block to come will need, to be made ready for it. Answered by `Done`.
 
-    The fields are those of a `Block` without its rows.
+    The fields are those of a `Block` without its rows, and of its support's version.
     """
 
     block: int
+    kernel: int
     columns_key: str
+    draw: int
     columns: np.ndarray = array_field(("int64",), 1)
 
 

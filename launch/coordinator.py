@@ -26,6 +26,7 @@ from kipper.server.session import Session, open_session
 from kipper.server.snapshots import BestKeeper, SnapshotSink
 from kipper.server.workdir import Workdir
 from kipper.workers.choice import check_engine
+from kipper.workers.network_trial import try_network
 
 
 def check_run(settings: RunSettings) -> Dataset:
@@ -35,10 +36,13 @@ def check_run(settings: RunSettings) -> Dataset:
         UserError: a setting, a file or the workdir cannot be used.
     """
     settings.check()
-    check_engine(settings.engine, settings.kernel_spec)
+    for spec in settings.kernel_specs:
+        check_engine(settings.engine, spec)
     check_joining(settings)
     dataset = load_dataset(settings.dataset, settings.data_dir)
     rows, data_hash = choose_rows(settings, dataset), dataset_hash(dataset)
+    for spec in settings.kernel_specs:
+        try_network(spec, dataset.x_train.shape[1:])
     if isinstance(settings, DistillSettings) and settings.initial is not None:
         check_initial(settings, rows, data_hash)
     Workdir(settings.workdir).prepare(settings, data_hash)
@@ -75,6 +79,7 @@ def coordinate(
         KipperError: the run could not be finished; see `run_kip`, `run_label_solve`.
     """
     workdir = Workdir(settings.workdir)
+    image_shape = experiment.support.shape[1:]
     is_kip = isinstance(settings, DistillSettings)
     score_here = is_kip and make_sink is None and len(experiment.validation.labels) > 0
     stop = stop or StopRequest()
@@ -88,7 +93,9 @@ def coordinate(
                 score_here,
                 should_stop=stop.is_urgent,
                 should_finish=stop.is_asked,
-                known=known_block(settings.kernel_spec, settings.engine) if joining else None,
+                known=known_block(settings.kernel_spec, settings.engine, image_shape)
+                if joining
+                else None,
                 elastic=joining is not None,
             )
         )

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 
-from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp, Prepare
+from kipper.common.messages import SUPPORT_KEY, UNCHANGED, Block, BlockVjp, Prepare
 from kipper.server.scheduler.events import BlockSpec
 
 BlockRequest = Block | BlockVjp | Prepare
@@ -68,4 +68,5 @@ def spec_of(
 def _columns_piece(request: BlockRequest, image_bytes: int, missing: float) -> tuple[str, int]:
     digest = zlib.crc32(request.columns.tobytes())
     size = round(len(request.columns) * image_bytes * missing)
-    return f"{request.columns_key[:8]} {digest:08x}", size
+    drawn = "" if request.draw == UNCHANGED else f" {request.draw}"
+    return f"{request.columns_key[:8]} {digest:08x}{drawn}", size

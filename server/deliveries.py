@@ -5,7 +5,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kipper.common.messages import SUPPORT_KEY, Block, BlockVjp, Prepare, PutRows, PutSupport
+from kipper.common.messages import (
+    SUPPORT_KEY,
+    UNCHANGED,
+    Block,
+    BlockVjp,
+    Prepare,
+    PutRows,
+    PutSupport,
+)
 
 # Small messages reuse the transport's buffers: several times the throughput of large ones.
 PIECE_BYTES = 4 * 2**20
@@ -15,9 +23,10 @@ _ABSENT, _THERE = 0, -1  # beside numbers of deliveries under way, from 1
 
 @dataclasses.dataclass(frozen=True)
 class Support:
-    """The support images (n, h, w, c) of a step version."""
+    """The support images (n, h, w, c) of a step version, and the kernel that its blocks are of."""
 
     version: int
+    kernel: int
     images: np.ndarray
 
 
@@ -36,10 +45,12 @@ class Deliveries:
         complete: keys of row sets that the worker holds anyway.
 
     Args:
-        row_sets: float32 images (n, h, w, c) by key.
+        row_sets: images (n, h, w, c) by key.
+        whitening: key of the row set that is needed whole to augment; empty if none is.
     """
 
-    def __init__(self, row_sets: Mapping[str, np.ndarray]):
+    def __init__(self, row_sets: Mapping[str, np.ndarray], whitening: str = ""):
+        self._whitening = whitening
         self.complete: frozenset[str] = frozenset()
         self._row_sets = row_sets
         self._rows: dict[str, np.ndarray] = {}  # key -> state of each row
@@ -65,6 +76,9 @@ class Deliveries:
                 wanted.append(self._of_support(support, int(columns[0]), last + 1))
         if request.columns_key not in (SUPPORT_KEY, *self.complete):
             wanted.append(self._of_rows(request.columns_key, columns))
+        if request.draw != UNCHANGED and self._whitening and self._lacks_whitening():
+            every = np.arange(len(self._row_sets[self._whitening]))
+            wanted.append(self._of_rows(self._whitening, every))
         for more, also in wanted:
             deliveries += more
             awaited |= also
@@ -95,6 +109,9 @@ class Deliveries:
             return 1.0
         return self._num_there.get(key, 0) / max(1, len(self._row_sets[key]))
 
+    def _lacks_whitening(self) -> bool:
+        return self.share_there(self._whitening) < 1
+
     def _of_support(
         self, support: Support, start: int, stop: int
     ) -> tuple[list[Delivery], set[int]]:
@@ -108,6 +125,7 @@ class Deliveries:
         self._support[span] = number
         request = PutSupport(
             version=support.version,
+            kernel=support.kernel,
             total=len(support.images),
             start=start,
             images=support.images[start:stop],

@@ -10,6 +10,7 @@ import numpy as np
 
 from kipper.common.messages import (
     SUPPORT_KEY,
+    UNCHANGED,
     Block,
     BlockVjp,
     ImageCotangents,
@@ -37,14 +38,19 @@ class DistributedKernel:
         self._tiling = tiling
         self._support: np.ndarray | None = None
         self._version = 0
+        self._kernel = 0
         self._linearised: list[tuple[_Placed, str]] = []  # blocks and who computed them
 
-    def set_support(self, images: np.ndarray) -> None:
-        """Makes `images` (n, h, w, c) the support; does nothing if they are the support already."""
+    def set_support(self, images: np.ndarray, kernel: int = 0) -> None:
+        """Makes `images` (n, h, w, c) the support, and one of the run's kernels the kernel.
+
+        Does nothing if they are so already. `gradient` is of the kernel that was linearised.
+        """
         if self._support is not images:
-            self._version = self._pool.publish(images)
-            self._support = images
             self._linearised = []
+        if self._support is not images or self._kernel != kernel:
+            self._version = self._pool.publish(images, kernel)
+            self._support, self._kernel = images, kernel
 
     def support_matrix(self) -> np.ndarray:
         """K_ss (n, n)."""
@@ -77,11 +83,20 @@ class DistributedKernel:
         answers = self._pool.map(((block, None) for _, block in placed), priority)
         return self._chunks(self._target_spans(len(rows), start), self._num_support, answers)
 
-    def bring_ahead(self, key: str, rows: np.ndarray) -> None:
-        """Has idle workers fetch `rows` of a row set, for the support that is set next."""
+    def bring_ahead(
+        self, key: str, rows: np.ndarray, draw: int = UNCHANGED, kernel: int = 0
+    ) -> None:
+        """Has idle workers make ready what `linearise` will need of the support that is set next.
+
+        Arguments are those of `linearise`, and the kernel's position among those of the run.
+        """
         ahead = (
             Prepare(
-                block=UNNUMBERED, columns_key=key, columns=np.asarray(rows[first:last], np.int64)
+                block=UNNUMBERED,
+                kernel=kernel,
+                columns_key=key,
+                draw=draw,
+                columns=np.asarray(rows[first:last], np.int64),
             )
             for first, last in spans(len(rows), self._tiling.target)
         )
@@ -103,11 +118,16 @@ class DistributedKernel:
                 yield slice(start, stop), chunk
             assert next(answers, None) is None
 
-    def linearise(self, key: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """K_ss (n, n) and K_ts (t, n) for `rows` (t,) of a resident row set; for `gradient`."""
+    def linearise(
+        self, key: str, rows: np.ndarray, draw: int = UNCHANGED
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """K_ss (n, n) and K_ts (t, n) for `rows` (t,) of a resident row set; for `gradient`.
+
+        Rows of raw images are augmented as of step `draw`.
+        """
         n = self._num_support
         k_ss, k_ts = np.empty((n, n)), np.empty((len(rows), n))
-        placed = [*self._support_blocks(True), *self._target_blocks(key, rows, True)]
+        placed = [*self._support_blocks(True), *self._target_blocks(key, rows, True, draw=draw)]
         self._linearised = []
         with self._pool.phase("forward"):
             for (first, block), kernel, worker in self._compute(placed):
@@ -165,19 +185,24 @@ class DistributedKernel:
             yield first, self._block(rows, SUPPORT_KEY, np.arange(first, last), linearise)
 
     def _target_blocks(
-        self, key: str, rows: np.ndarray, linearise: bool, start: int = 0
+        self, key: str, rows: np.ndarray, linearise: bool, start: int = 0, draw: int = UNCHANGED
     ) -> Iterator[_Placed]:
         for first, last in self._target_spans(len(rows), start):
             columns = np.asarray(rows[first:last], np.int64)
             for support_rows in spans(self._num_support, self._tiling.support):
-                yield first, self._block(support_rows, key, columns, linearise)
+                yield first, self._block(support_rows, key, columns, linearise, draw)
 
     def _target_spans(self, num_rows: int, start: int) -> list[tuple[int, int]]:
         every = spans(num_rows, self._tiling.target)
         return [(max(first, start), last) for first, last in every if last > start]
 
     def _block(
-        self, rows: tuple[int, int], key: str, columns: np.ndarray, linearise: bool
+        self,
+        rows: tuple[int, int],
+        key: str,
+        columns: np.ndarray,
+        linearise: bool,
+        draw: int = UNCHANGED,
     ) -> Block:
         return Block(
             block=UNNUMBERED,
@@ -185,6 +210,7 @@ class DistributedKernel:
             start=rows[0],
             stop=rows[1],
             columns_key=key,
+            draw=draw,
             linearise=linearise,
             columns=columns,
         )
@@ -214,6 +240,7 @@ def _vjp_request(
         start=block.start,
         stop=block.stop,
         columns_key=block.columns_key,
+        draw=block.draw,
         columns=block.columns,
         cotangent=np.ascontiguousarray(cotangent, dtype),
     )

@@ -27,6 +27,37 @@ class Split:
 
 
 @dataclasses.dataclass(frozen=True)
+class Augmenting:
+    """What workers make augmented target images of.
+
+    Attributes:
+        augment: how, as `parse_augmentation` takes it.
+        raw: training images (N, h, w, c) float32, in raw pixel space.
+        index: (t,) which of them the target images are.
+        preprocessing: to be applied to what was augmented.
+    """
+
+    augment: str
+    raw: np.ndarray
+    index: np.ndarray
+    preprocessing: Preprocessing
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Under which raw images are resident on workers."""
+        return content_key(self.raw)
+
+    @functools.cached_property
+    def whitening(self) -> dict[str, np.ndarray]:
+        """The ZCA matrix (d, 1, 1, d) as a row set by key; empty for channel standardisation."""
+        matrix = self.preprocessing.arrays().get("whitening")
+        if matrix is None:
+            return {}
+        rows = matrix.reshape(len(matrix), 1, 1, -1)
+        return {content_key(rows): rows}
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """What a run works on.
 
@@ -38,6 +69,7 @@ class Experiment:
         support: the natural images (n, h, w, c) float32 to start from, rows of `target`, sorted
             by class.
         support_labels: their integer labels (n,).
+        augmenting: None if target images are used as they are.
         pixel_range: the raw pixels that are black and white.
     """
 
@@ -48,6 +80,7 @@ class Experiment:
     support_labels: np.ndarray
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
+    augmenting: Augmenting | None = None
     pixel_range: tuple[float, float] = (0.0, 1.0)
 
     @property
@@ -57,7 +90,10 @@ class Experiment:
     def row_sets(self, with_validation: bool) -> dict[str, np.ndarray]:
         """What stays resident on workers: images by key."""
         splits = [self.target, self.test, *([self.validation] if with_validation else [])]
-        return {split.key: split.images for split in splits}
+        sets = {split.key: split.images for split in splits}
+        if self.augmenting is not None:
+            sets |= {self.augmenting.key: self.augmenting.raw, **self.augmenting.whitening}
+        return sets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +114,8 @@ def choose_rows(settings: RunSettings, dataset: Dataset) -> Rows:
     """
     dataset = limit(dataset, settings.train_limit, settings.test_limit)
     height, width = dataset.x_train.shape[1:3]
-    check_image_side(settings.kernel_spec.architecture, height, width)
+    for spec in settings.kernel_specs:
+        check_image_side(spec.architecture, height, width)
     every = np.arange(len(dataset.y_train))
     validation = every[:0]
     if isinstance(settings, DistillSettings):
@@ -105,6 +142,9 @@ def prepare(settings: RunSettings, dataset: Dataset) -> Experiment:
 
     x_train, y_train = rows.dataset.x_train, rows.dataset.y_train
     target = split(x_target, y_train[rows.target])
+    augmenting = None
+    if isinstance(settings, DistillSettings) and settings.augment is not None:
+        augmenting = Augmenting(settings.augment, x_train, rows.target, preprocessing)
     return Experiment(
         target=target,
         test=split(rows.dataset.x_test, rows.dataset.y_test),
@@ -113,5 +153,6 @@ def prepare(settings: RunSettings, dataset: Dataset) -> Experiment:
         support_labels=target.labels[rows.support],
         preprocessing=preprocessing,
         class_names=dataset.class_names,
+        augmenting=augmenting,
         pixel_range=dataset.pixel_range,
     )

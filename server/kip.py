@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kipper.common.messages import UNCHANGED
 from kipper.server import krr, label_solve
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.optimiser import Adam, initial_moments
@@ -27,6 +28,24 @@ class KipState(NamedTuple):
     optimiser: Any
 
 
+class Targets(NamedTuple):
+    """What a step's loss is taken over.
+
+    Attributes:
+        key: of a resident row set.
+        rows: (t,) indices into it.
+        values: (t, C) what is to be predicted of them.
+        draw: the step as of which rows of raw images are augmented.
+        kernel: by which of the run's kernels.
+    """
+
+    key: str
+    rows: np.ndarray
+    values: np.ndarray
+    draw: int = UNCHANGED
+    kernel: int = 0
+
+
 def initial_state(images: np.ndarray, labels: np.ndarray, learn_labels: bool) -> KipState:
     """The state before the first step; labels enter the optimiser only if they are learned."""
     learned = {"images": images, "labels": labels} if learn_labels else {"images": images}
@@ -34,39 +53,35 @@ def initial_state(images: np.ndarray, labels: np.ndarray, learn_labels: bool) ->
 
 
 def loss_at(
-    kernel: DistributedKernel,
-    state: KipState,
-    key: str,
-    rows: np.ndarray,
-    targets: np.ndarray,
-    ridge: float,
+    kernel: DistributedKernel, state: KipState, targets: Targets, ridge: float
 ) -> krr.Regression:
-    """Loss, predictions and cotangents on `rows` (t,) of a resident row set.
+    """Loss, predictions and cotangents on some targets.
 
-    `targets` are their labels (t, C). Raises NumericalError as `krr.regress` does.
+    Raises:
+        NumericalError: see `krr.regress`.
     """
-    kernel.set_support(state.images)
-    k_ss, k_ts = kernel.linearise(key, rows)
-    return krr.regress(k_ss, k_ts, state.labels, targets, ridge)
+    k_ss, k_ts = _linearise(kernel, state, targets)
+    return krr.regress(k_ss, k_ts, state.labels, targets.values, ridge)
 
 
 def solved_loss_at(
-    kernel: DistributedKernel,
-    state: KipState,
-    key: str,
-    rows: np.ndarray,
-    targets: np.ndarray,
-    ridge: float,
+    kernel: DistributedKernel, state: KipState, targets: Targets, ridge: float
 ) -> tuple[KipState, krr.Regression]:
     """As `loss_at`, with the labels that make this loss least; returns the state that has them.
 
     The cotangents are those of the least loss as a function of the images alone.
     """
-    kernel.set_support(state.images)
-    k_ss, k_ts = kernel.linearise(key, rows)
-    moments = label_solve.batch_moments(k_ts, targets)
+    k_ss, k_ts = _linearise(kernel, state, targets)
+    moments = label_solve.batch_moments(k_ts, targets.values)
     labels = label_solve.solve_labels(k_ss, moments, ridge, "paper")
-    return state._replace(labels=labels), krr.regress(k_ss, k_ts, labels, targets, ridge)
+    return state._replace(labels=labels), krr.regress(k_ss, k_ts, labels, targets.values, ridge)
+
+
+def _linearise(
+    kernel: DistributedKernel, state: KipState, targets: Targets
+) -> tuple[np.ndarray, np.ndarray]:
+    kernel.set_support(state.images, targets.kernel)
+    return kernel.linearise(targets.key, targets.rows, targets.draw)
 
 
 def update(

@@ -63,11 +63,14 @@ class _KipRun:
                 rows = self._rows(step)
                 state, regression = self._loss(step, state, rows)
                 self._show(step, regression)
-                score = self._begin_score(state.labels) if self._evaluation_due(step) else None
+                score = (
+                    self._begin_score(state.images, state.labels)
+                    if self._evaluation_due(step)
+                    else None
+                )
                 new_state = None
                 if step < self._settings.steps:
-                    experiment = self._session.experiment
-                    self._session.kernel.bring_ahead(experiment.target.key, self._rows(step + 1))
+                    self._bring_ahead(step + 1)
                     # Workers score the state while they have nothing to do for its step.
                     new_state = kip.update(
                         self._session.kernel,
@@ -140,13 +143,25 @@ class _KipRun:
         self, step: int, state: kip.KipState, rows: np.ndarray
     ) -> tuple[kip.KipState, krr.Regression]:
         """The regression of a step, and the state, whose labels may be solved for on the way."""
-        experiment = self._session.experiment
-        targets = centred_one_hot(experiment.target.labels[rows], experiment.num_classes)
-        place = (self._session.kernel, state, experiment.target.key, rows)
+        kernel, targets = self._session.kernel, self._targets(step, rows)
         every = self._settings.solve_labels_every
         if every is not None and step % every == 0:
-            return kip.solved_loss_at(*place, targets, self._settings.ridge)
-        return state, kip.loss_at(*place, targets, self._settings.ridge)
+            return kip.solved_loss_at(kernel, state, targets, self._settings.ridge)
+        return state, kip.loss_at(kernel, state, targets, self._settings.ridge)
+
+    def _targets(self, step: int, rows: np.ndarray) -> kip.Targets:
+        experiment, settings = self._session.experiment, self._settings
+        values = centred_one_hot(experiment.target.labels[rows], experiment.num_classes)
+        kernel = sampling.architecture(len(settings.architectures), settings.seed, step)
+        augmenting = experiment.augmenting
+        if augmenting is None:
+            return kip.Targets(experiment.target.key, rows, values, kernel=kernel)
+        return kip.Targets(augmenting.key, augmenting.index[rows], values, step, kernel)
+
+    def _bring_ahead(self, step: int) -> None:
+        """Has workers make a step's targets ready when they have nothing else to do."""
+        targets = self._targets(step, self._rows(step))
+        self._session.kernel.bring_ahead(targets.key, targets.rows, targets.draw, targets.kernel)
 
     @property
     def _altered(self) -> bool:
@@ -156,9 +171,9 @@ class _KipRun:
     def _natural_accuracy(self) -> float:
         """Test accuracy of the natural images and labels that this run did not start from."""
         experiment = self._session.experiment
-        self._session.kernel.set_support(experiment.support.astype(self._settings.kernel_dtype))
+        images = experiment.support.astype(self._settings.kernel_dtype)
         labels = centred_one_hot(experiment.support_labels, experiment.num_classes)
-        return self._begin_score(labels)()[0].accuracy
+        return self._begin_score(images, labels)()[0].accuracy
 
     def _evaluation_due(self, step: int) -> bool:
         if step == self._settings.steps or step == 0:
@@ -166,7 +181,10 @@ class _KipRun:
         every = self._settings.eval_every
         return checkpoint.is_named(step) if every is None else step % every == 0
 
-    def _begin_score(self, labels: np.ndarray) -> Callable[[], tuple[Score, np.ndarray]]:
+    def _begin_score(
+        self, images: np.ndarray, labels: np.ndarray
+    ) -> Callable[[], tuple[Score, np.ndarray]]:
+        self._session.kernel.set_support(images)  # the step's may be of another kernel
         test = self._session.experiment.test
         return begin_score(
             self._session.kernel, labels, self._settings.ridge, test.key, test.labels

@@ -15,7 +15,15 @@ from absl import logging
 
 from kipper.common import messages
 from kipper.common.errors import NumericalError, WorkerError
-from kipper.common.messages import Block, Done, ImageCotangents, KernelBlock, Prepare, Reply
+from kipper.common.messages import (
+    UNCHANGED,
+    Block,
+    Done,
+    ImageCotangents,
+    KernelBlock,
+    Prepare,
+    Reply,
+)
 from kipper.server import quarantine, replies
 from kipper.server.batch import Batch
 from kipper.server.block_specs import BlockRequest, optional_spec, spec_of
@@ -75,8 +83,10 @@ class Pool(Roster):
         """See `rules.Counters`."""
         return dataclasses.asdict(self._recorded.scheduler.counters)
 
-    def publish(self, images: np.ndarray) -> int:
+    def publish(self, images: np.ndarray, kernel: int = 0) -> int:
         """Makes `images` (n, h, w, c) the support of the blocks to come; returns their version.
+
+        The blocks are of the kernel at that position among those of the run.
 
         Raises:
             NumericalError: they are not finite.
@@ -94,7 +104,7 @@ class Pool(Roster):
         ]
         self._withdraw(stale)
         self._supports = {v: s for v, s in self._supports.items() if v >= oldest}
-        self._supports[self._version] = Support(self._version, images)
+        self._supports[self._version] = Support(self._version, kernel, images)
         for member in self._members.values():
             member.deliveries.forget_support_before(oldest)
         return self._version
@@ -125,11 +135,15 @@ class Pool(Roster):
     def bring_ahead(self, requests: Iterable[Prepare]) -> None:
         """Has idle workers make rows ready, until the next `publish`; what they do not is no loss.
 
-        Requests of which every worker holds the rows are left out.
+        Requests of which every worker holds the rows, ready as they are, are left out.
         """
         self._end_ahead()
         missing = self._shares_missing()
-        worthwhile = [(r, None) for r in requests if missing.get(r.columns_key, 0.0) > 0]
+        worthwhile = [
+            (request, None)
+            for request in requests
+            if request.draw != UNCHANGED or missing.get(request.columns_key, 0.0) > 0
+        ]
         self._ahead = self.map(worthwhile, AHEAD)
 
     def _end_ahead(self) -> None:

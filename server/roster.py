@@ -141,7 +141,7 @@ class Roster(abc.ABC):
         if link.name in self._banned:
             link.close()
             return
-        member = Member(link, Deliveries(self._row_sets))
+        member = Member(link, Deliveries(self._row_sets, self._configure.whitening))
         self._members[link.name] = member
         self.counts.workers += 1
         self._continue(member, member.set_up(self._configure, self._means.known), None)

@@ -22,6 +22,7 @@ class _Stream(enum.IntEnum):
     VALIDATION = 2
     NOISE = 3
     FROZEN = 4
+    ARCHITECTURE = 5
 
 
 def _generator(stream: _Stream, seed: int, step: int = 0) -> np.random.Generator:
@@ -76,3 +77,8 @@ def frozen_pixels(shape: tuple[int, ...], share: float, seed: int) -> np.ndarray
     frozen = np.arange(pixels) < round(share * pixels)
     drawn = _generator(_Stream.FROZEN, seed).permuted(np.tile(frozen, (num_images, 1)), axis=1)
     return drawn.reshape(num_images, height, width, 1)
+
+
+def architecture(number: int, seed: int, step: int) -> int:
+    """Which of so many architectures one step is made with."""
+    return int(_generator(_Stream.ARCHITECTURE, seed, step).integers(number))

@@ -28,7 +28,7 @@ from kipper.server.distilled_set import (
     set_key,
 )
 from kipper.server.distributed_kernel import DistributedKernel
-from kipper.server.experiment import Experiment
+from kipper.server.experiment import Augmenting, Experiment
 from kipper.server.means import Means
 from kipper.server.member import KnownBlock
 from kipper.server.pool import Pool
@@ -36,7 +36,7 @@ from kipper.server.protocol import WorkerLink
 from kipper.server.report.keeping import keep_beginning, keep_end
 from kipper.server.scheduler.rules import Policy
 from kipper.server.status import StatusWriter
-from kipper.server.tiling import tiling_for
+from kipper.server.tiling import Tiling, tiling_for
 from kipper.server.workdir import Workdir
 
 # Where no worker can join, for one that is still being made ready.
@@ -169,6 +169,7 @@ def open_session(
             experiment.row_sets(score_validation),
             on_progress,
             _means(settings, workdir, known, elastic),
+            experiment.augmenting,
         )
         session = Session(
             settings=settings,
@@ -203,7 +204,7 @@ def _recipe(
     return Recipe(
         experiment.preprocessing,
         experiment.class_names,
-        dataclasses.asdict(settings),
+        settings.record(),
         pixel_range=experiment.pixel_range,
         sets=sets,
         data_hash=json.loads(workdir.config.read_text())["data_hash"],
@@ -259,26 +260,43 @@ def open_kernel(
     row_sets: Mapping[str, np.ndarray],
     on_progress: Callable[[], None] = lambda: None,
     means: Means | None = None,
+    augmenting: Augmenting | None = None,
 ) -> tuple[Pool, DistributedKernel]:
-    """The kernel of `settings` over workers, with columns of `row_sets`.
+    """The kernels of `settings` over workers, with columns of `row_sets`.
 
-    The pool is the caller's to close; `image_shape` is (h, w, c).
+    The pool is the caller's to close; `image_shape` is (h, w, c). With `augmenting`, columns may be
+    rows of its images, augmented as `settings` say.
     """
-    configure = messages.Configure(
+    height, width, channels = image_shape
+    tilings = [
+        tiling_for(
+            spec,
+            settings.engine,
+            (height, width, channels),
+            settings.block_support,
+            settings.block_target,
+        )
+        for spec in settings.kernel_specs
+    ]
+    # One for all, so that what was prepared for one kernel's blocks has the shape of another's.
+    tiling = Tiling(min(t.support for t in tilings), min(t.target for t in tilings))
+    pool = Pool(links, _configure(settings, augmenting), row_sets, on_progress, means)
+    return pool, DistributedKernel(pool, tiling)
+
+
+def _configure(settings: RunSettings, augmenting: Augmenting | None) -> messages.Configure:
+    arrays = augmenting.preprocessing.arrays() if augmenting is not None else {}
+    whitening = augmenting.whitening if augmenting is not None else {}
+    return messages.Configure(
         protocol_version=messages.PROTOCOL_VERSION,
-        architecture=settings.architecture,
+        architectures=[spec.architecture.name for spec in settings.kernel_specs],
         kind=settings.kernel,
         dtype=settings.kernel_dtype,
         engine=settings.engine,
         threads=settings.threads or 0,
+        augment=augmenting.augment if augmenting is not None else "",
+        seed=settings.seed,
+        whitening=next(iter(whitening), ""),
+        mean=arrays.get("mean", np.zeros(0)),
+        std=arrays.get("std", np.zeros(0)),
     )
-    height, width, channels = image_shape
-    tiling = tiling_for(
-        settings.kernel_spec,
-        settings.engine,
-        (height, width, channels),
-        settings.block_support,
-        settings.block_target,
-    )
-    pool = Pool(links, configure, row_sets, on_progress, means)
-    return pool, DistributedKernel(pool, tiling)

@@ -1,10 +1,12 @@
 """A distributed kernel over in-process workers, for tests."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 from installation import NEURAL_TANGENTS
+from pool_requests import CONFIGURE
 
 from kipper.common import messages
 from kipper.common.architecture import KernelSpec
@@ -19,13 +21,12 @@ REFERENCE = "neural_tangents" if NEURAL_TANGENTS else "auto"
 
 
 def configure(spec: KernelSpec, engine: str) -> messages.Configure:
-    return messages.Configure(
-        protocol_version=messages.PROTOCOL_VERSION,
-        architecture=spec.architecture.name,
+    return dataclasses.replace(
+        CONFIGURE,
+        architectures=[spec.architecture.name],
         kind=spec.kind,
         dtype=spec.dtype,
         engine=engine,
-        threads=1,
     )
 
 
@@ -42,7 +43,7 @@ def assembled(
     """The regression of `support` (images, labels) on resident rows, and the images' gradient."""
     with distributed_kernel(spec, resident, tiling, engine=engine) as (kernel, key):
         state = kip.initial_state(*support, learn_labels=True)
-        regression = kip.loss_at(kernel, state, key, rows, targets, ridge)
+        regression = kip.loss_at(kernel, state, kip.Targets(key, rows, targets), ridge)
         cotangents = regression.cotangents
         return regression, kernel.gradient(cotangents.k_ss, cotangents.k_ts)
 

@@ -6,16 +6,21 @@ import numpy as np
 from fake_links import BLOCK_KINDS, Behaviour, kernel_of
 
 from kipper.common import messages
-from kipper.common.messages import Block, BlockVjp
+from kipper.common.messages import UNCHANGED, Block, BlockVjp
 from kipper.server.pool import STEP, Pool
 
 CONFIGURE = messages.Configure(
     protocol_version=messages.PROTOCOL_VERSION,
-    architecture="fc1",
+    architectures=["fc1"],
     kind="ntk",
     dtype="float32",
     engine="auto",
     threads=1,
+    augment="",
+    seed=0,
+    whitening="",
+    mean=np.zeros(0),
+    std=np.zeros(0),
 )
 SUPPORT = np.arange(8 * 6, dtype=np.float32).reshape(8, 2, 3, 1)
 ROWS = np.arange(12 * 6, dtype=np.float32).reshape(12, 2, 3, 1)
@@ -30,6 +35,7 @@ def block(version: int, start: int, columns: int = 3, key: str = "rows", first: 
         start=start,
         stop=start + 2,
         columns_key=key,
+        draw=UNCHANGED,
         linearise=False,
         columns=np.arange(first, first + columns),
     )
@@ -42,6 +48,7 @@ def block_vjp(version: int, start: int, columns: int = 3, key: str = "rows") -> 
         start=start,
         stop=start + 2,
         columns_key=key,
+        draw=UNCHANGED,
         columns=np.arange(columns),
         cotangent=np.full((2, columns), 0.5, np.float32),
     )

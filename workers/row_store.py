@@ -16,7 +16,7 @@ class RowsMissing(WorkerError):
 
 
 class RowStore:
-    """Row sets of float32 images, of which rows arrive as blocks need them.
+    """Row sets, mostly of float32 images, of which rows arrive as blocks need them.
 
     One store may serve all workers of a process, from several threads.
 
@@ -53,20 +53,20 @@ class RowStore:
             )
             if (
                 len(whole) != total
-                or rows.shape[1:] != whole.shape[1:]
+                or (rows.shape[1:], rows.dtype) != (whole.shape[1:], whole.dtype)
                 or len(index) != len(rows)
                 or (index.size and not 0 <= index.min() <= index.max() < total)
             ):
                 raise WorkerError(
-                    f"{len(rows)} rows of shape {rows.shape[1:]}, for {len(index)} places of "
-                    f"{total}, do not fit a row set of shape {whole.shape}."
+                    f"{len(rows)} {rows.dtype} rows of shape {rows.shape[1:]}, for {len(index)} "
+                    f"places of {total}, do not fit a row set of {whole.dtype} {whole.shape}."
                 )
             whole[index] = rows
             arrived[index] = True
             self._partial[key] = whole, arrived
 
     def take(self, key: str, columns: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
-        """Rows `columns` of a set, in the kernel's dtype, and the number of rows of the set.
+        """Rows `columns` of a set, in `dtype`, and the number of rows of the set.
 
         Raises:
             RowsMissing: some of them are not here.

@@ -3,7 +3,7 @@
 from absl import logging
 
 from kipper.common import wire
-from kipper.common.messages import DAMAGED, Failure, Request
+from kipper.common.messages import DAMAGED, REFUSED, Configure, Failure, Request
 from kipper.workers.worker import Worker
 
 
@@ -16,6 +16,11 @@ class WorkerService:
 
     def __init__(self, threads: int | None = None) -> None:
         self._worker = Worker(threads=threads)
+        self._refusal: str | None = None
+
+    def refusal(self) -> str | None:
+        """Why this worker cannot compute for its coordinator, once it has said so."""
+        return self._refusal
 
     def handle(self, payload: bytes) -> bytes:
         """Answers one encoded request; bytes that are none are answered with a `Failure`."""
@@ -25,7 +30,12 @@ class WorkerService:
             return _refusal(str(error))
         if not isinstance(request, Request):
             return _refusal(f"A worker was sent a {type(request).__name__}, which asks nothing.")
-        return wire.encode(self._worker.handle(request))
+        reply = self._worker.handle(request)
+        if isinstance(request, Configure):
+            self._refusal = None
+            if isinstance(reply, Failure) and reply.kind == REFUSED:
+                self._refusal = reply.message
+        return wire.encode(reply)
 
 
 def _refusal(message: str) -> bytes:

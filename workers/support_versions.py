@@ -1,6 +1,7 @@
 """Support images of the newest step versions, as far as they came, with their features."""
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,8 +23,8 @@ class SupportVersions:
     depend on what else a worker was sent.
     """
 
-    def __init__(self, engine: Engine, dtype: str):
-        self._engine = engine
+    def __init__(self, engines: Sequence[Engine], dtype: str):
+        self._engines = engines
         self._dtype = dtype
         self._lock = threading.Lock()
         self._versions: dict[int, _Version] = {}
@@ -45,16 +46,29 @@ class SupportVersions:
             raise WorkerError(
                 f"Support images {start} to {start + len(images)} of {total} do not exist."
             )
-        features = self._engine.features(images)
+        if not 0 <= request.kernel < len(self._engines):
+            raise WorkerError(
+                f"There is no kernel {request.kernel}; {len(self._engines)} are known."
+            )
+        features = self._engines[request.kernel].features(images)
         with self._lock:
             version = self._versions.get(request.version)
             if version is None:
-                version = _Version(total, images, features)
+                version = _Version(request.kernel, total, images, features)
                 self._versions[request.version] = version
             version.put(start, images, features)
             for old in sorted(self._versions)[:-_VERSIONS_KEPT]:
                 del self._versions[old]
             return min(self._versions)
+
+    def kernel_of(self, version: int) -> int:
+        """The position of the kernel that a version's blocks are of.
+
+        Raises:
+            RowsMissing: nothing of the version is here.
+        """
+        with self._lock:
+            return self._kept(version).kernel
 
     def take(self, version: int, index: np.ndarray) -> PreparedImages:
         """Images `index` of a version.
@@ -64,14 +78,18 @@ class SupportVersions:
             WorkerError: an index lies outside the version.
         """
         with self._lock:
-            kept = self._versions.get(version)
-            if kept is None:
-                raise RowsMissing(f"Support version {version} is not on this worker.")
-            return kept.take(index)
+            return self._kept(version).take(index)
+
+    def _kept(self, version: int) -> "_Version":
+        kept = self._versions.get(version)
+        if kept is None:
+            raise RowsMissing(f"Support version {version} is not on this worker.")
+        return kept
 
 
 class _Version:
-    def __init__(self, total: int, images: np.ndarray, features: np.ndarray):
+    def __init__(self, kernel: int, total: int, images: np.ndarray, features: np.ndarray):
+        self.kernel = kernel
         self._images = np.empty((total, *images.shape[1:]), images.dtype)
         self._features = np.empty((total, *features.shape[1:]), features.dtype)
         self._arrived = np.zeros(total, bool)

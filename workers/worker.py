@@ -8,9 +8,10 @@ import threading
 import numpy as np
 
 from kipper.common import messages
-from kipper.common.architecture import KernelSpec, architecture_named
-from kipper.common.errors import KipperError, WorkerError
+from kipper.common.architecture import KernelSpec, architecture_asked_for
+from kipper.common.errors import KipperError, UserError, WorkerError
 from kipper.common.messages import PROTOCOL_VERSION, SUPPORT_KEY, Failure, Reply, Request
+from kipper.workers.augmented_rows import AugmentedRows
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import Engine, PreparedImages, Pullback
 from kipper.workers.prepared_rows import PreparedRows
@@ -62,7 +63,10 @@ class Worker:
     def _answer(self, request: Request) -> Reply:
         match request:
             case messages.Configure():
-                return self._configure(request)
+                try:
+                    return self._configure(request)
+                except UserError as error:  # it would be no other the next time
+                    return _failure(messages.REFUSED, str(error))
             case messages.Probe():
                 with self._compute:
                     return self._probe(request)
@@ -86,17 +90,21 @@ class Worker:
                 message=f"The coordinator speaks protocol {request.protocol_version} and this "
                 f"worker {PROTOCOL_VERSION}; install the same kipper on both.",
             )
-        architecture = architecture_named(request.architecture)
-        spec = KernelSpec(architecture, request.kind, request.dtype)
+        specs = [
+            KernelSpec(architecture_asked_for(name), request.kind, request.dtype)
+            for name in request.architectures
+        ]
         threads = self._threads or request.threads or os.cpu_count() or 1
         with self._compute:
-            engine = make_engine(request.engine, spec, threads)
-            rows = PreparedRows(engine, self._store, spec.dtype)
-            self._configured = _Configured(engine, rows, SupportVersions(engine, spec.dtype))
+            engines = [make_engine(request.engine, spec, threads) for spec in specs]
+            kernels = [_Kernel(engine, self._store, request) for engine in engines]
+            self._configured = _Configured(kernels, SupportVersions(engines, request.dtype))
             self._residuals.clear()
             self._cancelled = _Cancelled()  # another coordinator's numbers
         return messages.Configured(
-            engine=engine.name, device=device_description(), row_keys=self._store.keys()
+            engine=", ".join(dict.fromkeys(engine.name for engine in engines)),
+            device=device_description(),
+            row_keys=self._store.keys(),
         )
 
     def _ready(self) -> "_Configured":
@@ -105,7 +113,7 @@ class Worker:
         return self._configured
 
     def _probe(self, request: messages.Probe) -> messages.KernelBlock:
-        engine = self._ready().engine
+        engine = self._ready().kernels[0].engine
         x1, x2 = (PreparedImages(x, engine.features(x)) for x in (request.x1, request.x2))
         return messages.KernelBlock(kernel=engine.block(x1, x2))
 
@@ -118,7 +126,10 @@ class Worker:
             return self._block(request)
         if isinstance(request, messages.BlockVjp):
             return self._block_vjp(request)
-        self._ready().rows.take(request.columns_key, request.columns)
+        kernels = self._ready().kernels
+        if not 0 <= request.kernel < len(kernels):
+            raise WorkerError(f"There is no kernel {request.kernel}; {len(kernels)} are known.")
+        kernels[request.kernel].columns(request)
         return messages.Done()
 
     def _images(
@@ -126,13 +137,12 @@ class Worker:
     ) -> tuple[Engine, PreparedImages, PreparedImages, bool]:
         """The engine, the images of the block's rows and columns, and whether both are support."""
         ready = self._ready()
+        kernel = ready.kernels[ready.support.kernel_of(request.version)]
         index = np.arange(request.start, request.stop)
         rows = ready.support.take(request.version, index)
-        both = request.columns_key == SUPPORT_KEY
-        if both:
-            return ready.engine, rows, ready.support.take(request.version, request.columns), True
-        columns = ready.rows.take(request.columns_key, request.columns)
-        return ready.engine, rows, columns, False
+        if request.columns_key == SUPPORT_KEY:
+            return kernel.engine, rows, ready.support.take(request.version, request.columns), True
+        return kernel.engine, rows, kernel.columns(request), False
 
     def _block(self, request: messages.Block) -> messages.KernelBlock:
         engine, rows, columns, both = self._images(request)
@@ -173,10 +183,28 @@ def device_description() -> str:
     return f"{jax.devices()[0].device_kind}, {level}, {os.cpu_count()} cores, jax {jax.__version__}"
 
 
+class _Kernel:
+    """One of the kernels that a run asks for, with target rows prepared for it."""
+
+    def __init__(self, engine: Engine, store: RowStore, configure: messages.Configure):
+        self.engine = engine
+        self._rows = PreparedRows(engine, store, configure.dtype)
+        self._augmented = AugmentedRows(engine, store, configure) if configure.augment else None
+
+    def columns(
+        self, request: messages.Block | messages.BlockVjp | messages.Prepare
+    ) -> PreparedImages:
+        """The block's columns, which are target rows."""
+        if request.draw == messages.UNCHANGED:
+            return self._rows.take(request.columns_key, request.columns)
+        if self._augmented is None:
+            raise WorkerError("This worker has not been told how to augment.")
+        return self._augmented.take(request.columns_key, request.columns, request.draw)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Configured:
-    engine: Engine
-    rows: PreparedRows
+    kernels: list[_Kernel]
     support: SupportVersions
 
 
@@ -186,7 +214,7 @@ def _image_cotangents(cotangents: tuple[np.ndarray, ...]) -> messages.ImageCotan
     return messages.ImageCotangents(rows=rows, columns=columns)
 
 
-_BlockKey = tuple[int, int, int, str, bytes]
+_BlockKey = tuple[int, int, int, str, int, bytes]
 
 
 def _block_key(request: messages.Block | messages.BlockVjp) -> _BlockKey:
@@ -195,6 +223,7 @@ def _block_key(request: messages.Block | messages.BlockVjp) -> _BlockKey:
         request.start,
         request.stop,
         request.columns_key,
+        request.draw,
         request.columns.tobytes(),
     )
 

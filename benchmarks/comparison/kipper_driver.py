@@ -21,7 +21,7 @@ from workload import COLUMNS, ROWS
 
 from kipper.common import messages, wire
 from kipper.common.files import write_npz
-from kipper.common.messages import PROTOCOL_VERSION, Block
+from kipper.common.messages import PROTOCOL_VERSION, UNCHANGED, Block
 from kipper.common.settings import DistillSettings
 from kipper.launch.process import keep_freed_memory
 from kipper.launch.registry import open_registry
@@ -53,7 +53,19 @@ class Kipper:
         )
         self.pool = Pool(
             [],
-            messages.Configure(PROTOCOL_VERSION, "fc1", "ntk", "float32", "auto", 1),
+            messages.Configure(
+                PROTOCOL_VERSION,
+                ["fc1"],
+                "ntk",
+                "float32",
+                "auto",
+                1,
+                "",
+                0,
+                "",
+                np.zeros(0),
+                np.zeros(0),
+            ),
             {self._key: self._rows},
             means=Means(policy=policy, folder=logs, elastic=True),
         )
@@ -78,7 +90,7 @@ class Kipper:
 
     def _request(self, index: int) -> Block:
         columns = np.arange(index * COLUMNS, (index + 1) * COLUMNS)
-        return Block(0, self._version, 0, ROWS, self._key, False, columns)
+        return Block(0, self._version, 0, ROWS, self._key, UNCHANGED, False, columns)
 
 
 def coordinator_port(driving: Driving) -> int:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import pathlib
 
+from kipper.common.augmentation import parse_augmentation
 from kipper.common.errors import UserError
 from kipper.common.settings.field import check_at_least, setting
 from kipper.common.settings.run import RunSettings
@@ -25,6 +26,16 @@ class DistillSettings(RunSettings):
     )
     freeze_pixels: float = setting(
         0.0, "Share of each support image's pixels that start as noise and are never learned."
+    )
+    sample_architectures: str | None = setting(
+        None,
+        "Draw the architecture of each step: --architecture or one of these, with commas between. "
+        "Scores are those of --architecture.",
+    )
+    augment: str | None = setting(
+        None,
+        "Change target images at random, each by itself and anew at each step, before they are "
+        "preprocessed: flip,shift:SHARE,rotate:DEGREES,color:SHARE.",
     )
     learn_labels: bool = setting(False, "Learn the labels too, with the same optimiser.")
     solve_labels_every: int | None = setting(
@@ -68,8 +79,16 @@ class DistillSettings(RunSettings):
         """
         return self.target_batch_size or min(50 * self.support_size, 5000)
 
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Of which one is drawn at each step; the first one scores."""
+        others = self.sample_architectures.split(",") if self.sample_architectures else ()
+        return (self.architecture, *(name.strip() for name in others))
+
     def check(self) -> None:
         super().check()
+        if self.augment is not None:
+            parse_augmentation(self.augment)
         counts = ("target_batch_size", "eval_every", "solve_labels_every", "schedule_steps")
         check_at_least(self, 1, counts)
         check_at_least(self, 0, ("steps",))

@@ -3,11 +3,13 @@
 import dataclasses
 import math
 import os
+from typing import Any
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.chaos import Chaos, parse_chaos
 from kipper.common.engines import ENGINES
 from kipper.common.errors import UserError
+from kipper.common.network_file import is_network_file, with_hashes
 from kipper.common.settings.field import (
     certificates_setting,
     check_at_least,
@@ -28,7 +30,8 @@ class RunSettings:
     dataset: str = setting(
         None,
         "digits, mnist5k (embedded), mnist, fashion_mnist, cifar10, cifar100, svhn_cropped "
-        "(files in --data_dir) or npz:PATH.",
+        "(files in --data_dir), npz:PATH, or folder:PATH[@SIZE], with images in PATH/CLASS or in "
+        "PATH/train/CLASS and PATH/test/CLASS.",
     )
     data_dir: str | None = setting(None, "Folder of the data set's own files.", free=True)
     preprocess: str = setting(
@@ -37,7 +40,10 @@ class RunSettings:
         ("standard", "zca"),
     )
     architecture: str = setting(
-        "fc1", "fcK, convnet, convnet3, myrtle5, myrtle7, myrtle10 or conv_vecK."
+        "fc1",
+        "fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7, myrtle10, conv_vecK or "
+        "conv_gapK, each also with _leaky, _erf or _gelu for its ReLU; or a network of your own: "
+        "FILE.py:FUNCTION.",
     )
     kernel: str = setting("ntk", "Tangent kernel, or NNGP covariance.", ("ntk", "nngp"))
     support_size: int = setting(10, "Support images in all; divisible by the number of classes.")
@@ -120,7 +126,8 @@ class RunSettings:
         if self.verify_fraction == 1 and self.num_workers == 1 and self.port is None:
             raise UserError("--verify_fraction=1 needs two workers or more; give --num_workers=2.")
         self._check_chaos()
-        architecture_named(self.architecture)
+        for name in self.architectures:
+            architecture_named(name)
 
     @property
     def faults(self) -> Chaos | None:
@@ -147,5 +154,32 @@ class RunSettings:
         return self.threads or max(1, (os.cpu_count() or 1) // self.num_workers)
 
     @property
+    def architectures(self) -> tuple[str, ...]:
+        """Names of the architectures that the run is about; the first one scores."""
+        return (self.architecture,)
+
+    @property
+    def kernel_specs(self) -> tuple[KernelSpec, ...]:
+        """The kernel of each architecture."""
+        return tuple(
+            KernelSpec(architecture_named(name), self.kernel, self.kernel_dtype)
+            for name in self.architectures
+        )
+
+    @property
     def kernel_spec(self) -> KernelSpec:
-        return KernelSpec(architecture_named(self.architecture), self.kernel, self.kernel_dtype)
+        """The kernel that scores."""
+        return self.kernel_specs[0]
+
+    @property
+    def own_networks(self) -> str | None:
+        """Those of `architectures` that are files, with commas between; None if none is."""
+        return ",".join(filter(is_network_file, self.architectures)) or None
+
+    def record(self) -> dict[str, Any]:
+        """All settings, for files; networks of the user's own with their hashes."""
+        values = dataclasses.asdict(self)
+        for name in ("architecture", "sample_architectures"):
+            if values.get(name):
+                values[name] = with_hashes(values[name])
+        return values

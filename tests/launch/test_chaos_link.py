@@ -16,6 +16,7 @@ BLOCK = messages.Block(
     start=0,
     stop=2,
     columns_key="support",
+    draw=messages.UNCHANGED,
     linearise=False,
     columns=np.arange(3),
 )

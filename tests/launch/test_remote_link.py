@@ -52,9 +52,12 @@ def _conversation():
     for index in ([0, 3, 6], [5, 1, 2, 4]):
         yield messages.PutRows(key=KEY, total=7, index=np.array(index), rows=ROWS[index])
     for start, stop in ((0, 2), (2, 5)):
-        yield messages.PutSupport(version=1, total=5, start=start, images=SUPPORT[start:stop])
+        yield messages.PutSupport(
+            version=1, kernel=0, total=5, start=start, images=SUPPORT[start:stop]
+        )
     for block, (key, columns) in enumerate(((KEY, [0, 3, 6, 5]), (SUPPORT_KEY, [1, 2, 3, 4]))):
         where = {"block": block, "version": 1, "start": 1, "stop": 4, "columns_key": key}
+        where["draw"] = messages.UNCHANGED
         yield messages.Block(**where, columns=np.array(columns), linearise=True)
         cotangent = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
         yield messages.BlockVjp(**where, columns=np.array(columns), cotangent=cotangent)
@@ -82,6 +85,7 @@ def test_a_request_that_fails_is_answered_and_the_worker_lives(linked, way):
         start=0,
         stop=1,
         columns_key=KEY,
+        draw=messages.UNCHANGED,
         linearise=False,
         columns=np.array([0]),
     )

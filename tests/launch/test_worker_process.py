@@ -1,13 +1,17 @@
 """A worker process without the process: it serves, belongs, comes back and leaves."""
 
 import concurrent.futures
+import dataclasses
 import threading
 
 import numpy as np
 import pytest
 from fake_pool import FakePool
+from installation import needs_neural_tangents
+from pool_requests import CONFIGURE
 
-from kipper.common import messages
+from kipper.common import messages, network_file
+from kipper.common.architecture import architecture_named
 from kipper.common.errors import UserError
 from kipper.common.settings import WorkerSettings
 from kipper.common.wire import content_key
@@ -104,7 +108,7 @@ class ServedWorker(threading.Thread):
 
 
 def _configure(threads=1):
-    return messages.Configure(messages.PROTOCOL_VERSION, "fc1", "ntk", "float32", "auto", threads)
+    return dataclasses.replace(CONFIGURE, threads=threads)
 
 
 def test_a_worker_joins_computes_and_leaves_when_asked(network):
@@ -149,8 +153,8 @@ def test_a_worker_comes_back_to_a_coordinator_that_was_killed(network):
     second = Coordinator(network)
     second.pool.wait_for("join", "w")
     link = second.pool.links["w"]
-    support = messages.PutSupport(1, 1, 0, images)
-    block = messages.Block(1, 1, 0, 1, key, False, np.zeros(1, np.int64))
+    support = messages.PutSupport(1, 0, 1, 0, images)
+    block = messages.Block(1, 1, 0, 1, key, messages.UNCHANGED, False, np.zeros(1, np.int64))
     assert isinstance(link.submit(_configure()).result(60), messages.Configured)
     assert isinstance(link.submit(support).result(60), messages.Done)
     # The rows that it held, it holds.
@@ -167,12 +171,42 @@ def test_a_worker_that_is_refused_says_why(network):
     assert "banned from this run: it lied" in str(worker.error)
 
 
+@needs_neural_tangents
+def test_a_worker_runs_the_file_it_was_given_if_the_coordinator_has_the_same(
+    network, tmp_path, monkeypatch
+):
+    """In this process, so what the coordinator names is known to the worker only if it names it."""
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import jax.numpy as jnp\n"
+        "def make(): return len, len, lambda a, b, k: jnp.ones((len(a), len(b)), a.dtype)\n"
+    )
+    architecture = architecture_named(f"{file}:make").name
+    configure = dataclasses.replace(_configure(), architectures=[architecture], engine="auto")
+    for given, sentence in ((f"{file}:make", None), (None, "was not given; copy the file here")):
+        monkeypatch.setattr(network_file, "_named", {})
+        coordinator = Coordinator(network)
+        worker = ServedWorker(architecture=given)
+        coordinator.pool.wait_for("join", "w")
+        reply = coordinator.pool.links["w"].submit(configure).result(60)
+        if sentence is None:
+            assert reply.engine == "neural_tangents"
+            worker.stop.ask()
+            assert worker.end() is worker_process.Ending.LEFT
+        else:
+            assert (reply.kind, sentence in reply.message) == (messages.REFUSED, True)
+            worker.end()  # at its next sign of life
+            assert str(worker.error) == reply.message
+        coordinator.listener.close()
+
+
 def test_the_command_says_what_is_wrong_in_a_sentence(network, capsys):
     coordinator = Coordinator(network)
     coordinator.pool.banned["w"] = "it lied"
     for flags, sentence in (
         ([], "--coordinator is required"),
         (["--coordinator=here"], "'here' is not an address"),
+        ([f"--coordinator={COORDINATOR}", "--architecture=no.py:make"], "no.py, which is to make"),
         ([f"--coordinator={COORDINATOR}", "--name=w"], "banned from this run: it lied"),
     ):
         assert run(["worker", *flags]) == 2

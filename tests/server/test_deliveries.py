@@ -9,7 +9,7 @@ from kipper.server import deliveries as deliveries_module
 from kipper.server.deliveries import Deliveries, Support
 
 ROWS = np.arange(12 * 4, dtype=np.float32).reshape(12, 2, 2, 1)
-SUPPORT = Support(3, np.arange(8 * 4, dtype=np.float32).reshape(8, 2, 2, 1))
+SUPPORT = Support(3, 0, np.arange(8 * 4, dtype=np.float32).reshape(8, 2, 2, 1))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_complete_row_set_is_never_sent(worker: Deliveries) -> None:
 
 def test_each_version_of_the_support_is_sent(worker: Deliveries) -> None:
     arrive(worker, needed(worker)[0])
-    newer = Support(4, SUPPORT.images + 1)
+    newer = Support(4, 0, SUPPORT.images + 1)
     (delivery,), _ = worker.needed(block(4, 0), newer)
     assert np.array_equal(delivery.request.images, newer.images[:2])
     assert needed(worker) == ([], set())

@@ -71,7 +71,7 @@ def test_fixed_labels_get_no_update_and_images_get_adams():
     with distributed_kernel(spec, resident, Tiling(3, 3)) as (kernel, key):
         state = kip.initial_state(images, labels, learn_labels=False)
         adam = Adam({"images": optax.constant_schedule(0.01)})
-        regression = kip.loss_at(kernel, state, key, np.arange(8), targets, 1e-6)
+        regression = kip.loss_at(kernel, state, kip.Targets(key, np.arange(8), targets), 1e-6)
         stepped = kip.update(kernel, state, regression.cotangents, adam)
     assert np.array_equal(stepped.labels, labels)
     _, gradient, _ = loss_and_gradients(

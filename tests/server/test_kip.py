@@ -31,8 +31,9 @@ def problem():
 def test_solved_labels_are_those_of_label_solve_and_their_gradient_that_of_the_least_loss(problem):
     images, labels, resident, rows, targets = problem
     with distributed_kernel(SPEC, resident, Tiling(2, 3)) as (kernel, key):
+        batch = kip.Targets(key, rows, targets)
         before = kip.initial_state(images, labels, learn_labels=False)
-        state, regression = kip.solved_loss_at(kernel, before, key, rows, targets, RIDGE)
+        state, regression = kip.solved_loss_at(kernel, before, batch, RIDGE)
         cotangents = regression.cotangents
         gradient = kernel.gradient(cotangents.k_ss, cotangents.k_ts)
         k_ss, k_ts = kernel.linearise(key, rows)
@@ -53,13 +54,14 @@ def test_solved_labels_are_those_of_label_solve_and_their_gradient_that_of_the_l
 def test_no_change_of_solved_labels_lowers_the_loss(problem):
     images, labels, resident, rows, targets = problem
     with distributed_kernel(SPEC, resident, Tiling(5, 8), engine="auto") as (kernel, key):
+        batch = kip.Targets(key, rows, targets)
         before = kip.initial_state(images, labels, learn_labels=False)
-        state, regression = kip.solved_loss_at(kernel, before, key, rows, targets, RIDGE)
-        assert regression.loss < kip.loss_at(kernel, before, key, rows, targets, RIDGE).loss
+        state, regression = kip.solved_loss_at(kernel, before, batch, RIDGE)
+        assert regression.loss < kip.loss_at(kernel, before, batch, RIDGE).loss
         rng = np.random.default_rng(0)
         for scale in (1e-3, 1e-1, 1.0):
             changed = state._replace(labels=state.labels + scale * rng.normal(size=labels.shape))
-            worse = kip.loss_at(kernel, changed, key, rows, targets, RIDGE)
+            worse = kip.loss_at(kernel, changed, batch, RIDGE)
             assert worse.loss > regression.loss
 
 
@@ -67,8 +69,9 @@ def test_solved_labels_stay_until_they_are_solved_again(problem):
     images, labels, resident, rows, targets = problem
     adam = Adam({"images": optax.constant_schedule(0.1)})
     with distributed_kernel(SPEC, resident, Tiling(5, 8), engine="auto") as (kernel, key):
+        batch = kip.Targets(key, rows, targets)
         state = kip.initial_state(images, labels, learn_labels=False)
-        state, regression = kip.solved_loss_at(kernel, state, key, rows, targets, RIDGE)
+        state, regression = kip.solved_loss_at(kernel, state, batch, RIDGE)
         stepped = kip.update(kernel, state, regression.cotangents, adam)
     np.testing.assert_array_equal(stepped.labels, state.labels)
     assert (stepped.images != images).all()
@@ -84,12 +87,13 @@ def test_frozen_pixels_keep_their_bits_and_the_others_are_learned(problem, dtype
     adam = Adam(dict.fromkeys(("images", "labels"), optax.constant_schedule(0.1)))
     spec = KernelSpec(SPEC.architecture, "ntk", dtype)
     with distributed_kernel(spec, resident, Tiling(5, 8), engine="auto") as (kernel, key):
+        batch = kip.Targets(key, rows, targets)
         state = kip.initial_state(images, labels, learn_labels=True)
         free = state
         for _ in range(3):
-            regression = kip.loss_at(kernel, state, key, rows, targets, RIDGE)
+            regression = kip.loss_at(kernel, state, batch, RIDGE)
             state = kip.update(kernel, state, regression.cotangents, adam, frozen)
-        regression = kip.loss_at(kernel, free, key, rows, targets, RIDGE)
+        regression = kip.loss_at(kernel, free, batch, RIDGE)
         first = kip.update(kernel, free, regression.cotangents, adam)
         first_frozen = kip.update(kernel, free, regression.cotangents, adam, frozen)
     assert state.images.dtype == dtype

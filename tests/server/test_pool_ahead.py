@@ -8,12 +8,18 @@ from fake_links import FakeLink
 from pool_requests import ROW_SETS, SUPPORT, block, check_kernels
 
 from kipper.common import messages
-from kipper.common.messages import Block, Prepare, PutRows
+from kipper.common.messages import UNCHANGED, Block, Prepare, PutRows
 from kipper.server.scheduler import rules
 
 
 def ahead(first: int, columns: int = 3) -> Prepare:
-    return Prepare(block=0, columns_key="rows", columns=np.arange(first, first + columns))
+    return Prepare(
+        block=0,
+        kernel=0,
+        columns_key="rows",
+        draw=UNCHANGED,
+        columns=np.arange(first, first + columns),
+    )
 
 
 def test_the_next_step_finds_its_rows_there(make_pool: Any) -> None:

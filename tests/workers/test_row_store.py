@@ -77,7 +77,7 @@ def test_an_index_outside_the_set_is_refused_and_not_missing(index, complete):
 def test_rows_that_do_not_fit_are_refused_and_change_nothing(total, index, rows):
     store = RowStore()
     put(store, 3)
-    with pytest.raises(WorkerError, match="do not fit a row set of shape"):
+    with pytest.raises(WorkerError, match="do not fit a row set of float32"):
         store.put(KEY, total, np.array(index), rows)
     kept, _ = store.take(KEY, np.array([3]), "float32")
     assert np.array_equal(kept, ROWS[[3]])

@@ -24,12 +24,12 @@ class CountingEngine:
 
 @pytest.fixture
 def versions():
-    return SupportVersions(CountingEngine(), "float32")
+    return SupportVersions([CountingEngine()], "float32")
 
 
 def put(versions, version, start=0, stop=6, total=6, images=IMAGES):
     return versions.put(
-        PutSupport(version=version, total=total, start=start, images=images[start:stop])
+        PutSupport(version=version, kernel=0, total=total, start=start, images=images[start:stop])
     )
 
 
@@ -43,7 +43,7 @@ def test_images_arrive_in_pieces_in_any_order(versions):
 
 def test_features_are_computed_once_for_each_image_that_comes():
     engine = CountingEngine()
-    versions = SupportVersions(engine, "float32")
+    versions = SupportVersions([engine], "float32")
     put(versions, 1)
     for _ in range(5):
         versions.take(1, np.arange(6))
@@ -86,6 +86,8 @@ def test_versions_do_not_mix(versions):
         ({"start": 1, "images": IMAGES}, "Support images 1 to 7 of 6 do not exist"),
         ({"start": -1, "images": IMAGES[:2]}, "Support images -1 to 1 of 6 do not exist"),
         ({"total": -1}, "do not exist"),
+        ({"kernel": 1}, "There is no kernel 1; 1 are known"),
+        ({"kernel": -1}, "There is no kernel -1"),
         ({"total": 2**50}, "would not fit"),
         ({"version": 1, "images": IMAGES[:, :1]}, "do not fit a version of shape"),
         ({"version": 1, "total": 9, "start": 8, "images": IMAGES[:1]}, "do not fit a version"),
@@ -93,7 +95,7 @@ def test_versions_do_not_mix(versions):
 )
 def test_images_out_of_place_are_refused_and_change_nothing(versions, changes, sentence):
     put(versions, 1)
-    request = {"version": 2, "total": 6, "start": 0, "images": IMAGES} | changes
+    request = {"version": 2, "kernel": 0, "total": 6, "start": 0, "images": IMAGES} | changes
     with pytest.raises(WorkerError, match=sentence):
         versions.put(PutSupport(**request))
     assert np.array_equal(versions.take(1, np.arange(6)).images, IMAGES)

@@ -1,10 +1,13 @@
 """A worker's replies to requests, with no transport and through its service's bytes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from pool_requests import CONFIGURE
 
 from kipper.common import messages, wire
+from kipper.common.messages import UNCHANGED
 from kipper.common.wire import content_key
 from kipper.workers import worker as worker_module
 from kipper.workers.row_store import RowStore
@@ -25,7 +28,7 @@ def _ready_worker():
 
 
 def _support(version, images=SUPPORT, start=0, total=5):
-    return messages.PutSupport(version=version, total=total, start=start, images=images)
+    return messages.PutSupport(version=version, kernel=0, total=total, start=start, images=images)
 
 
 def _rows(key, index, rows, total=7):
@@ -39,6 +42,7 @@ def _block(version=1, key=KEY, columns=(0, 3, 6), linearise=False, start=1, stop
         start=start,
         stop=stop,
         columns_key=key,
+        draw=UNCHANGED,
         linearise=linearise,
         columns=np.array(columns),
     )
@@ -51,6 +55,7 @@ def _vjp(cotangent, key=KEY, columns=(0, 3, 6)):
         start=1,
         stop=4,
         columns_key=key,
+        draw=UNCHANGED,
         columns=np.array(columns),
         cotangent=np.asarray(cotangent, np.float32),
     )
@@ -92,7 +97,7 @@ def test_large_residuals_are_not_kept_and_the_gradient_agrees(monkeypatch):
         (_block(columns=(0, 7)), "outside row set"),
         (_block(columns=(-1, 2)), "outside row set"),
         (_support(2, SUPPORT.astype(np.float64)), "the kernel is float32"),
-        (_rows("a" * 64, range(7), ROWS, total=6), "do not fit a row set of shape"),
+        (_rows("a" * 64, range(7), ROWS, total=6), "do not fit a row set of float32"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_answered_and_the_worker_lives_on(request_, sentence):
@@ -104,14 +109,7 @@ def test_a_request_that_cannot_be_met_is_answered_and_the_worker_lives_on(reques
 
 
 def test_another_protocol_version_is_refused():
-    foreign = messages.Configure(
-        protocol_version=99,
-        architecture="fc1",
-        kind="ntk",
-        dtype="float32",
-        engine="auto",
-        threads=1,
-    )
+    foreign = dataclasses.replace(CONFIGURE, protocol_version=99)
     reply = Worker().handle(foreign)
     assert isinstance(reply, messages.Failure)
     assert "install the same kipper on both" in reply.message
@@ -159,7 +157,9 @@ def test_rows_prepared_ahead_give_the_same_bits_and_may_be_missing():
     whole = _ready_worker().handle(_block())
     worker = Worker()
     worker.handle(CONFIGURE)
-    prepare = messages.Prepare(block=7, columns_key=KEY, columns=np.array([0, 3, 6]))
+    prepare = messages.Prepare(
+        block=7, kernel=0, columns_key=KEY, draw=UNCHANGED, columns=np.array([0, 3, 6])
+    )
     assert worker.handle(prepare).kind == messages.MISSING
     worker.handle(_rows(KEY, [0, 3, 6], ROWS[[0, 3, 6]]))
     assert isinstance(worker.handle(prepare), messages.Done)

@@ -1,0 +1,130 @@
+"""Augmentation of target images in raw pixel space: each image by itself, from its own draw.
+
+The operations are those of the augmentation class in the released notebook of arXiv 2011.00050;
+arXiv 2107.13034 (section 5) draws them independently for each image of a target batch.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.ndimage
+
+from kipper.common.errors import UserError
+
+# Used where a name comes without a strength; the papers' own strengths are not published.
+_USUAL = {"flip": 1.0, "shift": 0.1, "rotate": 10.0, "color": 0.1}
+_MOST = {"flip": 1.0, "shift": 1.0, "rotate": 180.0, "color": 1.0}
+# Keeps these draws apart from others of the same seed; must never change.
+_STREAM = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How much images are changed; 0 leaves that kind of change out.
+
+    Attributes:
+        flip: 1 to mirror every other image left to right, on average.
+        shift: most of a shift in height and in width, as a share of the side.
+        rotate: most of a rotation either way, in degrees.
+        color: most that is added to or taken from each channel, as a share of the image's own
+            range from its darkest value to its brightest, beyond which nothing goes.
+    """
+
+    flip: float = 0.0
+    shift: float = 0.0
+    rotate: float = 0.0
+    color: float = 0.0
+
+
+def parse_augmentation(text: str) -> Augmentation:
+    """The augmentation of `flip,shift:0.1,rotate:10,color:0.1`; strengths may be left out.
+
+    Raises:
+        UserError: an unknown name, one that comes twice, or a strength out of range.
+    """
+    strengths: dict[str, float] = {}
+    for item in text.split(","):
+        name, colon, number = item.strip().partition(":")
+        if name not in _USUAL or (name == "flip" and colon):
+            raise UserError(
+                f"--augment has {item.strip()!r}; it takes flip, shift:SHARE, rotate:DEGREES and "
+                "color:SHARE, as in flip,shift:0.1,rotate:10."
+            )
+        if name in strengths:
+            raise UserError(f"--augment has {name} twice; give it once.")
+        strengths[name] = _strength(name, number) if colon else _USUAL[name]
+    return Augmentation(**strengths)
+
+
+def _strength(name: str, number: str) -> float:
+    try:
+        strength = float(number)
+    except ValueError:
+        strength = math.nan
+    if not 0 < strength <= _MOST[name]:
+        raise UserError(
+            f"--augment has {name}:{number}; its strength is a number above 0, at most "
+            f"{_MOST[name]:g}."
+        )
+    return strength
+
+
+def augment(
+    augmentation: Augmentation, images: np.ndarray, rows: np.ndarray, seed: int, step: int
+) -> np.ndarray:
+    """Augmented copies of raw images.
+
+    What becomes of an image depends on the seed, the step, its row and its pixels, and on nothing
+    else: neither on who computes it nor on what it is computed with.
+
+    Args:
+        augmentation: what to do.
+        images: (n, h, w, c) float.
+        rows: (n,) which rows of their set they are.
+        seed: of the run.
+        step: of the run.
+
+    Returns:
+        (n, h, w, c) in the dtype of `images`.
+    """
+    result = np.empty_like(images)
+    for image, row, place in zip(images, rows, result, strict=True):
+        random = np.random.default_rng([_STREAM, seed, step, int(row)])
+        place[:] = _augmented(augmentation, image, random)
+    return result
+
+
+def _augmented(
+    augmentation: Augmentation, image: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
+    # All are drawn, whether they are used or not, so that strengths do not change other draws.
+    mirrored = random.random() < 0.5
+    angle, *shift = random.uniform(-1, 1, 3)
+    tints = random.uniform(-1, 1, image.shape[-1])
+    if augmentation.flip and mirrored:
+        image = image[:, ::-1]
+    if augmentation.rotate or augmentation.shift:
+        image = _moved(
+            image,
+            math.radians(augmentation.rotate * angle),
+            augmentation.shift * np.array(shift) * image.shape[:2],
+        )
+    if augmentation.color:
+        darkest, brightest = image.min(), image.max()
+        shade = augmentation.color * tints * (brightest - darkest)
+        image = np.clip(image + shade, darkest, brightest)
+    return image
+
+
+def _moved(image: np.ndarray, angle: float, shift: np.ndarray) -> np.ndarray:
+    """Turned about its centre and shifted; what comes into view repeats the edge."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]])
+    centre = (np.array(image.shape[:2]) - 1) / 2
+    offset = centre - turn @ (centre + shift)
+    channels = [
+        scipy.ndimage.affine_transform(channel, turn, offset, order=1, mode="nearest")
+        for channel in np.moveaxis(image, -1, 0)
+    ]
+    return np.stack(channels, axis=-1)
