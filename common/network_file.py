@@ -97,6 +97,11 @@ def with_hashes(architectures: str) -> str:
     )
 
 
+def without_hashes(architectures: str) -> str:
+    """What `with_hashes` was given."""
+    return re.sub("#[0-9a-f]{64}", "", architectures)
+
+
 def named_here(name: str) -> NetworkFile:
     """The file that another process calls `name`, if this process's user has named the same.
 

@@ -13,6 +13,7 @@ import numpy as np
 from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, dataset_hash, limit, load_dataset
 from kipper.common.errors import UserError
+from kipper.common.network_file import is_network_file
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import EvaluateSettings, ExportSettings, RunSettings
 from kipper.launch.inprocess import inprocess_links
@@ -29,6 +30,7 @@ from kipper.server.experiment import Split
 from kipper.server.pool import Pool
 from kipper.server.session import open_kernel
 from kipper.workers.choice import check_engine
+from kipper.workers.network_trial import try_network
 
 # What a released file needs to be told, and what else may be overridden.
 _REQUIRED_WITHOUT_RECIPE = ("dataset", "preprocess", "architecture")
@@ -169,6 +171,7 @@ def read_distilled(settings: EvaluateSettings) -> DistilledFile:
     dataset = limit(whole, None, run.test_limit)
     check_fits(found, dataset)
     check_image_side(run.kernel_spec.architecture, *dataset.x_test.shape[1:3])
+    try_network(run.kernel_spec, dataset.x_test.shape[1:])
     if recipe is None:
         preprocessing = fit_preprocessing(run.preprocess, dataset.x_train)
         return DistilledFile(found.images, found.labels, None, run, dataset, preprocessing)
@@ -189,7 +192,7 @@ def read_distilled(settings: EvaluateSettings) -> DistilledFile:
         found.made.test_accuracy if found.made else recipe.settings.get("test_accuracy"),
         as_recorded=found.made is not None
         and not other_data
-        and all(getattr(run, name) == recipe.settings[name] for name in _RECORDED_WITH),
+        and all(run.record()[name] == recipe.settings[name] for name in _RECORDED_WITH),
     )
 
 
@@ -209,6 +212,7 @@ def _run_settings(settings: EvaluateSettings, found: DistilledSet) -> RunSetting
         )
     else:
         made = found.recipe.settings
+        _check_asked_for(str(made["architecture"]), settings)
         if not found.recipe.sets:
             remark(
                 f"{recipe_path} is of an early version, and does not say which sets and data it "
@@ -217,6 +221,16 @@ def _run_settings(settings: EvaluateSettings, found: DistilledSet) -> RunSetting
     names = {field.name for field in dataclasses.fields(RunSettings)}
     values = {k: v for k, v in made.items() if k in names}
     return overridden(values, settings, str(recipe_path.parent))
+
+
+def _check_asked_for(made_by: str, settings: EvaluateSettings) -> None:
+    """Refuses to run a file because a distilled set, perhaps another's, says so."""
+    if settings.architecture is None and is_network_file(made_by):
+        name = pathlib.Path(made_by.partition("#")[0]).name
+        raise UserError(
+            f"The set was made by the network {name}, and only you can say that this file is to "
+            f"be run; give --architecture=FOLDER/{name}."
+        )
 
 
 def told_settings(

@@ -10,18 +10,28 @@ from kipper.workers.engine import PreparedImages
 from kipper.workers.self_check import small_images
 
 
-def known_block(spec: KernelSpec, engine_name: str) -> KnownBlock:
-    """Two small images against three.
+def known_block(spec: KernelSpec, engine_name: str, image_shape: tuple[int, ...]) -> KnownBlock:
+    """A few images against a few others: small ones, where the network's layers are known.
 
     Their kernel is computed here by the engine that the run was asked for, and in one thread, so
     that a worker's own device is compared with this one.
+
+    Args:
+        spec: the kernel.
+        engine_name: as the user gave it.
+        image_shape: (h, w, c) of the run's images, which any network of the user's own can take.
 
     Raises:
         UserError: see `make_engine`.
         WorkerError: the engine fails its own check here.
     """
-    images = small_images(spec, np.random.default_rng(0)).astype(spec.dtype)
+    rng = np.random.default_rng(0)
+    if spec.architecture.file is None:
+        images = small_images(spec, rng).astype(spec.dtype)
+    else:
+        images = rng.normal(size=(3, *image_shape)).astype(spec.dtype)
+    few = len(images) // 2
     engine = make_engine(engine_name, spec, threads=1)
-    x1, x2 = (PreparedImages(x, engine.features(x)) for x in (images[:2], images[2:]))
+    x1, x2 = (PreparedImages(x, engine.features(x)) for x in (images[:few], images[few:]))
     probe = messages.Probe(x1=x1.images, x2=x2.images)
     return KnownBlock(probe, engine.block(x1, x2))

@@ -55,6 +55,7 @@ def run_worker_node(
         advertise_host="localhost",
         name=f"worker-{index}",
         threads=settings.threads_per_worker,
+        architecture=settings.own_networks,
         transport=settings.transport,
         certificates=settings.certificates,
         chaos=settings.chaos if own_process else None,

@@ -14,6 +14,9 @@ import uuid
 from absl import flags, logging
 
 from kipper.common.chaos import parse_chaos
+from kipper.common.errors import UserError
+from kipper.common.messages import Answer, Call
+from kipper.common.network_file import with_hashes
 from kipper.common.settings import WorkerSettings
 from kipper.launch.chaos import attack_this_process
 from kipper.launch.devices import count_devices, use_device
@@ -89,22 +92,32 @@ def serve_worker(settings: WorkerSettings, stop: Stop) -> Ending:
     """Serves blocks until the run ends or `stop` is asked.
 
     Raises:
-        UserError: the port is taken, or the coordinator refuses the worker.
+        UserError: the port is taken, the coordinator refuses the worker, or the worker the run's
+            kernel, which it cannot evaluate here.
         Unreachable: the coordinator was away for longer than patience lasts.
     """
     # Imports JAX: not before the devices are chosen, and before there is a run that waits.
     from kipper.workers.service import WorkerService
 
+    with_hashes(settings.architecture or "")  # which this process may run from now on
     transport = transport_named(settings.transport, settings.certificates)
     name = settings.name or _own_name()
-    listener = transport.listen(WorkerService(settings.threads).handle, settings.port)
+    service = WorkerService(settings.threads)
+    listener = transport.listen(service.handle, settings.port)
     logging.info("Worker %s listens on port %d.", name, listener.port)
     if settings.chaos is not None:
         attack_this_process(parse_chaos(settings.chaos))
     coordinator = Coordinator(settings.coordinator, transport)
+
+    def ask(call: Call) -> Answer:
+        refusal = service.refusal()
+        if refusal is not None:  # it would be asked the same again and again
+            raise UserError(refusal)
+        return coordinator.ask(call)
+
     with contextlib.closing(listener), contextlib.closing(coordinator):
         registration = Registration(
-            coordinator.ask,
+            ask,
             name,
             uuid.uuid4().hex,
             lambda: f"{_own_host(settings)}:{listener.port}",

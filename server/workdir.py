@@ -12,6 +12,7 @@ from typing import Any
 
 from kipper.common.errors import UserError
 from kipper.common.files import write_json, write_text
+from kipper.common.network_file import without_hashes
 from kipper.common.settings import RunSettings
 
 
@@ -148,9 +149,7 @@ class Workdir:
         new = config["settings"] | {"command": config["command"]}
         changed = [name for name in new if name not in free and old.get(name) != new[name]]
         if changed:
-            listed = ", ".join(
-                f"{name} was {old.get(name)!r} and is {new[name]!r}" for name in changed
-            )
+            listed = ", ".join(_change(name, old.get(name), new[name]) for name in changed)
             raise UserError(
                 f"{self.path} holds a run with other settings ({listed}); give them as before to "
                 "resume it, another --workdir, or --overwrite to start afresh."
@@ -184,9 +183,17 @@ class Workdir:
             file.unlink(missing_ok=True)
 
 
+def _change(name: str, before: Any, now: Any) -> str:
+    """How a setting differs, in a few words."""
+    texts = isinstance(before, str) and isinstance(now, str)
+    if texts and without_hashes(before) == without_hashes(now):
+        return f"the file of {name} {without_hashes(now)} has changed"
+    return f"{name} was {before!r} and is {now!r}"
+
+
 def _config(settings: RunSettings, data_hash: str) -> dict[str, Any]:
     return {
         "command": type(settings).__name__,
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.record(),
         "data_hash": data_hash,
     }

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from kipper.common.datasets.cifar import load_cifar10, load_cifar100
 from kipper.common.datasets.dataset import Dataset
 from kipper.common.datasets.embedded import load_digits, load_mnist5k
+from kipper.common.datasets.folder import load_folder
 from kipper.common.datasets.idx import load_fashion_mnist, load_mnist
 from kipper.common.datasets.npz import load_npz
 from kipper.common.datasets.svhn import load_svhn_cropped
 from kipper.common.errors import UserError
 
 _NPZ_PREFIX = "npz:"
+_FOLDER_PREFIX = "folder:"
 
 _EMBEDDED: Mapping[str, Callable[[], Dataset]] = {
     "digits": load_digits,
@@ -25,16 +27,17 @@ _FROM_FOLDER: Mapping[str, Callable[[pathlib.Path], Dataset]] = {
     "svhn_cropped": load_svhn_cropped,
 }
 
-DATASET_NAMES = (*_EMBEDDED, *_FROM_FOLDER, f"{_NPZ_PREFIX}PATH")
+DATASET_NAMES = (*_EMBEDDED, *_FROM_FOLDER, f"{_NPZ_PREFIX}PATH", f"{_FOLDER_PREFIX}PATH")
 
 
 def load_dataset(name: str, data_dir: str | None) -> Dataset:
     """Loads a data set by its name.
 
     Args:
-        name: one of `DATASET_NAMES`; the PATH of npz:PATH is relative to the working directory.
+        name: one of `DATASET_NAMES`; PATH is relative to the working directory. `load_folder` says
+            what else folder:PATH takes.
         data_dir: folder with the files, or with a subfolder holding them; unused by the data sets
-            that come inside packages and by npz:PATH.
+            that come inside packages and by those that name a PATH.
 
     Returns:
         The data set. uint8 pixels are divided by 255; floating-point ones are kept as they are.
@@ -47,6 +50,8 @@ def load_dataset(name: str, data_dir: str | None) -> Dataset:
         return _EMBEDDED[name]()
     if name.startswith(_NPZ_PREFIX) and name != _NPZ_PREFIX:
         return load_npz(pathlib.Path(name.removeprefix(_NPZ_PREFIX)), name)
+    if name.startswith(_FOLDER_PREFIX) and name != _FOLDER_PREFIX:
+        return load_folder(name.removeprefix(_FOLDER_PREFIX), name)
     if name not in _FROM_FOLDER:
         raise UserError(
             f"the data set {name!r} is not known, expected one of {', '.join(DATASET_NAMES)}"

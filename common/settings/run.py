@@ -41,9 +41,9 @@ class RunSettings:
     )
     architecture: str = setting(
         "fc1",
-        "fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7, myrtle10, conv_vecK or "
-        "conv_gapK, each also with _leaky, _erf or _gelu for its ReLU; or a network of your own: "
-        "FILE.py:FUNCTION.",
+        "fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7, myrtle10, conv_vecK "
+        "or conv_gapK, each also with _leaky, _erf or _gelu for its ReLU; or a network of your "
+        "own: FILE.py:FUNCTION.",
     )
     kernel: str = setting("ntk", "Tangent kernel, or NNGP covariance.", ("ntk", "nngp"))
     support_size: int = setting(10, "Support images in all; divisible by the number of classes.")

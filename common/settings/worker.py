@@ -4,6 +4,7 @@ import dataclasses
 
 from kipper.common.chaos import parse_chaos
 from kipper.common.errors import UserError
+from kipper.common.network_file import with_hashes
 from kipper.common.settings.field import (
     certificates_setting,
     check_at_least,
@@ -37,6 +38,11 @@ class WorkerSettings:
     threads: int | None = setting(
         None, "Threads of a native engine; what the coordinator says if not given."
     )
+    architecture: str | None = setting(
+        None,
+        "The run's network, if it is FILE.py:FUNCTION: the same file, where it lies here; several "
+        "with commas between.",
+    )
     patience: float | None = setting(
         None, "Seconds to wait for a coordinator that is away; for ever if not given."
     )
@@ -55,6 +61,7 @@ class WorkerSettings:
             raise UserError("--coordinator is required: the HOST:PORT of the run to join.")
         if self.chaos is not None:
             parse_chaos(self.chaos)
+        with_hashes(self.architecture or "")
         check_choices(self)
         check_at_least(self, 1, ("threads",))
         check_at_least(self, 0, ("port", "device", "patience"))

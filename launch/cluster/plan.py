@@ -140,6 +140,7 @@ def worker_process(
         "coordinator": coordinator,
         "name": f"worker-{index}",
         "threads": settings.threads,
+        "architecture": settings.own_networks,
         "transport": settings.transport,
         "certificates": settings.certificates,
         "allow_open_network": settings.allow_open_network,

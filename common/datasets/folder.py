@@ -1,0 +1,172 @@
+"""Any data set from a folder of image files, one subfolder a class."""
+
+import pathlib
+import re
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kipper.common.datasets.dataset import Dataset, Split, assemble
+from kipper.common.datasets.reading import expecting
+from kipper.common.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+# Where a folder does not say what is for testing, every so manieth image of each class is.
+_TEST_STRIDE = 5
+
+_Files = dict[str, list[pathlib.Path]]  # by class, in the order of their paths
+
+
+def load_folder(location: str, name: str) -> Dataset:
+    """A data set from PATH/train/CLASS/* and PATH/test/CLASS/*, or from PATH/CLASS/*.
+
+    Files are found in subfolders of CLASS too; what does not end like an image is passed over.
+    Without train and test, the first image of each class in the order of paths, and every fifth
+    after it, is for testing. Classes are numbered in the order of their names.
+
+    Images have one channel if all are greyscale, else all have three (RGB). Pixels are divided by
+    255, those of 16-bit greyscale by 65535. Images are turned as their EXIF data say; what is
+    transparent is laid on white.
+
+    Args:
+        location: PATH, or PATH@SIZE to have the largest square in the middle of each image resized
+            to SIZE x SIZE pixels (bilinear, antialiased); without, all must be of one size.
+        name: the name of the data set.
+
+    Raises:
+        UserError: a folder or a file is missing, unreadable, or not as above.
+    """
+    path, at, size = location.rpartition("@")
+    if not (at and re.fullmatch(r"[1-9]\d*", size, re.ASCII)):
+        path, size = location, ""
+    root = pathlib.Path(path)
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder, expected one with a subfolder for each class")
+    train, test = _find_split(root)
+    every = [file for files in (*train.values(), *test.values()) for file in files]
+    pixels = _read_alike(every, int(size) if size else None)
+    labels = np.repeat(
+        [*range(len(train)), *range(len(test))],
+        [*map(len, train.values()), *map(len, test.values())],
+    )
+    count = sum(map(len, train.values()))
+    return assemble(
+        name,
+        Split(pixels[:count], labels[:count], f"{root} (train)"),
+        Split(pixels[count:], labels[count:], f"{root} (test)"),
+        tuple(train),
+    )
+
+
+def _find_split(root: pathlib.Path) -> tuple[_Files, _Files]:
+    """Files for training and for testing, of the same classes in the same order."""
+    parts = [root / "train", root / "test"]
+    there = [part for part in parts if part.is_dir()]
+    if not there:
+        files = _find(root)
+        for name, of_class in files.items():
+            if len(of_class) < 2:
+                raise UserError(
+                    f"{root / name} holds a single image, expected two at least: one for training "
+                    "and one for testing"
+                )
+        test = {name: of_class[::_TEST_STRIDE] for name, of_class in files.items()}
+        for of_class in files.values():
+            del of_class[::_TEST_STRIDE]
+        return files, test
+    for part in parts:
+        if part not in there:
+            raise UserError(f"{root} holds {there[0].name} but no {part.name}, expected both")
+    train, test = map(_find, parts)
+    for lacking, having in ((1, train), (0, test)):
+        missing = having.keys() - (train, test)[lacking].keys()
+        if missing:
+            raise UserError(
+                f"{parts[lacking]} lacks the class {min(missing)!r}, expected the classes of "
+                f"{parts[1 - lacking]}"
+            )
+    return train, test
+
+
+def _find(folder: pathlib.Path) -> _Files:
+    """The images of each class, which is a subfolder."""
+    found: _Files = {}
+    for of_class in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if of_class.name.startswith("."):
+            continue
+        found[of_class.name] = sorted(
+            path
+            for path in of_class.rglob("*")
+            if path.suffix.lower() in _SUFFIXES and path.is_file() and path.name[0] != "."
+        )
+        if not found[of_class.name]:
+            raise UserError(
+                f"{of_class} holds no images, expected files that end in {', '.join(_SUFFIXES)}"
+            )
+    if not found:
+        raise UserError(f"{folder} holds no folders, expected one of images for each class")
+    return found
+
+
+def _read_alike(files: Sequence[pathlib.Path], size: int | None) -> np.ndarray:
+    """The pixels of all files, float32 (N, H, W, 1 or 3) in [0, 1].
+
+    Raises:
+        UserError: a file is no image, or one is of another size than the first.
+    """
+    images = []
+    for file in files:
+        with expecting(file, "an image"):
+            images.append(_read(file, size))
+        (height, width), (first_height, first_width) = images[-1].shape[:2], images[0].shape[:2]
+        if (height, width) != (first_height, first_width):
+            raise UserError(
+                f"{file} is {width} x {height} pixels and {files[0]} {first_width} x "
+                f"{first_height}, expected one size; folder:PATH@{min(first_height, first_width)} "
+                "has all cropped and resized to a square of such a side"
+            )
+    channels = max(image.shape[2] for image in images)
+    pixels = np.empty((len(images), *images[0].shape[:2], channels), np.float32)
+    for row, image in zip(pixels, images, strict=True):
+        np.divide(image, np.iinfo(image.dtype).max, out=row, dtype=np.float32)
+    return pixels
+
+
+def _read(file: pathlib.Path, size: int | None) -> np.ndarray:
+    """uint8 or uint16 (h, w, 1), or uint8 (h, w, 3)."""
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file) as opened:
+            image = _one_of_three_modes(ImageOps.exif_transpose(opened))
+    if size is not None:
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., None]
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _one_of_three_modes(image: "Image.Image") -> "Image.Image":
+    """As L, I;16 or RGB.
+
+    Raises:
+        ValueError: it has pixels of 32 bits.
+    """
+    from PIL import Image
+
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits, expected 8 or 16")
+    if image.mode.startswith("I;16"):
+        return image
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert(mode)
