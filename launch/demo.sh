@@ -6,5 +6,5 @@ set -euo pipefail
   --dataset=mnist5k --architecture=fc1 --support_size=10 --learn_labels --steps=60 \
   --target_batch_size=5000 --learning_rate=0.04
 echo
-echo "Open demo/figures/distilled.png. To evaluate the set again from its files:"
+echo "Open demo/report.html. To evaluate the set again from its files:"
 echo "  $1/kipper evaluate --distilled=demo/distilled.npz"

@@ -20,7 +20,7 @@ _LONG = 30
 _PARTS = (
     ("test", "test", style.BLUE, "o"),
     ("validation", "held out", style.GREEN, "s"),
-    ("train", "training batch", style.ORANGE, "^"),
+    ("train", "training batch", style.VERMILION, "^"),
 )
 
 Records = Sequence[Mapping[str, Any]]

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from kipper.server.figures import style, tiles
 from kipper.server.figures.style import LINE, Page
@@ -12,7 +13,9 @@ _TILE = 72  # pixels wanted of a tile's side
 _MOST_SAMPLES = 10
 _MOST_NAMED = 20
 _BARS = 260  # pixels across the bars of one image
+_TICKS = 46  # pixels between an image and its bars
 _ROW = 96  # pixels from one image to the next
+_SPACE = 18  # of them between bars
 _HEAT = 300  # pixels wanted of the covariance's side
 
 
@@ -36,41 +39,42 @@ def labels_figure(
         limits: the values shown as black and as white.
     """
     samples = _samples(classes, len(class_names))
-    columns = 1 if len(samples) <= 3 else 2
-    rows = -(-len(samples) // columns)
-    named = len(class_names) <= _MOST_NAMED
-    pitch = _BARS / len(class_names)
-    below = style.room_for_names(class_names, pitch) if named else LINE
+    columns = np.array_split(samples, 1 if len(samples) <= 3 else 2)
+    rows, named = len(columns[0]), len(class_names) <= _MOST_NAMED
+    below = style.room_for_names(class_names, _BARS / len(class_names)) if named else LINE
     zoom = tiles.zoom_to(max(images.shape[1:3]), _TILE)
-    tile = zoom * images.shape[2]
-    unit = tile + 46 + _BARS + 28
+    unit = zoom * images.shape[2] + _TICKS + _BARS + 28
     head = 2 * LINE + (8 if named else 16)
     cell = max(1, _HEAT // len(class_names))
     side = cell * len(class_names)
     beside = (style.room_for_names(class_names, 0.0) if named else 8) + 20
     heat_height = head + side + (style.room_for_names(class_names, cell) if named else 8) + LINE
     page = Page(
-        _MARGIN + columns * unit + beside + side + 80,
+        _MARGIN + len(columns) * unit + beside + side + 80,
         _MARGIN + max(head + rows * _ROW + below, heat_height) + _MARGIN // 2,
     )
     page.text("Labels of some of the images", _MARGIN, _MARGIN, fontweight="bold")
     _legend(page, _MARGIN, _MARGIN + LINE)
-    pixels = tiles.enlarged(tiles.as_pixels(images[samples], limits), zoom)
     both = np.concatenate([before[samples], learned[samples]])
-    reach = float(both.min()), float(both.max())
-    for number, sample in enumerate(samples):
-        row, column = number % rows, number // rows
-        left, top = _MARGIN + column * unit, _MARGIN + head + row * _ROW
-        last = row == rows - 1 or number == len(samples) - 1
-        page.image(pixels[number], left, top + max(0, (_ROW - 18 - len(pixels[number])) // 2))
-        axes = page.axes(left + tile + 46, top, _BARS, _ROW - 18)
-        _bars(axes, before[sample], learned[sample], reach)
-        if last and named:
-            style.name_ticks(axes, class_names, pitch)
-        elif not named:
-            axes.set_title(class_names[classes[sample]], fontsize=style.SMALL, pad=2)
-            axes.set_xticks([0, len(class_names) - 1] if last else [])
-    left, top = _MARGIN + columns * unit + beside, _MARGIN
+    reach = min(0.0, float(both.min())), float(both.max())
+    left, top = _MARGIN, _MARGIN
+    for column in columns:
+        pixels = tiles.enlarged(tiles.as_pixels(images[column], limits), zoom)
+        for row, image in enumerate(pixels):
+            above = max(0, (_ROW - _SPACE - len(image)) // 2)
+            page.image(image, left, top + head + row * _ROW + above)
+        axes = page.axes(left + unit - _BARS - 28, top + head, _BARS, len(column) * _ROW)
+        zeros = _bars(axes, before[column], learned[column], reach)
+        if named:
+            style.name_ticks(axes, class_names, _BARS / len(class_names))
+        else:
+            axes.set_xticks([0, len(class_names) - 1])
+            for row, sample in enumerate(column):
+                name = style.shortened(class_names[classes[sample]], 30)
+                axes.text(0, row * _ROW - 2, name, fontsize=style.SMALL)
+        axes.hlines(zeros, *axes.get_xlim(), color=style.MUTED, linewidth=0.8)
+        left += unit
+    left += beside
     page.text("Covariance", left, top, fontweight="bold")
     page.text(f"over {len(images):,} images", left, top + LINE, color=style.MUTED)
     _covariance(page, before, learned, class_names, (left, top + head, side), named)
@@ -92,24 +96,37 @@ def _legend(page: Page, left: int, top: int) -> None:
         left += 80
 
 
-def _bars(axes: Axes, before: np.ndarray, learned: np.ndarray, reach: tuple[float, float]) -> None:
-    at = np.arange(len(before))
-    room = 0.05 * (reach[1] - reach[0])
-    pitch = _BARS / (len(before) + 0.4) * 72 / style.DPI  # points from one class to the next
-    # One collection for all bars of a colour: a patch for each would take ten times as long.
-    if len(before) <= _MOST_NAMED:
-        width = 0.4 * pitch
-        axes.vlines(at - 0.21, 0, before, color=style.BLUE, linewidth=width, capstyle="butt")
-        axes.vlines(at + 0.21, 0, learned, color=style.ORANGE, linewidth=width, capstyle="butt")
-    else:  # side by side they would be too thin to see
-        axes.vlines(at, 0, before, color=style.BLUE, linewidth=4, capstyle="butt")
-        axes.vlines(at, 0, learned, color=style.ORANGE, linewidth=1.4, capstyle="butt")
-    axes.axhline(0, color=style.MUTED, linewidth=0.8)
-    axes.set(
-        xlim=(-0.7, len(before) - 0.3), ylim=(min(0, reach[0]) - room, reach[1] + room), xticks=[]
-    )
-    axes.locator_params(axis="y", nbins=4)
-    axes.spines["bottom"].set_visible(False)
+def _bars(
+    axes: Axes, before: np.ndarray, learned: np.ndarray, reach: tuple[float, float]
+) -> np.ndarray:
+    """Labels (rows, C) as bars, row below row, on an axis that counts pixels down from the top.
+
+    All rows together, because axes for each of them would take ten times as long to draw. Returns
+    where the zeros of the rows are.
+    """
+    count, classes = before.shape
+    low, high = reach
+    scale = (_ROW - _SPACE) / ((high - low) or 1.0)
+    zeros = np.arange(count) * _ROW + high * scale
+    axes.set(xlim=(-0.7, classes - 0.3), ylim=(count * _ROW, 0))
+    axes.spines[:].set_visible(False)
+    values = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
+    values = values[(values >= low) & (values <= high)]
+    shown = [f"{value:g}".replace("-", "−") for value in values]
+    axes.set_yticks((zeros[:, None] - scale * values).ravel(), shown * count)
+    axes.tick_params(length=0)
+    side_by_side = classes <= _MOST_NAMED  # else they would be too thin to see
+    pitch = _BARS / (classes + 0.4) * 72 / style.DPI  # points from one class to the next
+    widths = (0.4 * pitch, 0.4 * pitch) if side_by_side else (4.0, 1.4)
+    base = zeros.repeat(classes)
+    for labels, colour, offset, width in (
+        (before, style.BLUE, -0.21 * side_by_side, widths[0]),
+        (learned, style.ORANGE, 0.21 * side_by_side, widths[1]),
+    ):
+        at = np.tile(np.arange(classes) + offset, count)
+        tops = base - scale * labels.ravel()
+        axes.vlines(at, base, tops, color=colour, linewidth=width, capstyle="butt")
+    return zeros
 
 
 def covariance(before: np.ndarray, learned: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ def spectrum_figure(spectra: Records, records: Records, ridge: float) -> Figure:
     numbers = [record for record in records if record.get("condition_number") is not None]
     two = len(numbers) > 1
     width = _LEFT + _WIDTH + (_BETWEEN + _WIDTH + 24 if two else 24)
-    page = Page(width, 2 * LINE + 12 + _HEIGHT + 56)
+    page = Page(width, 2 * LINE + _HEIGHT + 52)
     top = 2 * LINE
     page.text("Eigenvalues of the support kernel", _LEFT, LINE - 8, fontweight="bold")
     axes = page.axes(_LEFT, top, _WIDTH, _HEIGHT)

@@ -52,7 +52,7 @@ class _Pictures:
     def __init__(self, support: SupportFiles):
         self._support = support
         self._pixels: list[np.ndarray | None] | None = None
-        self.labels_learned = not np.array_equal(support.final_labels, support.initial_labels)
+        self.labels_learned = not np.allclose(support.labels, support.original_labels, atol=1e-6)
 
     def support_set(self) -> SupportSet:
         """What `distilled_figure` shows."""
@@ -64,7 +64,7 @@ class _Pictures:
             initial=natural if initial is None else initial,
             limits=support.recipe.pixel_range,
             final=final,
-            labels=support.final_labels if self.labels_learned else None,
+            labels=support.labels if self.labels_learned else None,
             classes=support.targets if names else None,
             class_names=names,
             nearest=nearest,
@@ -78,8 +78,8 @@ class _Pictures:
         assert natural is not None
         return labels_figure(
             natural if final is None else final,
-            support.initial_labels,
-            support.final_labels,
+            support.original_labels,
+            support.labels,
             support.targets,
             support.recipe.class_names,
             support.recipe.pixel_range,

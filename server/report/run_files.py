@@ -25,9 +25,10 @@ class SupportFiles:
     Attributes:
         recipe: the way to pixels, and the names of classes.
         natural: the natural images that were drawn.
-        targets: of these: integer classes (n,), or float targets (n, d).
-        initial, initial_labels: what the first step began with.
-        final, final_labels: as they are at `step`.
+        targets: of the initial images: integer classes (n,), or float targets (n, d).
+        initial: what the first step began with.
+        original_labels: (n, C) before any was learned: centred one-hot vectors, or the targets.
+        final, labels: as they are at `step`; labels (n, C).
         step: gradient steps made.
         nearest, nearest_targets: the natural training image most like each final one, if known.
     """
@@ -36,9 +37,9 @@ class SupportFiles:
     natural: np.ndarray
     targets: np.ndarray
     initial: np.ndarray
-    initial_labels: np.ndarray
+    original_labels: np.ndarray
     final: np.ndarray
-    final_labels: np.ndarray
+    labels: np.ndarray
     step: int
     nearest: np.ndarray | None
     nearest_targets: np.ndarray | None
@@ -112,8 +113,9 @@ class RunFiles:
     def natural_score(self) -> float | None:
         """Of natural images with natural labels, as `measure` shows it."""
         found = self.measure.of(self.result, "natural")
-        begins_natural = self.settings.get("support_init", "natural") == "natural" and not (
-            self.settings.get("freeze_pixels") or self.settings.get("solve_labels_every")
+        others = ("freeze_pixels", "initial", "solve_labels_every")
+        begins_natural = self.settings.get("support_init", "natural") == "natural" and not any(
+            self.settings.get(name) for name in others
         )
         if found is None and self.learns_images and self.metrics and begins_natural:
             return self.measure.of(self.metrics[0], "test")
@@ -165,37 +167,33 @@ def read_support(run: RunFiles) -> SupportFiles | None:
         return None
     recipe = load_recipe(workdir.preprocessing)
     natural, targets = _arrays(workdir.natural, "images", "targets")
-    labels = targets
-    if targets.dtype.kind in "iu":
-        labels = centred_one_hot(targets, len(recipe.class_names))
-    initial, initial_labels = natural, labels
-    step = 0
-    if run.learns_images:
-        begun = checkpoint.support_of(workdir.checkpoints, first=True)
-        if begun is not None and begun[0] == 0:
-            _, initial, initial_labels = begun
-    final, final_labels = initial, initial_labels
-    newest = checkpoint.support_of(workdir.checkpoints) if run.learns_images else None
-    if run.result is not None and workdir.distilled.exists():
-        final, final_labels = load_distilled(workdir.distilled)
-        step = int(run.result["steps"])
-    elif newest is not None:
-        step, final, final_labels = newest
-    nearest = nearest_targets = None
+    begun = checkpoint.support_of(workdir.checkpoints, first=True) if run.learns_images else None
+    initial = natural
+    if begun is not None and begun[0] == 0 and not np.array_equal(begun[1], natural):
+        _, initial, begun_with = begun
+        if targets.dtype.kind in "iu":  # a set that the run goes on from may have other classes
+            targets = begun_with.argmax(1)
+    original = _original_labels(targets, recipe.class_names)
+    step, final, labels = _newest(run) or (0, initial, original)
+    nearest: list[np.ndarray] | tuple[None, None] = (None, None)
     if run.result is not None and workdir.neighbours.exists():
-        nearest, nearest_targets = _arrays(workdir.neighbours, "images", "targets")
+        nearest = _arrays(workdir.neighbours, "images", "targets")
     return SupportFiles(
-        recipe,
-        natural,
-        targets,
-        initial,
-        initial_labels,
-        final,
-        final_labels,
-        step,
-        nearest,
-        nearest_targets,
+        recipe, natural, targets, initial, original, final, labels, step, nearest[0], nearest[1]
     )
+
+
+def _newest(run: RunFiles) -> tuple[int, np.ndarray, np.ndarray] | None:
+    """Step, images and labels of the result, or of the newest checkpoint that has them."""
+    if run.result is not None and run.workdir.distilled.exists():
+        return int(run.result["steps"]), *load_distilled(run.workdir.distilled)
+    return checkpoint.support_of(run.workdir.checkpoints) if run.learns_images else None
+
+
+def _original_labels(targets: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
+    if targets.dtype.kind in "iu":
+        return centred_one_hot(targets, len(class_names))
+    return targets
 
 
 def _json(path: pathlib.Path) -> dict[str, Any] | None:
