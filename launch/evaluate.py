@@ -214,10 +214,9 @@ def _run_settings(settings: EvaluateSettings, found: DistilledSet) -> RunSetting
         made = found.recipe.settings
         _check_asked_for(str(made["architecture"]), settings)
         if not found.recipe.sets:
-            remark(
-                f"{recipe_path} is of an early version, and does not say which sets and data it "
-                "belongs to."
-            )
+            early = found.recipe.kipper_version is None
+            why = "is of an early version" if early else "is of a run that has not finished"
+            remark(f"{recipe_path} {why}, and does not say which sets it belongs to.")
     names = {field.name for field in dataclasses.fields(RunSettings)}
     values = {k: v for k, v in made.items() if k in names}
     return overridden(values, settings, str(recipe_path.parent))

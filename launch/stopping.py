@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 # What the terminal is told at the first request.
-STOPPING = "Stopping after the step that is under way; Ctrl-C again stops at once."
+STOPPING = "Stopping after the step, or the targets, under way; Ctrl-C again stops at once."
 
 _POLL_SECONDS = 0.1
 

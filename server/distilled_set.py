@@ -48,7 +48,8 @@ class Recipe:
         class_names: C of them.
         settings: of the run; dataset, architecture, kernel, kernel_dtype, ridge, limits, …
         pixel_range: the raw pixels that are black and white.
-        sets: what the run wrote in this space; empty if an early version wrote the recipe.
+        sets: what the run wrote in this space; empty before it is finished, and if an early version
+            wrote the recipe.
         data_hash: of the data set, see `dataset_hash`; None likewise.
         kipper_version: which wrote it; None likewise.
     """

@@ -15,7 +15,7 @@ from absl import logging
 
 from kipper import __version__
 from kipper.common import messages
-from kipper.common.errors import KipperError
+from kipper.common.errors import KipperError, UserError
 from kipper.common.files import write_json
 from kipper.common.settings import RunSettings
 from kipper.server.checkpoint import ResumePoints
@@ -23,6 +23,7 @@ from kipper.server.distilled_set import (
     MadeSet,
     Recipe,
     load_distilled,
+    load_recipe,
     save_distilled,
     save_recipe,
     set_key,
@@ -154,7 +155,8 @@ def open_session(
     with workdir.locked(), _log_file(workdir.logs / "run.log"):
         status = StatusWriter(workdir.status)
         status.update(now=True, state="running", steps=getattr(settings, "steps", 0))
-        keep_beginning(workdir, experiment, _recipe(settings, experiment, workdir))
+        recipe = _recipe(settings, experiment, workdir, _earlier_sets(workdir))
+        keep_beginning(workdir, experiment, recipe)
 
         def on_progress() -> None:
             counts = session.pool.counts
@@ -199,7 +201,7 @@ def open_session(
 
 
 def _recipe(
-    settings: RunSettings, experiment: Experiment, workdir: Workdir, sets: tuple[MadeSet, ...] = ()
+    settings: RunSettings, experiment: Experiment, workdir: Workdir, sets: tuple[MadeSet, ...]
 ) -> Recipe:
     return Recipe(
         experiment.preprocessing,
@@ -210,6 +212,14 @@ def _recipe(
         data_hash=json.loads(workdir.config.read_text())["data_hash"],
         kipper_version=__version__,
     )
+
+
+def _earlier_sets(workdir: Workdir) -> tuple[MadeSet, ...]:
+    """Those that this run wrote when it was finished with fewer steps."""
+    if workdir.distilled.exists():
+        with contextlib.suppress(UserError):
+            return load_recipe(workdir.preprocessing).sets
+    return ()
 
 
 def _means(

@@ -143,6 +143,29 @@ def test_a_recipe_of_an_early_version_is_used_and_said(finished, pair, capsys):
     assert "is of an early version" in err
 
 
+def test_a_run_that_goes_on_knows_its_earlier_set_and_a_new_one_none(
+    data, tmp_path, capsys, monkeypatch
+):
+    def dies(*arguments):
+        raise OSError("no space left on device")
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    flags = [f"--dataset=npz:{data}", "--support_size=4", *SHORT]
+    assert run(["distill", f"--workdir={old}", *flags]) == 0
+    monkeypatch.setattr("kipper.launch.coordinator.run_kip", dies)
+    for workdir in (old, new):
+        with pytest.raises(OSError, match="no space"):
+            run(["distill", f"--workdir={workdir}", *flags, "--steps=4"])
+    capsys.readouterr()
+    assert _evaluate(old / "distilled.npz") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["agrees_with_record"] is True
+    assert err == ""
+    shutil.copy(old / "distilled.npz", new)
+    assert _evaluate(new / "distilled.npz") == 0
+    assert "is of a run that has not finished" in capsys.readouterr().err
+
+
 @pytest.fixture
 def released(data, tmp_path):
     """A file as released ones are, in the ZCA space of all training images."""
