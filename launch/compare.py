@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from kipper.common.errors import UserError
 from kipper.common.files import write_bytes
 from kipper.common.settings import CompareSettings
+from kipper.launch.text_table import text_table
 from kipper.server.figures import style
 from kipper.server.figures.measures import Measure
 from kipper.server.figures.support_sizes import SizedScore, support_sizes_figure
@@ -87,7 +88,7 @@ def sized_scores(runs: Sequence[RunFiles]) -> tuple[str, list[SizedScore]]:
 
 def table(runs: Sequence[RunFiles], measure: Measure) -> str:
     """Runs as lines of text, their columns aligned."""
-    rows: list[tuple[str, ...]] = [(*_HEADS, "steps")]
+    rows = []
     for run in runs:
         scores = (measure.of(run.latest, "test"), run.natural_score)
         steps = f"{run.latest.get('steps', run.latest.get('step', 0)):,}"
@@ -100,12 +101,4 @@ def table(runs: Sequence[RunFiles], measure: Measure) -> str:
                 steps if run.result is not None else f"{steps} so far",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column < _TEXT_COLUMNS else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return text_table((*_HEADS, "steps"), rows, _TEXT_COLUMNS)

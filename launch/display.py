@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from kipper.server.figures.measures import measure_of
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
 
@@ -55,9 +56,11 @@ def _print_new_records(workdir: Workdir, known: int, show: Any) -> int:
     """Prints evaluations since the first `known`; returns how many there are now."""
     records = workdir.read_records(workdir.metrics)
     for record in records[known:]:
+        key = measure_of(record).key
+        of = "" if key == "accuracy" else "R² "
         show(
             f"step {record['step']:>6}  loss {record['loss']:.6f}  "
-            f"train {record['train_accuracy']:.4f}  test {record['test_accuracy']:.4f}  "
+            f"train {of}{record[f'train_{key}']:.4f}  test {of}{record[f'test_{key}']:.4f}  "
             f"{record['seconds']:8.1f} s"
         )
     return len(records)
@@ -74,18 +77,20 @@ def progress_line(status: dict[str, Any]) -> str:
         parts.append(f"{status['rows_of']} {status['rows']:,}/{status['rows_total']:,}")
     if "loss" in status:
         parts.append(f"loss {status['loss']:.6f}")
-    if "test_accuracy" in status:
-        parts.append(f"test {status['test_accuracy']:.4f} (step {status['evaluated_step']})")
+    for key, of in (("accuracy", ""), ("r2", "R² ")):
+        if f"test_{key}" in status:
+            parts.append(f"test {of}{status[f'test_{key}']:.4f} (step {status['evaluated_step']})")
     parts.append(f"{status.get('blocks', 0)} blocks")
     parts.append(f"{status.get('workers', 0)} workers")
     if status.get("pairs_per_second"):
         parts.append(f"{status['pairs_per_second']:,} pairs/s by {status['engine']}")
     if status.get("seconds_left") is not None:
-        parts.append(f"{_duration(status['seconds_left'])} left")
+        parts.append(f"{duration(status['seconds_left'])} left")
     return "  ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Minutes and seconds as 4:05, or hours and minutes."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes}:{rest:02}"

@@ -11,14 +11,18 @@ from kipper.common.settings import (
     CertificatesSettings,
     CompareSettings,
     DistillSettings,
+    DoctorSettings,
     EvaluateSettings,
     ExportSettings,
     LaunchSettings,
+    ListSettings,
     NodeSettings,
     ReplaySettings,
     ReportSettings,
     RunSettings,
     SolveLabelsSettings,
+    StatusSettings,
+    TransferSettings,
     WorkerSettings,
 )
 from kipper.launch import flag_sets
@@ -54,6 +58,11 @@ _COMMANDS = {
         "Measure the accuracy of a distilled set; prints JSON.",
         "evaluate:print_evaluation",
     ),
+    "transfer": _Command(
+        TransferSettings,
+        "Train finite networks on a distilled set and test them; prints JSON.",
+        "transfer.command:print_transfer",
+    ),
     "export": _Command(
         ExportSettings,
         "Write a distilled set in a form that others read.",
@@ -74,6 +83,21 @@ _COMMANDS = {
         "One process of such a run; started by launch.",
         "cluster.node:run_node",
     ),
+    "status": _Command(
+        StatusSettings,
+        "Where a run is: running or ended, step, accuracy, workers, time left.",
+        "status:print_status",
+    ),
+    "list": _Command(
+        ListSettings,
+        "The runs in a folder, a line each.",
+        "status:print_list",
+    ),
+    "doctor": _Command(
+        DoctorSettings,
+        "Whether this machine has what kipper needs, and what to do where it has not.",
+        "doctor:print_findings",
+    ),
     "report": _Command(
         ReportSettings,
         "Draw a run's figures and write its report.html again, from its files.",
@@ -92,7 +116,14 @@ _COMMANDS = {
 }
 
 # Commands of which one flag may be given without its name, or several times where it is a tuple.
-_POSITIONAL = {"certificates": "folder", "replay": "log", "report": "run", "compare": "runs"}
+_POSITIONAL = {
+    "certificates": "folder",
+    "list": "folder",
+    "replay": "log",
+    "status": "run",
+    "report": "run",
+    "compare": "runs",
+}
 
 # Commands that take the flags of a run beside their own, as in kipper launch solve_labels.
 _OF_A_RUN = {"launch", "node"}

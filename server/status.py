@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 import time
 from typing import Any
 
@@ -17,7 +18,11 @@ class StatusWriter:
 
     def __init__(self, path: pathlib.Path):
         self._path = path
-        self._fields: dict[str, Any] = {"state": "starting", "pid": os.getpid()}
+        self._fields: dict[str, Any] = {
+            "state": "starting",
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
         self._written = float("-inf")
 
     def update(self, now: bool = False, **fields: Any) -> None:

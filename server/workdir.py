@@ -92,6 +92,18 @@ class Workdir:
                 ) from error
             yield
 
+    def is_locked(self) -> bool:
+        """Whether a process of this machine holds the folder; asked without touching the lock."""
+        try:
+            inode = os.stat(self._lock).st_ino
+            locks = pathlib.Path("/proc/locks").read_text().splitlines()
+        except OSError:
+            return False
+        # "1: FLOCK ADVISORY WRITE pid major:minor:inode start end"; devices are named otherwise in
+        # containers.
+        held = (line.split() for line in locks if " FLOCK " in line)
+        return any(int(words[5].rpartition(":")[2]) == inode for words in held if words[1] != "->")
+
     def read_records(self, path: pathlib.Path) -> list[dict[str, Any]]:
         """The whole records of a .jsonl file; a last line cut short by a crash is left out."""
         records = []

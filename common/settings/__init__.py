@@ -10,7 +10,14 @@ from kipper.common.settings.export import ExportSettings
 from kipper.common.settings.field import TRANSPORTS, check_at_least, check_choices, setting
 from kipper.common.settings.report import CompareSettings, ReportSettings
 from kipper.common.settings.run import LAUNCHES, RunSettings
-from kipper.common.settings.tools import CertificatesSettings, ReplaySettings
+from kipper.common.settings.tools import (
+    CertificatesSettings,
+    DoctorSettings,
+    ListSettings,
+    ReplaySettings,
+    StatusSettings,
+)
+from kipper.common.settings.transfer import TransferSettings
 from kipper.common.settings.worker import WorkerSettings
 
 __all__ = [
@@ -19,14 +26,18 @@ __all__ = [
     "CertificatesSettings",
     "CompareSettings",
     "DistillSettings",
+    "DoctorSettings",
     "EvaluateSettings",
     "ExportSettings",
     "LaunchSettings",
+    "ListSettings",
     "NodeSettings",
     "ReplaySettings",
     "ReportSettings",
     "RunSettings",
     "SolveLabelsSettings",
+    "StatusSettings",
+    "TransferSettings",
     "WorkerSettings",
     "check_at_least",
     "check_choices",
