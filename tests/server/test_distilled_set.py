@@ -177,7 +177,15 @@ def test_a_recipe_without_its_preprocessing_is_refused(
 
 def recipe_for(*sets: MadeSet) -> Recipe:
     fitted = fit_preprocessing("standard", IMAGES)
-    return Recipe(fitted, ("a", "b", "c"), SETTINGS, (0.0, 255.0), sets, "f00", "0.1.0")
+    return Recipe(
+        fitted,
+        ("a", "b", "c"),
+        SETTINGS,
+        pixel_range=(0.0, 255.0),
+        sets=sets,
+        data_hash="f00",
+        kipper_version="0.1.0",
+    )
 
 
 def written(folder: pathlib.Path, recipe: Recipe | None = None) -> pathlib.Path:
