@@ -97,7 +97,8 @@ class RunFiles:
     @property
     def dataset(self) -> str:
         """Its name; of a file the last part."""
-        return pathlib.PurePath(str(self.settings["dataset"])).name
+        name, _, path = str(self.settings["dataset"]).partition(":")
+        return pathlib.PurePath(path).name or name
 
     @property
     def measure(self) -> Measure:

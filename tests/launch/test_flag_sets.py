@@ -6,9 +6,11 @@ import pytest
 
 from kipper.common.errors import UserError
 from kipper.common.settings import (
+    CompareSettings,
     DistillSettings,
     LaunchSettings,
     NodeSettings,
+    ReplaySettings,
     SolveLabelsSettings,
 )
 from kipper.launch import flag_sets
@@ -40,6 +42,21 @@ def test_arguments_leave_out_defaults():
         "--workdir=w",
         "--dataset=digits",
     ]
+
+
+def test_arguments_without_a_name_belong_to_one_flag_wherever_they_stand():
+    given = ["a", "--output=c.png", "b", "--runs=d"]
+    settings = flag_sets.parse(CompareSettings, "compare", given, positional="runs")
+    assert settings == CompareSettings(runs=("d", "a", "b"), output="c.png")
+    again = flag_sets.parse(CompareSettings, "compare", flag_sets.arguments_of(settings))
+    assert again == settings
+    assert flag_sets.parse(ReplaySettings, "replay", ["log"], positional="log").log == "log"
+
+
+@pytest.mark.parametrize("given", [["one", "two"], ["--log=one", "two"]])
+def test_one_that_the_flag_has_no_room_for_is_refused(given):
+    with pytest.raises(UserError, match="Unexpected argument"):
+        flag_sets.parse(ReplaySettings, "replay", given, positional="log")
 
 
 def test_several_settings_share_one_command_line():

@@ -1,6 +1,7 @@
 """Figures and reports as a user meets them: after every run, and made again of its files."""
 
 import base64
+import dataclasses
 import html.parser
 import json
 import shutil
@@ -121,6 +122,26 @@ def test_label_solve_has_its_figures(solved):
     assert np.array_equal(support.final, support.natural)
     assert not np.allclose(support.labels, support.original_labels)
     assert support.nearest is None  # natural images are their own
+
+
+def test_targets_that_are_no_classes_have_no_labels_to_draw(solved):
+    found = read_run(solved)
+    rng = np.random.default_rng(0)
+    support = dataclasses.replace(
+        read_support(found),
+        targets=rng.normal(size=(20, 2)),
+        original_labels=rng.normal(size=(20, 2)),
+        labels=rng.normal(size=(20, 2)),
+    )
+    records = [{"step": 0, "loss": 1.0, "test_r2": 0.5}]
+    result = {"test_r2": 0.5, "natural_r2": 0.25, "loss": 1.0, "steps": 0}
+    figures = drawing.figures_of(
+        dataclasses.replace(found, metrics=records, result=result, spectra=[]), support, None
+    )
+    assert list(figures) == ["distilled", "curve"]
+    (bars,) = figures["curve"]().axes
+    assert [bar.get_width() for bar in bars.patches] == [0.25, 0.5]
+    pixels_of(figures["distilled"]())
 
 
 def test_a_report_is_made_again_of_files_alone(odd_names, tmp_path, capsys):
