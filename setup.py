@@ -21,6 +21,7 @@ ROOMS = (
     "workers.native",
     "launch",
     "launch.cluster",
+    "launch.transfer",
     "launch.transports",
 )
 
@@ -116,9 +117,11 @@ setup(
             "grpcio>=1.85,<2",
             "cryptography>=50,<51",
             "psutil>=7.2,<8",
+            "flax==0.10.6",  # the last for JAX 0.5
         ),
         *only(
             STANDALONE,
+            "flax>=0.12.8,<0.13",
             "numpy>=2.4,<2.6",
             "scipy>=1.17,<1.19",
             "matplotlib>=3.11,<3.12",

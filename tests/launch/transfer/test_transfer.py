@@ -1,0 +1,143 @@
+"""`kipper transfer` as a user meets it: results, files, and a sentence for each mistake."""
+
+import json
+
+import numpy as np
+import pytest
+
+from kipper.launch.main import run
+from kipper.launch.transfer import trial
+
+FLAGS = ["--width=256", "--steps=100", "--curve_images=100"]
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory):
+    """The folder of a small run."""
+    workdir = tmp_path_factory.mktemp("runs") / "digits"
+    flags = ["--dataset=digits", "--steps=4", "--target_batch_size=200", "--support_size=50"]
+    assert run(["distill", f"--workdir={workdir}", *flags]) == 0
+    return workdir
+
+
+def transfer(distilled, *flags):
+    return run(["transfer", f"--distilled={distilled / 'distilled.npz'}", *FLAGS, *flags])
+
+
+def test_networks_learn_and_the_report_says_how_well(distilled, tmp_path, capsys):
+    assert transfer(distilled, "--seeds=2", f"--output={tmp_path}") == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert report == json.loads((tmp_path / "transfer.json").read_text())
+    accuracies = [network["test_accuracy"] for network in report["networks"]]
+    assert report["test_accuracy"] == pytest.approx(np.mean(accuracies))
+    assert report["test_accuracy_spread"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert report["test_accuracy"] > 0.3
+    assert [network["train_accuracy"] for network in report["networks"]] == [1.0, 1.0]
+    recorded = json.loads((distilled / "result.json").read_text())["test_accuracy"]
+    assert report["kernel_regression"] == {
+        "test_accuracy": recorded,
+        "architecture": "fc1",
+        "kernel": "ntk",
+        "recorded": True,
+    }
+    assert report["change"] == pytest.approx(report["test_accuracy"] - recorded)
+    assert report["networks"][0]["parameters"] == 64 * 256 + 256 + 256 * 10 + 10
+    assert (report["support_size"], report["test_size"]) == (50, 360)
+    assert (tmp_path / "figures" / "transfer.png").read_bytes().startswith(b"\x89PNG")
+    assert "seed 1  step   100" in captured.err
+
+
+def test_the_curve_has_the_milestones_of_each_seed(distilled, tmp_path):
+    assert transfer(distilled, "--seeds=2", f"--output={tmp_path}") == 0
+    lines = (tmp_path / "transfer_curve.jsonl").read_text().splitlines()
+    curve = [json.loads(line) for line in lines]
+    milestones = [0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 100]
+    expected = [(seed, step) for seed in (0, 1) for step in milestones]
+    assert [(record["seed"], record["step"]) for record in curve] == expected
+    assert curve[12]["loss"] < 0.1 * curve[0]["loss"]
+    assert 0 <= curve[12]["validation_accuracy"] <= 1
+
+
+def test_the_same_command_gives_the_same_networks(distilled, tmp_path):
+    for name in ("once", "again"):
+        assert transfer(distilled, "--seeds=1", f"--output={tmp_path / name}") == 0
+    once, again = (
+        json.loads((tmp_path / name / "transfer.json").read_text()) for name in ("once", "again")
+    )
+    assert once["networks"] == again["networks"]
+    assert once["test_accuracy_spread"] is None
+
+
+def test_a_convolutional_network_by_cross_entropy_in_batches(distilled, tmp_path, capsys):
+    flags = ["--architecture=conv_vec1", "--loss=cross_entropy", "--batch_size=4", "--seeds=1"]
+    smaller = ["--width=8", "--steps=5", "--max_lr_factor=0.1", "--test_limit=100"]
+    assert transfer(distilled, *flags, *smaller, f"--output={tmp_path}") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["architecture"] == "conv_vec1"
+    assert report["test_size"] == 100
+    # With another architecture than the recorded one.
+    assert report["kernel_regression"]["recorded"] is False
+    assert report["kernel_regression"]["architecture"] == "conv_vec1"
+
+
+def test_a_file_without_a_recipe_is_told_one(distilled, tmp_path, capsys):
+    alone = tmp_path / "alone.npz"
+    alone.write_bytes((distilled / "distilled.npz").read_bytes())
+    flags = [f"--distilled={alone}", "--seeds=1", *FLAGS]
+    assert run(["transfer", *flags]) == 2
+    assert "give --dataset, --preprocess, --architecture" in capsys.readouterr().err
+    told = ["--dataset=digits", "--preprocess=standard", "--architecture=fc1"]
+    assert run(["transfer", *flags, *told]) == 0
+    assert json.loads(capsys.readouterr().out)["test_accuracy"] > 0.3
+    assert (tmp_path / "transfer.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--distilled=none.npz"], "There is no file none.npz."),
+        (["--distilled="], "--distilled is required"),
+        (["--width=0"], "--width is 0; it must be 1 or more."),
+        (["--steps=0"], "--steps is 0; it must be 1 or more."),
+        (["--seeds=0"], "--seeds is 0; it must be 1 or more."),
+        (["--l2=-1"], "--l2 is -1.0; it must be a finite number 0 or more."),
+        (["--max_lr_factor=0"], "--max_lr_factor is 0.0; it must be a finite number above 0."),
+        (["--max_lr_factor=nan"], "--max_lr_factor is nan"),
+        (["--loss=hinge"], "hinge"),
+        (["--architecture=resnet"], "Unknown architecture 'resnet'"),
+        (["--preprocess=zca"], "--preprocess cannot be given"),
+        (["--output=/proc/kipper"], "cannot be written"),
+        (["--all_kernels", "--max_minutes=0"], "--max_minutes is 0.0; it must be above 0."),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_exit_status_2(distilled, capsys, flags, sentence):
+    before = set(distilled.rglob("*"))
+    assert transfer(distilled, *flags) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.startswith("kipper: ")
+    assert error.count("\n") == 1
+    assert set(distilled.rglob("*")) == before
+
+
+def test_training_that_diverges_says_so_and_writes_nothing(distilled, tmp_path, capsys):
+    assert transfer(distilled, "--max_lr_factor=1e6", f"--output={tmp_path}") == 1
+    assert "--max_lr_factor" in capsys.readouterr().err.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
+def test_an_interruption_leaves_earlier_results_whole(distilled, tmp_path, capsys, monkeypatch):
+    assert transfer(distilled, "--seeds=1", f"--output={tmp_path}") == 0
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trial.Trial, "_seconds_left", interrupted)
+    assert transfer(distilled, "--steps=20", f"--output={tmp_path}") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "kipper: Interrupted; no result was written."
+    )
+    assert {path: path.read_bytes() for path in files} == before
