@@ -21,7 +21,7 @@ def figures_of(
     measure, natural = run.measure, run.natural_score
     if support is not None:
         pictures = _Pictures(support)
-        after = measure.text(measure.of(run.latest, "test"))
+        after = _after(run, support.step)
         figures["distilled"] = lambda: distilled_figure(
             pictures.support_set(), _before(run), after, support.step
         )
@@ -44,6 +44,14 @@ def _before(run: RunFiles) -> str:
         return measure.text(run.natural_score)
     found = measure.of(run.metrics[0], "test") if run.metrics else None
     return measure.text(found)
+
+
+def _after(run: RunFiles, step: int) -> str:
+    """The score at a step, in words; or the last before it, where that was not evaluated."""
+    measure, latest = run.measure, run.latest
+    evaluated = latest.get("steps", latest.get("step", step))
+    words = measure.text(measure.of(latest, "test"))
+    return words if evaluated == step or not words else f"{words} at step {evaluated:,}"
 
 
 class _Pictures:
