@@ -110,7 +110,7 @@ def _bars(
     zeros = np.arange(count) * _ROW + high * scale
     axes.set(xlim=(-0.7, classes - 0.3), ylim=(count * _ROW, 0))
     axes.spines[:].set_visible(False)
-    values = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
+    values = np.asarray(MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high))
     values = values[(values >= low) & (values <= high)]
     shown = [f"{value:g}".replace("-", "−") for value in values]
     axes.set_yticks((zeros[:, None] - scale * values).ravel(), shown * count)
