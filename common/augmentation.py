@@ -8,7 +8,6 @@ import dataclasses
 import math
 
 import numpy as np
-import scipy.ndimage
 
 from kipper.common.errors import UserError
 
@@ -119,6 +118,8 @@ def _augmented(
 
 def _moved(image: np.ndarray, angle: float, shift: np.ndarray) -> np.ndarray:
     """Turned about its centre and shifted; what comes into view repeats the edge."""
+    import scipy.ndimage  # here, so that commands which only read settings start at once
+
     cos, sin = math.cos(angle), math.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]])
     centre = (np.array(image.shape[:2]) - 1) / 2

@@ -116,7 +116,7 @@ def test_solve_labels_improves_on_natural_labels(tmp_path, capsys, convention):
         (["--dataset=npz:missing.npz"], "missing.npz"),
         (["--support_size=13"], "--support_size is 13; it must be a multiple of the 10 classes."),
         (["--support_size=5000"], "fewer training images"),
-        (["--architecture=resnet"], "Unknown architecture 'resnet'; known are fc1"),
+        (["--architecture=resnet"], "Unknown architecture 'resnet'; known are fcK, convnet"),
         (["--architecture=myrtle5", "--test_limit=0"], "0"),
         (["--block_support=0"], "--block_support is 0; it must be 1 or more."),
         (["--kernel=rbf"], "rbf"),
@@ -174,7 +174,7 @@ def test_a_launch_without_launchpad_is_refused_before_anything_is_written(
 def test_an_engine_that_does_not_suit_is_refused_before_anything_is_written(tmp_path, capsys):
     flags = ["--engine=banded_xla", "--architecture=fc1"]
     assert _distill(tmp_path / "run", *flags) == 2
-    assert "convolutional architectures only, not 'fc1'" in capsys.readouterr().err
+    assert "convolutional ReLU networks only, not 'fc1'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
