@@ -37,3 +37,10 @@ def test_kernels_only():
     values = _values("kernels_only")
     assert values["accuracy"] > 0.9
     assert values["distilled_accuracy"] > values["natural_accuracy"] + 0.2
+
+
+def test_transfer():
+    values = _values("transfer")
+    transferred = values["transferred"]["test_accuracy"]
+    assert values["result"].natural_accuracy + 0.1 < transferred < values["result"].test_accuracy
+    assert pathlib.Path("runs/digits/figures/transfer.png").exists()
