@@ -14,7 +14,7 @@ from kipper.server.optimiser import Adam
 from kipper.server.tiling import Tiling
 
 RIDGE = 1e-3
-SPEC = KernelSpec(architecture_named("fc2"), "ntk", "float64")
+SPEC = KernelSpec(architecture_named("fc1"), "ntk", "float64")
 
 
 @pytest.fixture
