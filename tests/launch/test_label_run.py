@@ -161,7 +161,8 @@ def test_status_tells_rows_and_the_time_left(tmp_path):
         seen.append(json.loads((tmp_path / "status.json").read_text()))
 
     _run(_settings(tmp_path), looks)
-    told = [status for status in seen if "rows" in status]
-    assert told
+    last = json.loads((tmp_path / "status.json").read_text())
+    assert (last["rows_of"], last["rows"]) == ("training images", last["rows_total"])
+    told = [status for status in [*seen, last] if "rows" in status]
     assert {status["rows_of"] for status in told} <= {"targets", "test images", "training images"}
     assert all(0 <= status["rows"] <= status["rows_total"] <= TARGETS for status in told)
