@@ -1,4 +1,4 @@
-"""Labels as regression targets, and class-balanced draws of rows."""
+"""Labels as what is regressed on, classes or targets; and class-balanced draws of rows."""
 
 import numpy as np
 
@@ -22,6 +22,39 @@ def centred_one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
     targets = np.full((len(labels), num_classes), -1.0 / num_classes)
     targets[np.arange(len(labels)), labels] += 1.0
     return targets
+
+
+def target_values(labels: np.ndarray, num_outputs: int) -> np.ndarray:
+    """What is regressed on: centred one-hot vectors of classes, targets as they are.
+
+    Args:
+        labels: integer classes (N,) from 0 to C-1, or targets, floating point (N, C).
+        num_outputs: C.
+
+    Returns:
+        float64 (N, C).
+
+    Raises:
+        UserError: a class outside 0..C-1.
+    """
+    if are_classes(labels):
+        return centred_one_hot(labels, num_outputs)
+    return labels.astype(np.float64, copy=False)
+
+
+def are_classes(labels: np.ndarray) -> bool:
+    """Whether labels are classes, and not targets."""
+    return labels.dtype.kind in "iu"
+
+
+def strata(labels: np.ndarray, num_outputs: int) -> tuple[np.ndarray, int]:
+    """By what draws of rows are balanced: integers (N,), and how many there are from 0 on.
+
+    Classes by their number; all targets are one stratum.
+    """
+    if are_classes(labels):
+        return labels, num_outputs
+    return np.zeros(len(labels), np.int64), 1
 
 
 def balanced_rows(

@@ -15,7 +15,7 @@ from kipper.launch.inprocess import inprocess_links
 from kipper.launch.joining import check_joining, workers_joining
 from kipper.launch.known_block import known_block
 from kipper.launch.stopping import STOPPING, StopRequest, tell_terminal
-from kipper.server.evaluation import score
+from kipper.server.evaluation import Score, score
 from kipper.server.experiment import Experiment, choose_rows, prepare
 from kipper.server.initial_set import check_initial
 from kipper.server.kip_run import run_kip
@@ -156,12 +156,9 @@ def _on_signal(times: int) -> None:
 def _local_keeper(session: Session) -> BestKeeper:
     """Scores snapshots on the coordinator's own workers."""
 
-    def validation_accuracy(images: np.ndarray, labels: np.ndarray) -> float:
+    def validation_score(images: np.ndarray, labels: np.ndarray) -> Score:
         session.kernel.set_support(images)
-        classes = session.experiment.validation.labels
-        ridge = session.settings.ridge
-        return score(
-            session.kernel, labels, ridge, session.experiment.validation.key, classes
-        ).accuracy
+        validation, ridge = session.experiment.validation, session.settings.ridge
+        return score(session.kernel, labels, ridge, validation.key, validation.labels)
 
-    return BestKeeper(session.workdir, validation_accuracy)
+    return BestKeeper(session.workdir, validation_score)

@@ -62,9 +62,10 @@ class DistilledFile:
         labels: (n, C) float64.
         recipe: how it was made; None where the command line had to say it.
         run: settings of the run that made it, with what the command line overrides.
-        dataset: in raw pixels; test images limited.
+        dataset: in raw pixels; test images limited; targets centred as the set's labels are.
         preprocessing: from raw pixels to the space of `images`.
         recorded_test_accuracy: as the run measured it; None if that is not known.
+        recorded_test_r2: likewise, of targets.
         as_recorded: whether `run` and `dataset` are those that it was measured with.
     """
 
@@ -75,7 +76,13 @@ class DistilledFile:
     dataset: Dataset
     preprocessing: Preprocessing
     recorded_test_accuracy: float | None = None
+    recorded_test_r2: float | None = None
     as_recorded: bool = False
+
+    @property
+    def recorded_test_score(self) -> float | None:
+        """The one of both that its data set has."""
+        return self.recorded_test_accuracy if self.dataset.has_classes else self.recorded_test_r2
 
 
 def print_evaluation(settings: EvaluateSettings) -> None:
@@ -85,9 +92,10 @@ def print_evaluation(settings: EvaluateSettings) -> None:
         report = evaluate_file(settings)
         print(json.dumps(report))
         if report["agrees_with_record"] is False:
+            name = "accuracy" if "test_accuracy" in report else "r2"
             remark(
-                f"The accuracy is {report['test_accuracy']:.4f}, but the run recorded "
-                f"{report['recorded_test_accuracy']:.4f} for this set, these data and these "
+                f"The {name} is {report[f'test_{name}']:.4f}, but the run recorded "
+                f"{report[f'recorded_test_{name}']:.4f} for this set, these data and these "
                 "settings; the kernel or the preprocessing is not as it was."
             )
         return
@@ -100,8 +108,9 @@ def print_evaluation(settings: EvaluateSettings) -> None:
 def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
     """Test accuracy and loss of a distilled set, with the settings they were measured by.
 
-    `agrees_with_record` says whether the accuracy is the recorded one, up to rounding; None if
-    there is none, or it was measured with other settings or data.
+    R² and mean squared error for the accuracy, if it is one of targets. `agrees_with_record` says
+    whether the accuracy or R² is the recorded one, up to rounding; None if there is none, or it was
+    measured with other settings or data.
 
     Raises:
         UserError: a file or a setting cannot be used, or they do not fit each other.
@@ -111,15 +120,15 @@ def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
     with kernel_on_test(file.run, file.dataset, file.preprocessing) as (pool, kernel, test):
         kernel.set_support(file.images.astype(file.run.kernel_dtype))
         result = score(kernel, file.labels, file.run.ridge, test.key, test.labels)
-    recorded = file.recorded_test_accuracy
+    recorded = file.recorded_test_score
     agrees = None
     if file.as_recorded and recorded is not None:
         rounding = max(_SHARE_BY_ROUNDING, 1.5 / len(test.labels))
-        agrees = abs(result.accuracy - recorded) <= rounding
+        agrees = abs(result.value - recorded) <= rounding
     return {
-        "test_accuracy": result.accuracy,
+        **result.fields("test"),
         "test_loss": result.loss,
-        "recorded_test_accuracy": recorded,
+        f"recorded_test_{result.name}": recorded,
         "agrees_with_record": agrees,
         "support_size": len(file.images),
         **conditions(file.run, test),
@@ -174,7 +183,9 @@ def read_distilled(settings: EvaluateSettings) -> DistilledFile:
     try_network(run.kernel_spec, dataset.x_test.shape[1:])
     if recipe is None:
         preprocessing = fit_preprocessing(run.preprocess, dataset.x_train)
+        dataset = centred_dataset(dataset)
         return DistilledFile(found.images, found.labels, None, run, dataset, preprocessing)
+    dataset = centred_dataset(dataset, recipe.target_mean)
     other_data = recipe.data_hash not in (None, dataset_hash(whole))
     if other_data and settings.dataset is None:
         remark(
@@ -190,10 +201,20 @@ def read_distilled(settings: EvaluateSettings) -> DistilledFile:
         recipe.preprocessing,
         # Early versions kept it with the settings.
         found.made.test_accuracy if found.made else recipe.settings.get("test_accuracy"),
+        found.made.test_r2 if found.made else None,
         as_recorded=found.made is not None
         and not other_data
         and all(run.record()[name] == recipe.settings[name] for name in _RECORDED_WITH),
     )
+
+
+def centred_dataset(dataset: Dataset, target_mean: np.ndarray | None = None) -> Dataset:
+    """With targets less their mean: that of training if none is given. Classes stay as they are."""
+    if dataset.has_classes:
+        return dataset
+    mean = dataset.y_train.mean(axis=0) if target_mean is None else target_mean
+    y_train, y_test = dataset.y_train - mean, dataset.y_test - mean
+    return dataclasses.replace(dataset, y_train=y_train, y_test=y_test)
 
 
 def remark(sentence: str) -> None:

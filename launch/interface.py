@@ -25,10 +25,11 @@ class Result:
 
     Attributes:
         images: (n, h, w, c), preprocessed, in the kernel's dtype.
-        labels: (n, C) float64.
+        labels: (n, C) float64; of targets without the training images' mean.
         pixels: the images as float32 in the space of the training images, for looking at.
-        test_accuracy: of the distilled set, on all test images.
-        natural_accuracy: of the natural images it started from, with their natural labels.
+        test_accuracy: of the distilled set, on all test images; None for targets.
+        natural_accuracy: of natural images with their natural labels, as many; None for targets.
+        test_r2, natural_r2: the same for targets; None for classes.
         summary: all of result.json.
         workdir: where all files are; a temporary folder unless one was given.
     """
@@ -36,8 +37,10 @@ class Result:
     images: np.ndarray
     labels: np.ndarray
     pixels: np.ndarray
-    test_accuracy: float
-    natural_accuracy: float
+    test_accuracy: float | None
+    natural_accuracy: float | None
+    test_r2: float | None
+    natural_r2: float | None
     summary: dict[str, Any]
     workdir: pathlib.Path
 
@@ -55,7 +58,7 @@ def distill(
 
     Args:
         x_train: (N, h, w, c) or (N, h, w); uint8 is scaled to [0, 1], floats are taken as they are.
-        y_train: (N,) integer labels from 0.
+        y_train: (N,) integer labels from 0; or targets of a regression, float (N,) or (N, C).
         x_test: like `x_train`; only ever evaluated.
         y_test: like `y_train`.
         workdir: a folder for all files; the same call resumes what is there. None: a temporary one.
@@ -106,8 +109,10 @@ def _run(
         images=images,
         labels=labels,
         pixels=_pixels(folder, images),
-        test_accuracy=summary["test_accuracy"],
-        natural_accuracy=summary["natural_accuracy"],
+        test_accuracy=summary.get("test_accuracy"),
+        natural_accuracy=summary.get("natural_accuracy"),
+        test_r2=summary.get("test_r2"),
+        natural_r2=summary.get("natural_r2"),
         summary=summary,
         workdir=folder,
     )

@@ -1,7 +1,7 @@
-"""`kipper evaluate --natural`: how accurate natural training images are as support.
+"""`kipper evaluate --natural`: how good natural training images are as support.
 
 The baseline of a distilled set: so many images of the training set, drawn at random, equally many
-of each class, with their own labels.
+of each class, with their own labels. They are judged by accuracy, or by R² for targets.
 """
 
 import math
@@ -14,11 +14,12 @@ import numpy as np
 from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, limit, load_dataset
 from kipper.common.errors import UserError
-from kipper.common.labels import centred_one_hot
+from kipper.common.labels import strata, target_values
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import EvaluateSettings, RunSettings
 from kipper.launch.evaluate import (
     DistilledFile,
+    centred_dataset,
     conditions,
     kernel_on_test,
     overridden,
@@ -30,13 +31,16 @@ from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.evaluation import Score, score, score_coefficients
 from kipper.server.experiment import Split
 
+# What the values of all draws are called in the report, by the name of the score.
+_ALL_DRAWS = {"accuracy": "test_accuracies", "r2": "test_r2s"}
+
 
 class Subject(NamedTuple):
     """What is evaluated.
 
     Attributes:
         run: the settings to do it by.
-        dataset: raw, limited as `run` says.
+        dataset: raw, limited as `run` says; targets centred.
         preprocessing: of the data set's images.
         distilled: the set to compare with; None without one.
     """
@@ -48,7 +52,7 @@ class Subject(NamedTuple):
 
 
 def evaluate_natural(settings: EvaluateSettings) -> dict[str, Any]:
-    """Accuracy and loss by number of natural images; draws the figure, if one is asked for.
+    """Scores and losses by number of natural images; draws the figure, if one is asked for.
 
     With a distilled set, all is as in its run, and the report says how many natural images are as
     good.
@@ -96,12 +100,13 @@ def natural_scores(
         NumericalError: see `krr.Factor`.
     """
     dataset, run = subject.dataset, subject.run
-    draws = [sampling.support_rows(dataset.y_train, dataset.num_classes, n, seed) for n in sizes]
+    balanced = strata(dataset.y_train, dataset.num_outputs)
+    draws = [sampling.support_rows(*balanced, n, seed) for n in sizes]
     largest = max(draws, key=len)
     images = subject.preprocessing.apply(dataset.x_train[largest])
     kernel.set_support(images.astype(run.kernel_dtype))
     k_ss = kernel.support_matrix()
-    labels = centred_one_hot(dataset.y_train[largest], dataset.num_classes)
+    labels = target_values(dataset.y_train[largest], dataset.num_outputs)
     coefficients = []
     for rows in draws:
         (inside,) = np.isin(largest, rows).nonzero()
@@ -123,62 +128,67 @@ def _subject(settings: EvaluateSettings) -> Subject:
     preprocess = settings.preprocess or "standard"
     run = overridden({"preprocess": preprocess}, settings, workdir=".")
     dataset = limit(load_dataset(run.dataset, settings.data_dir), None, run.test_limit)
+    dataset = centred_dataset(dataset)
     check_image_side(run.kernel_spec.architecture, *dataset.x_train.shape[1:3])
     return Subject(run, dataset, fit_preprocessing(preprocess, dataset.x_train), None)
 
 
 def _check_sizes(sizes: list[int], dataset: Dataset) -> None:
     """Raises a UserError for a number that cannot be drawn equally of all classes."""
-    classes = dataset.num_classes
-    most = classes * int(np.bincount(dataset.y_train, minlength=classes).min())
+    labels, classes = strata(dataset.y_train, dataset.num_outputs)
+    most = classes * int(np.bincount(labels, minlength=classes).min())
+    multiple = f"a multiple of the {classes} classes and " if dataset.has_classes else ""
     for size in sizes:
         if size % classes or size > most:
             raise UserError(
-                f"--natural has {size}; for {dataset.name!r} it must be a multiple of the "
-                f"{classes} classes and at most {most}."
+                f"--natural has {size}; for {dataset.name!r} it must be {multiple}at most {most}."
             )
 
 
 def _summary(size: int, scores: list[Score]) -> dict[str, Any]:
     """Mean and standard deviation over draws; no deviation of a single one."""
-    accuracies = [one.accuracy for one in scores]
+    name, values = scores[0].name, [one.value for one in scores]
     losses = [one.loss for one in scores]
     several = len(scores) > 1
     return {
         "support_size": size,
-        "test_accuracy": statistics.mean(accuracies),
-        "test_accuracy_spread": statistics.stdev(accuracies) if several else None,
+        f"test_{name}": statistics.mean(values),
+        f"test_{name}_spread": statistics.stdev(values) if several else None,
         "test_loss": statistics.mean(losses),
         "test_loss_spread": statistics.stdev(losses) if several else None,
-        "test_accuracies": accuracies,
+        _ALL_DRAWS[name]: values,
     }
 
 
 def _comparison(natural: list[dict[str, Any]], reached: Score, size: int) -> dict[str, Any]:
     """What the distilled set reaches, and how many natural images would."""
-    needed = natural_images_for(natural, reached.accuracy)
+    needed = natural_images_for(natural, reached)
     most = max(entry["support_size"] for entry in natural)
     said = f"more than {most:,}" if needed is None else f"about {needed:,}"
     return {
         "distilled": {
             "support_size": size,
-            "test_accuracy": reached.accuracy,
+            f"test_{reached.name}": reached.value,
             "test_loss": reached.loss,
         },
         "natural_images_needed": needed,
         "finding": (
-            f"{size:,} distilled images reach {reached.accuracy:.2%}; of natural images that takes "
+            f"{size:,} distilled images reach {_in_words(reached)}; of natural images that takes "
             f"{said}, {_ratio(most if needed is None else needed, size)} times as many."
         ),
     }
+
+
+def _in_words(score: Score) -> str:
+    return f"{score.value:.2%}" if score.name == "accuracy" else f"R² {score.value:.4f}"
 
 
 def _ratio(needed: int, size: int) -> str:
     return f"{needed / size:,.3g}" if needed < 1000 * size else f"{needed / size:,.0f}"
 
 
-def natural_images_for(natural: list[dict[str, Any]], accuracy: float) -> int | None:
-    """How many natural images have that mean accuracy.
+def natural_images_for(natural: list[dict[str, Any]], wanted: Score) -> int | None:
+    """How many natural images have that mean score.
 
     Between two measured numbers it is interpolated on a logarithmic scale. None: more than were
     measured. The smallest number measured: so many or fewer.
@@ -186,12 +196,12 @@ def natural_images_for(natural: list[dict[str, Any]], accuracy: float) -> int | 
     ordered = sorted(natural, key=lambda entry: entry["support_size"])
     below = None
     for entry in ordered:
-        size, reached = entry["support_size"], entry["test_accuracy"]
-        if reached >= accuracy:
+        size, reached = entry["support_size"], entry[f"test_{wanted.name}"]
+        if reached >= wanted.value:
             if below is None:
                 return int(size)
-            smaller, less = below["support_size"], below["test_accuracy"]
-            share = (accuracy - less) / (reached - less)
+            smaller, less = below["support_size"], below[f"test_{wanted.name}"]
+            share = (wanted.value - less) / (reached - less)
             return round(smaller * math.exp(share * math.log(size / smaller)))
         below = entry
     return None

@@ -1,10 +1,11 @@
-"""The figure of `kipper evaluate --natural`: accuracy against the number of natural images."""
+"""The figure of `kipper evaluate --natural`: the score against the number of natural images."""
 
 import pathlib
 from typing import Any, BinaryIO
 
 from kipper.common.errors import UserError
 from kipper.common.files import write_atomically
+from kipper.server.figures.measures import ACCURACY, R_SQUARED, Measure
 
 _NATURAL, _DISTILLED = "tab:blue", "tab:orange"
 
@@ -30,13 +31,14 @@ def draw_natural(path: pathlib.Path, report: dict[str, Any], title: str) -> None
     axes = figure.subplots()
     entries = sorted(report["natural"], key=lambda entry: entry["support_size"])
     sizes = [entry["support_size"] for entry in entries]
-    _draw_curve(axes, entries, sizes)
+    measure = ACCURACY if "test_accuracy" in entries[0] else R_SQUARED
+    _draw_curve(axes, entries, sizes, measure)
     if "distilled" in report:
-        _draw_distilled(axes, report, sizes)
+        _draw_distilled(axes, report, sizes, measure)
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.set_xticks([], minor=True)
-    axes.set(xlabel="number of images", ylabel="test accuracy, %", title=title)
+    axes.set(xlabel="number of images", ylabel=f"test {measure.name}", title=title)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
 
@@ -49,13 +51,15 @@ def draw_natural(path: pathlib.Path, report: dict[str, Any], title: str) -> None
         raise UserError(f"--figure={path} cannot be written ({error.strerror}).") from error
 
 
-def _draw_curve(axes: Any, entries: list[dict[str, Any]], sizes: list[int]) -> None:
-    draws = len(entries[0]["test_accuracies"])
+def _draw_curve(
+    axes: Any, entries: list[dict[str, Any]], sizes: list[int], measure: Measure
+) -> None:
+    draws = len(entries[0].get("test_accuracies") or entries[0]["test_r2s"])
     label = "natural images" + (f", mean and spread of {draws} draws" if draws > 1 else "")
     axes.errorbar(
         sizes,
-        [100 * entry["test_accuracy"] for entry in entries],
-        yerr=[100 * (entry["test_accuracy_spread"] or 0) for entry in entries],
+        [measure.of(entry, "test") for entry in entries],
+        yerr=[measure.factor * (entry[f"test_{measure.key}_spread"] or 0) for entry in entries],
         marker="o",
         capsize=3,
         color=_NATURAL,
@@ -63,17 +67,18 @@ def _draw_curve(axes: Any, entries: list[dict[str, Any]], sizes: list[int]) -> N
     )
 
 
-def _draw_distilled(axes: Any, report: dict[str, Any], sizes: list[int]) -> None:
+def _draw_distilled(axes: Any, report: dict[str, Any], sizes: list[int], measure: Measure) -> None:
     """The line, the set itself on it, and where the curve crosses it."""
     distilled, needed = report["distilled"], report["natural_images_needed"]
-    size, accuracy = distilled["support_size"], 100 * distilled["test_accuracy"]
-    axes.axhline(accuracy, color=_DISTILLED, linestyle="--", linewidth=1)
-    axes.plot(size, accuracy, "D", color=_DISTILLED, label=f"{size:,} distilled: {accuracy:.1f} %")
+    size, value = distilled["support_size"], measure.of(distilled, "test")
+    axes.axhline(value, color=_DISTILLED, linestyle="--", linewidth=1)
+    label = f"{size:,} distilled: {measure.text(value)}"
+    axes.plot(size, value, "D", color=_DISTILLED, label=label)
     if needed is not None and needed > min(sizes):
-        axes.plot([needed, needed], [axes.get_ylim()[0], accuracy], ":", color="gray")
+        axes.plot([needed, needed], [axes.get_ylim()[0], value], ":", color="gray")
         axes.annotate(
             f"{needed:,} natural images",
-            (needed, accuracy),
+            (needed, value),
             xytext=(-6, 6),
             textcoords="offset points",
             ha="right",

@@ -22,7 +22,7 @@ from kipper.launch.reverb_snapshots import ReverbSink, ReverbSource, scored_step
 from kipper.launch.stopping import StopRequest
 from kipper.launch.supervisor import Supervisor
 from kipper.launch.worker_process import serve_worker, worker_command
-from kipper.server.evaluation import score
+from kipper.server.evaluation import Score, score
 from kipper.server.session import Session, open_kernel
 from kipper.server.snapshots import BestKeeper, SnapshotSink
 from kipper.server.workdir import Workdir
@@ -115,11 +115,11 @@ class EvaluatorNode:
             settings, validation.images.shape[1:], inprocess_links(1, row_sets), row_sets
         )
 
-        def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
+        def validation_score(images: np.ndarray, labels: np.ndarray) -> Score:
             kernel.set_support(images)
-            return score(kernel, labels, settings.ridge, validation.key, validation.labels).accuracy
+            return score(kernel, labels, settings.ridge, validation.key, validation.labels)
 
-        keeper = BestKeeper(Workdir(settings.workdir), accuracy)
+        keeper = BestKeeper(Workdir(settings.workdir), validation_score)
         source = ReverbSource(self._snapshots.resolve())
         while not stop.wait(_POLL_SECONDS):
             try:

@@ -4,6 +4,7 @@ from typing import Any
 
 from kipper.common.settings import RunSettings
 from kipper.launch.display import showing_progress
+from kipper.server.figures.measures import ACCURACY, measure_of
 from kipper.server.workdir import Workdir
 
 
@@ -33,9 +34,11 @@ def run_with_display(settings: RunSettings) -> None:
 
 def summary(workdir: Workdir, result: dict[str, Any]) -> str:
     """What came of a run, in a few lines for a person."""
+    measure = measure_of(result)
+    name = "accuracy" if measure is ACCURACY else measure.name
     return (
-        f"test accuracy {result['natural_accuracy']:.4f} (natural images, natural labels) -> "
-        f"{result['test_accuracy']:.4f} (distilled)\n"
+        f"test {name} {result[f'natural_{measure.key}']:.4f} (natural images, natural labels) -> "
+        f"{result[f'test_{measure.key}']:.4f} (distilled)\n"
         f"{result['kernel_pairs']:,} kernel pairs in {result['seconds']:.0f} s by "
         f"{result['engine']} ({result['pairs_per_second']:,} a second)\n"
         f"distilled set {workdir.distilled}\n"

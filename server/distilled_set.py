@@ -32,11 +32,13 @@ class MadeSet:
         key: see `set_key`.
         step: gradient steps made; None for Label Solve.
         test_accuracy: as the run measured it; None if it did not.
+        test_r2: likewise, of a regression.
     """
 
     key: str
     step: int | None
     test_accuracy: float | None
+    test_r2: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +47,10 @@ class Recipe:
 
     Attributes:
         preprocessing: from raw pixels to the space of the distilled images.
-        class_names: C of them.
+        class_names: C of them; none for targets of a regression.
         settings: of the run; dataset, architecture, kernel, kernel_dtype, ridge, limits, …
         pixel_range: the raw pixels that are black and white.
+        target_mean: what is to be added to predictions to give targets, (C,); None for classes.
         sets: what the run wrote in this space; empty before it is finished, and if an early version
             wrote the recipe.
         data_hash: of the data set, see `dataset_hash`; None likewise.
@@ -58,6 +61,7 @@ class Recipe:
     class_names: tuple[str, ...]
     settings: dict[str, Any]
     pixel_range: tuple[float, float] = (0.0, 1.0)
+    target_mean: np.ndarray | None = None
     sets: tuple[MadeSet, ...] = ()
     data_hash: str | None = None
     kipper_version: str | None = None
@@ -122,18 +126,25 @@ def check_fits(found: DistilledSet, dataset: Dataset) -> None:
     """Refuses a set that cannot be of a data set.
 
     Raises:
-        UserError: its images have another shape, or its labels another number of classes.
+        UserError: its images have another shape, or its labels other or other many classes or
+            targets.
     """
-    shape, num_classes = found.images.shape[1:], found.labels.shape[1]
+    shape, num_outputs = found.images.shape[1:], found.labels.shape[1]
     if shape != dataset.x_test.shape[1:]:
         raise UserError(
             f"{found.path} holds images of shape {shape}, but data set {dataset.name!r} has "
             f"{dataset.x_test.shape[1:]}; give the data set that it was distilled from."
         )
-    if num_classes != dataset.num_classes:
+    kind = "classes" if dataset.has_classes else "targets"
+    if found.recipe is not None and (found.recipe.target_mean is None) != dataset.has_classes:
         raise UserError(
-            f"{found.path} holds labels for {num_classes} classes, but data set {dataset.name!r} "
-            f"has {dataset.num_classes}; give the data set that it was distilled from."
+            f"{found.path} was not made of {kind}, which data set {dataset.name!r} has; give the "
+            "data set that it was distilled from."
+        )
+    if num_outputs != dataset.num_outputs:
+        raise UserError(
+            f"{found.path} holds labels for {num_outputs} {kind}, but data set {dataset.name!r} "
+            f"has {dataset.num_outputs}; give the data set that it was distilled from."
         )
 
 
@@ -154,6 +165,8 @@ def save_recipe(path: pathlib.Path, recipe: Recipe) -> None:
     arrays["class_names"] = np.array(recipe.class_names)
     arrays["settings"] = np.array(json.dumps(recipe.settings))
     arrays["pixel_range"] = np.array(recipe.pixel_range)
+    if recipe.target_mean is not None:
+        arrays["target_mean"] = recipe.target_mean
     origin = {
         "sets": [dataclasses.asdict(made) for made in recipe.sets],
         "data_hash": recipe.data_hash,
@@ -181,6 +194,7 @@ def load_recipe(path: pathlib.Path) -> Recipe:
             class_names=tuple(str(name) for name in arrays["class_names"]),
             settings=dict(json.loads(str(arrays["settings"]))),
             pixel_range=(float(black), float(white)),
+            target_mean=arrays.get("target_mean"),
             sets=sets,
             **origin,
         )

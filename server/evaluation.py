@@ -1,11 +1,11 @@
-"""Accuracy and error of support sets on a resident row set, streamed."""
+"""How well support sets predict, by accuracy or R², and by squared error; streamed."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from kipper.common.labels import centred_one_hot
+from kipper.common.labels import are_classes, target_values
 from kipper.server import krr
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.pool import EVALUATION, STEP
@@ -15,16 +15,32 @@ class Score(NamedTuple):
     """How well a support set predicts.
 
     Attributes:
-        accuracy: share of images whose largest prediction is at their class.
-        loss: half the mean squared error against centred one-hot labels, over all entries.
+        name: `accuracy`, the share of images whose largest prediction is at their class; or `r2` of
+            targets, the share of their variance that is predicted, the mean over outputs.
+        value: at most 1, the larger the better.
+        loss: half the mean squared error over all entries, against centred one-hot vectors or
+            targets.
     """
 
-    accuracy: float
+    name: str
+    value: float
     loss: float
+
+    def fields(self, part: str) -> dict[str, float]:
+        """As records have it: PART_accuracy, or PART_r2 and PART_mse in the targets' own units."""
+        if self.name == "accuracy":
+            return {f"{part}_accuracy": self.value}
+        return {f"{part}_r2": self.value, f"{part}_mse": 2 * self.loss}
+
+    @property
+    def accuracy(self) -> float:
+        """`value`, of classes."""
+        assert self.name == "accuracy"
+        return self.value
 
 
 def score(
-    kernel: DistributedKernel, labels: np.ndarray, ridge: float, key: str, classes: np.ndarray
+    kernel: DistributedKernel, labels: np.ndarray, ridge: float, key: str, expected: np.ndarray
 ) -> Score:
     """The score of the kernel's current support, with `labels` (n, C), on a whole row set.
 
@@ -33,12 +49,12 @@ def score(
         labels: of the support images, float64.
         ridge: see `krr.Factor`.
         key: of a resident row set.
-        classes: its integer labels.
+        expected: its classes, integers, or centred targets.
 
     Raises:
         NumericalError: see `krr.Factor`.
     """
-    return begin_score(kernel, labels, ridge, key, classes, STEP)()[0]
+    return begin_score(kernel, labels, ridge, key, expected, STEP)()[0]
 
 
 def begin_score(
@@ -46,7 +62,7 @@ def begin_score(
     labels: np.ndarray,
     ridge: float,
     key: str,
-    classes: np.ndarray,
+    expected: np.ndarray,
     priority: int = EVALUATION,
 ) -> Callable[[], tuple[Score, np.ndarray]]:
     """As `score`, but its blocks are only queued: what is returned waits for them.
@@ -54,14 +70,14 @@ def begin_score(
     It also gives the K_ss (n, n) of the score. Until then a step may be computed, with the same
     support or the next.
     """
-    rows = np.arange(len(classes))
+    rows = np.arange(len(expected))
     support_matrix = kernel.begin_support_matrix(priority)
     chunks = kernel.target_chunks(key, rows, priority)
 
     def finish() -> tuple[Score, np.ndarray]:
         k_ss = support_matrix()
         coefficients = krr.Factor(k_ss, ridge).solve(labels)
-        return streamed_scores(chunks, [coefficients], classes)[0], k_ss
+        return streamed_scores(chunks, [coefficients], expected)[0], k_ss
 
     return finish
 
@@ -71,7 +87,7 @@ def score_coefficients(
     coefficients: list[np.ndarray],
     key: str,
     rows: np.ndarray,
-    classes: np.ndarray,
+    expected: np.ndarray,
 ) -> list[Score]:
     """Scores of several regressions on the same support, in one pass over the kernel.
 
@@ -80,26 +96,55 @@ def score_coefficients(
         coefficients: (K_ss + ridge)^-1 y_s of each regression, (n, C).
         key: of a resident row set.
         rows: indices (t,) into it.
-        classes: integer labels (t,) of these rows.
+        expected: classes (t,) of these rows, or centred targets (t, C).
     """
-    return streamed_scores(kernel.target_chunks(key, rows), coefficients, classes)
+    return streamed_scores(kernel.target_chunks(key, rows), coefficients, expected)
 
 
 def streamed_scores(
-    chunks: Iterator[tuple[slice, np.ndarray]], coefficients: list[np.ndarray], classes: np.ndarray
+    chunks: Iterator[tuple[slice, np.ndarray]], coefficients: list[np.ndarray], expected: np.ndarray
 ) -> list[Score]:
     """The same from `chunks` of K_ts, as `DistributedKernel.target_chunks` gives them."""
-    num_classes = coefficients[0].shape[1]
-    correct = np.zeros(len(coefficients), int)
-    squares = np.zeros(len(coefficients))
+    sums = [_Sums(expected, weights.shape[1]) for weights in coefficients]
     for span, k_ts in chunks:
-        targets = centred_one_hot(classes[span], num_classes)
-        for i, weights in enumerate(coefficients):
-            predictions = k_ts @ weights
-            correct[i] += np.sum(np.argmax(predictions, axis=1) == classes[span])
-            squares[i] += np.sum((predictions - targets) ** 2)
-    entries = len(classes) * num_classes
-    return [
-        Score(int(c) / len(classes), 0.5 * float(s) / entries)
-        for c, s in zip(correct, squares, strict=True)
-    ]
+        for of_one, weights in zip(sums, coefficients, strict=True):
+            of_one.add(span, k_ts @ weights)
+    return [of_one.score() for of_one in sums]
+
+
+def score_of(predictions: np.ndarray, expected: np.ndarray) -> Score:
+    """The score of predictions (t, C)."""
+    sums = _Sums(expected, predictions.shape[1])
+    sums.add(slice(None), predictions)
+    return sums.score()
+
+
+class _Sums:
+    """What a score is made of, piece by piece."""
+
+    def __init__(self, expected: np.ndarray, num_outputs: int):
+        self._expected = expected
+        self._num_outputs = num_outputs
+        self._correct = 0
+        self._squares = np.zeros(num_outputs)
+
+    def add(self, span: slice, predictions: np.ndarray) -> None:
+        expected = self._expected[span]
+        if are_classes(expected):
+            self._correct += int(np.sum(np.argmax(predictions, axis=1) == expected))
+        errors = predictions - target_values(expected, self._num_outputs)
+        self._squares += np.sum(errors**2, axis=0)
+
+    def score(self) -> Score:
+        count = len(self._expected)
+        loss = 0.5 * float(self._squares.sum()) / (count * self._num_outputs)
+        if are_classes(self._expected):
+            return Score("accuracy", self._correct / count, loss)
+        return Score("r2", self._r2(), loss)
+
+    def _r2(self) -> float:
+        """The mean over outputs; of a constant one 1 if it is predicted without error, else 0."""
+        spread = np.sum((self._expected - self._expected.mean(axis=0)) ** 2, axis=0)
+        varies = spread > 0
+        missed = np.where(varies, self._squares / np.where(varies, spread, 1), self._squares > 0)
+        return 1 - float(missed.mean())

@@ -7,6 +7,7 @@ import numpy as np
 
 from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, limit
+from kipper.common.labels import strata, target_values
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.common.wire import content_key
@@ -15,7 +16,7 @@ from kipper.server import sampling
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Preprocessed float32 images (n, h, w, c) with their integer labels (n,)."""
+    """Preprocessed float32 images (n, h, w, c) with integer classes (n,) or targets (n, C)."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -68,7 +69,9 @@ class Experiment:
             for Label Solve, which takes the whole training set as target.
         support: the natural images (n, h, w, c) float32 to start from, rows of `target`, sorted
             by class.
-        support_labels: their integer labels (n,).
+        support_labels: their labels, as in `target`.
+        class_names: none for targets of a regression.
+        target_mean: what was subtracted from such targets, (C,): their mean over `target`.
         augmenting: None if target images are used as they are.
         pixel_range: the raw pixels that are black and white.
     """
@@ -80,12 +83,18 @@ class Experiment:
     support_labels: np.ndarray
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
+    target_mean: np.ndarray | None = None
     augmenting: Augmenting | None = None
     pixel_range: tuple[float, float] = (0.0, 1.0)
 
     @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
+    def num_outputs(self) -> int:
+        """How many numbers are predicted of an image: C."""
+        return len(self.class_names) if self.target_mean is None else len(self.target_mean)
+
+    def values(self, labels: np.ndarray) -> np.ndarray:
+        """What is regressed on, (n, C) float64, of labels of a split."""
+        return target_values(labels, self.num_outputs)
 
     def row_sets(self, with_validation: bool) -> dict[str, np.ndarray]:
         """What stays resident on workers: images by key."""
@@ -94,6 +103,11 @@ class Experiment:
         if self.augmenting is not None:
             sets |= {self.augmenting.key: self.augmenting.raw, **self.augmenting.whitening}
         return sets
+
+
+def centred(labels: np.ndarray, target_mean: np.ndarray | None) -> np.ndarray:
+    """Targets of a regression without their mean; classes as they are, for which it is None."""
+    return labels if target_mean is None else labels - target_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,16 +133,16 @@ def choose_rows(settings: RunSettings, dataset: Dataset) -> Rows:
     every = np.arange(len(dataset.y_train))
     validation = every[:0]
     if isinstance(settings, DistillSettings):
-        validation = sampling.validation_rows(dataset.y_train, dataset.num_classes, settings.seed)
+        balanced = strata(dataset.y_train, dataset.num_outputs)
+        validation = sampling.validation_rows(*balanced, settings.seed)
     target = np.setdiff1d(every, validation)
-    support = sampling.support_rows(
-        dataset.y_train[target], dataset.num_classes, settings.support_size, settings.seed
-    )
+    balanced = strata(dataset.y_train[target], dataset.num_outputs)
+    support = sampling.support_rows(*balanced, settings.support_size, settings.seed)
     return Rows(dataset, target, validation, support)
 
 
 def prepare(settings: RunSettings, dataset: Dataset) -> Experiment:
-    """Splits and preprocesses; statistics are those of the target images.
+    """Splits and preprocesses; statistics are those of the target images, and of their targets.
 
     Raises:
         UserError: the settings do not fit the data set.
@@ -137,10 +151,12 @@ def prepare(settings: RunSettings, dataset: Dataset) -> Experiment:
     x_target = rows.dataset.x_train[rows.target]
     preprocessing = fit_preprocessing(settings.preprocess, x_target)
 
-    def split(images: np.ndarray, labels: np.ndarray) -> Split:
-        return Split(preprocessing.apply(images), labels)
-
     x_train, y_train = rows.dataset.x_train, rows.dataset.y_train
+    target_mean = None if dataset.has_classes else y_train[rows.target].mean(axis=0)
+
+    def split(images: np.ndarray, labels: np.ndarray) -> Split:
+        return Split(preprocessing.apply(images), centred(labels, target_mean))
+
     target = split(x_target, y_train[rows.target])
     augmenting = None
     if isinstance(settings, DistillSettings) and settings.augment is not None:
@@ -153,6 +169,7 @@ def prepare(settings: RunSettings, dataset: Dataset) -> Experiment:
         support_labels=target.labels[rows.support],
         preprocessing=preprocessing,
         class_names=dataset.class_names,
+        target_mean=target_mean,
         augmenting=augmenting,
         pixel_range=dataset.pixel_range,
     )

@@ -16,8 +16,12 @@ from kipper.server.experiment import Rows
 _SAME_SPACE = 0.1
 
 
-def initial_set(settings: DistillSettings) -> tuple[np.ndarray, np.ndarray]:
+def initial_set(
+    settings: DistillSettings, target_mean: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Images (n, h, w, c) in the kernel's dtype and labels (n, C) float64 of `--initial`.
+
+    Targets that were centred by another mean are centred by `target_mean` instead.
 
     Those of a file without recipe are sorted by the class of the largest label, as support images
     are; other files were written so.
@@ -27,6 +31,8 @@ def initial_set(settings: DistillSettings) -> tuple[np.ndarray, np.ndarray]:
     """
     found = _read(settings)
     images, labels = found.images.astype(settings.kernel_dtype), found.labels
+    if found.recipe is not None and found.recipe.target_mean is not None:
+        labels = labels + (found.recipe.target_mean - target_mean)
     if found.recipe is None:
         order = np.argsort(labels.argmax(axis=1), kind="stable")
         images, labels = images[order], labels[order]

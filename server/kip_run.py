@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from kipper.common.labels import centred_one_hot
+from kipper.common.labels import strata
 from kipper.common.settings import DistillSettings
 from kipper.server import checkpoint, kip, krr, sampling
 from kipper.server.checkpoint import ResumePoints
-from kipper.server.evaluation import Score, begin_score
+from kipper.server.evaluation import Score, begin_score, score_of
 from kipper.server.initial_images import frozen_pixels, initial_images, starts_natural
 from kipper.server.initial_set import initial_set
 from kipper.server.optimiser import adam_of
@@ -38,7 +38,9 @@ def run_kip(session: Session, sink: SnapshotSink | None) -> dict[str, Any]:
 @dataclasses.dataclass
 class _Evaluated:
     state: kip.KipState
-    record: dict[str, Any]
+    loss: float
+    train: Score
+    test: Score
 
 
 class _KipRun:
@@ -96,13 +98,15 @@ class _KipRun:
         session = self._session
         if self._sink is not None:
             self._sink.finish()
-        initial = session.workdir.read_records(session.workdir.metrics)[0]["test_accuracy"]
+        first = session.workdir.read_records(session.workdir.metrics)[0]
+        initial = {name: first[name] for name in evaluated.test.fields("test")}
+        as_natural = {name.replace("test", "natural"): initial[name] for name in initial}
         result = {
-            "test_accuracy": evaluated.record["test_accuracy"],
-            "natural_accuracy": self._natural_accuracy() if self._altered else initial,
-            "initial_accuracy": initial,
-            "train_accuracy": evaluated.record["train_accuracy"],
-            "loss": evaluated.record["loss"],
+            **evaluated.test.fields("test"),
+            **(self._natural_score().fields("natural") if self._altered else as_natural),
+            **{name.replace("test", "initial"): initial[name] for name in initial},
+            **evaluated.train.fields("train"),
+            "loss": evaluated.loss,
             "steps": self._settings.steps,
             **session.account(),
         }
@@ -112,10 +116,10 @@ class _KipRun:
     def _start(self) -> tuple[int, kip.KipState]:
         experiment, workdir = self._session.experiment, self._session.workdir
         if self._settings.initial is not None:
-            images, labels = initial_set(self._settings)
+            images, labels = initial_set(self._settings, experiment.target_mean)
         else:
             images = initial_images(experiment, self._settings)
-            labels = centred_one_hot(experiment.support_labels, experiment.num_classes)
+            labels = experiment.values(experiment.support_labels)
         initial = kip.initial_state(images, labels, self._settings.learn_labels)
         found = self._resume_points.newest(initial)
         for records in (workdir.metrics, workdir.spectrum):
@@ -129,13 +133,8 @@ class _KipRun:
     def _rows(self, step: int) -> np.ndarray:
         if step not in self._drawn:
             experiment, settings = self._session.experiment, self._settings
-            rows = sampling.target_rows(
-                experiment.target.labels,
-                experiment.num_classes,
-                settings.targets_per_step,
-                settings.seed,
-                step,
-            )
+            balanced = strata(experiment.target.labels, experiment.num_outputs)
+            rows = sampling.target_rows(*balanced, settings.targets_per_step, settings.seed, step)
             self._drawn = {step: rows}
         return self._drawn[step]
 
@@ -151,7 +150,7 @@ class _KipRun:
 
     def _targets(self, step: int, rows: np.ndarray) -> kip.Targets:
         experiment, settings = self._session.experiment, self._settings
-        values = centred_one_hot(experiment.target.labels[rows], experiment.num_classes)
+        values = experiment.values(experiment.target.labels[rows])
         kernel = sampling.architecture(len(settings.architectures), settings.seed, step)
         augmenting = experiment.augmenting
         if augmenting is None:
@@ -168,12 +167,12 @@ class _KipRun:
         """Whether the run did not start from natural images with natural labels."""
         return not starts_natural(self._settings) or self._settings.solve_labels_every is not None
 
-    def _natural_accuracy(self) -> float:
-        """Test accuracy of the natural images and labels that this run did not start from."""
+    def _natural_score(self) -> Score:
+        """Of the natural images and labels that this run did not start from."""
         experiment = self._session.experiment
         images = experiment.support.astype(self._settings.kernel_dtype)
-        labels = centred_one_hot(experiment.support_labels, experiment.num_classes)
-        return self._begin_score(images, labels)()[0].accuracy
+        labels = experiment.values(experiment.support_labels)
+        return self._begin_score(images, labels)()[0]
 
     def _evaluation_due(self, step: int) -> bool:
         if step == self._settings.steps or step == 0:
@@ -199,21 +198,22 @@ class _KipRun:
         test: Score,
         k_ss: np.ndarray,
     ) -> _Evaluated:
-        session, experiment = self._session, self._session.experiment
+        session, target = self._session, self._session.experiment.target
+        train = score_of(regression.predictions, target.labels[rows])
         record = {
             "step": step,
             "loss": regression.loss,
-            "train_accuracy": krr.accuracy(regression.predictions, experiment.target.labels[rows]),
-            "test_accuracy": test.accuracy,
+            **train.fields("train"),
+            **test.fields("test"),
             "seconds": session.counters()["seconds"],
             **record_spectrum(session.workdir, step, k_ss, self._settings.ridge),
         }
         session.workdir.append_record(session.workdir.metrics, record)
-        session.status.update(now=True, test_accuracy=test.accuracy, evaluated_step=step)
+        session.status.update(now=True, evaluated_step=step, **test.fields("test"))
         logging.info("Evaluated: %s", record)
         if self._sink is not None:
             self._sink.put(Snapshot(step, state.images, state.labels, regression.loss))
-        return _Evaluated(state, record)
+        return _Evaluated(state, regression.loss, train, test)
 
     def _show(self, step: int, regression: krr.Regression) -> None:
         made = step - self._first_step

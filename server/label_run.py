@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kipper.common.labels import centred_one_hot
+from kipper.common.labels import strata
 from kipper.common.settings import SolveLabelsSettings
 from kipper.server import krr, label_solve, sampling
 from kipper.server.checkpoint import ResumePoints
@@ -17,9 +17,9 @@ from kipper.server.label_solve import Moments
 from kipper.server.session import Interrupted, Session
 from kipper.server.spectrum import record_spectrum
 
-# Training accuracy is taken on a class-balanced draw: it costs kernel blocks of its own, while the
+# The training score is taken on a class-balanced draw: it costs kernel blocks of its own, while the
 # loss over all targets follows from the sums that were made anyway.
-_TRAIN_ACCURACY_ROWS = 5000
+_TRAIN_SCORE_ROWS = 5000
 
 
 def run_label_solve(session: Session) -> dict[str, Any]:
@@ -42,25 +42,26 @@ def run_label_solve(session: Session) -> dict[str, Any]:
     moments = run.moments()
     labels = label_solve.solve_labels(k_ss, moments, settings.ridge, settings.label_ridge)
     factor = krr.Factor(k_ss, settings.ridge)
-    natural = centred_one_hot(experiment.support_labels, experiment.num_classes)
+    natural = experiment.values(experiment.support_labels)
     coefficients = [factor.solve(labels), factor.solve(natural)]
     solved_score, natural_score = run.test_scores(coefficients)
     for records in (session.workdir.metrics, session.workdir.spectrum):
         session.workdir.drop_records_from(records, 0)
+    train_score = run.train_score(coefficients[0])
     record = {
         "step": 0,
         "loss": label_solve.target_loss(moments, coefficients[0]),
-        "train_accuracy": run.train_score(coefficients[0]).accuracy,
-        "test_accuracy": solved_score.accuracy,
+        **train_score.fields("train"),
+        **solved_score.fields("test"),
         "seconds": session.counters()["seconds"],
         **record_spectrum(session.workdir, 0, k_ss, settings.ridge),
     }
     session.workdir.append_record(session.workdir.metrics, record)
     result = {
-        "test_accuracy": solved_score.accuracy,
+        **solved_score.fields("test"),
         "test_loss": solved_score.loss,
-        "natural_accuracy": natural_score.accuracy,
-        "train_accuracy": record["train_accuracy"],
+        **natural_score.fields("natural"),
+        **train_score.fields("train"),
         "loss": record["loss"],
         "steps": 0,
         **session.account(),
@@ -80,9 +81,8 @@ class _LabelRun:
         self._session = session
         self._resume_points: ResumePoints[Moments] = session.resume_points()
         self._train_rows = sampling.target_rows(
-            experiment.target.labels,
-            experiment.num_classes,
-            _TRAIN_ACCURACY_ROWS,
+            *strata(experiment.target.labels, experiment.num_outputs),
+            _TRAIN_SCORE_ROWS,
             session.settings.seed,
             step=0,
         )
@@ -125,7 +125,7 @@ class _LabelRun:
 
     def _start(self) -> Moments:
         experiment = self._session.experiment
-        none = label_solve.no_moments(len(experiment.support), experiment.num_classes)
+        none = label_solve.no_moments(len(experiment.support), experiment.num_outputs)
         found = self._resume_points.newest(none)
         if found is None:
             return none

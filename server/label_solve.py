@@ -11,7 +11,7 @@ import numpy as np
 import scipy.linalg
 
 from kipper.common.errors import NumericalError
-from kipper.common.labels import centred_one_hot
+from kipper.common.labels import target_values
 from kipper.server import krr
 from kipper.server.distributed_kernel import DistributedKernel
 
@@ -34,24 +34,24 @@ class Moments(NamedTuple):
     num_targets: int
 
 
-def no_moments(num_support: int, num_classes: int) -> Moments:
+def no_moments(num_support: int, num_outputs: int) -> Moments:
     """The sums over no targets."""
-    gram, cross = np.zeros((num_support, num_support)), np.zeros((num_support, num_classes))
+    gram, cross = np.zeros((num_support, num_support)), np.zeros((num_support, num_outputs))
     return Moments(gram, cross, 0.0, 0)
 
 
 def add_targets(
-    moments: Moments, kernel: DistributedKernel, key: str, classes: np.ndarray
+    moments: Moments, kernel: DistributedKernel, key: str, labels: np.ndarray
 ) -> Iterator[Moments]:
-    """The sums over ever more of a resident row set with integer labels `classes`, up to all.
+    """The sums over ever more of a resident row set with classes or centred targets, up to all.
 
     Those over the first rows are `moments`. They are added in the order of the tiling, so what
     comes last has the same bits whichever of its predecessors one started from. Memory is
     O(n^2 + n * block_target) at any number of targets.
     """
-    start, num_classes = moments.num_targets, moments.cross.shape[1]
-    for span, k_ts in kernel.target_chunks(key, np.arange(len(classes)), start=start):
-        added = batch_moments(k_ts, centred_one_hot(classes[span], num_classes))
+    start, num_outputs = moments.num_targets, moments.cross.shape[1]
+    for span, k_ts in kernel.target_chunks(key, np.arange(len(labels)), start=start):
+        added = batch_moments(k_ts, target_values(labels[span], num_outputs))
         # Not in place: whoever holds the last value may be interrupted at any moment and save it.
         moments = Moments(
             moments.gram + added.gram,

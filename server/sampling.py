@@ -32,6 +32,8 @@ def _generator(stream: _Stream, seed: int, step: int = 0) -> np.random.Generator
 def support_rows(labels: np.ndarray, num_classes: int, size: int, seed: int) -> np.ndarray:
     """Rows of the natural images that start as support, equally many a class, sorted by class.
 
+    Here and below, what has no classes is given as one class; see `labels.strata`.
+
     Raises:
         UserError: `size` is not a multiple of the classes, or a class has too few images.
     """
@@ -39,6 +41,8 @@ def support_rows(labels: np.ndarray, num_classes: int, size: int, seed: int) -> 
         raise UserError(
             f"--support_size is {size}; it must be a multiple of the {num_classes} classes."
         )
+    if num_classes == 1 and size > len(labels):
+        raise UserError(f"--support_size is {size}, but there are {len(labels)} training images.")
     if size // num_classes > np.bincount(labels, minlength=num_classes).min():
         raise UserError(
             f"--support_size is {size}, {size // num_classes} for each of {num_classes} classes, "

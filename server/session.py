@@ -36,6 +36,7 @@ from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
 from kipper.server.report.keeping import keep_beginning, keep_end
 from kipper.server.scheduler.rules import Policy
+from kipper.server.snapshots import validation_value
 from kipper.server.status import StatusWriter
 from kipper.server.tiling import Tiling, tiling_for
 from kipper.server.workdir import Workdir
@@ -103,7 +104,7 @@ class Session:
 
     def write_results(self, images: np.ndarray, labels: np.ndarray, result: dict[str, Any]) -> None:
         """Writes the distilled set, its recipe and result.json; then what only its report needs."""
-        sets = self._sets(images, labels, result["test_accuracy"])
+        sets = self._sets(images, labels, result)
         recipe = _recipe(self.settings, self.experiment, self.workdir, sets)
         save_recipe(self.workdir.preprocessing, recipe)
         save_distilled(self.workdir.distilled, images, labels)
@@ -111,15 +112,18 @@ class Session:
         keep_end(self.workdir, self.experiment, images, self.pool.devices)
 
     def _sets(
-        self, images: np.ndarray, labels: np.ndarray, test_accuracy: float
+        self, images: np.ndarray, labels: np.ndarray, result: dict[str, Any]
     ) -> tuple[MadeSet, ...]:
         last = MadeSet(
-            set_key(images, labels), getattr(self.settings, "steps", None), test_accuracy
+            set_key(images, labels),
+            getattr(self.settings, "steps", None),
+            result.get("test_accuracy"),
+            result.get("test_r2"),
         )
         if not self.workdir.best.exists():
             return (last,)
         records = self.workdir.read_records(self.workdir.validation)
-        step = max(records, key=lambda record: record["validation_accuracy"])["step"]
+        step = max(records, key=validation_value)["step"]
         best = MadeSet(set_key(*load_distilled(self.workdir.best)), step, None)
         return (best, last)  # where they are the same, the last is believed
 
@@ -208,6 +212,7 @@ def _recipe(
         experiment.class_names,
         settings.record(),
         pixel_range=experiment.pixel_range,
+        target_mean=experiment.target_mean,
         sets=sets,
         data_hash=json.loads(workdir.config.read_text())["data_hash"],
         kipper_version=__version__,

@@ -1,4 +1,4 @@
-"""Snapshots of a run, and the keeper of the best one by validation accuracy.
+"""Snapshots of a run, and the keeper of the best one by its score on validation images.
 
 The coordinator hands evaluated snapshots to a sink. In one process the sink is the keeper; under
 Launchpad a Reverb table lies between them.
@@ -6,11 +6,12 @@ Launchpad a Reverb table lies between them.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from kipper.server.distilled_set import save_distilled
+from kipper.server.evaluation import Score
 from kipper.server.workdir import Workdir
 
 
@@ -43,35 +44,41 @@ class SnapshotSink(Protocol):
         ...
 
 
+def validation_value(record: dict[str, Any]) -> float:
+    """`Score.value` of a record of validation.jsonl."""
+    name = "validation_accuracy" if "validation_accuracy" in record else "validation_r2"
+    return float(record[name])
+
+
 class BestKeeper:
     """A sink that scores each snapshot and keeps the best in best.npz.
 
     Args:
         workdir: of the run; validation.jsonl there remembers what earlier coordinators scored.
-        score: validation accuracy of images and labels.
+        score: of images and labels, on validation images.
     """
 
-    def __init__(self, workdir: Workdir, score: Callable[[np.ndarray, np.ndarray], float]):
+    def __init__(self, workdir: Workdir, score: Callable[[np.ndarray, np.ndarray], Score]):
         self._workdir = workdir
         self._score = score
         records = workdir.read_records(workdir.validation)
         self._seen = {record["step"] for record in records}
-        self._best = max((record["validation_accuracy"] for record in records), default=-1.0)
+        self._best = max(map(validation_value, records), default=-np.inf)
 
     def put(self, snapshot: Snapshot) -> None:
         """Scores the snapshot, unless an earlier coordinator's of the same step was scored."""
         if snapshot.step in self._seen:
             return
-        accuracy = self._score(snapshot.images, snapshot.labels)
+        score = self._score(snapshot.images, snapshot.labels)
         # The file first: were the record first, a crash between the two would lose the best.
-        if accuracy > self._best:
-            self._best = accuracy
+        if score.value > self._best:
+            self._best = score.value
             save_distilled(self._workdir.best, snapshot.images, snapshot.labels)
         self._seen.add(snapshot.step)
         record = {
             "step": snapshot.step,
             "loss": snapshot.loss,
-            "validation_accuracy": accuracy,
+            **score.fields("validation"),
         }
         self._workdir.append_record(self._workdir.validation, record)
 

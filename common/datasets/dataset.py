@@ -6,22 +6,23 @@ import hashlib
 import numpy as np
 
 from kipper.common.errors import UserError
-from kipper.common.labels import check_label_range
+from kipper.common.labels import are_classes, check_label_range
 
 _PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images in a training and a test split.
+    """Images with classes, or with targets of a regression, in a training and a test split.
 
     Attributes:
         name: what `load_dataset` was asked for.
         x_train: float32 (N, H, W, C), finite.
-        y_train: int64 (N,) from 0 to `num_classes` - 1.
+        y_train: int64 (N,) from 0 to `num_outputs` - 1; or targets, float64 (N, `num_outputs`),
+            finite, as they were given.
         x_test: float32 (M, H, W, C), finite.
-        y_test: int64 (M,) from 0 to `num_classes` - 1.
-        class_names: one name per label.
+        y_test: likewise (M,) or (M, `num_outputs`).
+        class_names: one name per class; none for targets.
     """
 
     name: str
@@ -30,6 +31,16 @@ class Dataset:
     x_test: np.ndarray
     y_test: np.ndarray
     class_names: tuple[str, ...]
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether labels are classes, and not targets."""
+        return are_classes(self.y_train)
+
+    @property
+    def num_outputs(self) -> int:
+        """How many numbers are predicted of an image: one for each class, or its targets."""
+        return len(self.class_names) if self.has_classes else int(self.y_train.shape[1])
 
     @property
     def num_classes(self) -> int:
@@ -51,7 +62,7 @@ class Split:
 
     Attributes:
         images: float32 (N, H, W, C).
-        labels: any integer dtype, (N,).
+        labels: any integer dtype, (N,); or targets, float64 (N, at least 1), finite.
         source: the file or files it came from, for error sentences.
 
     Raises:
@@ -68,11 +79,15 @@ class Split:
                 f"{self.source}: the images have the shape {self.images.shape}, "
                 "expected (images, height, width, channels)"
             )
-        if self.labels.ndim != 1 or self.labels.dtype.kind not in "iu":
+        labels = self.labels
+        are_targets = labels.dtype == np.float64 and labels.ndim == 2 and labels.shape[1] > 0
+        if not are_targets and (labels.ndim != 1 or not are_classes(labels)):
             raise UserError(
-                f"{self.source}: the labels are {self.labels.dtype} of shape "
-                f"{self.labels.shape}, expected one integer per image"
+                f"{self.source}: the labels are {labels.dtype} of shape {labels.shape}, expected "
+                "one integer per image, or floating-point targets"
             )
+        if are_targets and not np.isfinite(labels).all():
+            raise UserError(f"{self.source}: targets are NaN or infinite, expected finite ones")
         if len(self.images) != len(self.labels):
             raise UserError(
                 f"{self.source}: there are {len(self.images)} images and {len(self.labels)} "
@@ -85,15 +100,33 @@ class Split:
 def assemble(name: str, train: Split, test: Split, class_names: tuple[str, ...]) -> Dataset:
     """Joins two splits to a data set.
 
+    Args:
+        name: of the data set.
+        train: classes or targets.
+        test: likewise.
+        class_names: none if they are targets.
+
     Raises:
-        UserError: fewer than two classes, a label out of range, or splits of unlike image shape.
+        UserError: fewer than two classes, a label out of range, or splits of unlike images or
+            labels.
     """
-    if len(class_names) < 2:
+    if are_classes(train.labels) != are_classes(test.labels):
         raise UserError(
-            f"{train.source}: the number of classes is {len(class_names)}, expected at least 2"
+            f"{test.source}: the labels are {test.labels.dtype}, expected {train.labels.dtype} as "
+            "in training: integers for classes in both, or floating point for targets"
         )
-    for split in (train, test):
-        check_label_range(split.labels, len(class_names), f"{split.source}: the labels")
+    if are_classes(train.labels):
+        if len(class_names) < 2:
+            raise UserError(
+                f"{train.source}: the number of classes is {len(class_names)}, expected at least 2"
+            )
+        for split in (train, test):
+            check_label_range(split.labels, len(class_names), f"{split.source}: the labels")
+    elif train.labels.shape[1:] != test.labels.shape[1:]:
+        raise UserError(
+            f"{test.source}: images have {test.labels.shape[1]} targets each, expected "
+            f"{train.labels.shape[1]} as in training"
+        )
     if train.images.shape[1:] != test.images.shape[1:]:
         raise UserError(
             f"{test.source}: the test images have the shape {test.images.shape[1:]}, "
@@ -102,11 +135,15 @@ def assemble(name: str, train: Split, test: Split, class_names: tuple[str, ...])
     return Dataset(
         name=name,
         x_train=train.images,
-        y_train=train.labels.astype(np.int64),
+        y_train=_canonical(train.labels),
         x_test=test.images,
-        y_test=test.labels.astype(np.int64),
+        y_test=_canonical(test.labels),
         class_names=class_names,
     )
+
+
+def _canonical(labels: np.ndarray) -> np.ndarray:
+    return labels.astype(np.int64) if are_classes(labels) else labels
 
 
 def dataset_hash(dataset: Dataset) -> str:

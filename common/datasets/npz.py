@@ -8,6 +8,7 @@ import numpy as np
 from kipper.common.datasets.dataset import Dataset, Split, assemble, numbered_names, unit_pixels
 from kipper.common.datasets.reading import expecting
 from kipper.common.errors import UserError
+from kipper.common.labels import are_classes
 
 _REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 # A stray large label must not become millions of class names.
@@ -18,8 +19,9 @@ def load_npz(path: pathlib.Path, name: str) -> Dataset:
     """A data set from the arrays x_train, y_train, x_test, y_test and, optionally, class_names.
 
     Images are (N, H, W) or (N, H, W, C): uint8, which is divided by 255, or floating point, which
-    is kept as it is. Labels are integers (N,) or (N, 1). Without class_names the classes are
-    numbered up to the largest label.
+    is kept as it is. Labels are integers (N,) or (N, 1), which are classes, or floating point (N,)
+    or (N, k), which are targets of a regression. Without class_names the classes are numbered up to
+    the largest label.
 
     Args:
         path: the file.
@@ -47,7 +49,10 @@ def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _split(arrays: dict[str, np.ndarray], part: str, path: pathlib.Path) -> Split:
     labels = arrays[f"y_{part}"]
-    if labels.ndim == 2 and labels.shape[1] == 1:
+    if labels.dtype.kind == "f":
+        labels = labels.astype(np.float64)
+        labels = labels[:, None] if labels.ndim == 1 else labels
+    elif labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     return Split(_images(arrays, f"x_{part}", path), labels, f"{path} ({part})")
 
@@ -76,6 +81,10 @@ def _images(arrays: dict[str, np.ndarray], key: str, path: pathlib.Path) -> np.n
 def _class_names(
     arrays: dict[str, np.ndarray], splits: tuple[Split, Split], path: pathlib.Path
 ) -> tuple[str, ...]:
+    if not all(are_classes(split.labels) for split in splits):
+        if "class_names" in arrays:
+            raise UserError(f"{path} holds class_names but targets for labels, expected integers")
+        return ()
     if "class_names" not in arrays:
         num_classes = 1 + max(int(split.labels.max()) for split in splits)
         if num_classes > _MAX_CLASSES:

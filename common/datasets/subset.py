@@ -6,14 +6,14 @@ import numpy as np
 
 from kipper.common.datasets.dataset import Dataset
 from kipper.common.errors import UserError
-from kipper.common.labels import rows_by_quota
+from kipper.common.labels import rows_by_quota, strata
 
 # Every run sees the same subset, whatever its own seed is.
 _LIMIT_SEED = 0
 
 
 def limit(dataset: Dataset, train_limit: int | None, test_limit: int | None) -> Dataset:
-    """Keeps a class-balanced, always identical subset, in the original order.
+    """Keeps an always identical subset, balanced by class if there are classes, in order.
 
     The remainder of a limit that the number of classes does not divide goes to the first classes.
     None, or a limit larger than the split, keeps the whole split.
@@ -21,8 +21,13 @@ def limit(dataset: Dataset, train_limit: int | None, test_limit: int | None) -> 
     Raises:
         UserError: a limit below 1.
     """
-    train = _limited_rows(dataset.y_train, dataset.num_classes, train_limit, "train_limit")
-    test = _limited_rows(dataset.y_test, dataset.num_classes, test_limit, "test_limit")
+    train, test = (
+        _limited_rows(*strata(labels, dataset.num_outputs), size, setting)
+        for labels, size, setting in (
+            (dataset.y_train, train_limit, "train_limit"),
+            (dataset.y_test, test_limit, "test_limit"),
+        )
+    )
     return dataclasses.replace(
         dataset,
         x_train=dataset.x_train[train],

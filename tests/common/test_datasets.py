@@ -21,7 +21,7 @@ from common_fixtures import (
 )
 from sklearn import datasets as sklearn_datasets
 
-from kipper.common.datasets import Dataset, dataset_hash, load_dataset
+from kipper.common.datasets import Dataset, dataset_hash, limit, load_dataset
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -156,8 +156,27 @@ def test_npz_floats_are_kept(tmp_path: pathlib.Path) -> None:
     assert dataset.class_names == ("0", "1", "2")
 
 
+@pytest.mark.parametrize("width", [None, 2])
+def test_npz_floating_labels_are_targets(tmp_path: pathlib.Path, width: int | None) -> None:
+    arrays = npz_arrays()
+    for part, count in (("train", 6), ("test", 3)):
+        shape = count if width is None else (count, width)
+        arrays[f"y_{part}"] = RNG.normal(size=shape).astype(np.float32)
+    np.savez(tmp_path / "own.npz", **arrays)
+    dataset = load_dataset(f"npz:{tmp_path / 'own.npz'}", None)
+    assert not dataset.has_classes
+    assert dataset.class_names == ()
+    assert dataset.num_outputs == (width or 1)
+    assert dataset.y_train.dtype == np.float64
+    np.testing.assert_array_equal(dataset.y_test, arrays["y_test"].reshape(3, -1))
+    limited = limit(dataset, 4, 2)
+    assert limited.y_train.shape == (4, width or 1)
+    (rows,) = np.nonzero((dataset.x_train[:, None] == limited.x_train).all((2, 3, 4)).any(1))
+    np.testing.assert_array_equal(limited.y_train, dataset.y_train[rows])
+
+
 def test_importing_loads_no_heavy_package() -> None:
-    heavy = "{'scipy', 'sklearn', 'mlxtend', 'jax', 'pandas'} & set(sys.modules)"
+    heavy = "{'scipy', 'PIL', 'sklearn', 'mlxtend', 'jax', 'pandas'} & set(sys.modules)"
     program = f"import sys, kipper.common.datasets; sys.exit(len({heavy}))"
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -15,6 +15,7 @@ from kipper.common.precision import enable_x64
 from kipper.launch.main import run
 from kipper.launch.natural import natural_images_for
 from kipper.server import sampling
+from kipper.server.evaluation import Score
 
 DIGITS = ["evaluate", "--dataset=digits"]
 
@@ -95,11 +96,8 @@ def test_beside_a_distilled_set_all_is_as_in_its_run(solved, tmp_path, capsys):
 def test_how_many_images_is_read_off_on_a_log_scale():
     curve = [(10, 0.2), (1000, 0.6), (2000, 0.5), (4000, 0.9)]
     natural = [{"support_size": n, "test_accuracy": a} for n, a in curve]
-    assert natural_images_for(natural, 0.4) == 100
-    assert natural_images_for(natural, 0.6) == 1000
-    assert natural_images_for(natural, 0.7) == 2828
-    assert natural_images_for(natural, 0.1) == 10
-    assert natural_images_for(natural, 0.95) is None
+    for accuracy, images in ((0.4, 100), (0.6, 1000), (0.7, 2828), (0.1, 10), (0.95, None)):
+        assert natural_images_for(natural, Score("accuracy", accuracy, 0.0)) == images
 
 
 @pytest.mark.parametrize(

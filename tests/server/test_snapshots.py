@@ -7,6 +7,7 @@ import pytest
 
 from kipper.common.settings import DistillSettings
 from kipper.server.distilled_set import load_distilled
+from kipper.server.evaluation import Score
 from kipper.server.snapshots import BestKeeper, Snapshot
 from kipper.server.workdir import Workdir
 
@@ -25,10 +26,10 @@ class Scores:
         self._accuracies = accuracies
         self.asked: list[int] = []
 
-    def __call__(self, images: np.ndarray, labels: np.ndarray) -> float:
+    def __call__(self, images: np.ndarray, labels: np.ndarray) -> Score:
         np.testing.assert_array_equal(labels, -images[:, 0, 0])
         self.asked.append(int(images[0, 0, 0, 0]))
-        return self._accuracies[self.asked[-1]]
+        return Score("accuracy", self._accuracies[self.asked[-1]], loss=0.0)
 
 
 def snapshot(step: int) -> Snapshot:
@@ -40,6 +41,17 @@ def kept_step(workdir: Workdir) -> int:
     images, labels = load_distilled(workdir.best)
     assert (images == -labels[0, 0]).all()
     return int(images[0, 0, 0, 0])
+
+
+def test_any_r2_is_better_than_none(workdir: Workdir) -> None:
+    keeper = BestKeeper(workdir, lambda images, labels: Score("r2", -3.0, loss=0.5))
+    keeper.put(snapshot(2))
+    assert kept_step(workdir) == 2
+    (record,) = workdir.read_records(workdir.validation)
+    assert (record["validation_r2"], record["validation_mse"]) == (-3.0, 1.0)
+    better = BestKeeper(workdir, lambda images, labels: Score("r2", -4.0, loss=0.5))
+    better.put(snapshot(3))
+    assert kept_step(workdir) == 2
 
 
 def test_the_best_is_kept(workdir: Workdir) -> None:

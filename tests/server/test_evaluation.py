@@ -1,0 +1,48 @@
+"""Scores against scikit-learn's, however the predictions are cut into pieces."""
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from kipper.server.evaluation import score_of, streamed_scores
+
+RNG = np.random.default_rng(0)
+
+
+def test_r2_and_mse_of_targets_are_those_of_scikit_learn():
+    expected = RNG.normal(size=(50, 3)) * [1, 100, 0.01]
+    predictions = expected + RNG.normal(size=(50, 3)) * [0.1, 50, 0.02]
+    score = score_of(predictions, expected)
+    mse = metrics.mean_squared_error(expected, predictions)
+    assert score.fields("test") == pytest.approx(
+        {"test_r2": metrics.r2_score(expected, predictions), "test_mse": mse}
+    )
+    assert score.loss == pytest.approx(mse / 2)
+
+
+@pytest.mark.filterwarnings("ignore:R\\^2 score is not well-defined")
+@pytest.mark.parametrize("error", [0.0, 1.0])
+def test_r2_of_constant_targets(error):
+    expected = np.stack([np.ones(5), np.arange(5.0)], axis=1)
+    predictions = expected + np.array([error, 0])
+    assert score_of(predictions, expected).value == metrics.r2_score(expected, predictions)
+
+
+def test_accuracy_and_loss_of_classes():
+    predictions = RNG.normal(size=(40, 4))
+    classes = RNG.integers(0, 4, 40)
+    score = score_of(predictions, classes)
+    assert score.fields("test") == {
+        "test_accuracy": metrics.accuracy_score(classes, predictions.argmax(axis=1))
+    }
+    one_hot = np.eye(4)[classes] - 0.25
+    assert 2 * score.loss == pytest.approx(metrics.mean_squared_error(one_hot, predictions))
+
+
+@pytest.mark.parametrize("expected", [RNG.integers(0, 3, 20), RNG.normal(size=(20, 3))])
+def test_pieces_make_the_whole(expected):
+    k_ts, weights = RNG.normal(size=(20, 5)), [RNG.normal(size=(5, 3)) for _ in range(2)]
+    spans = [slice(0, 7), slice(7, 8), slice(8, 20)]
+    scores = streamed_scores(((span, k_ts[span]) for span in spans), weights, expected)
+    for score, coefficients in zip(scores, weights, strict=True):
+        assert score == pytest.approx(score_of(k_ts @ coefficients, expected))
