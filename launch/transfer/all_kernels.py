@@ -74,7 +74,7 @@ def _row(run: RunSettings, file: DistilledFile, test: Split, max_minutes: float)
         check_engine(run.engine, run.kernel_spec)
         expected = _expected_seconds(run, file, test, pairs)
         if expected > 60 * max_minutes:
-            minutes = f"about {expected / 60:.0f} minutes"
+            minutes = f"about {expected / 60:.2g} minutes"
             return {**row, "left_out": f"{pairs:,} kernel pairs would take {minutes}"}
         started = time.monotonic()
         result = score_by(run, file, test)

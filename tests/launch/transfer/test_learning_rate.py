@@ -50,7 +50,7 @@ def test_gradient_descent_on_a_linear_network_is_stable_below_it_and_not_above()
 def test_of_a_convolutional_network_it_is_that_of_the_whole_empirical_kernel():
     rng = np.random.default_rng(2)
     images = rng.normal(0.3, 1, (7, 8, 8, 1)).astype(np.float32)
-    network = finite_network(architecture_named("convnet3"), 8, 3)
+    network = finite_network(architecture_named("conv_vec1"), 8, 3)
     parameters = jax.jit(network.init)(jax.random.PRNGKey(1), images)
 
     @jax.jit

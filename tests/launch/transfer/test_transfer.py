@@ -11,28 +11,24 @@ from kipper.launch.transfer import trial
 FLAGS = ["--width=256", "--steps=100", "--curve_images=100"]
 
 
-@pytest.fixture(scope="module")
-def distilled(tmp_path_factory):
-    """The folder of a small run."""
-    workdir = tmp_path_factory.mktemp("runs") / "digits"
-    flags = ["--dataset=digits", "--steps=4", "--target_batch_size=200", "--support_size=50"]
-    assert run(["distill", f"--workdir={workdir}", *flags]) == 0
-    return workdir
-
-
 def transfer(distilled, *flags):
     return run(["transfer", f"--distilled={distilled / 'distilled.npz'}", *FLAGS, *flags])
 
 
-def test_networks_learn_and_the_report_says_how_well(distilled, tmp_path, capsys):
-    assert transfer(distilled, "--seeds=2", f"--output={tmp_path}") == 0
-    captured = capsys.readouterr()
-    report = json.loads(captured.out)
-    assert report == json.loads((tmp_path / "transfer.json").read_text())
+@pytest.fixture(scope="module")
+def transferred(distilled, tmp_path_factory):
+    """The folder of results of two networks."""
+    folder = tmp_path_factory.mktemp("transferred")
+    assert transfer(distilled, "--seeds=2", f"--output={folder}") == 0
+    return folder
+
+
+def test_networks_learn_and_the_report_says_how_well(distilled, transferred):
+    report = json.loads((transferred / "transfer.json").read_text())
     accuracies = [network["test_accuracy"] for network in report["networks"]]
     assert report["test_accuracy"] == pytest.approx(np.mean(accuracies))
     assert report["test_accuracy_spread"] == pytest.approx(np.std(accuracies, ddof=1))
-    assert report["test_accuracy"] > 0.3
+    assert report["test_accuracy"] > 0.5
     assert [network["train_accuracy"] for network in report["networks"]] == [1.0, 1.0]
     recorded = json.loads((distilled / "result.json").read_text())["test_accuracy"]
     assert report["kernel_regression"] == {
@@ -44,13 +40,11 @@ def test_networks_learn_and_the_report_says_how_well(distilled, tmp_path, capsys
     assert report["change"] == pytest.approx(report["test_accuracy"] - recorded)
     assert report["networks"][0]["parameters"] == 64 * 256 + 256 + 256 * 10 + 10
     assert (report["support_size"], report["test_size"]) == (50, 360)
-    assert (tmp_path / "figures" / "transfer.png").read_bytes().startswith(b"\x89PNG")
-    assert "seed 1  step   100" in captured.err
+    assert (transferred / "figures" / "transfer.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_curve_has_the_milestones_of_each_seed(distilled, tmp_path):
-    assert transfer(distilled, "--seeds=2", f"--output={tmp_path}") == 0
-    lines = (tmp_path / "transfer_curve.jsonl").read_text().splitlines()
+def test_the_curve_has_the_milestones_of_each_seed(transferred):
+    lines = (transferred / "transfer_curve.jsonl").read_text().splitlines()
     curve = [json.loads(line) for line in lines]
     milestones = [0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 100]
     expected = [(seed, step) for seed in (0, 1) for step in milestones]
@@ -59,14 +53,16 @@ def test_the_curve_has_the_milestones_of_each_seed(distilled, tmp_path):
     assert 0 <= curve[12]["validation_accuracy"] <= 1
 
 
-def test_the_same_command_gives_the_same_networks(distilled, tmp_path):
-    for name in ("once", "again"):
-        assert transfer(distilled, "--seeds=1", f"--output={tmp_path / name}") == 0
-    once, again = (
-        json.loads((tmp_path / name / "transfer.json").read_text()) for name in ("once", "again")
+def test_the_same_seed_gives_the_same_network(distilled, transferred, tmp_path, capsys):
+    assert transfer(distilled, "--seeds=1", f"--output={tmp_path}") == 0
+    captured = capsys.readouterr()
+    again, before = (
+        json.loads((folder / "transfer.json").read_text()) for folder in (tmp_path, transferred)
     )
-    assert once["networks"] == again["networks"]
-    assert once["test_accuracy_spread"] is None
+    assert again["networks"] == before["networks"][:1]
+    assert again["test_accuracy_spread"] is None
+    assert json.loads(captured.out) == again
+    assert "seed 0  step   100" in captured.err
 
 
 def test_a_convolutional_network_by_cross_entropy_in_batches(distilled, tmp_path, capsys):
@@ -89,7 +85,7 @@ def test_a_file_without_a_recipe_is_told_one(distilled, tmp_path, capsys):
     assert "give --dataset, --preprocess, --architecture" in capsys.readouterr().err
     told = ["--dataset=digits", "--preprocess=standard", "--architecture=fc1"]
     assert run(["transfer", *flags, *told]) == 0
-    assert json.loads(capsys.readouterr().out)["test_accuracy"] > 0.3
+    assert json.loads(capsys.readouterr().out)["test_accuracy"] > 0.5
     assert (tmp_path / "transfer.json").exists()
 
 
@@ -127,16 +123,15 @@ def test_training_that_diverges_says_so_and_writes_nothing(distilled, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
 
 
-def test_an_interruption_leaves_earlier_results_whole(distilled, tmp_path, capsys, monkeypatch):
-    assert transfer(distilled, "--seeds=1", f"--output={tmp_path}") == 0
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+def test_an_interruption_leaves_earlier_results_whole(distilled, transferred, capsys, monkeypatch):
+    files = [path for path in transferred.rglob("*") if path.is_file()]
     before = {path: path.read_bytes() for path in files}
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trial.Trial, "_seconds_left", interrupted)
-    assert transfer(distilled, "--steps=20", f"--output={tmp_path}") == 130
+    assert transfer(distilled, "--steps=20", f"--output={transferred}") == 130
     assert capsys.readouterr().err.splitlines()[-1] == (
         "kipper: Interrupted; no result was written."
     )
