@@ -14,6 +14,7 @@ import numpy as np
 from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, limit, load_dataset
 from kipper.common.errors import UserError
+from kipper.common.files import write_bytes
 from kipper.common.labels import strata, target_values
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import EvaluateSettings, RunSettings
@@ -25,7 +26,6 @@ from kipper.launch.evaluate import (
     overridden,
     read_distilled,
 )
-from kipper.launch.natural_figure import draw_natural
 from kipper.server import krr, sampling
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.evaluation import Score, score, score_coefficients
@@ -77,7 +77,7 @@ def evaluate_natural(settings: EvaluateSettings) -> dict[str, Any]:
     if distilled is not None:
         report |= _comparison(natural, reached, len(distilled.images))
     if settings.figure is not None:
-        draw_natural(pathlib.Path(settings.figure), report, _title(run))
+        _draw(pathlib.Path(settings.figure), report, run)
     return {**report, **conditions(run, test), "kernel_pairs": pool.counts.kernel_pairs}
 
 
@@ -207,5 +207,14 @@ def natural_images_for(natural: list[dict[str, Any]], wanted: Score) -> int | No
     return None
 
 
-def _title(run: RunSettings) -> str:
-    return f"{run.dataset}: {run.architecture}, {run.kernel.upper()}, --preprocess={run.preprocess}"
+def _draw(path: pathlib.Path, report: dict[str, Any], run: RunSettings) -> None:
+    """Writes the figure; raises a UserError where it cannot be written."""
+    # Not before: matplotlib takes its time.
+    from kipper.server.figures.natural import natural_figure
+    from kipper.server.figures.style import png
+
+    shared = ", ".join((run.dataset, run.architecture, run.kernel.upper(), run.preprocess))
+    try:
+        write_bytes(path, png(natural_figure(report, shared)))
+    except OSError as error:
+        raise UserError(f"--figure={path} cannot be written ({error.strerror}).") from error

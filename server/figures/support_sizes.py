@@ -80,7 +80,7 @@ def support_sizes_figure(
         labelspacing=0.35,
         handlelength=3,
     )
-    _size_axis(axes, sorted({score.support_size for score in scores}))
+    size_axis(axes, sorted({score.support_size for score in scores}))
     axes.set_xlabel("support images")
     axes.set_ylabel(f"test {measure.name}")
     return page.figure
@@ -101,7 +101,8 @@ def _line(
         axes.plot(*zip(*points, strict=True), marker, color=colour, markersize=3, alpha=0.5)
 
 
-def _size_axis(axes: Axes, sizes: list[int]) -> None:
+def size_axis(axes: Axes, sizes: list[int]) -> None:
+    """A logarithmic x axis with ticks at `sizes`, ascending, as far as they have room."""
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     shown: list[int] = []

@@ -89,7 +89,7 @@ def test_beside_a_distilled_set_all_is_as_in_its_run(solved, tmp_path, capsys):
     assert 20 < needed < 100
     assert f"takes about {needed}, {needed / 20:.3g} times as many." in report["finding"]
     picture = imread(figure)
-    assert picture.shape[:2] == (600, 900)
+    assert picture.shape[:2] == (540, 734)
     assert 0.01 < (picture[..., :3] < 0.9).any(axis=-1).mean() < 0.2
 
 
