@@ -7,12 +7,14 @@ import time
 from typing import Any
 
 from kipper.common.errors import UserError
-from kipper.common.files import write_json, write_text
+from kipper.common.files import write_bytes, write_json, write_text
 from kipper.common.settings import TransferSettings
 from kipper.launch.transfer.all_kernels import evaluate_all_kernels, title
-from kipper.launch.transfer.figures import draw_all_kernels, draw_transfer
 from kipper.launch.transfer.subject import Subject, read_subject, regression_accuracy
 from kipper.launch.transfer.trial import Trial, say
+from kipper.server.figures.kernels import kernels_figure
+from kipper.server.figures.style import png
+from kipper.server.figures.transfer import transfer_figure
 from kipper.server.session import Interrupted
 
 
@@ -52,9 +54,10 @@ def transfer(settings: TransferSettings) -> dict[str, Any]:
     }
     lines = [json.dumps(record) + "\n" for record in trial.curve]
     write_text(folder / "transfer_curve.jsonl", "".join(lines))
-    draw_transfer(folder / "figures" / "transfer.png", report, trial.curve)
+    picture = folder / "figures" / "transfer.png"
+    write_bytes(picture, png(transfer_figure(report, trial.curve)))
     write_json(folder / "transfer.json", report)
-    say(f"picture {folder / 'figures' / 'transfer.png'}")
+    say(f"picture {picture}")
     return report
 
 
@@ -69,9 +72,10 @@ def all_kernels(settings: TransferSettings) -> dict[str, Any]:
     settings.check()
     report = evaluate_all_kernels(settings)
     folder = _output_folder(settings)
-    draw_all_kernels(folder / "figures" / "all_kernels.png", report)
+    picture = folder / "figures" / "all_kernels.png"
+    write_bytes(picture, png(kernels_figure(report)))
     write_json(folder / "all_kernels.json", report)
-    say(f"picture {folder / 'figures' / 'all_kernels.png'}")
+    say(f"picture {picture}")
     return report
 
 
