@@ -59,7 +59,13 @@ def _fitted_recipe(settings: ExportSettings, found: DistilledSet) -> Recipe:
     dataset = load_dataset(told["dataset"], settings.data_dir)
     check_fits(found, dataset)
     preprocessing = fit_preprocessing(told["preprocess"], dataset.x_train)
-    return Recipe(preprocessing, dataset.class_names, told, dataset.pixel_range)
+    return Recipe(
+        preprocessing,
+        dataset.class_names,
+        told,
+        pixel_range=dataset.pixel_range,
+        target_mean=None if dataset.has_classes else dataset.y_train.mean(axis=0),
+    )
 
 
 def _check_output(form: str, output: pathlib.Path) -> None:

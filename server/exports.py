@@ -56,7 +56,8 @@ def write_released(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) ->
 def write_images(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) -> pathlib.Path:
     """Makes a folder: a PNG for each image, INDEX_CLASS.png, and labels.csv with all labels.
 
-    The class is that of the largest label. Pixels below black and above white are cut off.
+    The class is that of the largest label; the targets of a regression have none. Pixels below
+    black and above white are cut off.
 
     Raises:
         UserError: the images have neither one channel nor three.
@@ -69,22 +70,27 @@ def write_images(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) -> p
             f"{found.path} holds images of {channels} channels; a PNG has 1 or 3 of them."
         )
     pixels = np.round(255 * np.clip(pixels_of(found, recipe), 0, 1)).astype(np.uint8)
-    names = _file_names(found, recipe)
+    outputs = recipe.class_names or [f"target {i}" for i in range(found.labels.shape[1])]
+    classes = _classes(found, recipe)
+    digits = len(str(len(pixels) - 1))
+    safe = [re.sub(r"[^\w.-]+", "-", f"_{name}") if name else "" for name in classes]
+    names = [f"{index:0{digits}}{name}.png" for index, name in enumerate(safe)]
     with folder_written_whole(folder) as unfinished:
         for name, image in zip(names, pixels, strict=True):
             Image.fromarray(image[..., 0] if channels == 1 else image).save(unfinished / name)
         with open(unfinished / "labels.csv", "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
-            table.writerow(["file", "class", *recipe.class_names])
-            for name, label in zip(names, found.labels.tolist(), strict=True):
-                table.writerow([name, recipe.class_names[int(np.argmax(label))], *label])
+            table.writerow(["file", "class", *outputs])
+            rows = zip(names, classes, _values(found, recipe).tolist(), strict=True)
+            table.writerows([name, of, *label] for name, of, label in rows)
     return folder
 
 
 def write_safetensors(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -> pathlib.Path:
     """Writes images and labels with the preprocessing's arrays; in the metadata what is no array.
 
-    A whitening matrix has its inverse beside it.
+    A whitening matrix has its inverse beside it. Predictions of a regression are to be raised by
+    `target_mean`.
     """
     from safetensors.numpy import save
 
@@ -93,12 +99,15 @@ def write_safetensors(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -
         own = {**own, "inverse": np.linalg.inv(own["whitening"])}
     numbers = {f"preprocessing.{k}": v for k, v in own.items() if v.dtype.kind == "f"}
     tensors = {"images": found.images, "labels": found.labels, **numbers}
+    if recipe.target_mean is not None:
+        tensors["target_mean"] = recipe.target_mean
     metadata = {
         "preprocessing": str(own["recipe"]),
         "class_names": json.dumps(recipe.class_names, ensure_ascii=False),
         "pixel_range": json.dumps(recipe.pixel_range),
         "settings": json.dumps(recipe.settings),
         "test_accuracy": json.dumps(found.made.test_accuracy if found.made else None),
+        "test_r2": json.dumps(found.made.test_r2 if found.made else None),
         "data_hash": json.dumps(recipe.data_hash),
         "kipper_version": json.dumps(recipe.kipper_version),
     }
@@ -115,20 +124,27 @@ def write_torchvision(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -
     """Writes an .npz: what torchvision's `ToTensor` makes of images, and classes as integers.
 
     `images` float32 (n, c, h, w) in pixel space and not cut off, `labels` int64 (n,),
-    `soft_labels` float32 (n, C), `class_names` (C,).
+    `soft_labels` float32 (n, C), `class_names` (C,). Of a regression, `labels` are the targets,
+    float32 (n, C), and that is all.
     """
-    arrays = {
-        "images": np.ascontiguousarray(pixels_of(found, recipe).transpose(0, 3, 1, 2)),
-        "labels": found.labels.argmax(axis=1),
-        "soft_labels": found.labels.astype(np.float32),
-        "class_names": np.array(recipe.class_names),
-    }
+    arrays = {"images": np.ascontiguousarray(pixels_of(found, recipe).transpose(0, 3, 1, 2))}
+    values = _values(found, recipe).astype(np.float32)
+    if recipe.class_names:
+        arrays |= {"labels": found.labels.argmax(axis=1), "soft_labels": values}
+        arrays["class_names"] = np.array(recipe.class_names)
+    else:
+        arrays["labels"] = values
     write_npz(path, arrays)
     return path
 
 
-def _file_names(found: DistilledSet, recipe: Recipe) -> list[str]:
-    digits = len(str(len(found.images) - 1))
-    safe = [re.sub(r"[^\w.-]+", "-", name) for name in recipe.class_names]
-    classes = found.labels.argmax(axis=1)
-    return [f"{index:0{digits}}_{safe[c]}.png" for index, c in enumerate(classes)]
+def _classes(found: DistilledSet, recipe: Recipe) -> list[str]:
+    """The class of the largest label of each image; empty for targets of a regression."""
+    if not recipe.class_names:
+        return [""] * len(found.labels)
+    return [recipe.class_names[c] for c in found.labels.argmax(axis=1)]
+
+
+def _values(found: DistilledSet, recipe: Recipe) -> np.ndarray:
+    """Labels (n, C) as they are, or the targets of a regression, whose labels are centred."""
+    return found.labels if recipe.target_mean is None else found.labels + recipe.target_mean

@@ -1,6 +1,7 @@
 """Distilled sets in the forms that others read."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -37,7 +38,7 @@ def subject(
     images, labels = fitted.apply(raw[:n]), RNG.normal(size=(n, 3))
     made = MadeSet(set_key(images, labels), 300, 0.75)
     settings = {"architecture": "convnet", "preprocess": preprocess, "learn_labels": True}
-    recipe = Recipe(fitted, NAMES, settings, RANGES[of], (made,), "f00", "0.1.0")
+    recipe = Recipe(fitted, NAMES, settings, pixel_range=RANGES[of], sets=(made,), data_hash="f00")
     path = pathlib.Path("distilled.npz")
     return DistilledSet(path, images, labels, recipe, made, None), recipe, raw[:n]
 
@@ -135,6 +136,27 @@ def test_torchvisions_arrays_are_what_to_tensor_would_give(tmp_path: pathlib.Pat
     # Learned images that leave 0…1 are not cut off: going back gives the set again.
     again = recipe.preprocessing.apply(images.transpose(0, 2, 3, 1) * (white - black) + black)
     np.testing.assert_allclose(again, found.images, rtol=1e-5, atol=1e-5)
+
+
+def test_targets_of_a_regression_are_no_classes(tmp_path: pathlib.Path) -> None:
+    found, recipe, _ = subject()
+    mean = np.array([10.0, -2.0, 0.0])
+    recipe = dataclasses.replace(recipe, class_names=(), target_mean=mean)
+    folder = exports.write_images(found, recipe, tmp_path / "images")
+    with open(folder / "labels.csv", newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["file", "class", "target 0", "target 1", "target 2"]
+    assert [row[:2] for row in rows] == [[f"{i}.png", ""] for i in range(6)]
+    np.testing.assert_array_equal(
+        [[float(v) for v in row[2:]] for row in rows], found.labels + mean
+    )
+    with np.load(exports.write_torchvision(found, recipe, tmp_path / "set.npz")) as arrays:
+        assert set(arrays) == {"images", "labels"}
+        np.testing.assert_array_equal(arrays["labels"], np.float32(found.labels + mean))
+    path = exports.write_safetensors(found, recipe, tmp_path / "set.safetensors")
+    with safe_open(path, framework="numpy") as file:
+        np.testing.assert_array_equal(file.get_tensor("target_mean"), mean)
+        np.testing.assert_array_equal(file.get_tensor("labels"), found.labels)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
