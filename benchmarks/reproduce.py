@@ -49,16 +49,25 @@ def selected(pattern: str) -> list[Row]:
     return rows
 
 
-def command_line(row: Row, workdir: pathlib.Path, seed: int, data_dir: str) -> list[str]:
-    """Arguments of kipper for one run."""
-    return [*row.command, f"--data_dir={data_dir}", f"--seed={seed}", f"--workdir={workdir}"]
+def command_line(row: Row, root: pathlib.Path, seed: int, data_dir: str) -> list[str]:
+    """Arguments of kipper for one run in its folder under `root`."""
+    own = folder(root, row, seed)
+    if not row.of:
+        return [*row.command, f"--data_dir={data_dir}", f"--seed={seed}", f"--workdir={own}"]
+    distilled = folder(root, of(row), seed) / "distilled.npz"
+    return [*row.command, f"--data_dir={data_dir}", f"--distilled={distilled}", f"--output={own}"]
 
 
-def run(row: Row, workdir: pathlib.Path, seed: int, data_dir: str, kipper: list[str]) -> None:
-    """Runs what is not finished; its output goes to a log beside the workdir."""
-    log = workdir.parent / f"{workdir.name}.log"
+def of(row: Row) -> Row:
+    """The row whose distilled sets `row` takes."""
+    return next(other for other in ROWS if other.name == row.of)
+
+
+def run(row: Row, root: pathlib.Path, seed: int, data_dir: str, kipper: list[str]) -> None:
+    """Runs what is not finished; its output goes to a log beside its folder."""
+    log = folder(root, row, seed).with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [*kipper, *command_line(row, workdir, seed, data_dir)]
+    command = [*kipper, *command_line(row, root, seed, data_dir)]
     print(shlex.join(command), flush=True)
     with log.open("a") as output:
         status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
@@ -67,9 +76,12 @@ def run(row: Row, workdir: pathlib.Path, seed: int, data_dir: str, kipper: list[
         sys.exit(f"It ended with status {status.returncode}: {''.join(last)}")
 
 
-def is_finished(row: Row, workdir: pathlib.Path) -> bool:
+def result_of(row: Row, workdir: pathlib.Path) -> dict[str, Any] | None:
+    """What a finished run has written."""
+    if row.of:
+        return read_json(workdir / "transfer.json")
     result = read_json(workdir / "result.json")
-    return result is not None and result["steps"] >= asked_steps(row)
+    return result if result is not None and result["steps"] >= asked_steps(row) else None
 
 
 def asked_steps(row: Row) -> int:
@@ -79,12 +91,12 @@ def asked_steps(row: Row) -> int:
 
 def measured(row: Row, workdir: pathlib.Path) -> Measured | None:
     """What a run has come to; None before its first evaluation."""
-    result = read_json(workdir / "result.json")
-    if result is not None and is_finished(row, workdir):
+    result = result_of(row, workdir)
+    if result is not None:
         return Measured(
             100 * result["test_accuracy"],
             result.get("test_loss"),
-            result["kernel_pairs"] + result["vjp_pairs"],
+            None if row.of else result["kernel_pairs"] + result["vjp_pairs"],
             result["seconds"],
         )
     try:
@@ -178,9 +190,12 @@ def main() -> None:
             print(f"{row.name} is left out: give --{row.dataset}.")
             continue
         for seed in row.seeds[: options.seeds]:
-            workdir = folder(options.workdir, row, seed)
-            if not is_finished(row, workdir):
-                run(row, workdir, seed, data_dir, shlex.split(options.kipper))
+            if result_of(row, folder(options.workdir, row, seed)) is not None:
+                continue
+            if row.of and not (folder(options.workdir, of(row), seed) / "distilled.npz").exists():
+                print(f"{row.name} is left out: run {row.of} first.")
+                continue
+            run(row, options.workdir, seed, data_dir, shlex.split(options.kipper))
 
 
 if __name__ == "__main__":
