@@ -91,7 +91,7 @@ def test_residuals_grow_with_the_block_and_with_pooling():
     assert pooled.residual_bytes(small, small, False) > 50 * fc.residual_bytes(small, small, False)
 
 
-@pytest.mark.parametrize("name", ["fc2", "convnet3"])
+@pytest.mark.parametrize("name", ["fc2", "convnet3", "fc2_leaky", "fc2_gelu", "conv_vec1_erf"])
 def test_an_image_with_itself_has_the_same_kernel_in_every_block_shape(name):
     """The untouched library's differs by 1e-9 and more, from one block shape to another."""
     spec = KernelSpec(architecture_named(name), "ntk", "float64")

@@ -1,5 +1,8 @@
 """Networks of the user's own: the same kernel as the library's, and a sentence for each mistake."""
 
+import pathlib
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -86,6 +89,16 @@ def test_block_and_vjps_are_those_of_the_library(write):
     assert relative_error(kernel, values) < 1e-14
     for got, want in zip(both, expected, strict=True):
         assert relative_error(got, want) < 1e-12
+
+
+@needs_neural_tangents
+@pytest.mark.filterwarnings("ignore:`FanIn` layers assume")
+def test_the_one_in_the_documentation_is_a_kernel(write):
+    page = pathlib.Path(__file__).parents[2] / "docs" / "own_data.md"
+    (source,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    kernel = made_kernel(network_file(write(source)))
+    images = _images(2, 0).astype(np.float32)
+    assert np.linalg.eigvalsh(kernel(images, images, "ntk")).min() > 0
 
 
 @pytest.mark.parametrize("engine", ["dense", "banded_xla", "banded_cpu"])
