@@ -63,6 +63,15 @@ def test_a_worker_knows_the_coordinator_alone():
     )
 
 
+def test_a_worker_is_told_which_files_of_networks_it_may_run():
+    settings = dataclasses.replace(
+        KIP, architecture="a/net.py:make", sample_architectures="fc2, b/net.py:other"
+    )
+    arguments = plan.worker_process(0, settings, "node1:7070").arguments
+    assert "--architecture=a/net.py:make,b/net.py:other" in arguments
+    assert not any("architecture" in a for a in plan.worker_process(0, KIP, "h:1").arguments)
+
+
 def test_ports_are_as_given_or_follow_from_the_workdir():
     assert plan.fixed_ports(dataclasses.replace(KIP, port=7070)) == [7070, 7071, 7072]
     ports = plan.fixed_ports(KIP)
