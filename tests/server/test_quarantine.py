@@ -26,7 +26,8 @@ def test_a_block_is_saved_with_its_images_and_what_went_wrong(tmp_path: pathlib.
     assert not arrays["columns_are_support"]
     assert arrays["reasons"].tolist() == list(REASONS)
     kernel = dict(entry.split("=") for entry in arrays["kernel"].tolist())
-    assert (kernel["architecture"], kernel["kind"], kernel["dtype"]) == ("fc1", "ntk", "float32")
+    assert kernel["architectures"] == "['fc1']"
+    assert (kernel["kind"], kernel["dtype"]) == ("ntk", "float32")
     assert "cotangent" not in arrays
 
 
