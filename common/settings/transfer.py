@@ -38,7 +38,9 @@ class TransferSettings:
     batch_size: int = setting(100, "Distilled images a step, at most.")
     l2: float = setting(0.001, "Half of it times the squared norm of all parameters is penalised.")
     max_lr_factor: float = setting(
-        1.0, "The learning rate to start with, as a share of the largest that is stable."
+        1.0,
+        "The learning rate to start with, as a share of the largest that is stable for mse; "
+        "cross_entropy takes about 1 / classes.",
     )
     seeds: int = setting(3, "Networks to train, with seeds from 0.")
     curve_images: int = setting(
