@@ -231,7 +231,7 @@ def test_the_assembled_gradient_is_that_of_the_whole_loss(coincide):
 def test_auto_is_dense_for_fully_connected_networks_only():
     for name in ("fc1", "fc4"):
         assert make_engine("auto", _spec(name), 1).name == "dense"
-    with pytest.raises(UserError, match="fully connected architectures only, not 'convnet'"):
+    with pytest.raises(UserError, match="fully connected ReLU networks only, not 'convnet'"):
         make_engine("dense", _spec("convnet"), 1)
     for layers in ((Flatten(), Dense()), (Conv(), Relu(), Flatten(), Dense(), Relu(), Dense())):
         assert dense.dense_network(Architecture("other", layers)) is None
