@@ -21,10 +21,22 @@ def _engines(name, kind):
             yield engine
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "shape", "engine"),
-    [(*case, engine) for case in CASES for engine in _engines(*case[:2]) if engine != "auto"],
-)
+def _cases():
+    """The library against what it gave is compilation, and little news: mostly left to slow runs.
+
+    So is the longest of plain JAX's, which the native engine has computed too.
+    """
+    for name, kind, shape in CASES:
+        pooled = architecture_named(name).couples_pixels
+        for engine in set(_engines(name, kind)) - {"auto"}:
+            slow = (pooled and engine == "neural_tangents") or (name, engine) in _LONG
+            yield pytest.param(name, kind, shape, engine, marks=[pytest.mark.slow] * slow)
+
+
+_LONG = {("convnet4", "banded_xla"), ("convnet2_gap", "banded_xla")}
+
+
+@pytest.mark.parametrize(("name", "kind", "shape", "engine"), sorted(_cases(), key=str))
 def test_kernel_and_both_vjps_are_those_stored(name, kind, shape, engine):
     made = make_engine(engine, KernelSpec(architecture_named(name), kind, "float64"), threads=2)
     x1, x2, cotangent, *expected = stored(name, kind)
