@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from installation import needs_neural_tangents
 from oracle import reference_kernel
 
 from kipper.common.architecture import KernelSpec, architecture_named
@@ -43,6 +44,7 @@ def _plainly(size, seed, ridge):
     return right.mean(), 0.5 * np.mean((predictions - targets) ** 2)
 
 
+@needs_neural_tangents
 def test_each_number_is_what_a_plain_computation_gives(capsys):
     flags = ["--architecture=fc2", "--ridge=1e-3", "--seeds=2", "--kernel_dtype=float64"]
     report = _report(capsys, *DIGITS, "--natural=50,20", *flags)
