@@ -5,8 +5,8 @@ import json
 import jax
 import numpy as np
 import pytest
-from matplotlib.image import imread
 from installation import needs_neural_tangents
+from matplotlib.image import imread
 from oracle import reference_kernel
 
 from kipper.common.architecture import KernelSpec, architecture_named
