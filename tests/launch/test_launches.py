@@ -8,14 +8,14 @@ import time
 
 import pytest
 from installation import needs_launchpad
-from runs import command, distill, metrics, nodes_of, wait_for_step
+from runs import VARIED, command, distill, metrics, nodes_of, wait_for_step
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
     """An undisturbed run of 60 steps against one worker."""
     workdir = tmp_path_factory.mktemp("runs") / "quiet"
-    distill(workdir, "--steps=60", "--num_workers=1")
+    distill(workdir, *VARIED, "--steps=60", "--num_workers=1")
     return workdir
 
 
@@ -29,7 +29,7 @@ def quiet(tmp_path_factory):
 )
 def test_every_launch_gives_the_same_bits(quiet, tmp_path, launch, num_workers):
     distilled = distill(
-        tmp_path, "--steps=60", f"--launch={launch}", f"--num_workers={num_workers}"
+        tmp_path, *VARIED, "--steps=60", f"--launch={launch}", f"--num_workers={num_workers}"
     )
     assert distilled == (quiet / "distilled.npz").read_bytes()
     assert metrics(tmp_path) == metrics(quiet)
@@ -47,7 +47,9 @@ def test_every_launch_gives_the_same_bits(quiet, tmp_path, launch, num_workers):
 
 def test_kill_at_several_moments_and_resume_ends_in_the_same_bits(quiet, tmp_path):
     for step in (0, 7, 29):
-        process = subprocess.Popen(command(tmp_path, "--steps=60"), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(tmp_path, *VARIED, "--steps=60"), stdout=subprocess.DEVNULL
+        )
         wait_for_step(tmp_path, step, process)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -55,14 +57,14 @@ def test_kill_at_several_moments_and_resume_ends_in_the_same_bits(quiet, tmp_pat
     newest = max((tmp_path / "checkpoints").glob("step-*"))
     state = newest / "state.npz"
     state.write_bytes(state.read_bytes()[:-100])
-    assert distill(tmp_path, "--steps=60") == (quiet / "distilled.npz").read_bytes()
+    assert distill(tmp_path, *VARIED, "--steps=60") == (quiet / "distilled.npz").read_bytes()
     assert metrics(tmp_path) == metrics(quiet)
 
 
 @needs_launchpad
 def test_a_killed_coordinator_process_is_reported_and_the_run_resumes(quiet, tmp_path):
     process = subprocess.Popen(
-        command(tmp_path, "--steps=2000", "--launch=local_mp"),
+        command(tmp_path, *VARIED, "--steps=2000", "--launch=local_mp"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -74,13 +76,13 @@ def test_a_killed_coordinator_process_is_reported_and_the_run_resumes(quiet, tmp
     assert "A process of the run died" in error
     assert "Traceback" not in error
     assert nodes_of(tmp_path) == []
-    assert distill(tmp_path, "--steps=60") == (quiet / "distilled.npz").read_bytes()
+    assert distill(tmp_path, *VARIED, "--steps=60") == (quiet / "distilled.npz").read_bytes()
 
 
 @pytest.mark.parametrize("launch", ["inprocess", pytest.param("local_mp", marks=needs_launchpad)])
 def test_ctrl_c_ends_every_process_and_keeps_the_step(tmp_path, launch):
     process = subprocess.Popen(
-        command(tmp_path, "--steps=20000", f"--launch={launch}"),
+        command(tmp_path, *VARIED, "--steps=20000", f"--launch={launch}"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -100,7 +102,7 @@ def test_ctrl_c_ends_every_process_and_keeps_the_step(tmp_path, launch):
 @needs_launchpad
 def test_a_killed_launcher_leaves_no_orphan(tmp_path):
     process = subprocess.Popen(
-        command(tmp_path, "--steps=20000", "--launch=local_mp"), stdout=subprocess.DEVNULL
+        command(tmp_path, *VARIED, "--steps=20000", "--launch=local_mp"), stdout=subprocess.DEVNULL
     )
     wait_for_step(tmp_path, 2, process)
     assert len(nodes_of(tmp_path)) >= 5
