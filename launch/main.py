@@ -141,6 +141,11 @@ usage: kipper COMMAND --flag=value …      (--flagfile=FILE reads flags from a 
 kipper COMMAND --help lists the flags of a command."""
 
 
+def commands() -> dict[str, tuple[type, str]]:
+    """The settings class of every command and its line in the usage, for the documents."""
+    return {name: (settings, summary) for name, (settings, summary, _) in _COMMANDS.items()}
+
+
 def main() -> None:
     """Console entry point."""
     keep_freed_memory()
