@@ -21,6 +21,7 @@ ROOMS = (
     "workers.native",
     "launch",
     "launch.cluster",
+    "launch.dashboard",
     "launch.transfer",
     "launch.transports",
 )
@@ -94,6 +95,7 @@ setup(
         **{f"kipper.{room}": room.replace(".", "/") for room in ROOMS},
     },
     package_data={
+        "kipper.launch.dashboard": ["page.html", "page.js", "page.css"],
         "kipper.server.report": ["page.html"],
         "kipper.workers.native": ["*.hpp", "*.cpp", "lib/*/*.so"],
     },

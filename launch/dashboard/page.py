@@ -1,0 +1,88 @@
+"""The page that shows a run: served while it goes on, and as one file afterwards.
+
+Both are the template `page.html` with the same script and the same style.
+"""
+
+import base64
+import functools
+import hashlib
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+FOLDER = pathlib.Path(__file__).parent
+
+
+def render_live() -> str:
+    """The page that connects to the server it comes from; holds nothing of the run itself."""
+    return _template().render(ended=None)
+
+
+def render_file(
+    state: Mapping[str, Any], records: Sequence[Mapping[str, Any]], image_png: bytes | None
+) -> str:
+    """The page of a run that has ended, which refers to nothing outside itself.
+
+    Its content security policy lets nothing run but the one script, and nothing be loaded.
+
+    Args:
+        state: the last of what /api/state served.
+        records: the lines of metrics.jsonl.
+        image_png: the newest distilled images as a PNG file.
+    """
+    script, style = (
+        (FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css")
+    )
+    image = None
+    if image_png is not None:
+        image = "data:image/png;base64," + base64.b64encode(image_png).decode()
+    shown = {"state": state, "records": records, "image": image}
+    return _template().render(
+        ended=_json_in_html(shown),
+        script=Markup(script),
+        style=Markup(style),
+        policy=(
+            f"default-src 'none'; script-src {_allowed(script)}; style-src {_allowed(style)}; "
+            "img-src data:; base-uri 'none'; form-action 'none'"
+        ),
+    )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html")
+
+
+def _allowed(source: str) -> str:
+    """How a content security policy names an inline script or style, to the last character."""
+    digest = hashlib.sha256(source.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _json_in_html(value: Any) -> Markup:
+    """JSON that is safe within a script element: no text of the run can end that element."""
+    text = json.dumps(_finite(value), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for NaN and infinities, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
