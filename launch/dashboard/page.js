@@ -21,7 +21,8 @@ const attribute = (node, name, value) => {
 const NONE = "–";
 const known = (value) => value !== null && value !== undefined;
 const number = (value) => (known(value) ? Math.round(value).toLocaleString("en") : NONE);
-const amount = (value) => (value >= 1e8 ? `${Number((value / 1e9).toPrecision(3))} billion` : number(value));
+const amount = (value) =>
+  value >= 1e8 ? `${Number((value / 1e9).toPrecision(3))} billion` : number(value);
 const plural = (count, thing) => `${number(count)} ${thing}${count === 1 ? "" : "s"}`;
 const loss = (value) => (known(value) ? String(Number(value.toPrecision(6))) : NONE);
 
@@ -88,8 +89,15 @@ function marked(context, mark) {
   pen.strokeStyle = colour("--paper");
   pen.lineWidth = 1.2;
   const lines = {
-    slanted: [[0, 6, 6, 0], [-1, 1, 1, -1], [5, 7, 7, 5]],
-    crossed: [[0, 0, 6, 6], [0, 6, 6, 0]],
+    slanted: [
+      [0, 6, 6, 0],
+      [-1, 1, 1, -1],
+      [5, 7, 7, 5],
+    ],
+    crossed: [
+      [0, 0, 6, 6],
+      [0, 6, 6, 0],
+    ],
     upright: [[3, 0, 3, 6]],
   };
   for (const [x0, y0, x1, y1] of lines[mark]) {
@@ -154,11 +162,13 @@ let heard = 0; // when `latest` came, by performance.now()
 const served = element("ended") === null;
 const ENDED = ["finished", "interrupted", "failed"];
 const serverNow = () =>
-  latest.now + (served && !ENDED.includes(latest.run.state) ? (performance.now() - heard) / 1000 : 0);
+  latest.now +
+  (served && !ENDED.includes(latest.run.state) ? (performance.now() - heard) / 1000 : 0);
 
 function drawHead() {
   const { run, progress } = latest;
-    const title = `${run.dataset}, ${run.architecture}, ${plural(run.support_size, "image")}, ${run.algorithm}`;
+  const images = plural(run.support_size, "image");
+  const title = `${run.dataset}, ${run.architecture}, ${images}, ${run.algorithm}`;
   show(element("title"), title);
   const address = served ? `, served at ${location.host}` : "";
   show(element("where"), `${run.workdir} on ${run.host}, process ${run.pid}${address}`);
@@ -167,13 +177,14 @@ function drawHead() {
   const [at, all] = known(progress.steps)
     ? [progress.step ?? 0, progress.steps]
     : [progress.rows ?? 0, progress.rows_total];
-  const unit = known(progress.steps) ? "step" : progress.rows_of ?? "rows";
+  const unit = known(progress.steps) ? "step" : (progress.rows_of ?? "rows");
   show(element("step"), all ? `${unit} ${number(at)} of ${number(all)}` : "");
   const left = run.state === "running" && known(progress.seconds_left);
   show(element("left"), left ? `${duration(progress.seconds_left)} left` : "");
   const share = run.state === "finished" ? 1 : all ? at / all : 0;
   element("bar").value = share;
-  document.title = `${run.state === "running" ? `${Math.floor(100 * share)} %` : run.state}, ${title}`;
+  const progressed = run.state === "running" ? `${Math.floor(100 * share)} %` : run.state;
+  document.title = `${progressed}, ${title}`;
   element("message").hidden = !run.message;
   show(element("message"), run.message ?? "");
   show(element("version"), latest.kipper);
@@ -188,27 +199,59 @@ function drawNumbers() {
   };
   const evaluated = records.at(-1);
   show(element("score").previousElementSibling, `test ${measureName()}`);
-  put("score", score(evaluated?.[`test_${measure.key}`]),
-    [evaluated ? `step ${number(evaluated.step)}` : "", known(latest.natural) ? `natural ${score(latest.natural)}` : ""]
-      .filter(Boolean).join(", "));
-  put("loss", loss(progress.loss ?? evaluated?.loss), known(progress.step) ? `step ${number(progress.step)}` : "");
+  put(
+    "score",
+    score(evaluated?.[`test_${measure.key}`]),
+    [
+      evaluated ? `step ${number(evaluated.step)}` : "",
+      known(latest.natural) ? `natural ${score(latest.natural)}` : "",
+    ]
+      .filter(Boolean)
+      .join(", "),
+  );
+  put(
+    "loss",
+    loss(progress.loss ?? evaluated?.loss),
+    known(progress.step) ? `step ${number(progress.step)}` : "",
+  );
   put("seconds", duration(progress.seconds), `begun ${clock(latest.run.started)}`);
-  put("pairs", amount(progress.kernel_pairs),
-    [known(progress.blocks) ? plural(progress.blocks, "block") : "", progress.vjp_pairs ? `${amount(progress.vjp_pairs)} gradients` : ""]
-      .filter(Boolean).join(", "));
+  put(
+    "pairs",
+    amount(progress.kernel_pairs),
+    [
+      known(progress.blocks) ? plural(progress.blocks, "block") : "",
+      progress.vjp_pairs ? `${amount(progress.vjp_pairs)} gradients` : "",
+    ]
+      .filter(Boolean)
+      .join(", "),
+  );
   put("rate", number(progress.pairs_per_second));
   const [sent, received] = [progress.bytes_sent, progress.bytes_received];
   const either = known(sent) || known(received);
-  put("bytes", either ? bytes((sent ?? 0) + (received ?? 0)) : NONE,
-    either ? `${bytes(sent)} out, ${bytes(received)} in` : "");
-  put("deaths", number(latest.deaths), `${plural(latest.workers.filter((w) => w.state !== "lost").length, "worker")} there`);
+  put(
+    "bytes",
+    either ? bytes((sent ?? 0) + (received ?? 0)) : NONE,
+    either ? `${bytes(sent)} out, ${bytes(received)} in` : "",
+  );
+  put(
+    "deaths",
+    number(latest.deaths),
+    `${plural(latest.workers.filter((w) => w.state !== "lost").length, "worker")} there`,
+  );
   const { retries, duplicates, verified } = latest.scheduler;
-  put("retries", number(retries),
-    [known(duplicates) ? `${number(duplicates)} copies` : "", known(verified) ? `${number(verified)} compared` : ""]
-      .filter(Boolean).join(", "));
+  put(
+    "retries",
+    number(retries),
+    [
+      known(duplicates) ? `${number(duplicates)} copies` : "",
+      known(verified) ? `${number(verified)} compared` : "",
+    ]
+      .filter(Boolean)
+      .join(", "),
+  );
 }
 
-const measureName = () => latest.measure.name.split(" (")[0];
+const measureName = () => (latest.measure.name ?? "score").split(" (")[0];
 
 let shownImage = null;
 function drawImages() {
@@ -224,7 +267,8 @@ function drawImages() {
   picture.alt = `${images.count} distilled images of ${step}`;
   show(element("images-step"), `${step[0].toUpperCase()}${step.slice(1)}.`);
   const labels = images.labels_learned ? " Labels are learned too." : "";
-  show(element("images-classes"), `Classes: ${images.classes.join(", ")}.${labels}`);
+  const classes = images.classes.length ? `Classes: ${images.classes.join(", ")}.` : "";
+  show(element("images-classes"), classes + labels);
 }
 
 // --- Curves ---
@@ -235,7 +279,8 @@ function ticks(low, high, wanted) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const pitch = power * [1, 2, 5, 10].find((each) => each * power >= raw);
   const found = [];
-  for (let at = Math.ceil(low / pitch - 1e-9); at * pitch <= high * (1 + 1e-9); at++) found.push(at * pitch + 0);
+  for (let at = Math.ceil(low / pitch - 1e-9); at * pitch <= high * (1 + 1e-9); at++)
+    found.push(at * pitch + 0);
   return found;
 }
 
@@ -251,11 +296,16 @@ function logarithmicTicks(low, high) {
   return found;
 }
 
-const LEFT = 52, RIGHT = 14, TOP = 8, BOTTOM = 34, HEIGHT = 220;
+const LEFT = 52,
+  RIGHT = 14,
+  TOP = 8,
+  BOTTOM = 34,
+  HEIGHT = 220;
 let selected = null; // index of the evaluation read out, or null for the newest
 
 class Plot {
-  // `curves` makes of the newest state a list of {name, of(record), className}; `text` words a value.
+  // `curves` makes a list of {name, of(record), className} of the newest state, `text` words of a
+  // value, `heading` those above the plot.
   constructor(id, curves, text, heading) {
     Object.assign(this, { curves, text, heading });
     this.root = element(id);
@@ -275,7 +325,10 @@ class Plot {
     const width = this.slider.clientWidth;
     const curves = this.curves().filter(({ of }) => records.some((record) => known(of(record))));
     const values = curves.flatMap(({ of }) => records.map(of)).filter(known);
-    const [least, most] = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
+    const [least, most] = [
+      values.reduce((a, b) => Math.min(a, b)),
+      values.reduce((a, b) => Math.max(a, b)),
+    ];
     const logarithmic = this.root.id === "loss-plot" && least > 0 && most >= 5 * least;
     const scale = logarithmic ? Math.log10 : (value) => value;
     const margin = 0.06 * (scale(most) - scale(least)) || Math.abs(scale(most)) / 10 || 1;
@@ -291,17 +344,38 @@ class Plot {
     const parts = [];
     const heights = logarithmic ? logarithmicTicks(10 ** low, 10 ** high) : ticks(low, high, 5);
     for (const at of heights) {
-      parts.push(drawn("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(at), y2: y(at) }));
-      parts.push(drawn("text", { x: LEFT - 6, y: y(at) + 4, "text-anchor": "end" }, this.text(at, true)));
+      parts.push(
+        drawn("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(at), y2: y(at) }),
+      );
+      parts.push(
+        drawn("text", { x: LEFT - 6, y: y(at) + 4, "text-anchor": "end" }, this.text(at, true)),
+      );
     }
     const whole = ticks(first, last, Math.max(2, width / 110)).filter((at) => Number.isInteger(at));
     for (const at of whole) {
-      parts.push(drawn("text", { x: this.x(at), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, number(at)));
+      parts.push(
+        drawn(
+          "text",
+          { x: this.x(at), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" },
+          number(at),
+        ),
+      );
     }
-    parts.push(drawn("text", { x: width - RIGHT, y: HEIGHT - 3, "text-anchor": "end", class: "muted" }, "step"));
+    parts.push(
+      drawn(
+        "text",
+        { x: width - RIGHT, y: HEIGHT - 3, "text-anchor": "end", class: "muted" },
+        "step",
+      ),
+    );
     for (const { of, className, level } of curves) {
       const points = records.filter((record) => known(of(record)));
-      const ends = level ? [[first, of(points[0])], [last, of(points[0])]] : points.map((record) => [record.step, of(record)]);
+      const ends = level
+        ? [
+            [first, of(points[0])],
+            [last, of(points[0])],
+          ]
+        : points.map((record) => [record.step, of(record)]);
       const path = ends.map(([step, value]) => `${this.x(step).toFixed(1)},${y(value).toFixed(1)}`);
       parts.push(drawn("polyline", { class: `curve ${className}`, points: path.join(" ") }));
       if (points.length > 40 || level) continue;
@@ -323,11 +397,13 @@ class Plot {
     const names = this.shown.map(({ name }) => name).join();
     if (list.dataset.names === names) return;
     list.dataset.names = names;
-    list.replaceChildren(...this.shown.map(({ name, className }) => {
-      const svg = drawn("svg", { width: 26, height: 10, "aria-hidden": "true" });
-      svg.append(drawn("line", { class: `curve ${className}`, x1: 0, x2: 26, y1: 5, y2: 5 }));
-      return make("li", {}, svg, make("span", { textContent: name }));
-    }));
+    list.replaceChildren(
+      ...this.shown.map(({ name, className }) => {
+        const svg = drawn("svg", { width: 26, height: 10, "aria-hidden": "true" });
+        svg.append(drawn("line", { class: `curve ${className}`, x1: 0, x2: 26, y1: 5, y2: 5 }));
+        return make("li", {}, svg, make("span", { textContent: name }));
+      }),
+    );
   }
 
   // Reads the selected evaluation out, and marks it.
@@ -335,7 +411,9 @@ class Plot {
     if (!this.shown) return;
     const index = selected ?? records.length - 1;
     const record = records[index];
-    const values = this.shown.map(({ name, of }) => (known(of(record)) ? `${name} ${this.text(of(record))}` : ""));
+    const values = this.shown.map(({ name, of }) =>
+      known(of(record)) ? `${name} ${this.text(of(record))}` : "",
+    );
     const words = `step ${number(record.step)}: ${values.filter(Boolean).join(", ")}`;
     show(this.readout, words);
     attribute(this.slider, "aria-valuenow", index);
@@ -352,7 +430,16 @@ class Plot {
   }
 
   key(event) {
-    const moves = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -Infinity, End: Infinity };
+    const moves = {
+      ArrowLeft: -1,
+      ArrowDown: -1,
+      ArrowRight: 1,
+      ArrowUp: 1,
+      PageDown: -10,
+      PageUp: 10,
+      Home: -Infinity,
+      End: Infinity,
+    };
     if (!(event.key in moves) || !records.length) return;
     event.preventDefault();
     const from = selected ?? records.length - 1;
@@ -368,12 +455,25 @@ function drawn(name, attributes, text) {
 }
 
 const plots = [
-  new Plot("score-plot", () => [
-    ...["test", "validation", "train"].map((part) => ({ name: part, className: part, of: (record) => record[`${part}_${latest.measure.key}`] })),
-    { name: "natural images", className: "natural", level: true, of: () => latest.natural },
-  ], (value, short) => (short ? score(value, 0) : score(value)), () => measureName()),
-  new Plot("loss-plot", () => [{ name: "loss", className: "test", of: (record) => record.loss }],
-    (value) => String(Number(value.toPrecision(4))), (logarithmic) => (logarithmic ? "loss (logarithmic)" : "loss")),
+  new Plot(
+    "score-plot",
+    () => [
+      ...["test", "validation", "train"].map((part) => ({
+        name: part,
+        className: part,
+        of: (record) => record[`${part}_${latest.measure.key}`],
+      })),
+      { name: "natural images", className: "natural", level: true, of: () => latest.natural },
+    ],
+    (value, short) => (short ? score(value, 0) : score(value)),
+    () => measureName(),
+  ),
+  new Plot(
+    "loss-plot",
+    () => [{ name: "loss", className: "test", of: (record) => record.loss }],
+    (value) => String(Number(value.toPrecision(4))),
+    (logarithmic) => (logarithmic ? "loss (logarithmic)" : "loss"),
+  ),
 ];
 
 function select(index) {
@@ -384,22 +484,50 @@ function select(index) {
 let tabled = null; // the list of records that the table holds
 function drawPoints() {
   if (!element("points").open) return;
-  const columns = ["step", "loss", ...["train", "validation", "test"].map((part) => `${part}_${latest.measure.key}`), "seconds"]
-    .filter((key) => records.some((record) => key in record));
-  const words = (key, value) => key.endsWith(latest.measure.key) ? score(value, 2) : key === "loss" ? loss(value) : key === "step" ? number(value) : value?.toFixed(1) ?? NONE;
-  const [head, body] = [element("points").querySelector("thead tr"), element("points").querySelector("tbody")];
+  const columns = [
+    "step",
+    "loss",
+    ...["train", "validation", "test"].map((part) => `${part}_${latest.measure.key}`),
+    "seconds",
+  ].filter((key) => records.some((record) => key in record));
+  const words = (key, value) =>
+    key.endsWith(latest.measure.key)
+      ? score(value, 2)
+      : key === "loss"
+        ? loss(value)
+        : key === "step"
+          ? number(value)
+          : (value?.toFixed(1) ?? NONE);
+  const [head, body] = [
+    element("points").querySelector("thead tr"),
+    element("points").querySelector("tbody"),
+  ];
   if (tabled !== records[0] || head.children.length !== columns.length) {
     tabled = records[0];
-    head.replaceChildren(...columns.map((key) => make("th", { scope: "col", textContent: key.replace("_", " ").replace("r2", "R²") })));
+    head.replaceChildren(
+      ...columns.map((key) =>
+        make("th", { scope: "col", textContent: key.replace("_", " ").replace("r2", "R²") }),
+      ),
+    );
     body.replaceChildren();
   }
-  body.append(...records.slice(body.children.length).map((record) =>
-    make("tr", {}, ...columns.map((key) => make("td", { textContent: words(key, record[key]) })))));
+  body.append(
+    ...records
+      .slice(body.children.length)
+      .map((record) =>
+        make(
+          "tr",
+          {},
+          ...columns.map((key) => make("td", { textContent: words(key, record[key]) })),
+        ),
+      ),
+  );
 }
 
 // --- The kernel matrix ---
 
-const GAP = 14, BAND = 20;
+const GAP = 14,
+  BAND = 20;
 let mapped = ""; // what the canvas shows, to draw it only when that changes
 let cells = []; // [x, y, width, height, index] in CSS pixels, for the pointer
 
@@ -414,16 +542,30 @@ function drawMatrix() {
   const words = `${what}: ${number(counts.D ?? 0)} of ${number(matrix.cells.length)} done.`;
   show(element("matrix-words"), words);
   const width = canvas.parentElement.clientWidth;
-  const content = [width, colour("--paper"), matrix.kind, matrix.support, matrix.targets, matrix.states, matrix.cells.join(" ")].join();
+  const content = [
+    width,
+    colour("--paper"),
+    matrix.kind,
+    matrix.support,
+    matrix.targets,
+    matrix.states,
+    matrix.cells.join(" "),
+  ].join();
   if (content === mapped) return;
   mapped = content;
 
   const { support, targets } = matrix;
-  const [square, wide] = [matrix.cells.some((cell) => cell[2] < support), matrix.cells.some((cell) => cell[2] >= support)];
+  const [square, wide] = [
+    matrix.cells.some((cell) => cell[2] < support),
+    matrix.cells.some((cell) => cell[2] >= support),
+  ];
   const height = Math.round(wide ? Math.max(90, Math.min(230, 0.3 * width)) : Math.min(260, width));
   const [context] = prepared(canvas, BAND + height);
   const start = square ? height + GAP : 0; // where K_ts begins
-  const x = (column) => column <= support && square ? (column / support) * height : start + ((column - support) / targets) * (width - start);
+  const x = (column) =>
+    column <= support && square
+      ? (column / support) * height
+      : start + ((column - support) / targets) * (width - start);
   const y = (row) => BAND + (row / support) * height;
   context.fillStyle = colour("--muted");
   if (square) context.fillText(`K_ss ${number(support)} × ${number(support)}`, 0, 12);
@@ -431,23 +573,43 @@ function drawMatrix() {
   context.strokeStyle = colour("--line");
   if (square) context.strokeRect(0.5, BAND + 0.5, height - 1, height - 1);
   cells = matrix.cells.map(([row0, row1, column0, column1], index) => {
-    const left = column0 >= support ? start + ((column0 - support) / targets) * (width - start) : x(column0);
+    const left =
+      column0 >= support ? start + ((column0 - support) / targets) * (width - start) : x(column0);
     return [left, y(row0), x(column1) - left, y(row1) - y(row0), index];
   });
   for (const [left, top, across, down, index] of cells) {
     const seam = Math.min(across, down) > 4 ? 1 : 0;
-    fill(context, CELLS[matrix.states[index]] ?? CELLS.q, left, top, Math.max(0.5, across - seam), Math.max(0.5, down - seam));
+    fill(
+      context,
+      CELLS[matrix.states[index]] ?? CELLS.q,
+      left,
+      top,
+      Math.max(0.5, across - seam),
+      Math.max(0.5, down - seam),
+    );
   }
   attribute(canvas, "aria-label", words);
 }
 
 element("matrix").addEventListener("pointermove", (event) => {
-  const hit = cells.find(([x, y, width, height]) => event.offsetX >= x && event.offsetX < x + width && event.offsetY >= y && event.offsetY < y + height);
+  const hit = cells.find(
+    ([x, y, width, height]) =>
+      event.offsetX >= x &&
+      event.offsetX < x + width &&
+      event.offsetY >= y &&
+      event.offsetY < y + height,
+  );
   if (!hit || !latest.matrix) return show(element("matrix-readout"), "");
   const [row0, row1, column0, column1] = latest.matrix.cells[hit[4]] ?? [];
   const { support } = latest.matrix;
-  const columns = column0 >= support ? `targets ${column0 - support}–${column1 - support - 1}` : `support ${column0}–${column1 - 1}`;
-  show(element("matrix-readout"), `support ${row0}–${row1 - 1} × ${columns}: ${CELLS[latest.matrix.states[hit[4]]]?.[0]}`);
+  const columns =
+    column0 >= support
+      ? `targets ${column0 - support}–${column1 - support - 1}`
+      : `support ${column0}–${column1 - 1}`;
+  show(
+    element("matrix-readout"),
+    `support ${row0}–${row1 - 1} × ${columns}: ${CELLS[latest.matrix.states[hit[4]]]?.[0]}`,
+  );
 });
 element("matrix").addEventListener("pointerleave", () => show(element("matrix-readout"), ""));
 
@@ -462,21 +624,32 @@ function drawTimeline() {
   if (!lanes.length) return;
   legend(element("timeline-legend"), ACTIVITIES, (_, words) => words);
   const all = latest.workers.length;
-  show(element("timeline-words"), lanes.length < all ? `${number(lanes.length)} of ${number(all)} workers.` : "A lane a worker; blank where it was not there.");
+  show(
+    element("timeline-words"),
+    lanes.length < all
+      ? `${number(lanes.length)} of ${number(all)} workers.`
+      : "A lane a worker; blank where it was not there.",
+  );
   const pitch = lanes.length <= 12 ? 24 : lanes.length <= 24 ? 18 : 13;
   const [context, width] = prepared(canvas, AXIS + lanes.length * pitch);
-  const left = Math.min(110, 0.3 * width);
+  if (pitch < 14) context.font = context.font.replace("12px", "11px");
+  const longest = Math.max(...lanes.map(({ worker }) => context.measureText(worker).width));
+  const left = Math.min(longest + 10, 130, 0.3 * width);
   lane = { left, pitch, width };
   const bins = Math.max(...lanes.map((each) => each.bins.length));
   const across = (width - left) / bins;
   context.fillStyle = colour("--muted");
-  for (const [share, align] of [[0, "left"], [0.5, "center"], [1, "right"]]) {
+  for (const [share, align] of [
+    [0, "left"],
+    [0.5, "center"],
+    [1, "right"],
+  ]) {
     context.textAlign = align;
     const ago = Math.round((1 - share) * bins * bin);
-    context.fillText(ago ? `−${ago} s` : served ? "now" : "end", left + share * (width - left), 12);
+    const words = ago ? `−${ago} s` : served ? "now" : "end";
+    context.fillText(words, left + share * (width - left), 12);
   }
   context.textAlign = "left";
-  if (pitch < 14) context.font = context.font.replace("12px", "11px");
   lanes.forEach(({ worker, bins: letters }, index) => {
     const top = AXIS + index * pitch;
     context.fillStyle = colour("--ink");
@@ -486,7 +659,14 @@ function drawTimeline() {
       const kind = ACTIVITIES[letters[from]];
       if (!kind) continue;
       const height = Math.max(2, (pitch - 3) * kind[3]);
-      fill(context, kind, left + from * across, top + pitch - 2 - height, (to - from) * across, height);
+      fill(
+        context,
+        kind,
+        left + from * across,
+        top + pitch - 2 - height,
+        (to - from) * across,
+        height,
+      );
     }
   });
   const scrolls = element("lanes").scrollHeight > element("lanes").clientHeight;
@@ -504,9 +684,13 @@ function shortened(context, words, width) {
 element("timeline").addEventListener("pointermove", (event) => {
   const { bin, lanes } = latest.timeline;
   const at = lanes[Math.floor((event.offsetY - AXIS) / lane.pitch)];
-  const index = at && Math.floor(((event.offsetX - lane.left) / (lane.width - lane.left)) * at.bins.length);
-  const kind = at?.bins[index];
-  show(element("timeline-readout"), kind === undefined ? "" : `${at.worker}, ${Math.round((at.bins.length - index) * bin)} s ${served ? "ago" : "before the end"}: ${ACTIVITIES[kind]?.[0] ?? "not there"}`);
+  const index =
+    at && Math.floor(((event.offsetX - lane.left) / (lane.width - lane.left)) * at.bins.length);
+  const letter = at?.bins[index];
+  if (letter === undefined) return show(element("timeline-readout"), "");
+  const when = `${Math.round((at.bins.length - index) * bin)} s ${served ? "ago" : "before the end"}`;
+  const what = ACTIVITIES[letter]?.[0] ?? "not there";
+  show(element("timeline-readout"), `${at.worker}, ${when}: ${what}`);
 });
 element("timeline").addEventListener("pointerleave", () => show(element("timeline-readout"), ""));
 
@@ -515,17 +699,36 @@ element("timeline").addEventListener("pointerleave", () => show(element("timelin
 const FEW = 20; // rows that are shown unless all are asked for
 const MARKS = { working: "▶", idle: "○", leaving: "◁", lost: "✕" };
 const byName = new Intl.Collator("en", { numeric: true }).compare;
-const age = (worker) => (known(worker.last_answer) && worker.state !== "lost" ? Math.max(0, serverNow() - worker.last_answer) : null);
+const age = (worker) =>
+  known(worker.last_answer) && worker.state !== "lost"
+    ? Math.max(0, serverNow() - worker.last_answer)
+    : null;
 // Head, value to sort by, words.
 const COLUMNS = [
   ["name", (w) => w.name, (w) => w.name],
-  ["state", (w) => ["lost", "leaving", "idle", "working"].indexOf(w.state), (w) => `${MARKS[w.state] ?? ""} ${w.state}${w.reason ? `: ${w.reason}` : ""}`],
+  [
+    "state",
+    (w) => ["lost", "leaving", "idle", "working"].indexOf(w.state),
+    (w) => `${MARKS[w.state] ?? ""} ${w.state}${w.reason ? `: ${w.reason}` : ""}`,
+  ],
   ["pairs/s", (w) => w.pairs_per_second, (w) => number(w.pairs_per_second)],
-  ["last answer", age, (w) => (age(w) === null ? NONE : `${duration(age(w))}${served ? " ago" : ""}`)],
+  [
+    "last answer",
+    age,
+    (w) => (age(w) === null ? NONE : `${duration(age(w))}${served ? " ago" : ""}`),
+  ],
   ["deaths", (w) => w.deaths, (w) => number(w.deaths)],
-  ["busy", (w) => busy.get(w.name), (w) => (busy.has(w.name) ? `${Math.round(100 * busy.get(w.name))} %` : NONE)],
+  [
+    "busy",
+    (w) => busy.get(w.name),
+    (w) => (busy.has(w.name) ? `${Math.round(100 * busy.get(w.name))} %` : NONE),
+  ],
   ["blocks", (w) => w.blocks, (w) => number(w.blocks)],
-  ["bytes", (w) => (w.bytes_sent ?? 0) + (w.bytes_received ?? 0), (w) => bytes((w.bytes_sent ?? 0) + (w.bytes_received ?? 0))],
+  [
+    "bytes",
+    (w) => (w.bytes_sent ?? 0) + (w.bytes_received ?? 0),
+    (w) => bytes((w.bytes_sent ?? 0) + (w.bytes_received ?? 0)),
+  ],
   ["host", (w) => w.host, (w) => w.host ?? NONE],
   ["engine", (w) => w.engine, (w) => [w.engine, w.device].filter(Boolean).join(" on ") || NONE],
 ];
@@ -536,12 +739,16 @@ let busy = new Map(); // share of the last minute that a worker was at work
 const rows = new Map(); // by name of worker
 
 function urgency(worker) {
-  return (worker.state === "lost" ? 4 : worker.state === "leaving" ? 2 : 0) + (worker.deaths ? 1 : 0);
+  return (
+    (worker.state === "lost" ? 4 : worker.state === "leaving" ? 2 : 0) + (worker.deaths ? 1 : 0)
+  );
 }
 
 function sorted(workers) {
   if (order === null) {
-    return [...workers].sort((a, b) => urgency(b) - urgency(a) || b.deaths - a.deaths || byName(a.name, b.name));
+    return [...workers].sort(
+      (a, b) => urgency(b) - urgency(a) || b.deaths - a.deaths || byName(a.name, b.name),
+    );
   }
   const value = COLUMNS[order.column][1];
   const sign = order.down ? -1 : 1;
@@ -554,14 +761,18 @@ function sorted(workers) {
 
 function drawWorkers() {
   const { workers } = latest;
-  busy = new Map(latest.timeline.lanes.map(({ worker, bins }) => {
-    const there = bins.replaceAll(" ", "");
-    return [worker, there.replaceAll(".", "").length / (there.length || 1)];
-  }));
+  busy = new Map(
+    latest.timeline.lanes.map(({ worker, bins }) => {
+      const there = bins.replaceAll(" ", "");
+      return [worker, there.replaceAll(".", "").length / (there.length || 1)];
+    }),
+  );
   const chosen = sorted(workers).slice(0, all ? workers.length : FEW);
   const lost = workers.filter((worker) => worker.state === "lost").length;
   const sorting = order === null ? "by what needs attention" : `by ${COLUMNS[order.column][0]}`;
-  show(element("workers-words"), workers.length ? `${plural(workers.length, "worker")}${lost ? `, ${number(lost)} of them lost` : ""}; sorted ${sorting}. Busy: share of the last minute at work.` : "No workers yet.");
+  const found = plural(workers.length, "worker") + (lost ? `, ${number(lost)} of them lost` : "");
+  const words = `${found}; sorted ${sorting}. Busy: share of the last minute at work.`;
+  show(element("workers-words"), workers.length ? words : "No workers yet.");
   const button = element("show-all");
   element("workers").hidden = !workers.length;
   button.hidden = workers.length <= FEW;
@@ -579,7 +790,14 @@ function drawWorkers() {
     let row = rows.get(worker.name);
     if (!row) {
       const head = make("th", { scope: "row" });
-      row = make("tr", {}, head, ...COLUMNS.slice(1).map(([name]) => make("td", { className: WORDS.has(name) ? "words" : "" })));
+      row = make(
+        "tr",
+        {},
+        head,
+        ...COLUMNS.slice(1).map(([name]) =>
+          make("td", { className: WORDS.has(name) ? "words" : "" }),
+        ),
+      );
       rows.set(worker.name, row);
     }
     if (body.children[index] !== row) body.insertBefore(row, body.children[index] ?? null);
@@ -602,19 +820,24 @@ function sortBy(column) {
   [...element("workers").tHead.rows[0].cells].forEach((cell, index) => {
     const sort = order?.column !== index ? "none" : order.down ? "descending" : "ascending";
     attribute(cell, "aria-sort", sort);
-    show(cell.querySelector("[aria-hidden]"), { none: "", ascending: " ▲", descending: " ▼" }[sort]);
+    show(
+      cell.querySelector("[aria-hidden]"),
+      { none: "", ascending: " ▲", descending: " ▼" }[sort],
+    );
   });
   if (latest) drawWorkers();
 }
 
-element("workers").tHead.rows[0].append(...COLUMNS.map(([name], column) => {
-  const arrow = make("span");
-  arrow.setAttribute("aria-hidden", "true");
-  const button = make("button", { type: "button", onclick: () => sortBy(column) }, name, arrow);
-  const cell = make("th", { scope: "col", className: WORDS.has(name) ? "words" : "" }, button);
-  cell.setAttribute("aria-sort", "none");
-  return cell;
-}));
+element("workers").tHead.rows[0].append(
+  ...COLUMNS.map(([name], column) => {
+    const arrow = make("span");
+    arrow.setAttribute("aria-hidden", "true");
+    const button = make("button", { type: "button", onclick: () => sortBy(column) }, name, arrow);
+    const cell = make("th", { scope: "col", className: WORDS.has(name) ? "words" : "" }, button);
+    cell.setAttribute("aria-sort", "none");
+    return cell;
+  }),
+);
 element("show-all").addEventListener("click", () => {
   all = !all;
   drawWorkers();
@@ -622,11 +845,11 @@ element("show-all").addEventListener("click", () => {
 
 // --- Coming and going of states ---
 
+// Changes of state alone are said aloud.
 const said = {};
 function announce(about, words) {
-  if (said[about] === words) return;
   said[about] = words;
-  show(element("announcer"), words);
+  show(element("announcer"), Object.values(said).join(" ").trim());
 }
 
 let waiting = false; // for the next frame, which hidden pages do not have
@@ -701,8 +924,10 @@ function connect() {
   source.onerror = () => {
     connection = connection === "connecting" ? connection : "lost";
     connectionWords();
+    if (latest?.run.state === "finished")
+      source.close(); // there is nothing more to come
     // A proxy's error page ends it for good, unlike a lost connection.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
+    else if (source.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
   };
 }
 
@@ -711,19 +936,27 @@ function connectionWords() {
   const node = element("connection");
   let [kind, words] = [connection, "connecting"];
   if (ENDED.includes(state)) {
-    [kind, words] = ["ended", `The run ${state === "interrupted" ? "was " : ""}${state} at ${clock(latest.now)}.`];
-    if (served && connection === "lost") words += " Its server is gone; dashboard.html in its folder shows this page.";
+    [kind, words] = [
+      "ended",
+      `The run ${state === "interrupted" ? "was " : ""}${state} at ${clock(latest.now)}.`,
+    ];
+    if (served && connection === "lost")
+      words += " Its server is gone; dashboard.html in its folder shows this page.";
   } else if (!served) {
     [kind, words] = ["ended", `The run as it was at ${clock(latest.now)}.`];
   } else if (connection === "live") {
     words = "live";
   } else if (connection === "lost") {
     const since = Date.now() / 1000 - lastHeard;
-    words = `No connection since ${clock(lastHeard)}, ${duration(since)} ago; trying again. What is shown is of then.`;
+    words = `No connection since ${clock(lastHeard)}, ${duration(since)} ago; trying again.`;
   }
   attribute(node, "data-state", kind);
   show(element("connection-words"), words);
-  if (served) announce("connection", { live: "Connected.", lost: "The connection is lost.", ended: "" }[kind] ?? "");
+  if (served)
+    announce(
+      "connection",
+      { live: "Connected.", lost: "The connection is lost.", ended: "" }[kind] ?? "",
+    );
 }
 
 let embedded = null; // the image, where the page is a file
