@@ -16,14 +16,13 @@ NATIVE := $(wildcard workers/native/*.cpp workers/native/*.hpp)
 demo: $(VENV)/native
 	@bash launch/demo.sh $(BIN)
 
-# Runs of several processes by themselves; what is of one process side by side.
+# What starts and kills processes by itself; what is of one process side by side.
 test: $(VENV)/native
-	@$(BIN)/python -m pytest tests/launch
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/launch
+	@$(BIN)/python -m pytest -m "processes and not slow"
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not processes and not slow"
 
 test-standalone: $(STANDALONE)/native
-	@$(STANDALONE)/bin/python -m pytest -rs tests/launch
-	@$(STANDALONE)/bin/python -m pytest -rs $(SIDE_BY_SIDE) --ignore=tests/launch
+	@$(STANDALONE)/bin/python -m pytest -rs $(SIDE_BY_SIDE)
 
 slow: $(VENV)/native
 	@$(BIN)/python -m pytest -m slow

@@ -17,7 +17,7 @@ from kipper.launch.certificates import make_certificates
 from kipper.launch.transports.addresses import free_port
 
 # What carries bytes between processes comes with Python 3.10 only.
-pytestmark = needs_launchpad
+pytestmark = [pytest.mark.processes, needs_launchpad]
 
 STEPS = "--steps=300"
 
@@ -72,7 +72,7 @@ def _status(workdir):
 
 def _times_joined(workdir, name):
     log = workdir / "logs" / "run.log"
-    return log.read_text().count(f"Worker {name} joined:") if log.exists() else 0
+    return log.read_text().count(f"worker={name} The worker joined:") if log.exists() else 0
 
 
 def test_workers_and_coordinator_come_and_go(quiet, tmp_path, started, transport_flags):

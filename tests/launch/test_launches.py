@@ -10,6 +10,8 @@ import pytest
 from installation import needs_launchpad
 from runs import VARIED, command, distill, metrics, nodes_of, wait_for_step
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):

@@ -14,6 +14,8 @@ from kipper.launch.joining import check_joining
 from kipper.launch.open_network import check_open_network, is_loopback, warn_of_open_ports
 from kipper.launch.worker_process import run_worker
 
+pytestmark = pytest.mark.processes
+
 psutil = pytest.importorskip("psutil")
 
 PUBLIC, PUBLIC6 = "8.8.4.4", "2001:4860:4860::8844"

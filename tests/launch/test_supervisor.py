@@ -13,6 +13,8 @@ import pytest
 from kipper.launch.stopping import StopRequest
 from kipper.launch.supervisor import Deaths, GaveUp, Limits, Supervisor, run_all
 
+pytestmark = pytest.mark.processes
+
 QUICK = Limits(short_lives=3, short=60.0, first_pause=0.01, longest_pause=0.05, grace=30.0)
 
 # Appends its pid to a file, then does what the argument says.

@@ -24,7 +24,7 @@ from kipper.launch.transports.addresses import (
     wait_until_listening,
 )
 
-pytestmark = each_transport
+pytestmark = [pytest.mark.processes, each_transport]
 
 
 def echo(payload):

@@ -10,6 +10,8 @@ from kipper.launch.cluster import fleet
 from kipper.launch.stopping import StopRequest
 from kipper.launch.supervisor import Limits
 
+pytestmark = pytest.mark.processes
+
 QUICK = Limits(short_lives=3, short=600.0, first_pause=0.01, longest_pause=0.01, grace=20.0)
 
 # Appends a line for each life and then does as it is told, in its first life and in later ones.

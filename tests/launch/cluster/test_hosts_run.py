@@ -12,7 +12,7 @@ from runs import command, distill, metrics, nodes_of, wait_for_step
 
 from kipper.launch.certificates import make_certificates
 
-pytestmark = needs_launchpad
+pytestmark = [pytest.mark.processes, needs_launchpad]
 
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 # Like ssh: drops the host, and has a shell read the rest as one command.
@@ -90,7 +90,7 @@ def test_a_worker_and_the_coordinator_are_killed_and_the_bits_are_the_same(tmp_p
     assert "coordinator-0 on 127.0.0.2 was killed by signal 9; it is started again." in error
     joined = (workdir / "logs" / "run.log").read_text()
     for host in HOSTS:
-        assert f"joined from {host}:" in joined
+        assert f"says hello from {host}:" in joined
     assert nodes_of(workdir) == []
 
 

@@ -14,6 +14,8 @@ from kipper.launch.cluster.slurm import import_submitit, submit
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
 
+pytestmark = pytest.mark.processes
+
 STEPS = 200
 
 

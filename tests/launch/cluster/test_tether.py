@@ -11,6 +11,8 @@ import pytest
 
 from kipper.launch.cluster import tether
 
+pytestmark = pytest.mark.processes
+
 # Says its process id; at SIGTERM it leaves in good order, unless it is told not to.
 CHILD = """
 import os, pathlib, signal, sys, time
