@@ -103,6 +103,7 @@ def _log(workdir):
     return (workdir / "logs" / "run.log").read_text()
 
 
+@pytest.mark.slow  # an attacked run, in test_chaos, has the same more often
 def test_a_killed_worker_of_a_local_program_is_started_again(quiet, tmp_path, started):
     run = started(command(tmp_path, STEPS, "--launch=local_mp"), stdout=subprocess.DEVNULL)
     wait_for_step(tmp_path, 3, run)

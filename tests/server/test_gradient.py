@@ -18,7 +18,8 @@ FAMILIES = [
     pytest.param("fc3", (5, 5, 1), 7, marks=needs_neural_tangents),
     ("conv_vec2", (6, 6, 2), 7),
     # Plain JAX, the reference without that library, takes half a minute to compile for each.
-    pytest.param("convnet3", (8, 8, 1), 4, marks=needs_neural_tangents),
+    # And convnet3 is convnet with a stage less, so it is left to slow runs.
+    pytest.param("convnet3", (8, 8, 1), 4, marks=[needs_neural_tangents, pytest.mark.slow]),
     pytest.param("convnet", (9, 8, 2), 4, marks=needs_neural_tangents),
     pytest.param("myrtle5", (8, 8, 1), 4, marks=needs_neural_tangents),
 ]
