@@ -17,6 +17,7 @@ ROOMS = (
     "server.figures",
     "server.report",
     "server.scheduler",
+    "server.watch",
     "workers",
     "workers.native",
     "launch",

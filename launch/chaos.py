@@ -39,6 +39,7 @@ class ChaosLink:
 
     def __init__(self, link: WorkerLink, chaos: Chaos, is_liar: bool):
         self.name = link.name
+        self.host = link.host
         self._link = link
         self._chaos = chaos
         self._is_liar = is_liar

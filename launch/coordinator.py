@@ -11,6 +11,8 @@ from absl import logging
 from kipper.common.datasets import Dataset, dataset_hash, load_dataset
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.chaos import attacked
+from kipper.launch.dashboard.listening import check_dashboard
+from kipper.launch.dashboard.live import shown_live
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.joining import check_joining, workers_joining
 from kipper.launch.known_block import known_block
@@ -39,6 +41,7 @@ def check_run(settings: RunSettings) -> Dataset:
     for spec in settings.kernel_specs:
         check_engine(settings.engine, spec)
     check_joining(settings)
+    check_dashboard(settings)
     dataset = load_dataset(settings.dataset, settings.data_dir)
     rows, data_hash = choose_rows(settings, dataset), dataset_hash(dataset)
     for spec in settings.kernel_specs:
@@ -84,6 +87,7 @@ def coordinate(
     score_here = is_kip and make_sink is None and len(experiment.validation.labels) > 0
     stop = stop or StopRequest()
     with contextlib.ExitStack() as stack:
+        watch = stack.enter_context(shown_live(settings, experiment))
         session = stack.enter_context(
             open_session(
                 settings,
@@ -97,6 +101,7 @@ def coordinate(
                 if joining
                 else None,
                 elastic=joining is not None,
+                watch=watch,
             )
         )
         if joining is not None:

@@ -19,11 +19,11 @@ _POLL_SECONDS = 0.25
 @contextlib.contextmanager
 def showing_progress(workdir: Workdir) -> Iterator[None]:
     """Shows progress until the block ends: one live line on a terminal, plain lines otherwise."""
-    known = len(workdir.read_records(workdir.metrics))
+    before = _Shown(len(workdir.read_records(workdir.metrics)), read_status(workdir.status))
     ended = threading.Event()
     terminal = sys.stdout  # as it is now: Launchpad's own talk is redirected to a file later
     show = _show_live if terminal.isatty() else _show_plain
-    thread = threading.Thread(target=show, args=(workdir, known, ended, terminal), daemon=True)
+    thread = threading.Thread(target=show, args=(workdir, before, ended, terminal), daemon=True)
     thread.start()
     try:
         yield
@@ -32,38 +32,59 @@ def showing_progress(workdir: Workdir) -> Iterator[None]:
         thread.join()
 
 
-def _show_live(workdir: Workdir, known: int, ended: threading.Event, terminal: TextIO) -> None:
+class _Shown:
+    """What has been printed of a run, beyond what was there before it."""
+
+    def __init__(self, num_records: int, status: dict[str, Any]):
+        self._records = num_records
+        self._address = _address(status)
+
+    def print_new(self, workdir: Workdir, status: dict[str, Any], show: Any) -> None:
+        """Prints the address of the run's page once, and evaluations that are new."""
+        address = _address(status)
+        if address is not None and address != self._address:
+            self._address = address
+            show(f"dashboard {address[1]}")
+        records = workdir.read_records(workdir.metrics)
+        for record in records[self._records :]:
+            show(_evaluation_line(record))
+        self._records = len(records)
+
+
+def _address(status: dict[str, Any]) -> tuple[int, str] | None:
+    """Of a run's page, and of which process."""
+    return (status["pid"], status["dashboard"]) if status.get("dashboard") else None
+
+
+def _show_live(workdir: Workdir, shown: _Shown, ended: threading.Event, terminal: TextIO) -> None:
     from rich.console import Console
 
     console = Console(file=terminal, highlight=False)
     with console.status("starting") as line:
         while not ended.wait(_POLL_SECONDS):
-            line.update(progress_line(read_status(workdir.status)))
-            known = _print_new_records(workdir, known, console.print)
-    _print_new_records(workdir, known, console.print)
+            status = read_status(workdir.status)
+            line.update(progress_line(status))
+            shown.print_new(workdir, status, console.print)
+    shown.print_new(workdir, read_status(workdir.status), console.print)
 
 
-def _show_plain(workdir: Workdir, known: int, ended: threading.Event, terminal: TextIO) -> None:
+def _show_plain(workdir: Workdir, shown: _Shown, ended: threading.Event, terminal: TextIO) -> None:
     def show(line: str) -> None:
         print(line, file=terminal, flush=True)
 
     while not ended.wait(_POLL_SECONDS):
-        known = _print_new_records(workdir, known, show)
-    _print_new_records(workdir, known, show)
+        shown.print_new(workdir, read_status(workdir.status), show)
+    shown.print_new(workdir, read_status(workdir.status), show)
 
 
-def _print_new_records(workdir: Workdir, known: int, show: Any) -> int:
-    """Prints evaluations since the first `known`; returns how many there are now."""
-    records = workdir.read_records(workdir.metrics)
-    for record in records[known:]:
-        key = measure_of(record).key
-        of = "" if key == "accuracy" else "R² "
-        show(
-            f"step {record['step']:>6}  loss {record['loss']:.6f}  "
-            f"train {of}{record[f'train_{key}']:.4f}  test {of}{record[f'test_{key}']:.4f}  "
-            f"{record['seconds']:8.1f} s"
-        )
-    return len(records)
+def _evaluation_line(record: dict[str, Any]) -> str:
+    key = measure_of(record).key
+    of = "" if key == "accuracy" else "R² "
+    return (
+        f"step {record['step']:>6}  loss {record['loss']:.6f}  "
+        f"train {of}{record[f'train_{key}']:.4f}  test {of}{record[f'test_{key}']:.4f}  "
+        f"{record['seconds']:8.1f} s"
+    )
 
 
 def progress_line(status: dict[str, Any]) -> str:

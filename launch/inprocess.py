@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import socket
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,6 +17,7 @@ class InProcessLink:
 
     def __init__(self, name: str, worker: Worker):
         self.name = name
+        self.host = socket.gethostname()
         self._worker = worker
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=name)
 

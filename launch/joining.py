@@ -1,6 +1,7 @@
 """Workers from outside this process, as the settings of a run let them in."""
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -8,9 +9,10 @@ from absl import logging
 
 from kipper.common.settings import RunSettings
 from kipper.launch.chaos import attacked
-from kipper.launch.open_network import check_open_network, warn_of_open_ports
+from kipper.launch.open_network import check_open_network, is_loopback, warn_of_open_ports
 from kipper.launch.registry import Members, open_registry
 from kipper.launch.remote_link import RemoteLink
+from kipper.launch.transports.addresses import split_address
 from kipper.launch.transports.transport import transport_named
 from kipper.server.protocol import WorkerLink
 
@@ -29,6 +31,12 @@ def check_joining(settings: RunSettings) -> None:
         check_open_network(settings.transport, settings.allow_open_network, settings.host)
 
 
+def _host_of(address: str) -> str:
+    """What to call the host at an address of the form host:port; this one by its own name."""
+    host, _ = split_address(address)
+    return socket.gethostname() if is_loopback(host) else host
+
+
 def workers_joining(
     settings: RunSettings, port: int
 ) -> Callable[[Members], AbstractContextManager[None]]:
@@ -41,7 +49,7 @@ def workers_joining(
         transport = transport_named(settings.transport, settings.certificates)
 
         def connect(name: str, address: str) -> WorkerLink:
-            link = RemoteLink(name, transport.connect(address))
+            link = RemoteLink(name, transport.connect(address), _host_of(address))
             return attacked(link, settings.faults, settings.num_workers)
 
         with open_registry(pool, connect, transport, port):

@@ -87,6 +87,7 @@ class _Lent:
 
     def __init__(self, link: WorkerLink):
         self.name = link.name
+        self.host = link.host
         self.closed = False
         self._link = link
 

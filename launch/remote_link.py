@@ -11,8 +11,9 @@ from kipper.launch.transports import Channel
 class RemoteLink:
     """A `WorkerLink` over any transport; closes the channel that it is given."""
 
-    def __init__(self, name: str, channel: Channel):
+    def __init__(self, name: str, channel: Channel, host: str = ""):
         self.name = name
+        self.host = host
         self._channel = channel
 
     def submit(self, request: Request) -> "concurrent.futures.Future[Reply]":

@@ -102,6 +102,8 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
         lines.append(("speed", rate))
     if state.state == "running" and status.get("seconds_left") is not None:
         lines.append(("time left", duration(status["seconds_left"])))
+    if state.state == "running" and status.get("dashboard"):
+        lines.append(("dashboard", status["dashboard"]))
     if state.state in ("interrupted", "died", "failed"):
         lines.append(("to go on", "give the same command again"))
     return [(name, value) for name, value in lines if value]

@@ -19,6 +19,7 @@ from kipper.common.messages import (
 )
 from kipper.server.pool import STEP, BlockReply, Pool
 from kipper.server.tiling import Tiling, spans, triangle
+from kipper.server.watch.matrix import Grid
 
 UNNUMBERED = 0  # the pool gives blocks their numbers
 
@@ -40,6 +41,7 @@ class DistributedKernel:
         self._version = 0
         self._kernel = 0
         self._linearised: list[tuple[_Placed, str]] = []  # blocks and who computed them
+        self._linearised_targets = 0
 
     def set_support(self, images: np.ndarray, kernel: int = 0) -> None:
         """Makes `images` (n, h, w, c) the support, and one of the run's kernels the kernel.
@@ -59,7 +61,8 @@ class DistributedKernel:
     def begin_support_matrix(self, priority: int) -> Callable[[], np.ndarray]:
         """Queues the blocks of K_ss; what is returned waits for them and gives K_ss (n, n)."""
         num_support = self._num_support
-        computed = self._compute(list(self._support_blocks(linearise=False)), priority)
+        blocks = list(self._support_blocks(linearise=False))
+        computed = self._compute(blocks, self._grid("kernel", [], priority), priority)
 
         def finish() -> np.ndarray:
             k_ss = np.empty((num_support, num_support))
@@ -80,8 +83,10 @@ class DistributedKernel:
         they are without it.
         """
         placed = self._target_blocks(key, rows, linearise=False, start=start)
-        answers = self._pool.map(((block, None) for _, block in placed), priority)
-        return self._chunks(self._target_spans(len(rows), start), self._num_support, answers)
+        row_spans = self._target_spans(len(rows), start)
+        grid = self._grid("kernel", row_spans, priority, triangle=False)
+        answers = self._pool.map(((block, None) for _, block in placed), priority, grid)
+        return self._chunks(row_spans, self._num_support, answers)
 
     def bring_ahead(
         self, key: str, rows: np.ndarray, draw: int = UNCHANGED, kernel: int = 0
@@ -128,9 +133,10 @@ class DistributedKernel:
         n = self._num_support
         k_ss, k_ts = np.empty((n, n)), np.empty((len(rows), n))
         placed = [*self._support_blocks(True), *self._target_blocks(key, rows, True, draw=draw)]
-        self._linearised = []
+        self._linearised, self._linearised_targets = [], len(rows)
+        grid = self._grid("kernel", self._target_spans(len(rows)), STEP)
         with self._pool.phase("forward"):
-            for (first, block), kernel, worker in self._compute(placed):
+            for (first, block), kernel, worker in self._compute(placed, grid):
                 self._linearised.append(((first, block), worker))
                 if block.columns_key == SUPPORT_KEY:
                     _put_symmetric(k_ss, first, block, kernel)
@@ -154,7 +160,8 @@ class DistributedKernel:
             (_vjp_request(placed, k_ss_cotangent, k_ts_cotangent, self._support.dtype), worker)
             for placed, worker in self._linearised
         )
-        answers = self._pool.map(requests)
+        grid = self._grid("gradient", self._target_spans(self._linearised_targets), STEP)
+        answers = self._pool.map(requests, STEP, grid)
         with self._pool.phase("backward"):
             for ((_, block), _), (reply, _) in zip(self._linearised, answers, strict=True):
                 assert isinstance(reply, ImageCotangents)
@@ -163,11 +170,22 @@ class DistributedKernel:
                     gradient[block.columns] += reply.columns
         return gradient
 
+    def _grid(
+        self,
+        kind: str,
+        targets: list[tuple[int, int]],
+        priority: int,
+        triangle: bool = True,
+    ) -> Grid:
+        """How the blocks are cut that are about to be asked for."""
+        support = spans(self._num_support, self._tiling.support)
+        return Grid(kind, support, targets, triangle, urgent=priority == STEP)
+
     def _compute(
-        self, placed: list[_Placed], priority: int = STEP
+        self, placed: list[_Placed], grid: Grid, priority: int = STEP
     ) -> Iterator[tuple[_Placed, np.ndarray, str]]:
         """Blocks with their kernels and who computed them; queued at once, or the first of them."""
-        answers = self._pool.map(((block, None) for _, block in placed), priority)
+        answers = self._pool.map(((block, None) for _, block in placed), priority, grid)
         return (
             (item, reply.kernel, worker)
             for item, (reply, worker) in zip(placed, answers, strict=True)
@@ -192,7 +210,7 @@ class DistributedKernel:
             for support_rows in spans(self._num_support, self._tiling.support):
                 yield first, self._block(support_rows, key, columns, linearise, draw)
 
-    def _target_spans(self, num_rows: int, start: int) -> list[tuple[int, int]]:
+    def _target_spans(self, num_rows: int, start: int = 0) -> list[tuple[int, int]]:
         every = spans(num_rows, self._tiling.target)
         return [(max(first, start), last) for first, last in every if last > start]
 

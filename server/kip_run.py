@@ -209,6 +209,8 @@ class _KipRun:
             **record_spectrum(session.workdir, step, k_ss, self._settings.ridge),
         }
         session.workdir.append_record(session.workdir.metrics, record)
+        learned = self._settings.learn_labels or self._settings.solve_labels_every is not None
+        session.showing.evaluated(step, state.images, state.labels, learned)
         session.status.update(now=True, evaluated_step=step, **test.fields("test"))
         logging.info("Evaluated: %s", record)
         if self._sink is not None:
@@ -227,6 +229,7 @@ class _KipRun:
 
     def _save(self, step: int, state: kip.KipState) -> None:
         self._resume_points.save(step, state, self._is_kept(step))
+        self._session.status.update(checkpoint_step=step)
 
     def _is_kept(self, step: int) -> bool:
         return checkpoint.is_named(step) or step == self._settings.steps

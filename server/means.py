@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from kipper.server.member import KnownBlock
 from kipper.server.scheduler.rules import Policy
+from kipper.server.watch.watch import Watch
 
 
 @dataclasses.dataclass
@@ -29,12 +30,14 @@ class Means:
         known: a block to check workers by before they get others.
         folder: where the scheduler's log and quarantined blocks go; None: nowhere.
         elastic: whether workers may yet come, so that having none is no reason to stop.
+        watch: is told what happens, for onlookers; None: nobody looks on.
     """
 
     policy: Policy = dataclasses.field(default_factory=lambda: Policy(patience_seconds=10.0))
     known: KnownBlock | None = None
     folder: pathlib.Path | None = None
     elastic: bool = False
+    watch: Watch | None = None
 
 
 class Phase(NamedTuple):

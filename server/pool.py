@@ -34,6 +34,7 @@ from kipper.server.protocol import WorkerLink
 from kipper.server.roster import Roster
 from kipper.server.scheduler import events
 from kipper.server.scheduler.placement import MOST_URGENT
+from kipper.server.watch.matrix import Grid
 
 _SECONDS_BETWEEN_SHARES = 0.5
 
@@ -110,20 +111,24 @@ class Pool(Roster):
         return self._version
 
     def map(
-        self, requests: Iterable[tuple[BlockRequest, str | None]], priority: int = STEP
+        self,
+        requests: Iterable[tuple[BlockRequest, str | None]],
+        priority: int = STEP,
+        grid: Grid | None = None,
     ) -> Generator[tuple[BlockReply, str], None, None]:
         """Results and who computed them, in the order of the requests.
 
         Requests come with the worker they prefer. The first are queued at once, the others as
         results are taken: only so many are queued, out or waiting for an earlier one that memory
-        stays bounded. Several maps may be under way; the more urgent go first.
+        stays bounded. Several maps may be under way; the more urgent go first. `grid` is of the
+        matrix whose blocks they are, for onlookers.
 
         Raises:
             WorkerError: no worker is left, or a block failed wherever it was tried.
         """
         batch = Batch(
             requests,
-            functools.partial(self._queue, priority),
+            functools.partial(self._queue, priority, self._numbered(grid)),
             self._results,
             self._work,
             lambda: self._recorded.scheduler.capacity,
@@ -160,11 +165,21 @@ class Pool(Roster):
 
     # --- blocks ----------------------------------------------------------------------------------
 
+    def _numbered(self, grid: Grid | None) -> Callable[[Iterable[int]], None]:
+        """What is to be told the numbers of the blocks of a matrix."""
+        if grid is None or self._watch is None:
+            return lambda _numbers: None
+        return self._watch.planned(grid)
+
     def _queue(
-        self, priority: int, requests: list[tuple[BlockRequest, str | None]]
+        self,
+        priority: int,
+        numbered: Callable[[Iterable[int]], None],
+        requests: list[tuple[BlockRequest, str | None]],
     ) -> list[events.BlockSpec]:
         missing = self._shares_missing()
         specs = []
+        numbered(range(self._next_block + 1, self._next_block + 1 + len(requests)))
         for unnumbered, prefers in requests:
             self._next_block += 1
             request = dataclasses.replace(unnumbered, block=self._next_block)
@@ -275,6 +290,8 @@ class Pool(Roster):
         else:
             self.counts.vjp_pairs += pairs
         self.counts.blocks += 1
+        if self._watch is not None:
+            self._watch.accepted(name, pairs)
 
     def _carry_out(self, instruction: events.Instruction) -> None:
         match instruction:

@@ -24,6 +24,7 @@ from kipper.server.member import Member, Script
 from kipper.server.protocol import WorkerLink
 from kipper.server.scheduler import events
 from kipper.server.scheduler.recorded import RecordedScheduler
+from kipper.server.scheduler.scheduler import Scheduler
 
 # Includes JAX's first look at the devices, and the engine's check of itself.
 _SET_UP_SECONDS = 300.0
@@ -53,7 +54,9 @@ class Roster(abc.ABC):
         self._row_sets = row_sets
         self._on_progress = on_progress
         path = means.folder / "events.jsonl" if means.folder is not None else None
-        self._recorded = RecordedScheduler(means.policy, path)
+        self._watch = means.watch
+        observer = self._watch.handled if self._watch is not None else None
+        self._recorded = RecordedScheduler(means.policy, path, observer)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._members: dict[str, Member] = {}
         self._banned: dict[str, str] = {}
@@ -90,6 +93,11 @@ class Roster(abc.ABC):
         return self._banned.get(name)
 
     # --- for the coordinator -----------------------------------------------------------------
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """As it is at present; to be read by the pool's thread alone."""
+        return self._recorded.scheduler
 
     @property
     def engines(self) -> dict[str, str]:
@@ -144,6 +152,8 @@ class Roster(abc.ABC):
         member = Member(link, Deliveries(self._row_sets, self._configure.whitening))
         self._members[link.name] = member
         self.counts.workers += 1
+        if self._watch is not None:
+            self._watch.welcomed(link.name, link.host)
         self._continue(member, member.set_up(self._configure, self._means.known), None)
 
     def _continue(self, member: Member, script: Script, reply: Reply | None) -> None:
@@ -155,6 +165,8 @@ class Roster(abc.ABC):
                 return
             member.joined = True
             logging.info("Worker %s joined: %s on %s", member.name, member.engine, member.device)
+            if self._watch is not None:
+                self._watch.ready(member.name, member.engine, member.device)
             self._perform(events.WorkerJoined(member.name))
             return
 
@@ -192,6 +204,8 @@ class Roster(abc.ABC):
         member.link.close()
         if member.joined and not scheduler_knows:
             self._perform(events.WorkerLeft(name, reason))
+        if not member.joined and self._watch is not None:
+            self._watch.gave_up(name, reason)
 
     # --- events ----------------------------------------------------------------------------------
 
@@ -202,17 +216,23 @@ class Roster(abc.ABC):
         then: Callable[["concurrent.futures.Future[Reply]"], None],
     ) -> None:
         """Asks a worker; `then` is called in the pool's thread, if the worker is still there."""
-        self.counts.bytes_sent += replies.num_bytes(request)
+        self._moved(member, sent=replies.num_bytes(request))
 
         def arrived(future: "concurrent.futures.Future[Reply]") -> None:
             if not future.cancelled() and future.exception() is None:
-                self.counts.bytes_received += replies.num_bytes(future.result())
+                self._moved(member, received=replies.num_bytes(future.result()))
             if self._members.get(member.name) is member:
                 then(future)
 
         member.link.submit(request).add_done_callback(
             lambda future: self._inbox.put(lambda: arrived(future))
         )
+
+    def _moved(self, member: Member, sent: int = 0, received: int = 0) -> None:
+        self.counts.bytes_sent += sent
+        self.counts.bytes_received += received
+        if self._watch is not None:
+            self._watch.moved(member.name, sent, received)
 
     def _work(self) -> None:
         """Does what is in the inbox, or waits a moment for something to come."""

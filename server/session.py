@@ -36,9 +36,11 @@ from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
 from kipper.server.report.keeping import keep_beginning, keep_end
 from kipper.server.scheduler.rules import Policy
+from kipper.server.showing import Showing
 from kipper.server.snapshots import validation_value
 from kipper.server.status import StatusWriter
 from kipper.server.tiling import Tiling, tiling_for
+from kipper.server.watch.watch import Watch
 from kipper.server.workdir import Workdir
 
 # Where no worker can join, for one that is still being made ready.
@@ -67,6 +69,7 @@ class Session:
     pool: Pool
     kernel: DistributedKernel
     status: StatusWriter
+    showing: Showing
     started: float
     before: dict[str, float]
     should_finish: Callable[[], bool]
@@ -139,6 +142,7 @@ def open_session(
     should_finish: Callable[[], bool] = lambda: False,
     known: KnownBlock | None = None,
     elastic: bool = False,
+    watch: Watch | None = None,
 ) -> Iterator[Session]:
     """A session over `links`; on the way out it closes them and says in status.json how it ended.
 
@@ -152,13 +156,17 @@ def open_session(
         should_finish: asked between steps, likewise, and while the run waits for workers.
         known: a block that workers are checked by before they get others.
         elastic: whether workers may come later; then the run waits while it has none.
+        watch: for onlookers.
 
     Raises:
         UserError: another coordinator holds the workdir.
     """
     with workdir.locked(), _log_file(workdir.logs / "run.log"):
-        status = StatusWriter(workdir.status)
-        status.update(now=True, state="running", steps=getattr(settings, "steps", 0))
+        showing = Showing(watch, settings, experiment, workdir)
+        status = StatusWriter(workdir.status, showing.status_changed)
+        address = watch.address if watch is not None else None
+        steps = getattr(settings, "steps", 0)
+        status.update(now=True, state="running", steps=steps, dashboard=address)
         recipe = _recipe(settings, experiment, workdir, _earlier_sets(workdir))
         keep_beginning(workdir, experiment, recipe)
 
@@ -174,9 +182,10 @@ def open_session(
             links,
             experiment.row_sets(score_validation),
             on_progress,
-            _means(settings, workdir, known, elastic),
+            _means(settings, workdir, known, elastic, watch),
             experiment.augmenting,
         )
+        showing.pool = pool
         session = Session(
             settings=settings,
             experiment=experiment,
@@ -184,21 +193,22 @@ def open_session(
             pool=pool,
             kernel=kernel,
             status=status,
+            showing=showing,
             started=time.monotonic(),
             before={"seconds": 0.0, "kernel_pairs": 0, "vjp_pairs": 0},
             should_finish=should_finish,
         )
         try:
             yield session
-            status.update(now=True, state="finished")
+            status.update(now=True, state="finished", dashboard=None)
         except (Interrupted, KeyboardInterrupt):
-            status.update(now=True, state="interrupted")
+            status.update(now=True, state="interrupted", dashboard=None)
             raise
         except Exception as error:
             # To the log only: whoever started the run is told by the exception.
             logging.info("The run failed.", exc_info=True)
             message = str(error) if isinstance(error, KipperError) else repr(error)
-            status.update(now=True, state="failed", message=message)
+            status.update(now=True, state="failed", message=message, dashboard=None)
             raise
         finally:
             pool.close()
@@ -228,13 +238,17 @@ def _earlier_sets(workdir: Workdir) -> tuple[MadeSet, ...]:
 
 
 def _means(
-    settings: RunSettings, workdir: Workdir, known: KnownBlock | None, elastic: bool
+    settings: RunSettings,
+    workdir: Workdir,
+    known: KnownBlock | None,
+    elastic: bool,
+    watch: Watch | None,
 ) -> Means:
     patience = math.inf if elastic else _PATIENCE_SECONDS
     policy = Policy(
         verify_fraction=settings.verify_fraction, seed=settings.seed, patience_seconds=patience
     )
-    return Means(policy, known, workdir.logs, elastic)
+    return Means(policy, known, workdir.logs, elastic, watch)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import os
 import pathlib
 import socket
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _SECONDS_BETWEEN_WRITES = 0.2
@@ -14,10 +15,19 @@ class StatusWriter:
     """Keeps a small JSON object on disk, replaced whole and at most five times a second.
 
     Not flushed to disk: after a power cut nobody looks on.
+
+    Args:
+        path: of the file.
+        written: called with all fields after each write.
     """
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(
+        self,
+        path: pathlib.Path,
+        written: Callable[[Mapping[str, Any]], None] = lambda _fields: None,
+    ):
         self._path = path
+        self._tell = written
         self._fields: dict[str, Any] = {
             "state": "starting",
             "host": socket.gethostname(),
@@ -33,6 +43,7 @@ class StatusWriter:
             temporary.write_text(json.dumps(self._fields))
             os.replace(temporary, self._path)
             self._written = time.monotonic()
+            self._tell(self._fields)
 
 
 def read_status(path: pathlib.Path) -> dict[str, Any]:

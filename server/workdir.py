@@ -34,6 +34,7 @@ class Workdir:
         self.neighbours = self.path / "neighbours.npz"  # training images most like distilled ones
         self.environment = self.path / "environment.json"
         self.report = self.path / "report.html"
+        self.dashboard = self.path / "dashboard.html"  # the live page as the run left it
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
         self.logs = self.path / "logs"
@@ -191,6 +192,7 @@ class Workdir:
             self.neighbours,
             self.environment,
             self.report,
+            self.dashboard,
         ):
             file.unlink(missing_ok=True)
 

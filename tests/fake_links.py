@@ -68,6 +68,7 @@ class FakeLink:
         self.faults: list[str] = []
         self.resent: list[str] = []
         self.closed = False
+        self.host = "somewhere"
         self._row_keys = row_keys
         self._behaviour = behaviour
         self._held = held

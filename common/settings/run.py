@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import re
 from typing import Any
 
 from kipper.common.architecture import KernelSpec, architecture_named
@@ -97,6 +98,11 @@ class RunSettings:
         "kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.01,seed=7.",
         free=True,
     )
+    dashboard: str = setting(
+        "127.0.0.1:0",
+        "Address HOST:PORT of the run's live page; port 0 takes a free one, none has no page.",
+        free=True,
+    )
     train_limit: int | None = setting(None, "Use only this many training images, by class.")
     test_limit: int | None = setting(None, "Use only this many test images, by class.")
     overwrite: bool = setting(False, "Start afresh in a workdir that holds another run.", free=True)
@@ -126,8 +132,26 @@ class RunSettings:
         if self.verify_fraction == 1 and self.num_workers == 1 and self.port is None:
             raise UserError("--verify_fraction=1 needs two workers or more; give --num_workers=2.")
         self._check_chaos()
+        _ = self.dashboard_address
         for name in self.architectures:
             architecture_named(name)
+
+    @property
+    def dashboard_address(self) -> tuple[str, int] | None:
+        """Host, of IPv6 without its brackets, and port of the live page; None if there is none.
+
+        Raises:
+            UserError: `dashboard` is something else.
+        """
+        if self.dashboard == "none":
+            return None
+        match = re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", self.dashboard, re.ASCII)
+        if match is None or int(match[2]) >= 2**16:
+            raise UserError(
+                f"--dashboard is {self.dashboard!r}; it must be HOST:PORT, such as 127.0.0.1:8080, "
+                "or none."
+            )
+        return match[1].strip("[]"), int(match[2])
 
     @property
     def faults(self) -> Chaos | None:

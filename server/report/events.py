@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kipper.server.figures.timeline import KINDS, Activity
-from kipper.server.scheduler.events import FAILED, NUMERICAL
-from kipper.server.scheduler.placement import MOST_URGENT
-
-_KERNEL, _GRADIENT, _EVALUATION, _ROWS, _IN_VAIN = range(len(KINDS))
+from kipper.server.figures.timeline import Activity
+from kipper.server.scheduler.events import from_json
+from kipper.server.watch.following import Follower
 
 _Span = tuple[int, int, float, float]  # worker, kind, start, stop
 
@@ -19,14 +17,17 @@ _Span = tuple[int, int, float, float]  # worker, kind, start, stop
 def read_activity(log: pathlib.Path) -> Activity | None:
     """What `log` and the part of it that was set aside tell; None where there is nothing to tell.
 
-    A worker answers the blocks it has one by one, so it works at a block from when it was sent, or
-    from its last answer, whichever is later. Blocks that were taken back, or that were lost on the
-    way, count as no work.
+    See `Follower` for what counts as work.
     """
-    watched = _Watched()
+    spans = _Spans()
+    follower = Follower(spans)
+    first = last = None
     for record in _records(log):
-        watched.take(record)
-    return watched.activity()
+        event, *then = map(from_json, (record["event"], *record["then"]))
+        last = float(record["at"])
+        first = last if first is None else first
+        follower.take(last, event, then)  # type: ignore[arg-type]
+    return None if first is None or last is None else spans.activity(first, last)
 
 
 def _records(log: pathlib.Path) -> Iterator[dict[str, Any]]:
@@ -63,92 +64,38 @@ def _first_time(log: pathlib.Path) -> float | None:
     return None
 
 
-class _Watched:
-    """Follows events, which say in order what was sent, answered and used."""
+class _Spans:
+    """All that a follower tells."""
 
     def __init__(self) -> None:
-        self._first: float | None = None
-        self._last = 0.0
         self._workers: dict[str, int] = {}
-        self._kinds: dict[int, int] = {}
-        self._accepted: set[int] = set()
-        self._sent: dict[tuple[str, int], float] = {}
-        self._free: dict[str, float] = {}
         self._came: dict[str, float] = {}
         self._there: list[tuple[int, float, float]] = []
         self._spans: list[_Span] = []
 
-    def take(self, record: dict[str, Any]) -> None:
-        """One line of the log."""
-        now = float(record["at"])
-        if self._first is None:
-            self._first = now
-        self._last = now
-        name, *fields = record["event"]
-        then = record["then"]
-        if name == "BlocksQueued":
-            self._queued(fields[0])
-        elif name == "WorkerJoined":
-            self._leave(fields[0], now)
-            self._came[fields[0]] = self._free[fields[0]] = now
-            self._workers.setdefault(fields[0], len(self._workers))
-        elif name == "WorkerLeft":
-            self._leave(fields[0], now)
-        elif name == "BlockFinished":
-            self._answered(fields[0], fields[1], now, in_vain=fields[1] in self._accepted)
-        elif name == "BlockFailed" and fields[2] in (NUMERICAL, FAILED):
-            self._answered(fields[0], fields[1], now, in_vain=True)
-        elif name == "BlockFailed":
-            self._sent.pop((fields[0], fields[1]), None)
-        for instruction in then:
-            if instruction[0] == "SendBlock":
-                self._sent[instruction[1], instruction[2]] = now
-            elif instruction[0] == "AcceptAnswer":
-                self._accepted.add(instruction[2])
-            elif instruction[0] == "DropWorker":
-                self._leave(instruction[1], now)
+    def came(self, worker: str, now: float) -> None:
+        self._workers.setdefault(worker, len(self._workers))
+        self._came[worker] = now
 
-    def activity(self) -> Activity | None:
-        """All that was taken."""
-        if self._first is None or not self._workers:
+    def left(self, worker: str, now: float, _reason: str, _in_peace: bool) -> None:
+        self._there.append((self._workers[worker], self._came.pop(worker), now))
+
+    def spent(self, worker: str, kind: int, start: float, stop: float) -> None:
+        self._spans.append((self._workers[worker], kind, start, stop))
+
+    def activity(self, first: float, last: float) -> Activity | None:
+        """What was told between two times; None if nobody came."""
+        if not self._workers:
             return None
         for worker in list(self._came):
-            self._leave(worker, self._last)
+            self.left(worker, last, "", False)
         spans = np.array(self._spans, float).reshape(-1, 4)
         return Activity(
             workers=tuple(self._workers),
-            seconds=self._last - self._first,
+            seconds=last - first,
             worker=spans[:, 0].astype(int),
             kind=spans[:, 1].astype(int),
-            start=spans[:, 2] - self._first,
-            stop=spans[:, 3] - self._first,
-            there=tuple((w, a - self._first, b - self._first) for w, a, b in self._there),
+            start=spans[:, 2] - first,
+            stop=spans[:, 3] - first,
+            there=tuple((w, a - first, b - first) for w, a, b in self._there),
         )
-
-    def _queued(self, blocks: list[list[Any]]) -> None:
-        for block, shape, priority, *_ in blocks:
-            if shape.startswith("vjp"):
-                kind = _GRADIENT
-            elif shape.startswith("K"):
-                kind = _KERNEL if priority == MOST_URGENT else _EVALUATION
-            else:
-                kind = _ROWS
-            self._kinds[block] = kind
-
-    def _answered(self, worker: str, block: int, now: float, in_vain: bool) -> None:
-        sent = self._sent.pop((worker, block), None)
-        if sent is None or worker not in self._workers:
-            return
-        kind = self._kinds.get(block, _KERNEL)
-        if in_vain and kind != _ROWS:
-            kind = _IN_VAIN
-        start = max(sent, self._free.get(worker, sent))
-        self._free[worker] = now
-        self._spans.append((self._workers[worker], kind, start, now))
-
-    def _leave(self, worker: str, now: float) -> None:
-        came = self._came.pop(worker, None)
-        if came is not None:
-            self._there.append((self._workers[worker], came, now))
-        for key in [key for key in self._sent if key[0] == worker]:
-            del self._sent[key]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,14 +92,13 @@ class RunFiles:
 
     @property
     def architecture(self) -> str:
-        """Its name; of a file of the user's own the last part, without its hash."""
-        return pathlib.PurePath(str(self.settings["architecture"]).partition("#")[0]).name
+        """See `shown_architecture`."""
+        return shown_architecture(self.settings)
 
     @property
     def dataset(self) -> str:
-        """Its name; of a file the last part."""
-        name, _, path = str(self.settings["dataset"]).partition(":")
-        return pathlib.PurePath(path).name or name
+        """See `shown_dataset`."""
+        return shown_dataset(self.settings)
 
     @property
     def measure(self) -> Measure:
@@ -113,14 +113,37 @@ class RunFiles:
     @property
     def natural_score(self) -> float | None:
         """Of natural images with natural labels, as `measure` shows it."""
-        found = self.measure.of(self.result, "natural")
-        others = ("freeze_pixels", "initial", "solve_labels_every")
-        begins_natural = self.settings.get("support_init", "natural") == "natural" and not any(
-            self.settings.get(name) for name in others
-        )
-        if found is None and self.learns_images and self.metrics and begins_natural:
-            return self.measure.of(self.metrics[0], "test")
-        return found
+        found = natural_value(self.learns_images, self.settings, self.result, self.metrics)
+        return None if found is None else self.measure.factor * found
+
+
+def shown_architecture(settings: Mapping[str, Any]) -> str:
+    """Its name; of a file of the user's own the last part, without its hash."""
+    return pathlib.PurePath(str(settings["architecture"]).partition("#")[0]).name
+
+
+def shown_dataset(settings: Mapping[str, Any]) -> str:
+    """Its name; of a file the last part."""
+    name, _, path = str(settings["dataset"]).partition(":")
+    return pathlib.PurePath(path).name or name
+
+
+def natural_value(
+    learns_images: bool,
+    settings: Mapping[str, Any],
+    result: Mapping[str, Any] | None,
+    metrics: Sequence[Mapping[str, Any]],
+) -> float | None:
+    """The score of natural images with natural labels, as records have it; None: not known yet."""
+    key = measure_of(result, *metrics[:1]).key
+    found = (result or {}).get(f"natural_{key}")
+    others = ("freeze_pixels", "initial", "solve_labels_every")
+    begins_natural = settings.get("support_init", "natural") == "natural" and not any(
+        settings.get(name) for name in others
+    )
+    if found is None and learns_images and metrics and begins_natural:
+        found = metrics[0].get(f"test_{key}")
+    return None if found is None else float(found)
 
 
 def read_run(folder: str | pathlib.Path) -> RunFiles:

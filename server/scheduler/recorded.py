@@ -1,6 +1,7 @@
 """A scheduler with its log: what a bug report attaches, never longer than need be."""
 
 import pathlib
+from collections.abc import Callable
 
 from kipper.server.scheduler.event_log import EventLog
 from kipper.server.scheduler.events import Event, Instruction, WorkerDraining, WorkerJoined
@@ -20,15 +21,28 @@ class RecordedScheduler:
     Args:
         policy: of the scheduler.
         path: of the log; None: there is none.
+        observer: called with each event, when it happened, and what followed.
     """
 
-    def __init__(self, policy: Policy, path: pathlib.Path | None):
+    def __init__(
+        self,
+        policy: Policy,
+        path: pathlib.Path | None,
+        observer: Callable[[float, Event, list[Instruction]], None] | None = None,
+    ):
+        self._observer = observer
         self.scheduler = Scheduler(policy)
         self._path = path
         self._log = EventLog(path, policy, self.scheduler.counters) if path is not None else None
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """As the scheduler's."""
+        instructions = self._handle(event, now)
+        if self._observer is not None:
+            self._observer(now, event, instructions)
+        return instructions
+
+    def _handle(self, event: Event, now: float) -> list[Instruction]:
         instructions = self.scheduler.handle(event, now)
         if self._log is not None:
             self._log.record(now, event, instructions)
@@ -50,9 +64,10 @@ class RecordedScheduler:
         self.scheduler = Scheduler(before.policy, before.counters)
         self._log = EventLog(self._path, before.policy, before.counters)
         for worker, record in before.ledger.workers.items():
-            self.handle(WorkerJoined(worker), now)
+            # The observer knows them.
+            self._handle(WorkerJoined(worker), now)
             if record.draining:
-                self.handle(WorkerDraining(worker), now)
+                self._handle(WorkerDraining(worker), now)
 
     def close(self) -> None:
         """Ends the log."""

@@ -26,7 +26,7 @@ class _Worker:
     """Answers at once; remembers what it was asked."""
 
     def __init__(self, name="worker-0"):
-        self.name = name
+        self.name, self.host = name, "somewhere"
         self.asked = []
         self.closed = False
 

@@ -21,7 +21,7 @@ class _AskingLink:
     """A link that asks to stop when the given step's first block passes."""
 
     def __init__(self, link, version, times, stop):
-        self.name, self._link = link.name, link
+        self.name, self.host, self._link = link.name, link.host, link
         self._version, self._times, self._stop = version, times, stop
 
     def submit(self, request):

@@ -25,7 +25,8 @@ class _WatchedLink:
     """A link that calls `at_row` with the first row of each block of targets or test images."""
 
     def __init__(self, link, at_row):
-        self.name, self._link, self._at_row = link.name, link, at_row
+        self.name, self.host = link.name, link.host
+        self._link, self._at_row = link, at_row
 
     def submit(self, request):
         if isinstance(request, Block) and request.columns_key != SUPPORT_KEY:

@@ -22,7 +22,7 @@ class Link:
     made: typing.ClassVar[list] = []
 
     def __init__(self, name, address):
-        self.name, self.address, self.closed = name, address, False
+        self.name, self.host, self.address, self.closed = name, "", address, False
         self.made.append(self)
 
     def close(self):

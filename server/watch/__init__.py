@@ -1,0 +1,1 @@
+"""What onlookers are shown of a run while it goes on: pure, and bounded in memory."""
