@@ -46,7 +46,7 @@ def sample_messages() -> dict[str, Any]:
             key="0" * 64, total=5000, index=np.arange(256), rows=floats(256, 32, 32, 3)
         ),
         "25 MB support images": messages.PutSupport(
-            version=1, kernel=0, total=512, start=0, images=floats(512, 64, 64, 3)
+            version=1, step=0, kernel=0, total=512, start=0, images=floats(512, 64, 64, 3)
         ),
     }
 

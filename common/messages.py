@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 # The `columns_key` that means: columns are rows of the support images themselves.
 SUPPORT_KEY = "support"
@@ -47,6 +47,7 @@ class Configure:
     """First request to a worker: which kernels, by which engine. Answered by `Configured`.
 
     Attributes:
+        run: its name, for the worker's log.
         architectures: of each kernel; the kernels are alike in all else.
         threads: how many a native engine may use at once, 0 for all of the worker's share; no bit
             depends on it.
@@ -58,6 +59,7 @@ class Configure:
     """
 
     protocol_version: int
+    run: str
     architectures: list[str]
     kind: str
     dtype: str
@@ -105,10 +107,11 @@ class PutSupport:
     """Some support images of a step version, in the kernel's dtype. Answered by `Done`.
 
     They are images `start` to `start + len(images)` of `total`; `kernel` is the position of the
-    kernel that the version's blocks are of.
+    kernel that the version's blocks are of, and `step` is that of the run, or -1, for the log.
     """
 
     version: int
+    step: int
     kernel: int
     total: int
     start: int

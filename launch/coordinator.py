@@ -16,7 +16,8 @@ from kipper.launch.dashboard.live import shown_live
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.joining import check_joining, workers_joining
 from kipper.launch.known_block import known_block
-from kipper.launch.stopping import STOPPING, StopRequest, tell_terminal
+from kipper.launch.stopping import STOPPING, StopRequest
+from kipper.launch.terminal import tell_terminal
 from kipper.server.evaluation import Score, score
 from kipper.server.experiment import Experiment, choose_rows, prepare
 from kipper.server.initial_set import check_initial

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from kipper.common import logs
 from kipper.common.messages import Cancel, Reply, Request
 from kipper.workers.row_store import RowStore
 from kipper.workers.worker import Worker
@@ -25,9 +26,13 @@ class InProcessLink:
         """Queues the request behind the earlier ones; a `Cancel` goes ahead of them."""
         if isinstance(request, Cancel):
             future: concurrent.futures.Future[Reply] = concurrent.futures.Future()
-            future.set_result(self._worker.handle(request))
+            future.set_result(self._handle(request))
             return future
-        return self._thread.submit(self._worker.handle, request)
+        return self._thread.submit(logs.carried(self._handle), request)
+
+    def _handle(self, request: Request) -> Reply:
+        with logs.about(worker=self.name):
+            return self._worker.handle(request)
 
     def close(self) -> None:
         """Drops what is queued; a block being computed ends in its own time."""

@@ -8,11 +8,13 @@ from typing import Any
 
 from absl import flags
 
+from kipper.common import logs
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.coordinator import check_run
 from kipper.launch.process import forget_proxies
-from kipper.launch.stopping import STOPPING, StopRequest, tell_terminal
+from kipper.launch.stopping import STOPPING, StopRequest
+from kipper.launch.terminal import libraries_write_to, tell_terminal
 from kipper.server.experiment import Rows, choose_rows
 from kipper.server.session import Interrupted, read_result
 from kipper.server.status import read_status
@@ -37,13 +39,14 @@ def run_local_program(settings: RunSettings) -> dict[str, Any]:
         RunFailed: the coordinator said why it failed, or died without a word.
     """
     check_launchpad(f"--launch={settings.launch}", ", or give --launch=inprocess")
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no start-up chatter on the user's terminal
+    logs.quiet_native_libraries()
     rows = choose_rows(settings, check_run(settings))
     workdir = Workdir(settings.workdir)
     workdir.forget_outcome()
     with_evaluator = has_evaluator(settings, rows)
     del rows  # and with it the pixels; each node loads its own
-    asked_to_stop = _launch_and_wait(settings, workdir, with_evaluator)
+    with open(workdir.logs / "launchpad.log", "a") as log, libraries_write_to(log):
+        asked_to_stop = _launch_and_wait(settings, workdir, with_evaluator)
     return outcome(workdir, asked_to_stop)
 
 
@@ -81,29 +84,28 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
     if not flags.FLAGS.is_parsed():  # Launchpad would parse our command line as its own
         flags.FLAGS(["kipper"])
     stop = StopRequest()
-    with open(workdir.logs / "launchpad.log", "a") as log, contextlib.redirect_stdout(log):
-        manager = lp.launch(
-            make_program(settings, with_evaluator, stop),
-            launch_type=settings.launch,
-            terminal="output_to_files",
-        )
-        launchpads_own = signal.getsignal(signal.SIGTERM)
-        assert callable(launchpads_own)
+    manager = lp.launch(
+        make_program(settings, with_evaluator, stop),
+        launch_type=settings.launch,
+        terminal="output_to_files",
+    )
+    launchpads_own = signal.getsignal(signal.SIGTERM)
+    assert callable(launchpads_own)
 
-        def on_signal(times: int) -> None:
-            if times == 1 and _ask_coordinator(settings, workdir):
-                tell_terminal(STOPPING)
-            else:
-                launchpads_own(signal.SIGTERM, None)
+    def on_signal(times: int) -> None:
+        if times == 1 and _ask_coordinator(settings, workdir):
+            tell_terminal(STOPPING)
+        else:
+            launchpads_own(signal.SIGTERM, None)
 
-        # "One of the workers exited with code N": what that meant for the run is in status.json.
-        # Caught here, or Launchpad's exit hook would raise it once more.
-        with contextlib.suppress(RuntimeError), stop.asked_by_signals(on_signal=on_signal):
-            manager.wait([_COORDINATOR[settings.launch]])
-        # The coordinator's end is the program's: what is left is asked to go, and killed after
-        # --lp_termination_notice_secs.
-        launchpads_own(signal.SIGTERM, None)
-        manager.wait(raise_error=False)
+    # "One of the workers exited with code N": what that meant for the run is in status.json.
+    # Caught here, or Launchpad's exit hook would raise it once more.
+    with contextlib.suppress(RuntimeError), stop.asked_by_signals(on_signal=on_signal):
+        manager.wait([_COORDINATOR[settings.launch]])
+    # The coordinator's end is the program's: what is left is asked to go, and killed after
+    # --lp_termination_notice_secs.
+    launchpads_own(signal.SIGTERM, None)
+    manager.wait(raise_error=False)
     return stop.is_asked()
 
 

@@ -1,11 +1,12 @@
 """The `kipper` command. Imports nothing heavy until a command needs it."""
 
 import importlib
+import logging
 import sys
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from absl import logging
-
+from kipper.common import logs
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import (
     CertificatesSettings,
@@ -174,11 +175,13 @@ def run(arguments: list[str]) -> int:
         if command in _OF_A_RUN:
             print(f"and all flags of distill, or of solve_labels after kipper {command} that word.")
         return 0
-    logging.set_verbosity(logging.WARNING)
+    logs.quiet_native_libraries()
     try:
         settings = _parse(command, flags)
         module, name = function.split(":")
-        getattr(importlib.import_module(f"kipper.launch.{module}"), name)(*settings)
+        carry_out = getattr(importlib.import_module(f"kipper.launch.{module}"), name)
+        with _logging(settings[-1]):
+            carry_out(*settings)
     except UserError as error:
         print(f"kipper: {error}", file=sys.stderr)
         return 2
@@ -189,6 +192,12 @@ def run(arguments: list[str]) -> int:
         print(f"kipper: {error}", file=sys.stderr)
         return 130 if type(error).__name__ == "Interrupted" else 1
     return 0
+
+
+def _logging(settings: Any) -> AbstractContextManager[None]:
+    """What goes to stderr: kipper's own warnings; of a worker, which has no other log, all."""
+    level = logging.INFO if isinstance(settings, WorkerSettings) else logging.WARNING
+    return logs.to_stderr(getattr(settings, "log_format", "text"), level)
 
 
 def _usage() -> str:

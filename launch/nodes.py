@@ -11,6 +11,7 @@ import launchpad as lp
 import numpy as np
 from absl import logging
 
+from kipper.common import logs
 from kipper.common.errors import KipperError
 from kipper.common.files import write_text
 from kipper.common.settings import RunSettings, WorkerSettings
@@ -30,15 +31,16 @@ from kipper.server.workdir import Workdir
 _POLL_SECONDS = 0.2
 
 
-def enter_node(own_process: bool) -> None:
+def enter_node(settings: RunSettings, own_process: bool) -> None:
     """The first act of every node."""
     forget_proxies()
+    logs.now_about(run=settings.run_name)
     if own_process:
         die_with_parent()
         # A terminal's Ctrl-C reaches every process; what follows from it, the launcher decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         keep_freed_memory()
-        logging.set_verbosity(logging.INFO)
+        logs.start(settings.log_format)
 
 
 def run_worker_node(
@@ -49,7 +51,7 @@ def run_worker_node(
     Raises:
         GaveUp: the process died too often; that ends the program.
     """
-    enter_node(own_process)
+    enter_node(settings, own_process)
     worker = WorkerSettings(
         coordinator=registration.resolve(),
         advertise_host="localhost",
@@ -58,8 +60,10 @@ def run_worker_node(
         architecture=settings.own_networks,
         transport=settings.transport,
         certificates=settings.certificates,
+        log_format=settings.log_format,
         chaos=settings.chaos if own_process else None,
     )
+    logs.now_about(worker=worker.name)
     if not own_process:
         serve_worker(worker, _OrProgramStop(StopRequest()))
         return
@@ -97,7 +101,7 @@ class EvaluatorNode:
     """
 
     def __init__(self, settings: RunSettings, snapshots: lp.Address, own_process: bool):
-        enter_node(own_process)
+        enter_node(settings, own_process)
         self._settings = settings
         self._snapshots = snapshots
         self._scored_step = -1
@@ -109,6 +113,7 @@ class EvaluatorNode:
     def run(self) -> None:
         """Looks for new snapshots until the program stops."""
         stop = lp.stop_event()
+        logs.now_about(run=self._settings.run_name, node="evaluator")
         settings, validation = self._settings, load_experiment(self._settings).validation
         row_sets = {validation.key: validation.images}
         pool, kernel = open_kernel(
@@ -153,7 +158,7 @@ def run_coordinator(
         own_process: whether signals to this process ask it to stop; else who asks holds `stop`.
         stop: whether to stop after the step that is under way, or at once.
     """
-    enter_node(own_process)
+    enter_node(settings, own_process)
     if not own_process:
         stop = _OrProgramStop(stop)
     try:

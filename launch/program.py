@@ -22,12 +22,13 @@ from kipper.launch.stopping import StopRequest
 class SnapshotNode(ReverbNode):
     """A Reverb server that dies with the launcher."""
 
-    def __init__(self, own_process: bool):
+    def __init__(self, settings: RunSettings, own_process: bool):
         super().__init__(snapshot_tables)
+        self._settings = settings
         self._own_process = own_process
 
     def run(self) -> None:
-        nodes.enter_node(self._own_process)
+        nodes.enter_node(self._settings, self._own_process)
         super().run()
 
 
@@ -74,7 +75,7 @@ def make_program(
     snapshots = evaluator = None
     if with_evaluator:
         with program.group("snapshots"):
-            table = SnapshotNode(own_process)
+            table = SnapshotNode(settings, own_process)
             program.add_node(table)
             snapshots = table.reverb_address
         with program.group("evaluator"):

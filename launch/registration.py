@@ -171,7 +171,7 @@ class Registration:
 
     def _welcomed(self) -> None:
         if not self._is_member or self._failures:
-            logging.info("Worker %s is in the run.", self._worker)
+            logging.info("In the run.")
         self._is_member, self._failures = True, 0
         self._complained = float("-inf")
 
@@ -185,7 +185,9 @@ class Registration:
             )
         if now - self._complained >= _SECONDS_BETWEEN_COMPLAINTS:
             self._complained = now
-            logging.warning("Waiting for the coordinator: %s.", reason)
+            # It may not have begun: that is not yet worth a warning.
+            level = logging.WARNING if self._failures else logging.INFO
+            logging.log(level, "Waiting for the coordinator: %s.", reason)
         pause = min(_FIRST_PAUSE * 2.0 ** min(self._failures, 16), _LONGEST_PAUSE)
         self._failures += 1
         self._stop.wait(pause * self._random.uniform(0.5, 1.0))

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from absl import logging
 
-from kipper.common import messages, wire
+from kipper.common import logs, messages, wire
 from kipper.common.errors import KipperError, UserError
 from kipper.common.messages import (
     Answer,
@@ -208,7 +208,8 @@ class Registry:
         link = _Lent(self._connect(hello.worker, hello.address))
         self._pool.join(link)
         self._entries[hello.worker] = _Entry(hello.incarnation, link, self._clock())
-        logging.info("Worker %s joined from %s.", hello.worker, hello.address)
+        with logs.about(worker=hello.worker):
+            logging.info("The worker says hello from %s.", hello.address)
         return self._welcome(hello)
 
     def _refusal(self, hello: Hello) -> str | None:
@@ -276,7 +277,8 @@ class Registry:
     def _remove(self, name: str, reason: str) -> None:
         del self._entries[name]
         self._pool.leave(name, reason)
-        logging.info("Worker %s is out of the run: %s.", name, reason)
+        with logs.about(worker=name):
+            logging.info("The worker is out of the run: %s.", reason)
 
 
 @contextlib.contextmanager
@@ -295,14 +297,14 @@ def open_registry(
     """
     capacity = max(1, (allow_open_files() - _FILES_BESIDES) // _FILES_A_WORKER)
     registry = Registry(pool, connect, capacity)
-    listener = transport.listen(registry.handle, port)
+    listener = transport.listen(logs.carried(registry.handle), port)
     ended = threading.Event()
 
     def sweep() -> None:
         while not ended.wait(_SWEEP_SECONDS):
             registry.sweep()
 
-    sweeper = threading.Thread(target=sweep, name="registry", daemon=True)
+    sweeper = threading.Thread(target=logs.carried(sweep), name="registry", daemon=True)
     sweeper.start()
     reason, is_over = "The run is over.", True
     try:

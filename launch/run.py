@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kipper.common import logs
 from kipper.common.settings import RunSettings
 from kipper.launch.display import showing_progress
 from kipper.server.figures.measures import ACCURACY, measure_of
@@ -14,13 +15,14 @@ def run(settings: RunSettings) -> dict[str, Any]:
     Raises:
         KipperError: one sentence says what was wrong.
     """
-    if settings.launch == "inprocess":
-        from kipper.launch.coordinator import run_inprocess
+    with logs.about(run=settings.run_name):
+        if settings.launch == "inprocess":
+            from kipper.launch.coordinator import run_inprocess
 
-        return run_inprocess(settings)
-    from kipper.launch.local_program import run_local_program
+            return run_inprocess(settings)
+        from kipper.launch.local_program import run_local_program
 
-    return run_local_program(settings)
+        return run_local_program(settings)
 
 
 def run_with_display(settings: RunSettings) -> None:

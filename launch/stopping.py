@@ -1,7 +1,6 @@
 """Whether this process has been asked to stop, and how urgently."""
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -84,9 +83,3 @@ class StopRequest:
         finally:
             for number, previous in before.items():
                 signal.signal(number, previous)
-
-
-def tell_terminal(sentence: str) -> None:
-    """Writes a line to stderr, as a signal handler may: past Python's buffers."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"kipper: {sentence}\n".encode())

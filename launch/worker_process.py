@@ -11,8 +11,9 @@ import socket
 import sys
 import uuid
 
-from absl import flags, logging
+from absl import logging
 
+from kipper.common import logs
 from kipper.common.chaos import parse_chaos
 from kipper.common.errors import UserError
 from kipper.common.messages import Answer, Call
@@ -60,10 +61,6 @@ def run_worker(settings: WorkerSettings) -> None:
     host, _ = split_address(settings.coordinator)
     if not is_loopback(host):
         check_open_network(settings.transport, settings.allow_open_network, settings.advertise_host)
-    if not flags.FLAGS.is_parsed():  # absl would complain in its log
-        flags.FLAGS(["kipper"])
-    logging.set_verbosity(logging.INFO)
-    logging.use_absl_handler()
 
     def on_signal(times: int) -> None:
         if times > 1 and not settings.all_devices:
@@ -99,12 +96,14 @@ def serve_worker(settings: WorkerSettings, stop: Stop) -> Ending:
     # Imports JAX: not before the devices are chosen, and before there is a run that waits.
     from kipper.workers.service import WorkerService
 
+    logs.take_from_libraries()
     with_hashes(settings.architecture or "")  # which this process may run from now on
     transport = transport_named(settings.transport, settings.certificates)
     name = settings.name or _own_name()
     service = WorkerService(settings.threads)
-    listener = transport.listen(service.handle, settings.port)
-    logging.info("Worker %s listens on port %d.", name, listener.port)
+    logs.now_about(worker=name)
+    listener = transport.listen(logs.carried(service.handle), settings.port)
+    logging.info("Listening on port %d.", listener.port)
     if settings.chaos is not None:
         attack_this_process(parse_chaos(settings.chaos))
     coordinator = Coordinator(settings.coordinator, transport)
@@ -125,11 +124,13 @@ def serve_worker(settings: WorkerSettings, stop: Stop) -> Ending:
             stop,
         )
         goodbye = registration.stay()
+        if service.run():
+            logs.now_about(run=service.run())
         if goodbye is not None:
-            logging.info("Worker %s ends: %s", name, goodbye.reason)
+            logging.info("The worker ends: %s", goodbye.reason)
             return Ending.OVER if goodbye.is_over else Ending.LEFT
         left = registration.leave(_LEAVE_SECONDS)
-        logging.info("Worker %s %s.", name, "left" if left else "was not waited for any longer")
+        logging.info("The worker %s.", "left" if left else "was not waited for any longer")
         return Ending.LEFT if left else Ending.CUT_OFF
 
 

@@ -23,11 +23,15 @@ _ABSENT, _THERE = 0, -1  # beside numbers of deliveries under way, from 1
 
 @dataclasses.dataclass(frozen=True)
 class Support:
-    """The support images (n, h, w, c) of a step version, and the kernel that its blocks are of."""
+    """The support images (n, h, w, c) of a step version, and the kernel that its blocks are of.
+
+    `step` is -1 where the run has none.
+    """
 
     version: int
     kernel: int
     images: np.ndarray
+    step: int = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +129,7 @@ class Deliveries:
         self._support[span] = number
         request = PutSupport(
             version=support.version,
+            step=support.step,
             kernel=support.kernel,
             total=len(support.images),
             start=start,

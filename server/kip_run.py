@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from kipper.common import logs
 from kipper.common.labels import strata
 from kipper.common.settings import DistillSettings
 from kipper.server import checkpoint, kip, krr, sampling
@@ -59,6 +60,7 @@ class _KipRun:
         """All steps; the last evaluation is that of the result."""
         step, state = self._start()
         while True:
+            logs.now_about(step=step)
             try:
                 if self._session.should_finish():
                     raise Interrupted()
@@ -212,7 +214,7 @@ class _KipRun:
         learned = self._settings.learn_labels or self._settings.solve_labels_every is not None
         session.showing.evaluated(step, state.images, state.labels, learned)
         session.status.update(now=True, evaluated_step=step, **test.fields("test"))
-        logging.info("Evaluated: %s", record)
+        logging.info("Evaluated: %s.", ", ".join(f"{k} {v:.6g}" for k, v in record.items()))
         if self._sink is not None:
             self._sink.put(Snapshot(step, state.images, state.labels, regression.loss))
         return _Evaluated(state, regression.loss, train, test)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from kipper.common import messages
+from kipper.common import logs, messages
 from kipper.common.errors import NumericalError, WorkerError
 from kipper.common.messages import (
     UNCHANGED,
@@ -105,7 +105,9 @@ class Pool(Roster):
         ]
         self._withdraw(stale)
         self._supports = {v: s for v, s in self._supports.items() if v >= oldest}
-        self._supports[self._version] = Support(self._version, kernel, images)
+        self._supports[self._version] = Support(
+            self._version, kernel, images, logs.subject().get("step", -1)
+        )
         for member in self._members.values():
             member.deliveries.forget_support_before(oldest)
         return self._version
@@ -265,6 +267,9 @@ class Pool(Roster):
             return
         failure = replies.failure(request, reply, self._image_shape, self._configure.dtype)
         if failure is not None:
+            if failure[0] != events.CANCELLED:
+                with logs.about(worker=name, block=block):
+                    logging.info("The block failed: %s", failure[1])
             self._perform(events.BlockFailed(name, block, *failure))
         else:
             assert isinstance(reply, KernelBlock | ImageCotangents | Done)
@@ -337,4 +342,5 @@ class Pool(Roster):
             self._configure,
             reasons,
         )
-        logging.error("The inputs of block %d are in %s.", block, path)
+        with logs.about(block=block):
+            logging.error("The block's inputs are in %s.", path)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from kipper.common import messages
+from kipper.common import logs, messages
 from kipper.common.errors import WorkerError
 from kipper.common.messages import Reply, Request
 from kipper.server import replies
@@ -164,7 +164,8 @@ class Roster(abc.ABC):
                 self._dismiss(member.name, stop.value)
                 return
             member.joined = True
-            logging.info("Worker %s joined: %s on %s", member.name, member.engine, member.device)
+            with logs.about(worker=member.name):
+                logging.info("The worker joined: %s on %s", member.engine, member.device)
             if self._watch is not None:
                 self._watch.ready(member.name, member.engine, member.device)
             self._perform(events.WorkerJoined(member.name))
@@ -196,10 +197,11 @@ class Roster(abc.ABC):
         if member is None:
             return
         record = self._recorded.scheduler.ledger.workers.get(name)
-        if record is not None and record.draining and not record.out:
-            logging.info("Worker %s left.", name)
-        else:
-            logging.warning("Worker %s is lost: %s", name, reason)
+        with logs.about(worker=name):
+            if record is not None and record.draining and not record.out:
+                logging.info("The worker left.")
+            else:
+                logging.warning("The worker is lost: %s", reason)
         self.counts.workers -= 1
         member.link.close()
         if member.joined and not scheduler_knows:

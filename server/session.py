@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import json
-import logging as std_logging
 import math
-import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from kipper import __version__
-from kipper.common import messages
+from kipper.common import logs, messages
 from kipper.common.errors import KipperError, UserError
 from kipper.common.files import write_json
 from kipper.common.settings import RunSettings
@@ -161,7 +159,8 @@ def open_session(
     Raises:
         UserError: another coordinator holds the workdir.
     """
-    with workdir.locked(), _log_file(workdir.logs / "run.log"):
+    to_log = logs.to_file(workdir.logs / "run.log", settings.run_name, settings.log_format)
+    with workdir.locked(), to_log:
         showing = Showing(watch, settings, experiment, workdir)
         status = StatusWriter(workdir.status, showing.status_changed)
         address = watch.address if watch is not None else None
@@ -251,28 +250,6 @@ def _means(
     return Means(policy, known, workdir.logs, elastic, watch)
 
 
-@contextlib.contextmanager
-def _log_file(path: pathlib.Path) -> Iterator[None]:
-    """Sends what is logged to a file, and only what is a warning to the terminal as well."""
-    logger = std_logging.getLogger("absl")
-    file, terminal = std_logging.FileHandler(path), std_logging.StreamHandler()
-    file.setFormatter(std_logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    terminal.setLevel(std_logging.WARNING)
-    level, propagate = logger.level, logger.propagate
-    logger.addHandler(file)
-    logger.addHandler(terminal)
-    logger.setLevel(std_logging.INFO)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(file)
-        logger.removeHandler(terminal)
-        logger.setLevel(level)
-        logger.propagate = propagate
-        file.close()
-
-
 def read_result(workdir: Workdir) -> dict[str, Any] | None:
     """result.json of a finished run, if there is one."""
     try:
@@ -318,6 +295,7 @@ def _configure(settings: RunSettings, augmenting: Augmenting | None) -> messages
     whitening = augmenting.whitening if augmenting is not None else {}
     return messages.Configure(
         protocol_version=messages.PROTOCOL_VERSION,
+        run=settings.run_name,
         architectures=[spec.architecture.name for spec in settings.kernel_specs],
         kind=settings.kernel,
         dtype=settings.kernel_dtype,

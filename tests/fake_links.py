@@ -168,7 +168,7 @@ class FakeLink:
                 )
             case messages.Probe(x1, x2):
                 return messages.KernelBlock(kernel=probe_kernel(x1, x2))
-            case messages.PutSupport(version, _, _, start, images):
+            case messages.PutSupport(version, _, _, _, start, images):
                 self._image_shape = images.shape[1:]
                 came = {(version, start + i) for i in range(len(images))}
                 self.resent += [f"image {image} of {v}" for v, image in came & self._support]

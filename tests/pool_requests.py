@@ -11,6 +11,7 @@ from kipper.server.pool import STEP, Pool
 
 CONFIGURE = messages.Configure(
     protocol_version=messages.PROTOCOL_VERSION,
+    run="",
     architectures=["fc1"],
     kind="ntk",
     dtype="float32",

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ FLAGS = ["distill", "--dataset=digits", "--learn_labels", "--block_support=4", "
 # More that must not depend on who computes it, and makes steps several times as long.
 VARIED = ["--preprocess=zca", "--augment=flip,rotate", "--sample_architectures=fc2"]
 
+_OWN_LINE = re.compile(r"kipper: |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (WARNING|ERROR) run=\w")
+
 
 def command(workdir, *flags):
     return [sys.executable, "-c", RUN, *FLAGS, f"--workdir={workdir}", *flags]
@@ -28,6 +31,8 @@ def command(workdir, *flags):
 def distill(workdir, *flags):
     finished = subprocess.run(command(workdir, *flags), capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
+    # Nothing of what TensorFlow, XLA, gRPC and Reverb say when they start.
+    assert all(_OWN_LINE.match(line) for line in finished.stderr.splitlines()), finished.stderr
     return (workdir / "distilled.npz").read_bytes()
 
 

@@ -22,6 +22,7 @@ def _images(count: int, dtype: str) -> np.ndarray:
 MESSAGES: list[Message] = [
     messages.Configure(
         protocol_version=1,
+        run="Läufe 7",
         architectures=["fc1", "convnet"],
         kind="ntk",
         dtype="float32",
@@ -43,8 +44,12 @@ MESSAGES: list[Message] = [
         index=np.zeros(0, np.int64),
         rows=np.zeros((0, 3, 2, 1), np.float32),
     ),
-    messages.PutSupport(version=2**40, kernel=1, total=7, start=5, images=_images(2, "float64")),
-    messages.PutSupport(version=-1, kernel=0, total=3, start=0, images=_images(5, "float32")[::2]),
+    messages.PutSupport(
+        version=2**40, step=2**33, kernel=1, total=7, start=5, images=_images(2, "float64")
+    ),
+    messages.PutSupport(
+        version=-1, step=-1, kernel=0, total=3, start=0, images=_images(5, "float32")[::2]
+    ),
     messages.Block(
         block=2**50,
         version=4,

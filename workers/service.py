@@ -17,10 +17,15 @@ class WorkerService:
     def __init__(self, threads: int | None = None) -> None:
         self._worker = Worker(threads=threads)
         self._refusal: str | None = None
+        self._run: str | None = None
 
     def refusal(self) -> str | None:
         """Why this worker cannot compute for its coordinator, once it has said so."""
         return self._refusal
+
+    def run(self) -> str | None:
+        """The name of the run that this worker computes for, once it has been told."""
+        return self._run
 
     def handle(self, payload: bytes) -> bytes:
         """Answers one encoded request; bytes that are none are answered with a `Failure`."""
@@ -32,7 +37,7 @@ class WorkerService:
             return _refusal(f"A worker was sent a {type(request).__name__}, which asks nothing.")
         reply = self._worker.handle(request)
         if isinstance(request, Configure):
-            self._refusal = None
+            self._refusal, self._run = None, request.run
             if isinstance(reply, Failure) and reply.kind == REFUSED:
                 self._refusal = reply.message
         return wire.encode(reply)

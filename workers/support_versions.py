@@ -54,7 +54,7 @@ class SupportVersions:
         with self._lock:
             version = self._versions.get(request.version)
             if version is None:
-                version = _Version(request.kernel, total, images, features)
+                version = _Version(request.step, request.kernel, total, images, features)
                 self._versions[request.version] = version
             version.put(start, images, features)
             for old in sorted(self._versions)[:-_VERSIONS_KEPT]:
@@ -69,6 +69,14 @@ class SupportVersions:
         """
         with self._lock:
             return self._kept(version).kernel
+
+    def step_of(self, version: int) -> int | None:
+        """The step of the run that a version is of, if anything of it is here and the run has one.
+
+        For lines of the log.
+        """
+        kept = self._versions.get(version)  # one look needs no lock
+        return kept.step if kept is not None and kept.step >= 0 else None
 
     def take(self, version: int, index: np.ndarray) -> PreparedImages:
         """Images `index` of a version.
@@ -88,7 +96,10 @@ class SupportVersions:
 
 
 class _Version:
-    def __init__(self, kernel: int, total: int, images: np.ndarray, features: np.ndarray):
+    def __init__(
+        self, step: int, kernel: int, total: int, images: np.ndarray, features: np.ndarray
+    ):
+        self.step = step
         self.kernel = kernel
         self._images = np.empty((total, *images.shape[1:]), images.dtype)
         self._features = np.empty((total, *features.shape[1:]), features.dtype)

@@ -4,10 +4,12 @@ import collections
 import dataclasses
 import os
 import threading
+from typing import Any
 
 import numpy as np
+from absl import logging
 
-from kipper.common import messages
+from kipper.common import logs, messages
 from kipper.common.architecture import KernelSpec, architecture_asked_for
 from kipper.common.errors import KipperError, UserError, WorkerError
 from kipper.common.messages import PROTOCOL_VERSION, SUPPORT_KEY, Failure, Reply, Request
@@ -51,6 +53,24 @@ class Worker:
 
     def handle(self, request: Request) -> Reply:
         """The reply to one request; a failure is a reply too, and leaves the worker usable."""
+        with logs.about(**self._subject(request)):
+            return self._answer_or_failure(request)
+
+    def _subject(self, request: Request) -> dict[str, Any]:
+        """What lines logged on the way are about."""
+        about: dict[str, Any] = {}
+        if self._configured is not None:
+            if self._configured.run:
+                about["run"] = self._configured.run
+            step = self._configured.support.step_of(getattr(request, "version", 0))
+            if step is not None:
+                about["step"] = step
+        block = getattr(request, "block", None)
+        if block is not None:
+            about["block"] = block
+        return about
+
+    def _answer_or_failure(self, request: Request) -> Reply:
         try:
             return self._answer(request)
         except RowsMissing as error:
@@ -58,6 +78,7 @@ class Worker:
         except KipperError as error:
             return _failure(messages.FAILED, str(error))
         except Exception as error:  # XLA raises many kinds; the coordinator decides what follows
+            logging.info("The request failed.", exc_info=True)
             return _failure(messages.FAILED, f"{type(error).__name__}: {error}")
 
     def _answer(self, request: Request) -> Reply:
@@ -98,7 +119,9 @@ class Worker:
         with self._compute:
             engines = [make_engine(request.engine, spec, threads) for spec in specs]
             kernels = [_Kernel(engine, self._store, request) for engine in engines]
-            self._configured = _Configured(kernels, SupportVersions(engines, request.dtype))
+            self._configured = _Configured(
+                request.run, kernels, SupportVersions(engines, request.dtype)
+            )
             self._residuals.clear()
             self._cancelled = _Cancelled()  # another coordinator's numbers
         return messages.Configured(
@@ -204,6 +227,7 @@ class _Kernel:
 
 @dataclasses.dataclass(frozen=True)
 class _Configured:
+    run: str
     kernels: list[_Kernel]
     support: SupportVersions
 

@@ -55,6 +55,7 @@ class Kipper:
             [],
             messages.Configure(
                 PROTOCOL_VERSION,
+                "comparison",
                 ["fc1"],
                 "ntk",
                 "float32",

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from kipper.common.errors import UserError
+from kipper.common.logs import FORMATS
 
 TRANSPORTS = ("courier", "grpc_tls")
 
@@ -44,6 +45,12 @@ def open_network_setting() -> Any:
 def certificates_setting() -> Any:
     """The field `certificates`, likewise."""
     return setting(None, "Folder made by kipper certificates, for grpc_tls.", free=True)
+
+
+def log_format_setting() -> Any:
+    """The field `log_format`, likewise."""
+    text = "How logs are written: lines to read, or a JSON object a line."
+    return setting("text", text, FORMATS, free=True)
 
 
 def check_choices(settings: Any) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import pathlib
 import re
 from typing import Any
 
@@ -15,6 +16,7 @@ from kipper.common.settings.field import (
     certificates_setting,
     check_at_least,
     check_choices,
+    log_format_setting,
     open_network_setting,
     setting,
     transport_setting,
@@ -105,6 +107,7 @@ class RunSettings:
     )
     train_limit: int | None = setting(None, "Use only this many training images, by class.")
     test_limit: int | None = setting(None, "Use only this many test images, by class.")
+    log_format: str = log_format_setting()
     overwrite: bool = setting(False, "Start afresh in a workdir that holds another run.", free=True)
 
     def check(self) -> None:
@@ -135,6 +138,11 @@ class RunSettings:
         _ = self.dashboard_address
         for name in self.architectures:
             architecture_named(name)
+
+    @property
+    def run_name(self) -> str:
+        """What lines of logs call the run by: its folder's name; empty if it has none."""
+        return pathlib.Path(self.workdir).resolve().name if self.workdir else ""
 
     @property
     def dashboard_address(self) -> tuple[str, int] | None:

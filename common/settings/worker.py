@@ -9,6 +9,7 @@ from kipper.common.settings.field import (
     certificates_setting,
     check_at_least,
     check_choices,
+    log_format_setting,
     open_network_setting,
     setting,
     transport_setting,
@@ -49,6 +50,7 @@ class WorkerSettings:
     transport: str = transport_setting()
     certificates: str | None = certificates_setting()
     allow_open_network: bool = open_network_setting()
+    log_format: str = log_format_setting()
     chaos: str | None = setting(None, "Faults to inflict on itself: kill:20s,freeze:30s,seed=7.")
 
     def check(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from kipper.common import logs
 from kipper.common.datasets import load_dataset
 from kipper.common.errors import UserError
 from kipper.common.settings import NodeSettings, RunSettings
@@ -45,7 +46,7 @@ def run_node(node: NodeSettings, settings: RunSettings) -> None:
     if node.node not in addresses:
         raise UserError(f"--node is {node.node!r}; it must be one of {', '.join(addresses)}.")
     check_launchpad("kipper node")
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # no start-up chatter
+    logs.quiet_native_libraries()
     forget_proxies()
     if node.node.partition("/")[0] == COORDINATOR:
         _run_coordinator(node.node, settings, addresses)

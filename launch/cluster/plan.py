@@ -143,6 +143,7 @@ def worker_process(
         "architecture": settings.own_networks,
         "transport": settings.transport,
         "certificates": settings.certificates,
+        "log_format": settings.log_format,
         "allow_open_network": settings.allow_open_network,
         **flags,
     }

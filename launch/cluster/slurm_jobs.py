@@ -23,8 +23,9 @@ from kipper.launch.cluster import fleet, plan
 from kipper.launch.cluster.meeting_point import MeetingPoint
 from kipper.launch.cluster.plan import Process
 from kipper.launch.local_program import RunFailed
-from kipper.launch.stopping import StopRequest, tell_terminal
+from kipper.launch.stopping import StopRequest
 from kipper.launch.supervisor import Deaths, GaveUp
+from kipper.launch.terminal import tell_terminal
 from kipper.launch.transports.addresses import free_port
 
 # Of the three minutes that Slurm gives; the rest is for the requeuing.

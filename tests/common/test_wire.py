@@ -248,7 +248,7 @@ def test_a_deeply_nested_header_is_refused() -> None:
 @pytest.mark.parametrize("value", [True, 1.0, "1", None, [1], {}])
 def test_a_received_scalar_of_another_type_is_refused_by_name(value: Any) -> None:
     support = messages.PutSupport(
-        version=1, kernel=0, total=0, start=0, images=np.zeros((0, 1, 1, 1), np.float32)
+        version=1, step=-1, kernel=0, total=0, start=0, images=np.zeros((0, 1, 1, 1), np.float32)
     )
     header = header_of(support)
     header["scalars"]["version"] = value

@@ -35,7 +35,7 @@ def test_a_worker_that_dies_again_and_again_ends_the_program_with_a_sentence(wor
 
     limits = Limits(short_lives=2, short=60.0, first_pause=0.01)
     monkeypatch.setattr(supervisor, "Limits", lambda: limits)
-    monkeypatch.setattr(nodes, "enter_node", lambda own_process: None)
+    monkeypatch.setattr(nodes, "enter_node", lambda settings, own_process: None)
     monkeypatch.setattr(nodes, "worker_command", lambda worker: [sys.executable, "-c", "1 / 0"])
     settings = DistillSettings(workdir=str(workdir.path), dataset="digits")
     with pytest.raises(GaveUp):

@@ -53,7 +53,7 @@ def _conversation():
         yield messages.PutRows(key=KEY, total=7, index=np.array(index), rows=ROWS[index])
     for start, stop in ((0, 2), (2, 5)):
         yield messages.PutSupport(
-            version=1, kernel=0, total=5, start=start, images=SUPPORT[start:stop]
+            version=1, step=-1, kernel=0, total=5, start=start, images=SUPPORT[start:stop]
         )
     for block, (key, columns) in enumerate(((KEY, [0, 3, 6, 5]), (SUPPORT_KEY, [1, 2, 3, 4]))):
         where = {"block": block, "version": 1, "start": 1, "stop": 4, "columns_key": key}

@@ -153,7 +153,7 @@ def test_a_worker_comes_back_to_a_coordinator_that_was_killed(network):
     second = Coordinator(network)
     second.pool.wait_for("join", "w")
     link = second.pool.links["w"]
-    support = messages.PutSupport(1, 0, 1, 0, images)
+    support = messages.PutSupport(1, -1, 0, 1, 0, images)
     block = messages.Block(1, 1, 0, 1, key, messages.UNCHANGED, False, np.zeros(1, np.int64))
     assert isinstance(link.submit(_configure()).result(60), messages.Configured)
     assert isinstance(link.submit(support).result(60), messages.Done)

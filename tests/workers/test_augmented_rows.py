@@ -49,7 +49,9 @@ def block(draw, version=1):
 
 
 def put_support(worker, version=1, kernel=0):
-    request = messages.PutSupport(version=version, kernel=kernel, total=3, start=0, images=SUPPORT)
+    request = messages.PutSupport(
+        version=version, step=0, kernel=kernel, total=3, start=0, images=SUPPORT
+    )
     assert isinstance(worker.handle(request), messages.Done)
 
 

@@ -29,7 +29,14 @@ def versions():
 
 def put(versions, version, start=0, stop=6, total=6, images=IMAGES):
     return versions.put(
-        PutSupport(version=version, kernel=0, total=total, start=start, images=images[start:stop])
+        PutSupport(
+            version=version,
+            step=-1,
+            kernel=0,
+            total=total,
+            start=start,
+            images=images[start:stop],
+        )
     )
 
 
@@ -95,9 +102,9 @@ def test_versions_do_not_mix(versions):
 )
 def test_images_out_of_place_are_refused_and_change_nothing(versions, changes, sentence):
     put(versions, 1)
-    request = {"version": 2, "kernel": 0, "total": 6, "start": 0, "images": IMAGES} | changes
+    sound = {"version": 2, "step": 0, "kernel": 0, "total": 6, "start": 0, "images": IMAGES}
     with pytest.raises(WorkerError, match=sentence):
-        versions.put(PutSupport(**request))
+        versions.put(PutSupport(**{**sound, **changes}))
     assert np.array_equal(versions.take(1, np.arange(6)).images, IMAGES)
 
 

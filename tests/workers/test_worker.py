@@ -1,12 +1,13 @@
 """A worker's replies to requests, with no transport and through its service's bytes."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from pool_requests import CONFIGURE
 
-from kipper.common import messages, wire
+from kipper.common import logs, messages, wire
 from kipper.common.messages import UNCHANGED
 from kipper.common.wire import content_key
 from kipper.workers import worker as worker_module
@@ -28,7 +29,9 @@ def _ready_worker():
 
 
 def _support(version, images=SUPPORT, start=0, total=5):
-    return messages.PutSupport(version=version, kernel=0, total=total, start=start, images=images)
+    return messages.PutSupport(
+        version=version, step=7, kernel=0, total=total, start=start, images=images
+    )
 
 
 def _rows(key, index, rows, total=7):
@@ -211,3 +214,19 @@ def test_the_service_answers_bytes_with_bytes():
     failure = wire.decode(service.handle(bytes(damaged)))
     assert isinstance(failure, messages.Failure)
     assert "checksum" in failure.message
+
+
+def test_what_a_worker_logs_of_a_block_says_run_step_and_block(monkeypatch, tmp_path):
+    worker = Worker(RowStore({KEY: ROWS}))
+    worker.handle(dataclasses.replace(CONFIGURE, run="c1"))
+    worker.handle(_support(1))
+
+    def fail(*_images):
+        raise RuntimeError("XLA says no")
+
+    monkeypatch.setattr(worker._configured.kernels[0].engine, "block", fail)
+    with logs.to_file(tmp_path / "run.log", "c1", "json"):
+        worker.handle(_block(number=345))
+    line = json.loads((tmp_path / "run.log").read_text())
+    assert (line["run"], line["step"], line["block"]) == ("c1", 7, 345)
+    assert "XLA says no" in line["exception"]
