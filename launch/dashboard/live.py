@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from absl import logging
 
 from kipper import __version__
@@ -17,15 +16,13 @@ from kipper.common.files import write_text
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.dashboard.listening import KnownHosts, listen, url_of
 from kipper.server.experiment import Experiment
-from kipper.server.figures import tiles
 from kipper.server.report.run_files import shown_architecture, shown_dataset
+from kipper.server.watch.pictures import ToPixels, pixels_of
 from kipper.server.watch.watch import Watch
 from kipper.server.workdir import Workdir
 
 # Beyond which a server is left to end with its process.
 _SECONDS_TO_STOP = 10.0
-
-ToPixels = Callable[[np.ndarray], np.ndarray]
 
 
 @contextlib.contextmanager
@@ -38,11 +35,6 @@ def shown_live(settings: RunSettings, experiment: Experiment) -> Iterator[Watch 
         yield None
         return
     watch = Watch(about(settings), time.monotonic(), time.time())
-
-    def to_pixels(images: np.ndarray) -> np.ndarray:
-        raw = experiment.preprocessing.invert(images.astype(np.float32))
-        return tiles.as_pixels(raw, experiment.pixel_range)
-
     try:
         listener = listen(*settings.dashboard_address)
     except UserError as error:
@@ -51,6 +43,7 @@ def shown_live(settings: RunSettings, experiment: Experiment) -> Iterator[Watch 
         return
     watch.address = url_of(listener)
     hosts = KnownHosts(settings.dashboard_address[0], settings.host)
+    to_pixels = pixels_of(experiment.preprocessing, experiment.pixel_range)
     server = _ServerThread(watch, listener, hosts, to_pixels)
     try:
         yield watch
@@ -77,7 +70,7 @@ def about(settings: RunSettings) -> dict[str, Any]:
 def _keep(watch: Watch, to_pixels: ToPixels, workdir: Workdir) -> None:
     """Writes the page as a file, as the run's end left it."""
     from kipper.launch.dashboard.page import render_file
-    from kipper.launch.dashboard.pictures import picture
+    from kipper.server.watch.pictures import picture
 
     newest = watch.newest
     try:

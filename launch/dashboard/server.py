@@ -26,8 +26,8 @@ from absl import logging
 
 from kipper.launch.dashboard.listening import KnownHosts
 from kipper.launch.dashboard.page import render_live
-from kipper.launch.dashboard.pictures import picture
 from kipper.launch.dashboard.prometheus import exposition
+from kipper.server.watch.pictures import picture
 from kipper.server.watch.snapshot import Snapshot, as_json
 from kipper.server.watch.watch import Watch
 

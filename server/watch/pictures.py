@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kipper.common.preprocessing import Preprocessing
 from kipper.server.figures import tiles
 from kipper.server.watch.snapshot import ShownImages
 
@@ -15,14 +16,29 @@ _MOST_COLUMNS = 20
 _MOST_IMAGES = 1000
 
 
-def picture(shown: ShownImages, to_pixels: Callable[[np.ndarray], np.ndarray]) -> bytes:
+ToPixels = Callable[[np.ndarray], np.ndarray]
+
+
+def pixels_of(preprocessing: Preprocessing, limits: tuple[float, float]) -> ToPixels:
+    """What makes uint8 pixels (n, h, w, 3) of preprocessed images (n, h, w, c), to look at.
+
+    `limits` are the values shown as black and as white.
+    """
+
+    def to_pixels(images: np.ndarray) -> np.ndarray:
+        return tiles.as_pixels(preprocessing.invert(images.astype(np.float32)), limits)
+
+    return to_pixels
+
+
+def picture(shown: ShownImages, to_pixels: ToPixels) -> bytes:
     """A PNG file of images, enlarged by a whole number: a column a class where classes are alike.
 
     Of many images the first of each class, or simply the first.
 
     Args:
         shown: the images.
-        to_pixels: makes uint8 pixels (n, h, w, 3) of preprocessed images.
+        to_pixels: see `pixels_of`.
     """
     from PIL import Image
 
