@@ -96,7 +96,7 @@ setup(
         **{f"kipper.{room}": room.replace(".", "/") for room in ROOMS},
     },
     package_data={
-        "kipper.launch.dashboard": ["page.html", "page.js", "page.css"],
+        "kipper.launch.dashboard": ["page.html", "page.css", "script/*.js"],
         "kipper.server.report": ["page.html"],
         "kipper.workers.native": ["*.hpp", "*.cpp", "lib/*/*.so"],
     },

@@ -1,6 +1,7 @@
 """The page that shows a run: served while it goes on, and as one file afterwards.
 
-Both are the template `page.html` with the same script and the same style.
+Both are the template `page.html` with the same script and the same style. The script is written in
+parts, which share their names as if they were one file, and is one file for a browser.
 """
 
 import base64
@@ -15,12 +16,27 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-FOLDER = pathlib.Path(__file__).parent
+_FOLDER = pathlib.Path(__file__).parent
+# In the order in which they need each other.
+_SCRIPT = ("words", "marks", "summary", "curves", "matrix", "timeline", "workers", "live")
 
 
 def render_live() -> str:
     """The page that connects to the server it comes from; holds nothing of the run itself."""
     return _template().render(ended=None)
+
+
+@functools.cache
+def script() -> str:
+    """What the page calls page.js."""
+    parts = (_FOLDER / "script" / f"{name}.js" for name in _SCRIPT)
+    return "\n".join(part.read_text(encoding="utf-8") for part in parts)
+
+
+@functools.cache
+def style() -> str:
+    """What the page calls page.css."""
+    return (_FOLDER / "page.css").read_text(encoding="utf-8")
 
 
 def render_file(
@@ -35,19 +51,16 @@ def render_file(
         records: the lines of metrics.jsonl.
         image_png: the newest distilled images as a PNG file.
     """
-    script, style = (
-        (FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page.css")
-    )
     image = None
     if image_png is not None:
         image = "data:image/png;base64," + base64.b64encode(image_png).decode()
     shown = {"state": state, "records": records, "image": image}
     return _template().render(
         ended=_json_in_html(shown),
-        script=Markup(script),
-        style=Markup(style),
+        script=Markup(script()),
+        style=Markup(style()),
         policy=(
-            f"default-src 'none'; script-src {_allowed(script)}; style-src {_allowed(style)}; "
+            f"default-src 'none'; script-src {_allowed(script())}; style-src {_allowed(style())}; "
             "img-src data:; base-uri 'none'; form-action 'none'"
         ),
     )
@@ -56,7 +69,7 @@ def render_file(
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
+        loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -11,7 +11,6 @@
 import asyncio
 import contextlib
 import logging as std_logging
-import pathlib
 import socket
 import time
 from collections.abc import Callable
@@ -25,13 +24,12 @@ import tornado.web
 from absl import logging
 
 from kipper.launch.dashboard.listening import KnownHosts
-from kipper.launch.dashboard.page import render_live
+from kipper.launch.dashboard.page import render_live, script, style
 from kipper.launch.dashboard.prometheus import exposition
 from kipper.server.watch.pictures import picture
 from kipper.server.watch.snapshot import Snapshot, as_json
 from kipper.server.watch.watch import Watch
 
-_FOLDER = pathlib.Path(__file__).parent
 # A client gets no more states than one in so many seconds.
 _SECONDS_BETWEEN_STATES = 1.0
 # Of a client that hears nothing it is not known whether it is there.
@@ -40,7 +38,7 @@ _STALLED_SECONDS = 60.0
 # Files are few where gRPC is, which ends the process when there is none left.
 _MOST_LISTENERS, _MOST_CONNECTIONS = 64, 160
 _GOODBYE_SECONDS = 2.0
-_ASSETS = {"page.js": "text/javascript", "page.css": "text/css"}
+_ASSETS = {"page.js": (script, "text/javascript"), "page.css": (style, "text/css")}
 
 
 class Board:
@@ -129,7 +127,8 @@ class _Page(_Handler):
 
 class _Asset(_Handler):
     def get(self, name: str) -> None:
-        self.put((_FOLDER / name).read_bytes(), f"{_ASSETS[name]}; charset=utf-8")
+        text, kind = _ASSETS[name]
+        self.put(text().encode(), f"{kind}; charset=utf-8")
 
 
 class _Nothing(_Handler):
@@ -214,7 +213,7 @@ class _Events(_Handler):
                 self._event("records", as_json(_added(records or (), newest.records)))
                 records, spoke = newest.records, now
             if now - spoke > _SECONDS_OF_SILENCE:
-                self.write(b":\n\n")
+                self._event("silence", b"{}")
                 spoke = now
             await self.flush()
             if is_last:

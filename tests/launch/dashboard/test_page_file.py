@@ -88,11 +88,11 @@ def test_curves_are_read_by_keyboard(shown):
         words = slider.get_attribute("aria-valuetext")
         assert words.startswith(f"step {records[index]['step']:,}: ")
         assert f"test {100 * records[index]['test_accuracy']:.1f} %" in words
-        assert f"loss {records[index]['loss']:.4g}" in tab.inner_text("#loss-plot .readout")
+        assert f"loss {records[index]['loss']:.6g}" in tab.inner_text("#loss-plot .readout")
 
 
 def test_curves_are_drawn_to_scale(shown):
-    """A logarithmic axis has equal factors at equal distances."""
+    """A logarithmic axis has equal factors at equal distances; that of steps begins at 0."""
     losses = [1.0, 0.1, 0.01]
     records = [
         {**record, "loss": loss} for record, loss in zip(fake_state.records(3), losses, strict=True)
@@ -102,9 +102,10 @@ def test_curves_are_drawn_to_scale(shown):
     heights = [float(point.split(",")[1]) for point in points]
     assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.2)
     across = [float(point.split(",")[0]) for point in points]
-    assert across[1] - across[0] == pytest.approx(across[2] - across[1], abs=0.2)
+    share = (across[1] - across[0]) / (across[2] - across[0])
+    assert share == pytest.approx(np.log(1 + 25) / np.log(1 + 50), abs=1e-3)
     ticks = tab.locator("#loss-plot svg text[text-anchor=end]").all_text_contents()
-    assert ticks == ["0.01", "0.1", "1", "step"]
+    assert ticks == ["0.01", "0.1", "1", "step (logarithmic)"]
 
 
 def test_workers_are_sorted_by_keyboard(shown):

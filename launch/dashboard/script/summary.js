@@ -1,0 +1,116 @@
+// The head of the page, its numbers, and the distilled images.
+
+let latest = null; // the newest state
+let records = []; // all evaluations
+let heard = 0; // when `latest` came, by performance.now()
+const served = element("ended") === null;
+const ENDED = ["finished", "interrupted", "failed"];
+const serverNow = () =>
+  latest.now +
+  (served && !ENDED.includes(latest.run.state) ? (performance.now() - heard) / 1000 : 0);
+
+function drawHead() {
+  const { run, progress } = latest;
+  const images = plural(run.support_size, "image");
+  const title = `${run.dataset}, ${run.architecture}, ${images}, ${run.algorithm}`;
+  show(element("title"), title);
+  const address = served ? `, served at ${location.host}` : "";
+  show(element("where"), `${run.workdir} on ${run.host}, process ${run.pid}${address}`);
+  show(element("state"), run.state);
+  attribute(element("state"), "data-state", run.state);
+  const [at, all] = known(progress.steps)
+    ? [progress.step ?? 0, progress.steps]
+    : [progress.rows ?? 0, progress.rows_total];
+  const unit = known(progress.steps) ? "step" : (progress.rows_of ?? "rows");
+  show(element("step"), all ? `${unit} ${number(at)} of ${number(all)}` : "");
+  const left = run.state === "running" && known(progress.seconds_left);
+  show(element("left"), left ? `${duration(progress.seconds_left)} left` : "");
+  const share = run.state === "finished" ? 1 : all ? at / all : 0;
+  element("bar").value = share;
+  const progressed = run.state === "running" ? `${Math.floor(100 * share)} %` : run.state;
+  document.title = `${progressed}, ${title}`;
+  element("message").hidden = !run.message;
+  show(element("message"), run.message ?? "");
+  show(element("version"), latest.kipper);
+  announce("state", `The run is ${run.state}.`);
+}
+
+function drawNumbers() {
+  const { progress, measure } = latest;
+  const put = (id, value, note = "") => {
+    show(element(id), value);
+    show(element(`${id}-note`), note);
+  };
+  const evaluated = records.at(-1);
+  show(element("score").previousElementSibling, `test ${measureName()}`);
+  put(
+    "score",
+    score(evaluated?.[`test_${measure.key}`]),
+    [
+      evaluated ? `step ${number(evaluated.step)}` : "",
+      known(latest.natural) ? `natural ${score(latest.natural)}` : "",
+    ]
+      .filter(Boolean)
+      .join(", "),
+  );
+  put(
+    "loss",
+    loss(progress.loss ?? evaluated?.loss),
+    known(progress.step) ? `step ${number(progress.step)}` : "",
+  );
+  put("seconds", duration(progress.seconds), `begun ${clock(latest.run.started)}`);
+  put(
+    "pairs",
+    amount(progress.kernel_pairs),
+    [
+      known(progress.blocks) ? plural(progress.blocks, "block") : "",
+      progress.vjp_pairs ? `${amount(progress.vjp_pairs)} gradients` : "",
+    ]
+      .filter(Boolean)
+      .join(", "),
+  );
+  put("rate", number(progress.pairs_per_second));
+  const [sent, received] = [progress.bytes_sent, progress.bytes_received];
+  const either = known(sent) || known(received);
+  put(
+    "bytes",
+    either ? bytes((sent ?? 0) + (received ?? 0)) : NONE,
+    either ? `${bytes(sent)} out, ${bytes(received)} in` : "",
+  );
+  put(
+    "deaths",
+    number(latest.deaths),
+    `${plural(latest.workers.filter((w) => w.state !== "lost").length, "worker")} there`,
+  );
+  const { retries, duplicates, verified } = latest.scheduler;
+  put(
+    "retries",
+    number(retries),
+    [
+      known(duplicates) ? `${number(duplicates)} copies` : "",
+      known(verified) ? `${number(verified)} compared` : "",
+    ]
+      .filter(Boolean)
+      .join(", "),
+  );
+}
+
+const measureName = () => (latest.measure.name ?? "score").split(" (")[0];
+
+let shownImage = null;
+function drawImages() {
+  const images = latest.images;
+  const url = images && (served ? images.url : embedded);
+  element("images").hidden = !url;
+  element("no-images").hidden = Boolean(url);
+  if (!url || url === shownImage) return;
+  shownImage = url;
+  const step = known(images.step) ? `step ${number(images.step)}` : "the solution";
+  const picture = element("images").querySelector("img");
+  picture.src = url;
+  picture.alt = `${images.count} distilled images of ${step}`;
+  show(element("images-step"), `${step[0].toUpperCase()}${step.slice(1)}.`);
+  const labels = images.labels_learned ? " Labels are learned too." : "";
+  const classes = images.classes.length ? `Classes: ${images.classes.join(", ")}.` : "";
+  show(element("images-classes"), classes + labels);
+}
