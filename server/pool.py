@@ -296,7 +296,7 @@ class Pool(Roster):
             self.counts.vjp_pairs += pairs
         self.counts.blocks += 1
         if self._watch is not None:
-            self._watch.accepted(name, pairs)
+            self._watch.accepted(name, block, pairs)
 
     def _carry_out(self, instruction: events.Instruction) -> None:
         match instruction:

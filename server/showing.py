@@ -40,33 +40,42 @@ class Showing:
         self._settings = settings
         self._experiment = experiment
         self._workdir = workdir
-        self._records: list[dict[str, Any]] = []
+        self._records: tuple[dict[str, Any], ...] = ()
         self._read: tuple[int, int] | None = None
 
     def status_changed(self, status: Mapping[str, Any]) -> None:
         """Publishes what there is to tell, if the last time was long enough ago."""
-        watch, now = self._watch, time.monotonic()
+        watch = self._watch
         if watch is None or watch.is_broken:
             return
         has_changed = status["state"] != watch.newest.status["state"]
-        if not has_changed and not watch.is_due(now):
-            return
+        if has_changed or watch.is_due(time.monotonic()):
+            try:
+                self._publish(watch, status)
+            except Exception:
+                watch.stand_still()
+
+    def _publish(self, watch: Watch, status: Mapping[str, Any]) -> None:
         if "step" in status or "rows" in status:  # a run that resumes has dropped what it repeats
             self._read_records()
         scheduler = self.pool.scheduler if self.pool is not None else None
-        watch.publish(now, time.time(), status, scheduler, self._records, self._natural())
+        now, unix = time.monotonic(), time.time()
+        watch.publish(now, unix, status, scheduler, self._records, self._natural())
 
-    def evaluated(self, step: int, images: np.ndarray, labels: np.ndarray, learned: bool) -> None:
+    def evaluated(
+        self, step: int, images: np.ndarray, labels: np.ndarray, learned: bool
+    ) -> ShownImages:
         """Shows the images (n, h, w, c) of an evaluation, with labels (n, C)."""
-        if self._watch is None:
-            return
         experiment = self._experiment
         classes = None
         if are_classes(experiment.support_labels):
             given = getattr(self._settings, "initial", None) is None
             classes = experiment.support_labels if given else labels.argmax(1)
         names = tuple(experiment.class_names)
-        self._watch.evaluated(ShownImages(step, images, classes, names, learned))
+        shown = ShownImages(step, images, classes, names, learned)
+        if self._watch is not None:
+            self._watch.evaluated(shown)
+        return shown
 
     def _read_records(self) -> None:
         """Reads metrics.jsonl if it has changed; records known already stay the same objects."""
@@ -77,12 +86,9 @@ class Showing:
         if (found.st_mtime_ns, found.st_size) == self._read:
             return
         self._read = found.st_mtime_ns, found.st_size
-        records = self._workdir.read_records(self._workdir.metrics)
-        known = len(self._records)
-        if records[:known] == self._records:
-            self._records = [*self._records, *records[known:]]
-        else:
-            self._records = records
+        records = tuple(self._workdir.read_records(self._workdir.metrics))
+        known = self._records
+        self._records = known + records[len(known) :] if records[: len(known)] == known else records
 
     def _natural(self) -> float | None:
         learns_images = type(self._settings).__name__ == "DistillSettings"

@@ -106,9 +106,10 @@ class Follower:
     def _send(self, worker: str, block: int, now: float) -> None:
         if worker not in self._sent:
             return
+        # One that is settled may be wanted once more, because answers to it differ.
+        record = self._blocks.setdefault(block, _Block(KERNEL, accepted=True, settled=True))
+        record.out += block not in self._sent[worker]  # it may be sent again where it got lost
         self._sent[worker][block] = now
-        # One that is settled and is wanted once more, because answers to it differ.
-        self._blocks.setdefault(block, _Block(KERNEL, accepted=True, settled=True)).out += 1
 
     def _answered(self, worker: str, block: int, now: float, failed: bool) -> None:
         kind = self.kind_of(block)

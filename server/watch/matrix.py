@@ -1,7 +1,7 @@
 """How far the blocks of a kernel matrix are, as a map with a letter for each."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,13 +64,13 @@ class FillMap:
             self._cells[block] = self._next
             self._next += 1
 
-    def withdrawn(self, blocks: Iterable[int]) -> None:
-        """These are not wanted any more, nor is what has not been queued."""
+    def withdrawn(self, blocks: Iterable[int], done: Collection[int]) -> None:
+        """These are not wanted any more, nor is what was not queued yet; those in `done` are there."""
         for block in blocks:
             cell = self._cells.pop(block, None)
             if cell is not None:
                 self._withdrawn = True
-                self._put(cell, QUEUED)
+                self._put(cell, DONE if block in done else QUEUED)
 
     def look(self, ledger: Mapping[int, BlockRecord]) -> None:
         """Brings states up to date with what the scheduler knows of blocks."""
@@ -108,10 +108,9 @@ class Picture:
     targets: np.ndarray
 
     def shown(self) -> dict[str, Any]:
-        """As /api/matrix has it: at most about `MOST_CELLS` cells, and a letter for each."""
-        blocks = len(self.triangle) * (len(self.triangle) + 1) // 2 + self.targets.size
+        """As /api/matrix has it: at most `MOST_CELLS` cells, and a letter for each."""
         coarse = 1
-        while blocks > MOST_CELLS * coarse**2:
+        while self._num_cells(coarse) > MOST_CELLS:
             coarse += 1
         support = _joined(self.grid.support, coarse)
         targets = _joined(self.grid.targets, coarse)
@@ -135,6 +134,10 @@ class Picture:
             "cells": cells,
             "states": "".join(LETTERS[state] for state in states),
         }
+
+    def _num_cells(self, coarse: int) -> int:
+        side, rows = (-(-length // coarse) for length in self.targets.shape[::-1])
+        return rows * side + (side * (side + 1) // 2 if len(self.triangle) else 0)
 
 
 def state_of(record: BlockRecord | None) -> int:

@@ -43,8 +43,7 @@ def _harmless(
         try:
             method(self, *args, **kwargs)
         except Exception:
-            self.is_broken = True
-            logging.exception("The live page stands still; the run goes on.")
+            self.stand_still()
 
     return wrapped
 
@@ -70,7 +69,13 @@ class Watch:
         self._workers = WatchedWorkers()
         self._follower = Follower(self._workers)
         self._maps: list[FillMap] = []
+        self._accepted: set[int] = set()  # since the last snapshot
         self._images: tuple[ShownImages, ...] = ()
+
+    def stand_still(self) -> None:
+        """Logs the exception that is being handled, and does nothing from now on."""
+        self.is_broken = True
+        logging.exception("The live page stands still; the run goes on.")
 
     # --- told by the pool ------------------------------------------------------------------------
 
@@ -80,7 +85,7 @@ class Watch:
         self._follower.take(now, event, then)
         if isinstance(event, events.BlocksWithdrawn):
             for fill in self._maps:
-                fill.withdrawn(event.blocks)
+                fill.withdrawn(event.blocks, self._accepted)
 
     def planned(self, grid: Grid) -> Callable[[Iterable[int]], None]:
         """A matrix is to be computed; returns what is to be told its blocks' numbers, in order."""
@@ -104,9 +109,10 @@ class Watch:
         self._workers.gave_up(worker, reason)
 
     @_harmless
-    def accepted(self, worker: str, pairs: int) -> None:
+    def accepted(self, worker: str, block: int, pairs: int) -> None:
         """Its answer to a block of so many kernel entries was used."""
         self._workers.accepted(worker, pairs)
+        self._accepted.add(block)
 
     @_harmless
     def moved(self, worker: str, sent: int = 0, received: int = 0) -> None:
@@ -131,7 +137,7 @@ class Watch:
         unix: float,
         status: Mapping[str, Any],
         scheduler: Scheduler | None,
-        records: Sequence[Record],
+        records: tuple[Record, ...],
         natural: float | None,
     ) -> None:
         """Makes a snapshot.
@@ -140,13 +146,14 @@ class Watch:
             now, unix: seconds of the scheduler's clock, and since 1970.
             status: what status.json says.
             scheduler: as it is.
-            records: of metrics.jsonl.
+            records: of metrics.jsonl; the same object as before where nothing was added.
             natural: the score of natural images, as in records; None: not known.
         """
         ledger = scheduler.ledger if scheduler is not None else None
         blocks = ledger.blocks if ledger is not None else {}
         for fill in self._maps:
             fill.look(blocks)
+        self._accepted.clear()
         there = ledger.workers if ledger is not None else {}
         workers = self._workers.listed()
         for worker in workers:
@@ -167,7 +174,7 @@ class Watch:
             unix=unix,
             about=self.newest.about,
             status=dict(status),
-            records=self._records(records),
+            records=records,
             measure=dataclasses.asdict(measure),
             natural=natural,
             workers=[worker.shown(there.get(worker.name), unix - now) for worker in workers],
@@ -177,11 +184,6 @@ class Watch:
             lanes=lanes,
             images=self._images,
         )
-
-    def _records(self, records: Sequence[Record]) -> tuple[Record, ...]:
-        """As given; the same value as before where nothing was added."""
-        before = self.newest.records
-        return before if list(before) == list(records) else tuple(records)
 
     def _matrix_shown(self) -> Any:
         """The newest that a step waits for; else one of an evaluation that is under way."""

@@ -1,0 +1,79 @@
+"""What a follower remembers; that it tells spans rightly is tested with the report of a log."""
+
+from kipper.server.scheduler import events
+from kipper.server.scheduler.events import AcceptAnswer, BlockSpec, SendBlock
+from kipper.server.watch.following import EVALUATION, GRADIENT, IN_VAIN, KERNEL, ROWS, Follower
+
+
+class Noted:
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.spans, self.gone = [], []
+
+    def came(self, worker, now):
+        pass
+
+    def left(self, worker, now, reason, in_peace):
+        self.gone.append((worker, now, reason, in_peace))
+
+    def spent(self, worker, kind, start, stop):
+        self.spans.append((worker, kind, start, stop))
+
+
+def spec(block, shape="K 10x500", priority=0, optional=False):
+    return BlockSpec(block, shape, priority, (("rows", 10),), 100, optional=optional)
+
+
+def following(*workers):
+    noted = Noted()
+    follower = Follower(noted)
+    for worker in workers:
+        follower.take(0.0, events.WorkerJoined(worker), [])
+    return follower, noted
+
+
+def test_kinds_are_told_by_shape_priority_and_whether_a_block_is_optional():
+    follower, noted = following("a")
+    specs = (spec(1), spec(2, "vjp 3x4"), spec(3, priority=1), spec(4, "rows 9", 2, optional=True))
+    follower.take(1.0, events.BlocksQueued(specs), [SendBlock("a", n) for n in (1, 2, 3, 4)])
+    for block in (1, 2, 3, 4):
+        follower.take(2.0 * block, events.BlockFinished("a", block), [AcceptAnswer("a", block)])
+    assert [kind for _, kind, _, _ in noted.spans] == [KERNEL, GRADIENT, EVALUATION, ROWS]
+    assert follower.num_blocks == 0
+
+
+def test_a_second_answer_is_in_vain_and_the_block_then_forgotten():
+    follower, noted = following("a", "b")
+    sent = [SendBlock("a", 1), SendBlock("b", 1)]
+    follower.take(1.0, events.BlocksQueued((spec(1),)), sent)
+    follower.take(2.0, events.BlockFinished("a", 1), [AcceptAnswer("a", 1)])
+    assert (follower.num_blocks, follower.kind_of(1)) == (1, IN_VAIN)
+    follower.take(3.0, events.BlockFinished("b", 1, ("a",)), [])
+    assert noted.spans == [("a", KERNEL, 1.0, 2.0), ("b", IN_VAIN, 1.0, 3.0)]
+    assert follower.num_blocks == 0
+
+
+def test_what_is_withdrawn_is_forgotten_once_it_is_out_nowhere():
+    follower, noted = following("a")
+    follower.take(1.0, events.BlocksQueued((spec(1), spec(2))), [SendBlock("a", 1)])
+    follower.take(2.0, events.BlocksWithdrawn((1, 2)), [])
+    assert follower.num_blocks == 1
+    follower.take(3.0, events.BlockFailed("a", 1, events.CANCELLED, "taken back"), [])
+    assert (follower.num_blocks, noted.spans) == (0, [])
+
+
+def test_who_leaves_in_peace_had_said_so_and_had_nothing_to_do():
+    follower, noted = following("a", "b", "c")
+    follower.take(1.0, events.WorkerDraining("a"), [])
+    follower.take(1.0, events.WorkerDraining("b"), [])
+    follower.take(1.0, events.BlocksQueued((spec(1),)), [SendBlock("b", 1)])
+    for worker in "abc":
+        follower.take(2.0, events.WorkerLeft(worker, "it went"), [])
+    assert [(worker, peace) for worker, _, _, peace in noted.gone] == [
+        ("a", True),
+        ("b", False),
+        ("c", False),
+    ]
+    follower.take(3.0, events.WorkerLeft("c", "once more"), [])
+    assert len(noted.gone) == 3
