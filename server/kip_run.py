@@ -126,6 +126,7 @@ class _KipRun:
         found = self._resume_points.newest(initial)
         for records in (workdir.metrics, workdir.spectrum):
             workdir.drop_records_from(records, 0 if found is None else found.step)
+        self._session.event_files.begin(0 if found is None else found.step)
         if found is None:
             return 0, initial
         self._session.before = found.counters
@@ -210,9 +211,9 @@ class _KipRun:
             "seconds": session.counters()["seconds"],
             **record_spectrum(session.workdir, step, k_ss, self._settings.ridge),
         }
-        session.workdir.append_record(session.workdir.metrics, record)
         learned = self._settings.learn_labels or self._settings.solve_labels_every is not None
-        session.showing.evaluated(step, state.images, state.labels, learned)
+        rates = {f"learning_rate/{name}": rate for name, rate in self._adam.rates_at(step).items()}
+        session.evaluated(record, state.images, state.labels, learned, rates)
         session.status.update(now=True, evaluated_step=step, **test.fields("test"))
         logging.info("Evaluated: %s.", ", ".join(f"{k} {v:.6g}" for k, v in record.items()))
         if self._sink is not None:

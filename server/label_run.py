@@ -56,7 +56,7 @@ def run_label_solve(session: Session) -> dict[str, Any]:
         "seconds": session.counters()["seconds"],
         **record_spectrum(session.workdir, 0, k_ss, settings.ridge),
     }
-    session.workdir.append_record(session.workdir.metrics, record)
+    session.evaluated(record, images, labels, labels_learned=True)
     result = {
         **solved_score.fields("test"),
         "test_loss": solved_score.loss,
@@ -66,7 +66,6 @@ def run_label_solve(session: Session) -> dict[str, Any]:
         "steps": 0,
         **session.account(),
     }
-    session.showing.evaluated(0, images, labels, learned=True)
     session.write_results(images, labels, result)
     return result
 

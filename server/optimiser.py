@@ -26,6 +26,10 @@ class Adam:
         self._rates = dict(rates)
         self._jitted_step = jax.jit(self._step)
 
+    def rates_at(self, step: int) -> dict[str, float]:
+        """The learning rates of a step, by the name of the array."""
+        return {name: float(rate(step)) for name, rate in self._rates.items()}
+
     def step(
         self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray], state: Any
     ) -> tuple[dict[str, np.ndarray], Any]:

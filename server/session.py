@@ -16,7 +16,7 @@ from kipper.common import logs, messages
 from kipper.common.errors import KipperError, UserError
 from kipper.common.files import write_json
 from kipper.common.settings import RunSettings
-from kipper.server.checkpoint import ResumePoints
+from kipper.server.checkpoint import ResumePoints, is_named
 from kipper.server.distilled_set import (
     MadeSet,
     Recipe,
@@ -27,6 +27,7 @@ from kipper.server.distilled_set import (
     set_key,
 )
 from kipper.server.distributed_kernel import DistributedKernel
+from kipper.server.event_files import EventFiles
 from kipper.server.experiment import Augmenting, Experiment
 from kipper.server.means import Means
 from kipper.server.member import KnownBlock
@@ -38,11 +39,16 @@ from kipper.server.showing import Showing
 from kipper.server.snapshots import validation_value
 from kipper.server.status import StatusWriter
 from kipper.server.tiling import Tiling, tiling_for
+from kipper.server.watch.pictures import picture, pixels_of
 from kipper.server.watch.watch import Watch
 from kipper.server.workdir import Workdir
 
 # Where no worker can join, for one that is still being made ready.
 _PATIENCE_SECONDS = 10.0
+
+# Of images in event files: how many, and pixels of their side. So many in colour take a fifth of a
+# second to write.
+_EVENT_PICTURE = 100, 32
 
 
 class Interrupted(KipperError):
@@ -68,6 +74,7 @@ class Session:
     kernel: DistributedKernel
     status: StatusWriter
     showing: Showing
+    event_files: EventFiles
     started: float
     before: dict[str, float]
     should_finish: Callable[[], bool]
@@ -102,6 +109,32 @@ class Session:
         """The run's checkpoints, as this coordinator finds and makes them."""
         config = json.loads(self.workdir.config.read_text())
         return ResumePoints(self.workdir.checkpoints, config, self.counters)
+
+    def evaluated(
+        self,
+        record: dict[str, Any],
+        images: np.ndarray,
+        labels: np.ndarray,
+        labels_learned: bool,
+        more: Mapping[str, float] | None = None,
+    ) -> None:
+        """Records an evaluation, and shows the images (n, h, w, c) with labels (n, C).
+
+        Args:
+            record: for metrics.jsonl.
+            more: numbers that only event files have, by tag.
+        """
+        self.workdir.append_record(self.workdir.metrics, record)
+        step = record["step"]
+        shown = self.showing.evaluated(step, images, labels, labels_learned)
+        is_shown = is_named(step) or step == getattr(self.settings, "steps", step)
+        speed = {"speed/pairs_per_second": self.account()["pairs_per_second"]}
+        to_pixels = pixels_of(self.experiment.preprocessing, self.experiment.pixel_range)
+        self.event_files.evaluated(
+            record,
+            {**speed, **(more or {})},
+            (lambda: picture(shown, to_pixels, *_EVENT_PICTURE)) if is_shown else None,
+        )
 
     def write_results(self, images: np.ndarray, labels: np.ndarray, result: dict[str, Any]) -> None:
         """Writes the distilled set, its recipe and result.json; then what only its report needs."""
@@ -193,12 +226,14 @@ def open_session(
             kernel=kernel,
             status=status,
             showing=showing,
+            event_files=EventFiles(workdir),
             started=time.monotonic(),
             before={"seconds": 0.0, "kernel_pairs": 0, "vjp_pairs": 0},
             should_finish=should_finish,
         )
         try:
-            yield session
+            with contextlib.closing(session.event_files):
+                yield session
             status.update(now=True, state="finished", dashboard=None)
         except (Interrupted, KeyboardInterrupt):
             status.update(now=True, state="interrupted", dashboard=None)

@@ -37,6 +37,7 @@ class Workdir:
         self.dashboard = self.path / "dashboard.html"  # the live page as the run left it
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
+        self.tensorboard = self.path / "tensorboard"
         self.logs = self.path / "logs"
         self.failure = self.logs / "failure.txt"  # why the processes of a run were given up
         self._lock = self.path / ".lock"
@@ -176,7 +177,7 @@ class Workdir:
 
     def _remove_run(self) -> None:
         """Removes what kipper wrote, and nothing else that may lie in the folder."""
-        for folder in (self.checkpoints, self.figures, self.logs):
+        for folder in (self.checkpoints, self.figures, self.tensorboard, self.logs):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (
             self.config,

@@ -1,12 +1,15 @@
 """The command line as a user meets it: help, results, and a sentence for each mistake."""
 
 import importlib.util
+import io
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from event_curves import accumulated, curve, curves_agree_with_records
+from PIL import Image
 
 from kipper.launch.main import run
 
@@ -57,6 +60,15 @@ def test_a_run_leaves_the_files_that_are_promised(finished):
         assert set(arrays) == {"images", "labels"}
         assert arrays["images"].shape == (10, 8, 8, 1)
         assert arrays["labels"].shape == (10, 10)
+
+
+def test_tensorboard_shows_what_the_records_say(finished):
+    assert curves_agree_with_records(finished)
+    found = accumulated(finished / "tensorboard")
+    assert [image.step for image in found.Images("distilled")] == [0, 1, 2, 4]
+    picture = Image.open(io.BytesIO(found.Images("distilled")[-1].encoded_image_string))
+    assert len(np.unique(np.asarray(picture))) > 50
+    assert curve(found, "learning_rate/images") == [(s, np.float32(0.04)) for s in (0, 1, 2, 4)]
 
 
 def test_evaluate_reproduces_the_recorded_accuracy_from_the_two_files(finished, tmp_path, capsys):

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+from event_curves import curves_agree_with_records
 from installation import needs_launchpad
 from runs import VARIED, command, distill, metrics, nodes_of, wait_for_step
 
@@ -61,6 +62,8 @@ def test_kill_at_several_moments_and_resume_ends_in_the_same_bits(quiet, tmp_pat
     state.write_bytes(state.read_bytes()[:-100])
     assert distill(tmp_path, *VARIED, "--steps=60") == (quiet / "distilled.npz").read_bytes()
     assert metrics(tmp_path) == metrics(quiet)
+    assert len(list((tmp_path / "tensorboard").iterdir())) > 1
+    assert curves_agree_with_records(tmp_path)
 
 
 @needs_launchpad

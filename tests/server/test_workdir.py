@@ -59,6 +59,7 @@ FREE_VALUES: dict[str, Any] = {
     "verify_fraction": 1.0,
     "chaos": "drop:0.1",
     "dashboard": "none",
+    "log_format": "json",
     "overwrite": False,
     "steps": 5000,
 }
@@ -89,6 +90,7 @@ def workdir(tmp_path: pathlib.Path) -> Workdir:
 
 def fill(workdir: Workdir) -> None:
     """Writes every file that a finished run leaves."""
+    workdir.tensorboard.mkdir(exist_ok=True)
     for file in (
         workdir.metrics,
         workdir.spectrum,
@@ -104,6 +106,7 @@ def fill(workdir: Workdir) -> None:
         workdir.report,
         workdir.figures / "distilled.png",
         workdir.logs / "run.log",
+        workdir.tensorboard / "events.out.tfevents.1.host",
         workdir.checkpoints / "step-000000",
     ):
         file.write_text("earlier")

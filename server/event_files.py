@@ -1,0 +1,169 @@
+"""TensorBoard event files of a run: what metrics.jsonl records, and the images, at evaluations.
+
+Written through tensorboardX, which needs no TensorFlow, by its plain writer: that of its
+SummaryWriter hands events to a thread, and a crash loses what the thread has not come to.
+docs/tensorboard.md names the tags.
+"""
+
+import pathlib
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from absl import logging
+
+from kipper.server.workdir import Workdir
+
+if TYPE_CHECKING:
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event
+
+IMAGES_TAG = "distilled"
+
+# What of a record of metrics.jsonl is drawn, and under which tag.
+_TAGS = {
+    "loss": "loss",
+    "train_accuracy": "accuracy/train",
+    "test_accuracy": "accuracy/test",
+    "train_r2": "r2/train",
+    "test_r2": "r2/test",
+    "condition_number": "kernel/condition_number",
+    "regularised_condition_number": "kernel/regularised_condition_number",
+}
+_VALIDATION_TAGS = {
+    "validation_accuracy": "accuracy/validation",
+    "validation_r2": "r2/validation",
+}
+# Of a record in a file: its length, a checksum of that; and one of what follows.
+_HEAD, _TAIL = struct.Struct("<QI"), struct.Struct("<I")
+
+
+class EventFiles:
+    """Writes one event file for each coordinator of a run into its folder `tensorboard`.
+
+    The file of a coordinator that resumes begins with a mark which voids what earlier files say of
+    its first step and later ones, as metrics.jsonl loses those records. Nothing is written before
+    the first evaluation, and a failure to write ends the writing, not the run.
+
+    Args:
+        workdir: of the run, in which validation.jsonl may be another process's.
+    """
+
+    def __init__(self, workdir: Workdir):
+        self._workdir = workdir
+        self._first_step = 0
+        self._validated: set[int] = set()
+        self._writer: EventsWriter | None = None
+        self._has_failed = False
+
+    def begin(self, first_step: int) -> None:
+        """The run begins, or goes on, at a step: none before it is evaluated once more."""
+        self._first_step = first_step
+
+    def evaluated(
+        self,
+        record: Mapping[str, Any],
+        more: Mapping[str, float],
+        picture: Callable[[], bytes] | None,
+    ) -> None:
+        """Writes what is known of an evaluation, and hands it to the system before it returns.
+
+        Args:
+            record: as in metrics.jsonl.
+            more: further numbers, by tag.
+            picture: makes a PNG file of the images, if they are to be shown.
+        """
+        if self._has_failed:
+            return
+        try:
+            self._write(record, more, picture)
+        except Exception as error:
+            # Of whatever kind: metrics.jsonl has the numbers.
+            self._has_failed = True
+            logging.warning("No more event files for TensorBoard are written: %r", error)
+
+    def close(self) -> None:
+        """Writes what was validated since the last evaluation, and ends the file."""
+        if self._writer is None or self._has_failed:
+            return
+        self._write_validated()
+        self._writer.close()
+
+    def _write(
+        self,
+        record: Mapping[str, Any],
+        more: Mapping[str, float],
+        picture: Callable[[], bytes] | None,
+    ) -> None:
+        # Here, because it takes a moment that a run's start need not wait for.
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        if self._writer is None:
+            self._open()
+        numbers = {tag: record.get(name) for name, tag in _TAGS.items()} | dict(more)
+        values = [
+            Summary.Value(tag=tag, simple_value=number)
+            for tag, number in numbers.items()
+            if number is not None
+        ]
+        if picture is not None:
+            png = picture()
+            width, height = struct.unpack(">II", png[16:24])
+            image = Summary.Image(
+                width=width, height=height, colorspace=3, encoded_image_string=png
+            )
+            values.append(Summary.Value(tag=IMAGES_TAG, image=image))
+        self._add(step=record["step"], summary=Summary(value=values))
+        self._write_validated()
+
+    def _open(self) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        folder = self._workdir.tensorboard
+        folder.mkdir(exist_ok=True)
+        self._validated = {
+            event.step
+            for event in _events_in(folder)
+            if event.step < self._first_step
+            and any(value.tag in _VALIDATION_TAGS.values() for value in event.summary.value)
+        }
+        # Read in the order of their names, which tell the second only.
+        self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        start = SessionLog(status=SessionLog.START)
+        self._add(step=self._first_step, session_log=start)
+
+    def _write_validated(self) -> None:
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        for record in self._workdir.read_records(self._workdir.validation):
+            if record["step"] not in self._validated:
+                self._validated.add(record["step"])
+                values = [
+                    Summary.Value(tag=tag, simple_value=record[name])
+                    for name, tag in _VALIDATION_TAGS.items()
+                    if name in record
+                ]
+                self._add(step=record["step"], summary=Summary(value=values))
+        assert self._writer is not None
+        self._writer.flush()
+
+    def _add(self, **fields: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        assert self._writer is not None
+        self._writer.write_event(Event(wall_time=time.time(), **fields))
+
+
+def _events_in(folder: pathlib.Path) -> Iterator["Event"]:
+    """The events of all files of a folder; of one that a crash cut short, the whole ones."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        content, at = path.read_bytes(), 0
+        while at + _HEAD.size + _TAIL.size <= len(content):
+            size, _ = _HEAD.unpack_from(content, at)
+            start, at = at + _HEAD.size, at + _HEAD.size + size + _TAIL.size
+            if at <= len(content):
+                yield Event.FromString(content[start : start + size])
