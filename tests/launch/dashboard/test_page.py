@@ -111,13 +111,15 @@ def test_a_run_is_shown_while_it_goes_on_and_afterwards(run, opened):
     assert tab.locator("#workers tbody th").first.inner_text() == "worker-1"
     _until(tab, "latest.workers.every((worker) => 'working idle'.includes(worker.state))", 60)
 
+    assert tab.complaints == []
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     _until(tab, "document.getElementById('state').textContent === 'interrupted'", 10)
     assert tab.inner_text("#connection-words").startswith("The run was interrupted at ")
     _check_numbers(tab, workdir)
     live = tab.locator("dd").all_inner_texts()
-    tab.complaints.clear()  # that the server is gone, said by the browser itself
+    tab.close()
+    tab.complaints.clear()  # the browser's own, of a server that is gone
 
     file = opened((workdir / "dashboard.html").as_uri())
     file.get_by_text("All evaluations as a table").click()
