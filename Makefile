@@ -43,7 +43,7 @@ check: $(VENV)/installed $(VENV)/warning-free
 
 # The variable is its own: a notice about plans of others for later versions is no warning here.
 docs: $(VENV)/installed
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open site/index.html."
 
 # Stale once what is to be installed has changed; made anew from nothing then.

@@ -4,8 +4,11 @@ import json
 import pathlib
 import runpy
 
+import numpy as np
 import pytest
+from installation import needs_neural_tangents
 
+import kipper
 from kipper.launch.main import run
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
@@ -44,3 +47,30 @@ def test_transfer():
     transferred = values["transferred"]["test_accuracy"]
     assert values["result"].natural_accuracy + 0.1 < transferred < values["result"].test_accuracy
     assert pathlib.Path("runs/digits/figures/transfer.png").exists()
+
+
+@needs_neural_tangents
+def test_own_engine(monkeypatch):
+    """It agrees with neural-tangents, block by block and over a run."""
+    values = _values("own_engine")
+    assert max(values["errors"].values()) < 1e-12
+    digits = values["digits"]
+    arrays = [
+        digits.images[:100],
+        digits.target[:100],
+        digits.images[300:350],
+        digits.target[300:350],
+    ]
+    flags = {"architecture": "fc2_erf", "steps": 1, "target_batch_size": 50}
+    by_neural_tangents = kipper.distill(*arrays, kernel_dtype="float64", **flags)
+    made = []
+
+    def make_engine(name, spec, threads):
+        made.append(values["ErfEngine"](spec))
+        return made[-1]
+
+    monkeypatch.setattr("kipper.workers.worker.make_engine", make_engine)
+    by_example = kipper.distill(*arrays, kernel_dtype="float64", **flags)
+    assert made
+    assert np.allclose(by_example.images, by_neural_tangents.images, rtol=0, atol=1e-8)
+    assert not np.array_equal(by_example.images, by_neural_tangents.images)

@@ -1,0 +1,228 @@
+"""Draws the figures of the documents: python docs/figures/make.py [FOLDER], by default beside it.
+
+What can be asked of the sources is asked of them: bands, tilings. The same version of matplotlib
+gives the same bytes, which tests/test_documents_figures.py holds the files to.
+"""
+
+import pathlib
+import sys
+from collections.abc import Callable
+
+from diagrams import Diagram, drawn
+
+from kipper.common.architecture import architecture_named
+from kipper.server.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, VERMILION
+from kipper.server.tiling import Tiling, spans, triangle
+from kipper.workers.bands import BandedNetwork, banded_network
+
+
+def regression() -> Diagram:
+    """From images to the loss and back, and who computes which part."""
+    page = Diagram(760, 250)
+    page.area(150, 8, 150, 234, "workers, in blocks")
+    page.area(316, 8, 436, 234, "coordinator, in float64")
+    images = page.box(16, 52, 110, 38, "images X", BLUE)
+    targets = page.box(16, 142, 110, 38, "targets X_t", MUTED)
+    k_ss = page.box(165, 52, 120, 38, "K = k(X, X)", ORANGE)
+    k_ts = page.box(165, 142, 120, 38, "M = k(X_t, X)", ORANGE)
+    factor = page.box(332, 52, 136, 38, "A = K + λ tr(K)/n I", INK)
+    alpha = page.box(506, 52, 90, 38, "α = A⁻¹ y", INK)
+    predicted = page.box(506, 142, 90, 38, "P = M α", INK)
+    loss = page.box(630, 142, 112, 38, "L = ½ mean\n(P − y_t)²", VERMILION)
+    labels = page.box(630, 52, 112, 38, "labels y", BLUE)
+    for start, end in (
+        (images.right, k_ss.left),
+        (images.at(1, 0.9), k_ts.at(0, 0.2)),
+        (targets.right, k_ts.left),
+        (k_ss.right, factor.left),
+        (factor.right, alpha.left),
+        (labels.left, alpha.right),
+        (alpha.bottom, predicted.top),
+        (k_ts.right, predicted.left),
+        (predicted.right, loss.left),
+    ):
+        page.arrow(start, end)
+    # Round the targets, back to the images.
+    back = [loss.bottom, (loss.bottom[0], 216), (6, 216), (6, images.left[1]), images.left]
+    page.path(back, "dL/dK and dL/dM to the workers, dL/dX from them", (430, 216), VERMILION)
+    return page
+
+
+def _convnet() -> BandedNetwork:
+    network = banded_network(architecture_named("convnet"), 32, 32)
+    assert network is not None
+    return network
+
+
+def bands() -> Diagram:
+    """Which pixel pairs a pooled network needs, in one direction of its images."""
+    network = _convnet()
+    page = Diagram(760, 250)
+    titles = (*(f"stage {i + 1}" for i in range(len(network.stages))), "read-out")
+    # One entry of each map, and the first of the four of the map before that a pool makes it of.
+    entries = {4: (2, 2), 8: (4, 5), 16: (8, 11), 32: (16, 23)}
+    pools = {8: (4, 4), 16: (8, 10), 32: (16, 22)}
+    left = 36.0
+    for title, (_, side), (_, band) in zip(titles, network.sizes, network.bands, strict=True):
+        width = {32: 192.0, 16: 160.0, 8: 128.0, 4: 112.0}[side]
+        top = 222 - width
+        page.text(left, top - 30, f"{title}: {side} pixels", weight="bold", size=8.5)
+        page.text(left, top - 16, f"|d| ≤ {band}" if band else "d = 0", size=8, color=MUTED)
+        page.band(left, top, width, side, band, entries[side], pools.get(side))
+        page.text(left + width / 2, 228, "a, first image", size=8, ha="center")
+        left += width + 38
+    page.text(20, 126, "a′, second image", size=8, rotation=90, va="center", ha="center")
+    return page
+
+
+def stages() -> Diagram:
+    """The order in which the banded engines go through a kernel element."""
+    network = _convnet()
+    page = Diagram(760, 222)
+    left = 16.0
+    for number, (stage, size, band) in enumerate(
+        zip(network.stages, network.sizes, network.bands, strict=False)
+    ):
+        offsets = 2 * band[1] + 1
+        page.text(left, 8, f"stage {number + 1}: {size[0]} × {size[1]} pixels", weight="bold")
+        page.text(left, 26, f"{offsets} × {offsets} offsets, one by one", color=MUTED, size=8)
+        for depth in (2, 1, 0):
+            page.plane(left + 10 * depth, 64 - 6 * depth, 92, 110, GREEN if depth == 0 else None)
+        for layer in range(stage.convs):
+            words = "convolution:\nbox sum\nReLU: k₀, k₁"
+            page.text(left + 46, 70 + 52 * layer, words, size=8, ha="center", color="white")
+        page.text(left, 182, "whole stage at one offset,\nthen the next offset", size=8)
+        page.arrow((left + 116, 118), (left + 182, 118))
+        page.text(left + 152, 76, "pool adds\nd = 2D − 1,\n2D, 2D + 1", size=8, ha="center")
+        left += 192
+    page.box(left, 99, 130, 38, "read-out: d = 0,\nmean over pixels", VERMILION)
+    return page
+
+
+def tiling() -> Diagram:
+    """Blocks of K_ss and K_ts, numbered as their sums are taken."""
+    support, targets, sides = 100, 600, Tiling(support=32, target=256)
+    page = Diagram(760, 232)
+    left, top, scale = 16.0, 34.0, 1.72
+    page.text(left, 8, "K(X, X): each pair once", weight="bold")
+    number = 0
+    for rows, columns in triangle(support, sides.support):
+        if rows != columns:
+            page.tile(left, top, (scale, scale), columns, rows, "", None)
+        page.tile(left, top, (scale, scale), rows, columns, str(number), BLUE)
+        number += 1
+    below = top + scale * support + 6
+    page.text(left, below, f"{support} × {support} support images", size=8)
+    left = 226.0
+    page.text(left, 8, "K(X, X_t): the same rows, targets across", weight="bold")
+    for columns in spans(targets, sides.target):
+        for rows in spans(support, sides.support):
+            page.tile(left, top, (0.86, scale), rows, columns, str(number), ORANGE)
+            number += 1
+    page.text(left, below, f"{support} support images × {targets} targets of a step", size=8)
+    return page
+
+
+def step() -> Diagram:
+    """What is said in a step, and when."""
+    page = Diagram(760, 446)
+    kip, pool, first, second = page.lanes(
+        ("coordinator", "pool and scheduler", "worker 0", "worker 1"), 34, 438
+    )
+    for y, start, end, words, colour in (
+        (62, kip, pool, "step k: images, blocks", INK),
+        (84, pool, first, "PutSupport, PutRows", MUTED),
+        (106, pool, second, "PutSupport, PutRows", MUTED),
+        (130, pool, first, "Block 0, Block 1", BLUE),
+        (152, pool, second, "Block 2, Block 3", BLUE),
+        (174, first, pool, "KernelBlock 0", BLUE),
+        (196, pool, first, "Block 4", BLUE),
+        (218, second, pool, "KernelBlock 2, …", BLUE),
+        (240, pool, kip, "K_ss, K_ts", INK),
+        (312, kip, pool, "dL/dK, dL/dM", INK),
+        (334, pool, first, "BlockVjp 0", ORANGE),
+        (356, pool, second, "BlockVjp 2", ORANGE),
+        (378, first, pool, "ImageCotangents 0, …", ORANGE),
+        (400, pool, kip, "dL/dX", INK),
+    ):
+        page.message(y, start, end, words, colour)
+    page.note(kip, 276, "regression: loss,\ndL/dK, dL/dM, dL/dy", VERMILION)
+    page.note(kip, 424, "Adam: images of step k + 1", VERMILION)
+    middle = (first + second) / 2
+    page.note(middle, 276, "meanwhile: blocks of the evaluation,\nrows of step k + 1", MUTED)
+    return page
+
+
+def block_states() -> Diagram:
+    """A block, as the scheduler sees it."""
+    page = Diagram(760, 264)
+    waiting = page.box(110, 96, 110, 38, "waiting", BLUE)
+    out = page.box(350, 96, 120, 38, "out at a worker", ORANGE)
+    answered = page.box(606, 96, 140, 38, "answered, and\nto be confirmed", MUTED)
+    accepted = page.box(606, 210, 140, 38, "accepted", GREEN)
+    quarantined = page.box(350, 210, 120, 38, "quarantined;\nrun aborted", VERMILION)
+    withdrawn = page.box(110, 210, 110, 38, "withdrawn", MUTED)
+    page.arrow((10, 115), waiting.left, "queued")
+    page.arrow(waiting.at(1, 0.3), out.at(0, 0.3), "SendBlock")
+    lost = "lost, failed,\nworker gone\nor beyond a deadline"
+    page.arrow(out.at(0, 0.7), waiting.at(1, 0.7), lost, shift=(0, 24))
+    page.arrow(out.at(1, 0.3), answered.at(0, 0.3), "an answer")
+    page.arrow(answered.at(0, 0.7), out.at(1, 0.7), "another worker", shift=(0, 10))
+    page.arrow(out.at(0.95, 1), accepted.at(0, 0.4), "the first answer", shift=(0, 0))
+    page.arrow(answered.bottom, accepted.top, "two agree", shift=(0, -6))
+    page.arrow(out.bottom, quarantined.top, "failed on three", shift=(0, 0))
+    page.arrow(waiting.bottom, withdrawn.top, "nobody waits", shift=(0, 0))
+    x, y = out.at(0.3, 0)
+    loop = [(x, y), (x, 56), (x + 48, 56), (x + 48, y)]
+    page.path(loop, "late: a copy goes to an idle worker, the first answer wins", (x + 24, 44))
+    return page
+
+
+def worker_states() -> Diagram:
+    """A worker, as the scheduler sees it."""
+    page = Diagram(760, 290)
+    joining = page.box(16, 110, 100, 38, "joining", MUTED)
+    idle = page.box(240, 110, 100, 38, "idle", BLUE)
+    working = page.box(450, 110, 100, 38, "working", GREEN)
+    stalled = page.box(646, 110, 100, 38, "stalled", ORANGE)
+    resting = page.box(345, 14, 100, 38, "resting", ORANGE)
+    draining = page.box(240, 214, 100, 38, "draining", MUTED)
+    gone = page.box(450, 214, 100, 38, "gone", VERMILION)
+    page.arrow(joining.right, idle.left, "Configure, Probe\nanswered", shift=(0, -16))
+    page.arrow(idle.at(1, 0.3), working.at(0, 0.3), "SendBlock")
+    page.arrow(working.at(0, 0.7), idle.at(1, 0.7), "answer", shift=(0, 10))
+    page.arrow(working.at(1, 0.3), stalled.at(0, 0.3), "deadline")
+    page.arrow(
+        stalled.at(0, 0.7), working.at(1, 0.7), "an answer: it\nmay work again", shift=(0, 16)
+    )
+    page.arrow(working.top, resting.at(1, 0.7), "a message was lost", shift=(40, 0))
+    page.arrow(resting.at(0, 0.7), idle.top, "pause over", shift=(-26, 0))
+    page.arrow(idle.bottom, draining.top, "Leave", shift=(0, 0))
+    page.arrow(draining.right, gone.left, "nothing out")
+    page.arrow(working.bottom, gone.top, "dies, or is\noutvoted", shift=(0, 0))
+    page.arrow(stalled.bottom, gone.at(1, 0.4), "silent for\n90 s more", shift=(6, 0))
+    x = joining.bottom[0]
+    back = [gone.bottom, (gone.bottom[0], 272), (x, 272), joining.bottom]
+    page.path(back, "Hello again; whoever was outvoted is refused", (270, 272))
+    return page
+
+
+FIGURES: tuple[Callable[[], Diagram], ...] = (
+    regression,
+    bands,
+    stages,
+    tiling,
+    step,
+    block_states,
+    worker_states,
+)
+
+
+def main(folder: pathlib.Path) -> None:
+    """Writes every figure as NAME.svg."""
+    for figure in FIGURES:
+        (folder / f"{figure.__name__}.svg").write_bytes(drawn(figure))
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent)

@@ -1,0 +1,128 @@
+# %% [markdown]
+# # An engine of your own
+#
+# An engine evaluates blocks of a kernel and pulls cotangents back through them. This one is for
+# fully connected networks with erf for every ReLU (`fc1_erf`, `fc2_erf`, …), which have a closed
+# form of their own (Williams, "Computing with infinite networks", 1996). docs/engines.md says
+# where the class would go and what the rules are. The same file runs as a script and, cell by
+# cell, in editors that know `# %%`.
+
+# %%
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.datasets import load_digits
+
+import kipper
+from kipper.common.architecture import Erf, KernelSpec, architecture_named, is_tangent
+from kipper.common.precision import enable_x64
+from kipper.workers.engine import PreparedImages, Pullback
+
+# %% [markdown]
+# ## The kernel, in plain JAX
+#
+# Between two images, with v and v′ the kernel of each with itself in front of an erf: behind it
+# the covariance is 2/π asin(2k / √((1 + 2v)(1 + 2v′))), and the derivatives' is
+# 4/π / √((1 + 2v)(1 + 2v′) − 4k²). Nothing is singular where images coincide.
+
+
+# %%
+def erf_kernel(hidden, w2, b2, tangent, x1, x2):
+    """K (n, m) of images (n, h, w, c) and (m, h, w, c), behind `hidden` layers with erf."""
+    x1, x2 = (x.reshape(len(x), -1) / x[0].size ** 0.5 for x in (x1, x2))
+    covariance = w2 * x1 @ x2.T + b2
+    v1, v2 = (w2 * jnp.sum(x**2, axis=1) + b2 for x in (x1, x2))
+    result = covariance
+    for _ in range(hidden):
+        scale = (1 + 2 * v1[:, None]) * (1 + 2 * v2)
+        slopes = 4 / jnp.pi / jnp.sqrt(scale - 4 * covariance**2)
+        covariance = w2 * (2 / jnp.pi) * jnp.arcsin(2 * covariance / jnp.sqrt(scale)) + b2
+        result = w2 * slopes * result + covariance if tangent else covariance
+        v1, v2 = (w2 * (2 / jnp.pi) * jnp.arcsin(2 * v / (1 + 2 * v)) + b2 for v in (v1, v2))
+    return result
+
+
+# %% [markdown]
+# ## The engine
+#
+# It prepares nothing of an image alone, and keeps nothing for the backward phase: `jax.vjp` makes
+# the kernel once more. Everything is in the kernel's own dtype; 64-bit mode is entered around each
+# call and never switched on.
+
+
+# %%
+class ErfEngine:
+    """Fully connected networks with erf; see `kipper.workers.engine.Engine`."""
+
+    name = "fc_erf"
+
+    def __init__(self, spec: KernelSpec):
+        architecture = spec.architecture
+        self._x64 = spec.dtype == "float64"
+        kernel = functools.partial(
+            erf_kernel,
+            architecture.layers.count(Erf()),
+            architecture.w_std**2,
+            architecture.b_std**2,
+            is_tangent(spec.kind),
+        )
+
+        def kernel_vjp(x1, x2, cotangent):
+            values, pullback = jax.vjp(kernel, x1, x2)
+            return values, pullback(cotangent)
+
+        self._kernel, self._kernel_vjp = jax.jit(kernel), jax.jit(kernel_vjp)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return np.empty((len(images), 0), images.dtype)
+
+    def block(self, x1: PreparedImages, x2: PreparedImages) -> np.ndarray:
+        with enable_x64(self._x64):
+            return np.asarray(self._kernel(x1.images, x2.images))
+
+    def block_vjp(
+        self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        with enable_x64(self._x64):
+            values, pulled = self._kernel_vjp(x1.images, x2.images, cotangent)
+            return np.asarray(values), tuple(map(np.asarray, pulled[: 2 if both else 1]))
+
+    def linearise(
+        self, x1: PreparedImages, x2: PreparedImages, both: bool
+    ) -> tuple[np.ndarray, Pullback]:
+        del x1, x2, both
+        raise AssertionError("nobody calls it where residual_bytes is None")
+
+    def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
+        del x1, x2, both
+        return None
+
+
+# %% [markdown]
+# ## Held to another
+#
+# neural-tangents knows this kernel too: that is what an engine's test compares it with, the
+# gradient included. `kipper.kernel` asks it, since no other engine can.
+
+# %%
+digits = load_digits()
+images = ((digits.images - digits.images.mean()) / digits.images.std())[..., None]
+first, second = images[:40], images[20:80]  # some are in both
+spec = KernelSpec(architecture_named("fc2_erf"), "ntk", "float64")
+engine = ErfEngine(spec)
+x1, x2 = (PreparedImages(x, engine.features(x)) for x in (first, second))
+cotangent = np.random.default_rng(0).normal(size=(40, 60))
+
+kernel, (of_first, of_second) = engine.block_vjp(x1, x2, cotangent, both=True)
+expected, *gradients = kipper.kernel_vjp(
+    first, second, cotangent, architecture="fc2_erf", dtype="float64"
+)
+errors = {
+    "K": np.abs(kernel - expected).max() / np.abs(expected).max(),
+    "first images": np.abs(of_first - gradients[0]).max() / np.abs(gradients[0]).max(),
+    "second images": np.abs(of_second - gradients[1]).max() / np.abs(gradients[1]).max(),
+}
+for what, error in errors.items():
+    print(f"{what}: {error:.1e} of the largest entry away from neural-tangents")
