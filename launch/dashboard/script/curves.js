@@ -37,7 +37,11 @@ function acrossSteps(width) {
   const logarithmic = first >= 0 && last >= 30;
   const scale = logarithmic ? Math.log1p : (step) => step;
   const x = (step) => LEFT + ((scale(step) - scale(first)) / (scale(last) - scale(first))) * width;
-  const decades = [0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7];
+  const decades = [
+    0,
+    ...Array.from({ length: 1 + Math.floor(Math.log10(last)) }, (_, n) => 10 ** n),
+  ];
+  if (last > 1.6 * decades.at(-1)) decades.push(last);
   const round = logarithmic ? decades : ticks(first, last, Math.max(2, width / 90));
   const at = round.filter((step) => Number.isInteger(step) && step >= first && step <= last);
   return Object.assign(x, { logarithmic, at });

@@ -36,65 +36,44 @@ function drawHead() {
 }
 
 function drawNumbers() {
-  const { progress, measure } = latest;
-  const put = (id, value, note = "") => {
+  const { progress, measure, scheduler } = latest;
+  const put = (id, value, ...notes) => {
     show(element(id), value);
-    show(element(`${id}-note`), note);
+    // Lines are broken between notes, if they are short.
+    const whole = notes.filter(Boolean).map((note) => (note.length < 20 ? unbroken(note) : note));
+    show(element(`${id}-note`), whole.join(", "));
   };
   const evaluated = records.at(-1);
   show(element("score").previousElementSibling, `test ${measureName()}`);
   put(
     "score",
     score(evaluated?.[`test_${measure.key}`]),
-    [
-      evaluated ? `step ${number(evaluated.step)}` : "",
-      known(latest.natural) ? `natural ${score(latest.natural)}` : "",
-    ]
-      .filter(Boolean)
-      .join(", "),
+    evaluated && `step ${number(evaluated.step)}`,
+    known(latest.natural) && `natural ${score(latest.natural)}`,
   );
-  put(
-    "loss",
-    loss(progress.loss ?? evaluated?.loss),
-    known(progress.step) ? `step ${number(progress.step)}` : "",
-  );
+  const at = known(progress.step) && `step ${number(progress.step)}`;
+  put("loss", loss(progress.loss ?? evaluated?.loss), at);
   put("seconds", duration(progress.seconds), `begun ${clock(latest.run.started)}`);
   put(
     "pairs",
     amount(progress.kernel_pairs),
-    [
-      known(progress.blocks) ? plural(progress.blocks, "block") : "",
-      progress.vjp_pairs ? `${amount(progress.vjp_pairs)} gradients` : "",
-    ]
-      .filter(Boolean)
-      .join(", "),
+    known(progress.blocks) && plural(progress.blocks, "block"),
+    progress.vjp_pairs && `${amount(progress.vjp_pairs)} gradients`,
   );
   put("rate", number(progress.pairs_per_second));
-  const [sent, received] = [progress.bytes_sent, progress.bytes_received];
-  const either = known(sent) || known(received);
-  put(
-    "bytes",
-    either ? bytes((sent ?? 0) + (received ?? 0)) : NONE,
-    either ? `${bytes(sent)} out, ${bytes(received)} in` : "",
-  );
-  put(
-    "deaths",
-    number(latest.deaths),
-    `${plural(latest.workers.filter((w) => w.state !== "lost").length, "worker")} there`,
-  );
-  const { retries, duplicates, verified } = latest.scheduler;
+  const [sent, received] = [progress.bytes_sent ?? 0, progress.bytes_received ?? 0];
+  put("bytes", bytes(sent + received), `${bytes(sent)} out`, `${bytes(received)} in`);
+  const there = latest.workers.filter((worker) => worker.state !== "lost").length;
+  put("deaths", number(latest.deaths), `${plural(there, "worker")} there`);
   put(
     "retries",
-    number(retries),
-    [
-      known(duplicates) ? `${number(duplicates)} copies` : "",
-      known(verified) ? `${number(verified)} compared` : "",
-    ]
-      .filter(Boolean)
-      .join(", "),
+    number(scheduler.retries),
+    known(scheduler.duplicates) && `${number(scheduler.duplicates)} copies`,
+    known(scheduler.verified) && `${number(scheduler.verified)} compared`,
   );
 }
 
+const unbroken = (words) => words.replaceAll(" ", "\u00a0");
 const measureName = () => (latest.measure.name ?? "score").split(" (")[0];
 
 let shownImage = null;

@@ -51,6 +51,11 @@ def _until(tab, condition, seconds):
         tab.wait_for_timeout(50)
 
 
+def _words(tab, place):
+    """Its text, lines broken or not."""
+    return tab.inner_text(place).replace("\N{NO-BREAK SPACE}", " ")
+
+
 def _number(text):
     return float(text.replace(",", "").removesuffix(" %"))
 
@@ -87,7 +92,7 @@ def _check_numbers(tab, workdir):
         assert shown[4] == pytest.approx(told[4], abs=0.051)
     assert tab.inner_text("#score") == f"{recorded[-1][3]:.1f} %"
     natural = recorded[0][3]  # a run that begins with natural images has their score at step 0
-    assert tab.inner_text("#score-note") == f"step {recorded[-1][0]:,}, natural {natural:.1f} %"
+    assert _words(tab, "#score-note") == f"step {recorded[-1][0]:,}, natural {natural:.1f} %"
     assert f"natural images {natural:.1f} %" in tab.inner_text("#score-plot .readout")
 
 
