@@ -65,7 +65,7 @@ class FillMap:
             self._next += 1
 
     def withdrawn(self, blocks: Iterable[int], done: Collection[int]) -> None:
-        """These are not wanted any more, nor is what was not queued yet; those in `done` are there."""
+        """These are not wanted any more, nor what was not queued; those in `done` are there."""
         for block in blocks:
             cell = self._cells.pop(block, None)
             if cell is not None:

@@ -14,11 +14,12 @@ from absl import logging
 from kipper.server.figures.measures import measure_of
 from kipper.server.scheduler import events
 from kipper.server.scheduler.events import Event, Instruction
+from kipper.server.scheduler.ledger import WorkerRecord
 from kipper.server.scheduler.scheduler import Scheduler
 from kipper.server.watch.following import Follower
-from kipper.server.watch.matrix import FillMap, Grid
+from kipper.server.watch.matrix import FillMap, Grid, Picture
 from kipper.server.watch.snapshot import Record, ShownImages, ShownLane, Snapshot
-from kipper.server.watch.workers import WatchedWorkers
+from kipper.server.watch.workers import WatchedWorker, WatchedWorkers
 
 SECONDS_BETWEEN_SNAPSHOTS = 0.5
 _MOST_LANES = 64
@@ -52,7 +53,7 @@ class Watch:
     """What is known of a run under way.
 
     Attributes:
-        newest: the last snapshot.
+        newest: the last snapshot; before the first, one of a run that is starting.
         address: where it is shown, for status.json.
         is_broken: whether it stands still after an error.
 
@@ -158,16 +159,6 @@ class Watch:
         workers = self._workers.listed()
         for worker in workers:
             worker.look(now)
-        lanes = []
-        for worker in workers[:_MOST_LANES]:
-            record = there.get(worker.name)
-            busy = None
-            if record is not None and record.out:
-                block, lease = next(iter(record.out.items()))
-                since = lease.started if lease.started is not None else lease.sent
-                busy = self._follower.kind_of(block), since
-            lanes.append(ShownLane(worker.name, worker.lane.copy(), busy))
-        measure = measure_of(*records[:1])
         self.newest = Snapshot(
             number=self.newest.number + 1,
             now=now,
@@ -175,17 +166,25 @@ class Watch:
             about=self.newest.about,
             status=dict(status),
             records=records,
-            measure=dataclasses.asdict(measure),
+            measure=dataclasses.asdict(measure_of(*records[:1])),
             natural=natural,
             workers=[worker.shown(there.get(worker.name), unix - now) for worker in workers],
             deaths=self._workers.deaths,
             counters=_counters(scheduler) if scheduler is not None else {},
             matrix=self._matrix_shown(),
-            lanes=lanes,
+            lanes=[self._lane(one, there.get(one.name)) for one in workers[:_MOST_LANES]],
             images=self._images,
         )
 
-    def _matrix_shown(self) -> Any:
+    def _lane(self, worker: WatchedWorker, record: WorkerRecord | None) -> ShownLane:
+        busy = None
+        if record is not None and record.out:
+            block, lease = next(iter(record.out.items()))
+            since = lease.started if lease.started is not None else lease.sent
+            busy = self._follower.kind_of(block), since
+        return ShownLane(worker.name, worker.lane.copy(), busy)
+
+    def _matrix_shown(self) -> Picture | None:
         """The newest that a step waits for; else one of an evaluation that is under way."""
         urgent = [fill for fill in self._maps if fill.grid.urgent][-1:]
         others = [fill for fill in self._maps if not fill.grid.urgent]
