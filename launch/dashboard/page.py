@@ -7,14 +7,14 @@ parts, which share their names as if they were one file, and is one file for a b
 import base64
 import functools
 import hashlib
-import json
-import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
+
+from kipper.server.watch.snapshot import as_json
 
 _FOLDER = pathlib.Path(__file__).parent
 # In the order in which they need each other.
@@ -86,16 +86,7 @@ def _allowed(source: str) -> str:
 
 def _json_in_html(value: Any) -> Markup:
     """JSON that is safe within a script element: no text of the run can end that element."""
-    text = json.dumps(_finite(value), allow_nan=False)
+    text = as_json(value).decode()
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
-
-
-def _finite(value: Any) -> Any:
-    """The value with null for NaN and infinities, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
