@@ -43,7 +43,8 @@ function acrossSteps(width) {
   ];
   if (last > 1.6 * decades.at(-1)) decades.push(last);
   const round = logarithmic ? decades : ticks(first, last, Math.max(2, width / 90));
-  const at = round.filter((step) => Number.isInteger(step) && step >= first && step <= last);
+  const shown = round.filter((step) => step >= steps[0] && step <= steps.at(-1));
+  const at = shown.filter(Number.isInteger);
   return Object.assign(x, { logarithmic, at });
 }
 

@@ -84,12 +84,13 @@ function drawImages() {
   element("no-images").hidden = Boolean(url);
   if (!url || url === shownImage) return;
   shownImage = url;
-  const step = known(images.step) ? `step ${number(images.step)}` : "the solution";
+  const solved = latest.run.algorithm === "Label Solve";
+  const step = `step ${number(images.step)}`;
   const picture = element("images").querySelector("img");
   picture.src = url;
-  picture.alt = `${images.count} distilled images of ${step}`;
-  show(element("images-step"), `${step[0].toUpperCase()}${step.slice(1)}.`);
-  const labels = images.labels_learned ? " Labels are learned too." : "";
+  picture.alt = `${images.count} distilled images${solved ? "" : ` of ${step}`}`;
+  show(element("images-step"), solved ? "Natural images." : `Step ${number(images.step)}.`);
   const classes = images.classes.length ? `Classes: ${images.classes.join(", ")}.` : "";
-  show(element("images-classes"), classes + labels);
+  const labels = solved ? " Labels are solved for." : " Labels are learned too.";
+  show(element("images-classes"), classes + (images.labels_learned ? labels : ""));
 }
