@@ -38,6 +38,17 @@ def check_run(settings: RunSettings) -> Dataset:
     Raises:
         UserError: a setting, a file or the workdir cannot be used.
     """
+    dataset, data_hash = check_settings(settings)
+    Workdir(settings.workdir).prepare(settings, data_hash)
+    return dataset
+
+
+def check_settings(settings: RunSettings) -> tuple[Dataset, str]:
+    """The same without a look at the workdir; returns the data set's hash as well.
+
+    Raises:
+        UserError: a setting or a file cannot be used.
+    """
     settings.check()
     for spec in settings.kernel_specs:
         check_engine(settings.engine, spec)
@@ -49,8 +60,7 @@ def check_run(settings: RunSettings) -> Dataset:
         try_network(spec, dataset.x_train.shape[1:])
     if isinstance(settings, DistillSettings) and settings.initial is not None:
         check_initial(settings, rows, data_hash)
-    Workdir(settings.workdir).prepare(settings, data_hash)
-    return dataset
+    return dataset, data_hash
 
 
 def load_experiment(settings: RunSettings) -> Experiment:

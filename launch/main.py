@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 from kipper.common import logs
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import (
+    BenchSettings,
     CertificatesSettings,
     CompareSettings,
     DistillSettings,
     DoctorSettings,
+    DryRunSettings,
+    EstimateSettings,
     EvaluateSettings,
     ExportSettings,
     LaunchSettings,
@@ -99,6 +102,11 @@ _COMMANDS = {
         "Whether this machine has what kipper needs, and what to do where it has not.",
         "doctor:print_findings",
     ),
+    "bench": _Command(
+        BenchSettings,
+        "How fast kernels are here; before a run's flags: what it would take.",
+        "bench:bench",
+    ),
     "report": _Command(
         ReportSettings,
         "Draw a run's figures and write its report.html again, from its files.",
@@ -128,6 +136,10 @@ _POSITIONAL = {
 
 # Commands that take the flags of a run beside their own, as in kipper launch solve_labels.
 _OF_A_RUN = {"launch", "node"}
+# Of a command that may do so, the flags beside those of the run.
+_OF_A_RUN_IF_NAMED = {"bench": EstimateSettings}
+# Flags that a command has beside those of its settings.
+_BESIDE = {"distill": DryRunSettings, "solve_labels": DryRunSettings}
 _RUNS: dict[str, type[RunSettings]] = {
     "distill": DistillSettings,
     "solve_labels": SolveLabelsSettings,
@@ -169,18 +181,16 @@ def run(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    settings_class, summary, function = _COMMANDS[command]
+    function = _COMMANDS[command].function
     if any(flag in ("--help", "-h", "-help") for flag in flags):
-        print(f"kipper {command}: {summary}\n\n{flag_sets.describe(settings_class)}")
-        if command in _OF_A_RUN:
-            print(f"and all flags of distill, or of solve_labels after kipper {command} that word.")
+        print(_help(command))
         return 0
     logs.quiet_native_libraries()
     try:
         settings = _parse(command, flags)
         module, name = function.split(":")
         carry_out = getattr(importlib.import_module(f"kipper.launch.{module}"), name)
-        with _logging(settings[-1]):
+        with _logging(settings):
             carry_out(*settings)
     except UserError as error:
         print(f"kipper: {error}", file=sys.stderr)
@@ -194,10 +204,28 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _logging(settings: Any) -> AbstractContextManager[None]:
+def _logging(settings: list[Any]) -> AbstractContextManager[None]:
     """What goes to stderr: kipper's own warnings; of a worker, which has no other log, all."""
-    level = logging.INFO if isinstance(settings, WorkerSettings) else logging.WARNING
-    return logs.to_stderr(getattr(settings, "log_format", "text"), level)
+    level = logging.INFO if isinstance(settings[0], WorkerSettings) else logging.WARNING
+    formats = [each.log_format for each in settings if hasattr(each, "log_format")]
+    return logs.to_stderr(formats[0] if formats else "text", level)
+
+
+def _help(command: str) -> str:
+    settings_class, summary, _ = _COMMANDS[command]
+    classes = [settings_class, *([_BESIDE[command]] if command in _BESIDE else [])]
+    lines = [f"kipper {command}: {summary}", "", *map(flag_sets.describe, classes)]
+    if command in _OF_A_RUN:
+        lines.append(
+            f"and all flags of distill, or of solve_labels after kipper {command} that word."
+        )
+    if command in _OF_A_RUN_IF_NAMED:
+        lines += [
+            f"kipper {command} distill … and kipper {command} solve_labels … take the flags of the "
+            "run, and",
+            flag_sets.describe(_OF_A_RUN_IF_NAMED[command]),
+        ]
+    return "\n".join(lines)
 
 
 def _usage() -> str:
@@ -209,10 +237,13 @@ def _usage() -> str:
 def _parse(command: str, arguments: list[str]) -> list[Any]:
     """The command's settings, and those of the run that it is about, if it is about one."""
     settings_class = _COMMANDS[command].settings
-    if command not in _OF_A_RUN:
-        positional = _POSITIONAL.get(command)
-        return [flag_sets.parse(settings_class, command, arguments, positional)]
     run = arguments[0] if arguments and arguments[0] in _RUNS else None
+    if run and command in _OF_A_RUN_IF_NAMED:
+        of_both = (_OF_A_RUN_IF_NAMED[command], _RUNS[run])
+        return flag_sets.parse_several(of_both, command, arguments[1:])
+    if command not in _OF_A_RUN:
+        classes = (settings_class, *([_BESIDE[command]] if command in _BESIDE else []))
+        return flag_sets.parse_several(classes, command, arguments, _POSITIONAL.get(command))
     return flag_sets.parse_several(
         (settings_class, _RUNS[run or "distill"]), command, arguments[1:] if run else arguments
     )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kipper.common import logs
-from kipper.common.settings import RunSettings
+from kipper.common.settings import DryRunSettings, EstimateSettings, RunSettings
 from kipper.launch.display import showing_progress
 from kipper.server.figures.measures import ACCURACY, measure_of
 from kipper.server.workdir import Workdir
@@ -25,8 +25,16 @@ def run(settings: RunSettings) -> dict[str, Any]:
         return run_local_program(settings)
 
 
-def run_with_display(settings: RunSettings) -> None:
-    """Carries out `settings` and tells a person how it goes and what came of it."""
+def run_with_display(settings: RunSettings, asked: DryRunSettings) -> None:
+    """Carries out `settings` and tells a person how it goes and what came of it.
+
+    A dry run says what it would take instead.
+    """
+    if asked.dry_run:
+        from kipper.launch.estimate import print_estimate
+
+        print_estimate(EstimateSettings(), settings)
+        return
     settings.check()
     workdir = Workdir(settings.workdir)
     with showing_progress(workdir):

@@ -14,6 +14,7 @@ from kipper.common.settings import DistillSettings
 from kipper.server import checkpoint, kip, krr, sampling
 from kipper.server.checkpoint import ResumePoints
 from kipper.server.evaluation import Score, begin_score, score_of
+from kipper.server.experiment import Experiment
 from kipper.server.initial_images import frozen_pixels, initial_images, starts_natural
 from kipper.server.initial_set import initial_set
 from kipper.server.optimiser import adam_of
@@ -34,6 +35,42 @@ def run_kip(session: Session, sink: SnapshotSink | None) -> dict[str, Any]:
     """
     run = _KipRun(session, sink)
     return run.finish(run.descend())
+
+
+def is_evaluated(settings: DistillSettings, step: int) -> bool:
+    """Whether a step's state is scored on the test images."""
+    if step in (0, settings.steps):
+        return True
+    every = settings.eval_every
+    return checkpoint.is_named(step) if every is None else step % every == 0
+
+
+def first_state(experiment: Experiment, settings: DistillSettings) -> kip.KipState:
+    """What a run begins with."""
+    if settings.initial is not None:
+        images, labels = initial_set(settings, experiment.target_mean)
+    else:
+        images = initial_images(experiment, settings)
+        labels = experiment.values(experiment.support_labels)
+    return kip.initial_state(images, labels, settings.learn_labels)
+
+
+def rows_of(experiment: Experiment, settings: DistillSettings, step: int) -> np.ndarray:
+    """The target images of a step, (t,) indices."""
+    balanced = strata(experiment.target.labels, experiment.num_outputs)
+    return sampling.target_rows(*balanced, settings.targets_per_step, settings.seed, step)
+
+
+def targets_of(
+    experiment: Experiment, settings: DistillSettings, step: int, rows: np.ndarray
+) -> kip.Targets:
+    """What the loss of a step is taken over."""
+    values = experiment.values(experiment.target.labels[rows])
+    kernel = sampling.architecture(len(settings.architectures), settings.seed, step)
+    augmenting = experiment.augmenting
+    if augmenting is None:
+        return kip.Targets(experiment.target.key, rows, values, kernel=kernel)
+    return kip.Targets(augmenting.key, augmenting.index[rows], values, step, kernel)
 
 
 @dataclasses.dataclass
@@ -69,7 +106,7 @@ class _KipRun:
                 self._show(step, regression)
                 score = (
                     self._begin_score(state.images, state.labels)
-                    if self._evaluation_due(step)
+                    if is_evaluated(self._settings, step)
                     else None
                 )
                 new_state = None
@@ -117,12 +154,7 @@ class _KipRun:
 
     def _start(self) -> tuple[int, kip.KipState]:
         experiment, workdir = self._session.experiment, self._session.workdir
-        if self._settings.initial is not None:
-            images, labels = initial_set(self._settings, experiment.target_mean)
-        else:
-            images = initial_images(experiment, self._settings)
-            labels = experiment.values(experiment.support_labels)
-        initial = kip.initial_state(images, labels, self._settings.learn_labels)
+        initial = first_state(experiment, self._settings)
         found = self._resume_points.newest(initial)
         for records in (workdir.metrics, workdir.spectrum):
             workdir.drop_records_from(records, 0 if found is None else found.step)
@@ -135,10 +167,7 @@ class _KipRun:
 
     def _rows(self, step: int) -> np.ndarray:
         if step not in self._drawn:
-            experiment, settings = self._session.experiment, self._settings
-            balanced = strata(experiment.target.labels, experiment.num_outputs)
-            rows = sampling.target_rows(*balanced, settings.targets_per_step, settings.seed, step)
-            self._drawn = {step: rows}
+            self._drawn = {step: rows_of(self._session.experiment, self._settings, step)}
         return self._drawn[step]
 
     def _loss(
@@ -152,13 +181,7 @@ class _KipRun:
         return state, kip.loss_at(kernel, state, targets, self._settings.ridge)
 
     def _targets(self, step: int, rows: np.ndarray) -> kip.Targets:
-        experiment, settings = self._session.experiment, self._settings
-        values = experiment.values(experiment.target.labels[rows])
-        kernel = sampling.architecture(len(settings.architectures), settings.seed, step)
-        augmenting = experiment.augmenting
-        if augmenting is None:
-            return kip.Targets(experiment.target.key, rows, values, kernel=kernel)
-        return kip.Targets(augmenting.key, augmenting.index[rows], values, step, kernel)
+        return targets_of(self._session.experiment, self._settings, step, rows)
 
     def _bring_ahead(self, step: int) -> None:
         """Has workers make a step's targets ready when they have nothing else to do."""
@@ -176,12 +199,6 @@ class _KipRun:
         images = experiment.support.astype(self._settings.kernel_dtype)
         labels = experiment.values(experiment.support_labels)
         return self._begin_score(images, labels)()[0]
-
-    def _evaluation_due(self, step: int) -> bool:
-        if step == self._settings.steps or step == 0:
-            return True
-        every = self._settings.eval_every
-        return checkpoint.is_named(step) if every is None else step % every == 0
 
     def _begin_score(
         self, images: np.ndarray, labels: np.ndarray

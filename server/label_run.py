@@ -19,7 +19,7 @@ from kipper.server.spectrum import record_spectrum
 
 # The training score is taken on a class-balanced draw: it costs kernel blocks of its own, while the
 # loss over all targets follows from the sums that were made anyway.
-_TRAIN_SCORE_ROWS = 5000
+TRAIN_SCORE_ROWS = 5000
 
 
 def run_label_solve(session: Session) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class _LabelRun:
         self._resume_points: ResumePoints[Moments] = session.resume_points()
         self._train_rows = sampling.target_rows(
             *strata(experiment.target.labels, experiment.num_outputs),
-            _TRAIN_SCORE_ROWS,
+            TRAIN_SCORE_ROWS,
             session.settings.seed,
             step=0,
         )

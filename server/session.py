@@ -308,6 +308,13 @@ def open_kernel(
     The pool is the caller's to close; `image_shape` is (h, w, c). With `augmenting`, columns may be
     rows of its images, augmented as `settings` say.
     """
+    tiling = tiling_of(settings, image_shape)
+    pool = Pool(links, _configure(settings, augmenting), row_sets, on_progress, means)
+    return pool, DistributedKernel(pool, tiling)
+
+
+def tiling_of(settings: RunSettings, image_shape: tuple[int, ...]) -> Tiling:
+    """How the matrices of a run over images of (h, w, c) are cut into blocks."""
     height, width, channels = image_shape
     tilings = [
         tiling_for(
@@ -320,9 +327,7 @@ def open_kernel(
         for spec in settings.kernel_specs
     ]
     # One for all, so that what was prepared for one kernel's blocks has the shape of another's.
-    tiling = Tiling(min(t.support for t in tilings), min(t.target for t in tilings))
-    pool = Pool(links, _configure(settings, augmenting), row_sets, on_progress, means)
-    return pool, DistributedKernel(pool, tiling)
+    return Tiling(min(t.support for t in tilings), min(t.target for t in tilings))
 
 
 def _configure(settings: RunSettings, augmenting: Augmenting | None) -> messages.Configure:

@@ -55,13 +55,29 @@ class Workdir:
                 self._remove_run()
         elif self.config.exists():
             self._check_unchanged(config, settings)
-        elif self.checkpoints.exists() and any(self.checkpoints.iterdir()):
-            raise UserError(
-                f"{self.path} has checkpoints but no config.json, so they cannot be resumed; give "
-                "another --workdir, or --overwrite to start afresh."
-            )
+        else:
+            self._check_no_checkpoints()
         self._make_folders()
         write_json(self.config, config)
+
+    def check(self, settings: RunSettings, data_hash: str) -> None:
+        """Refuses what `prepare` would, as far as it is seen without writing.
+
+        Raises:
+            UserError: as `prepare`.
+        """
+        there = next(path for path in (self.path, *self.path.resolve().parents) if path.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise UserError(
+                f"The workdir {self.path} cannot be written ({there} is no folder where you may "
+                "create files); give another --workdir."
+            )
+        if settings.overwrite:
+            return
+        if self.config.exists():
+            self._check_unchanged(_config(settings, data_hash), settings)
+        else:
+            self._check_no_checkpoints()
 
     def make_logs(self) -> None:
         """Makes the folder of logs, for whoever writes there before the coordinator runs.
@@ -147,6 +163,13 @@ class Workdir:
                 f"The workdir {self.path} cannot be written ({error.strerror}); give a --workdir "
                 "where you may create files."
             ) from error
+
+    def _check_no_checkpoints(self) -> None:
+        if self.checkpoints.exists() and any(self.checkpoints.iterdir()):
+            raise UserError(
+                f"{self.path} has checkpoints but no config.json, so they cannot be resumed; give "
+                "another --workdir, or --overwrite to start afresh."
+            )
 
     def _check_unchanged(self, config: dict[str, Any], settings: RunSettings) -> None:
         try:

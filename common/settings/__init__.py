@@ -11,8 +11,11 @@ from kipper.common.settings.field import TRANSPORTS, check_at_least, check_choic
 from kipper.common.settings.report import CompareSettings, ReportSettings
 from kipper.common.settings.run import LAUNCHES, RunSettings
 from kipper.common.settings.tools import (
+    BenchSettings,
     CertificatesSettings,
     DoctorSettings,
+    DryRunSettings,
+    EstimateSettings,
     ListSettings,
     ReplaySettings,
     StatusSettings,
@@ -23,10 +26,13 @@ from kipper.common.settings.worker import WorkerSettings
 __all__ = [
     "LAUNCHES",
     "TRANSPORTS",
+    "BenchSettings",
     "CertificatesSettings",
     "CompareSettings",
     "DistillSettings",
     "DoctorSettings",
+    "DryRunSettings",
+    "EstimateSettings",
     "EvaluateSettings",
     "ExportSettings",
     "LaunchSettings",
