@@ -5,10 +5,12 @@ in float64 and the result is rounded once, to float32.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
+import scipy.linalg
 
 from kipper.common.errors import UserError
 
@@ -164,10 +166,16 @@ class ZcaWhitening:
         _check_shape(images, len(self.mean), len(self.whitening))
 
         def unwhiten(block: np.ndarray) -> np.ndarray:
-            unit = np.linalg.solve(self.whitening, block.reshape(len(block), -1).T).T
+            unit = scipy.linalg.lu_solve(self._factor, block.reshape(len(block), -1).T).T
             return (unit * self.typical_norm).reshape(block.shape) * self.std + self.mean
 
         return _blockwise(unwhiten, images)
+
+    @functools.cached_property
+    def _factor(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of `whitening`: half a second of work for 3072 pixels, and images are shown often."""
+        factor: tuple[np.ndarray, np.ndarray] = scipy.linalg.lu_factor(self.whitening)
+        return factor
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Preprocessing.arrays`."""
