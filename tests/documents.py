@@ -1,0 +1,81 @@
+"""Commands and snippets of README.md and docs/*.md, as they stand in blocks."""
+
+import pathlib
+import re
+import shlex
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+# What begins a line that a reader is to type.
+_TOOLS = (
+    r"kipper|python|make|bash|sudo|pip|source|scp|ssh|kubectl|docker|cmp|ip|tensorboard|mkdocs|curl|"
+    r"sbatch|git|promtool|eval|export"
+)
+_COMMAND = re.compile(rf"(?:\$ )?((?:{_TOOLS}) .*)")
+
+
+class Command(NamedTuple):
+    """A command line of a page, continuation lines joined, as it stands there."""
+
+    page: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(page: pathlib.Path) -> list[tuple[int, str, list[str]]]:
+    """The code blocks of a page: the number of the first line, the fence's word, the lines.
+
+    The word is "" of indented blocks and of fences without one.
+    """
+    found: list[tuple[int, str, list[str]]] = []
+    fenced = indented = False
+    blank = True  # the line before
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if line.startswith("```"):
+            fenced, indented = not fenced, False
+            if fenced:
+                found.append((number + 1, line.strip("`").strip(), []))
+        elif fenced:
+            found[-1][2].append(line)
+        elif line.startswith("    ") and (indented or blank):
+            if not indented:
+                found.append((number, "", []))
+            found[-1][2].append(line[4:])
+            indented = True
+        else:
+            indented = False
+        blank = not line.strip()
+    return found
+
+
+def commands(page: pathlib.Path) -> list[Command]:
+    """The command lines of a page's blocks, comments at their ends left out."""
+    found = []
+    for first, word, lines in blocks(page):
+        if word == "python":
+            continue
+        joined = ""
+        for number, line in enumerate(lines, first):
+            joined = f"{joined} {line.strip()}".strip()
+            if joined.endswith("\\"):
+                joined = joined[:-1].rstrip()
+                continue
+            if match := _COMMAND.fullmatch(re.sub(r"\s{2,}[#(].*", "", joined)):
+                found.append(Command(page.name, number, match[1].strip()))
+            joined = ""
+    return found
+
+
+def snippets(page: pathlib.Path) -> list[tuple[int, str]]:
+    """The Python blocks of a page, each with the number of its first line."""
+    return [(first, "\n".join(lines)) for first, word, lines in blocks(page) if word == "python"]
+
+
+def words_of(text: str) -> list[str]:
+    """A command line in words; what is optional is left out."""
+    return shlex.split(re.sub(r"\s*\[[^\]]*\]", "", text))
