@@ -14,6 +14,8 @@ from kipper.launch.stopping import StopRequest
 from kipper.server.session import Interrupted
 from kipper.server.workdir import Workdir
 
+pytestmark = pytest.mark.processes
+
 FEW = {"dataset": "digits", "test_limit": 100, "block_target": 100}
 
 

@@ -12,6 +12,8 @@ from kipper.launch.supervisor import GaveUp, Limits
 from kipper.server.session import Interrupted
 from kipper.server.workdir import Workdir
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def workdir(tmp_path):

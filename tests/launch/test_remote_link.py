@@ -17,6 +17,8 @@ from kipper.launch.transports import ChannelError, transport_named
 from kipper.workers.service import WorkerService
 from kipper.workers.worker import Worker
 
+pytestmark = pytest.mark.processes
+
 WAYS = ["inprocess", pytest.param("courier", marks=needs_launchpad), "grpc_tls"]
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(7, 4, 4, 1)).astype(np.float32)

@@ -21,6 +21,8 @@ from kipper.launch.registry import Registry
 from kipper.launch.remote_link import RemoteLink
 from kipper.launch.stopping import StopRequest
 
+pytestmark = pytest.mark.processes
+
 COORDINATOR = "localhost:7000"
 
 
