@@ -122,7 +122,8 @@ def _commands() -> str:
 
 def _flag(field: Any) -> str:
     """A row: the flag, its choices or its default, its help."""
-    default = "" if field.default in (None, False, ()) else f"`{field.default}`"
+    said = not (field.default is None or field.default is False or field.default == ())
+    default = f"`{field.default}`" if said else ""
     choices = ", ".join(f"`{choice}`" for choice in field.metadata["choices"] or ())
     values = f"{choices} [{default}]" if choices and default else choices or default
     text = field.metadata["help"].replace("|", "\\|")
