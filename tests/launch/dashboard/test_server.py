@@ -196,7 +196,7 @@ def test_at_the_end_listeners_get_the_last_state(tmp_path):
     with pytest.raises(urllib.error.URLError):
         get(watch.address)
     page = (tmp_path / "dashboard.html").read_text()
-    assert '"state": "finished"' in page
+    assert '"state":"finished"' in page
 
 
 def test_a_run_that_did_not_begin_leaves_no_page(tmp_path):
