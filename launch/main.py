@@ -12,6 +12,7 @@ from kipper.common.settings import (
     BenchSettings,
     CertificatesSettings,
     CompareSettings,
+    CompletionSettings,
     DistillSettings,
     DoctorSettings,
     DryRunSettings,
@@ -117,6 +118,11 @@ _COMMANDS = {
         "Draw accuracy against support size over several runs; prints a table.",
         "compare:print_comparison",
     ),
+    "completion": _Command(
+        CompletionSettings,
+        "A script by which bash completes kipper's commands and flags.",
+        "completion:print_completion",
+    ),
     "replay": _Command(
         ReplaySettings,
         "Check that a run's logs/events.jsonl gives the same decisions.",
@@ -127,6 +133,7 @@ _COMMANDS = {
 # Commands of which one flag may be given without its name, or several times where it is a tuple.
 _POSITIONAL = {
     "certificates": "folder",
+    "completion": "shell",
     "list": "folder",
     "replay": "log",
     "status": "run",
@@ -157,6 +164,20 @@ kipper COMMAND --help lists the flags of a command."""
 def commands() -> dict[str, tuple[type, str]]:
     """The settings class of every command and its line in the usage, for the documents."""
     return {name: (settings, summary) for name, (settings, summary, _) in _COMMANDS.items()}
+
+
+def beginnings() -> dict[str, tuple[type[Any], ...]]:
+    """The settings classes of every command, and of those that a run's name may follow."""
+    found: dict[str, tuple[type[Any], ...]] = {}
+    for name, command in _COMMANDS.items():
+        own = (command.settings, *([_BESIDE[name]] if name in _BESIDE else []))
+        found[name] = (*own, DistillSettings) if name in _OF_A_RUN else own
+        for run_name, run_class in _RUNS.items():
+            if name in _OF_A_RUN:
+                found[f"{name} {run_name}"] = (*own, run_class)
+            elif name in _OF_A_RUN_IF_NAMED:
+                found[f"{name} {run_name}"] = (_OF_A_RUN_IF_NAMED[name], run_class)
+    return found
 
 
 def main() -> None:

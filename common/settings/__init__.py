@@ -13,6 +13,7 @@ from kipper.common.settings.run import LAUNCHES, RunSettings
 from kipper.common.settings.tools import (
     BenchSettings,
     CertificatesSettings,
+    CompletionSettings,
     DoctorSettings,
     DryRunSettings,
     EstimateSettings,
@@ -29,6 +30,7 @@ __all__ = [
     "BenchSettings",
     "CertificatesSettings",
     "CompareSettings",
+    "CompletionSettings",
     "DistillSettings",
     "DoctorSettings",
     "DryRunSettings",

@@ -56,6 +56,19 @@ class ReplaySettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CompletionSettings:
+    """Settings of `completion`."""
+
+    shell: str = setting(None, "kipper completion bash says the same.", ("bash",))
+
+    def check(self) -> None:
+        """Raises a UserError where no shell is named, or one that is not known."""
+        if self.shell is None:
+            raise UserError("The shell is missing: kipper completion bash.")
+        check_choices(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EstimateSettings:
     """Settings of `bench` beside those of the run that it estimates."""
 

@@ -1,0 +1,74 @@
+"""What bash completes by the script of `kipper completion bash`, asked of bash itself."""
+
+import subprocess
+
+import pytest
+
+from kipper.launch.main import run
+
+# Fills in what bash's line editor would, and prints what the function proposes.
+_ASK = """
+compopt() {{ :; }}
+source {script}
+complete -p kipper
+COMP_WORDS=({words})
+COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_kipper
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    path = tmp_path_factory.mktemp("shell") / "kipper.bash"
+    with pytest.MonkeyPatch.context() as patch:
+        written = []
+        patch.setattr("builtins.print", lambda text, end="\n": written.append(text + end))
+        assert run(["completion", "bash"]) == 0
+    path.write_text("".join(written))
+    return path
+
+
+def _proposed(script, *words):
+    quoted = " ".join(f"'{word}'" for word in words)
+    asked = subprocess.run(
+        ["bash", "--norc", "-u", "-c", _ASK.format(script=script, words=quoted)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert asked.stderr == ""
+    first, *proposed = asked.stdout.splitlines()
+    assert first == "complete -o default -F _kipper kipper"
+    return [word for word in proposed if word]
+
+
+@pytest.mark.parametrize(
+    ("words", "proposed"),
+    [
+        (["di"], ["distill"]),
+        (["ben"], ["bench"]),
+        (["distill", "--learn"], ["--learn_labels", "--learning_rate="]),
+        (["distill", "--dry"], ["--dry_run"]),
+        (["distill", "--kernel", "="], ["ntk", "nngp"]),
+        (["distill", "--dataset=digits", "--launch", "=", "local"], ["local_mt", "local_mp"]),
+        (["solve_labels", "--label_r"], ["--label_ridge="]),
+        (["solve_labels", "--learn"], []),
+        (["launch", ""], ["distill", "solve_labels"]),
+        (["launch", "solve_labels", "--label_"], ["--label_ridge="]),
+        (["bench", "--image"], ["--image_shape="]),
+        (["bench", "distill", "--image"], []),
+        (["bench", "distill", "--support_i"], ["--support_init="]),
+        (["status", ""], []),  # left to bash, which completes files
+        (["distill", "--workdir", "=", "ru"], []),
+    ],
+)
+def test_bash_proposes_what_fits(script, words, proposed):
+    assert _proposed(script, "kipper", *words) == proposed
+
+
+def test_another_shell_is_refused(capsys):
+    assert run(["completion"]) == 2
+    assert "kipper completion bash" in capsys.readouterr().err
+    assert run(["completion", "csh"]) == 2
+    assert "bash" in capsys.readouterr().err
