@@ -36,6 +36,7 @@ pytestmark = [needs_launchpad, pytest.mark.filterwarnings("ignore:`FanIn` layers
 ELSEWHERE = {
     "pip install": "installs; CI does it, by make",
     "source .venv/bin/activate": "of a shell",
+    "source <(kipper completion": "of a shell; tests/launch/test_completion.py asks bash",
     "make": "sets up .venv; that the target exists is checked, CI makes it",
     "kubectl": "needs a cluster",
     "scp": "needs other hosts",
@@ -51,7 +52,7 @@ ELSEWHERE = {
 TOGETHER = re.compile(r"kipper (worker .*|distill .*--port=.*)")
 # What is run by -m slow only, as it stands but for sizes.
 SLOW = re.compile(
-    r".*--launch=local_m|python benchmarks/|.*--all_kernels|kipper doctor|.*fc2_erf|.*ssize10_zca"
+    r".*--launch=local_m|python benchmarks/|.*--all_kernels|kipper doctor|kipper bench|kipper bench|.*fc2_erf|.*ssize10_zca"
     r"|.*nets\.py"
 )
 
