@@ -66,7 +66,8 @@ def commands(page: pathlib.Path) -> list[Command]:
                 joined = joined[:-1].rstrip()
                 continue
             if match := _COMMAND.fullmatch(re.sub(r"\s{2,}[#(].*", "", joined)):
-                found.append(Command(page.name, number, match[1].strip()))
+                text = re.sub(r"^source <\((.*)\)$", r"\1", match[1].strip())
+                found.append(Command(page.name, number, text))
             joined = ""
     return found
 

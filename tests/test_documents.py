@@ -36,7 +36,6 @@ pytestmark = [needs_launchpad, pytest.mark.filterwarnings("ignore:`FanIn` layers
 ELSEWHERE = {
     "pip install": "installs; CI does it, by make",
     "source .venv/bin/activate": "of a shell",
-    "source <(kipper completion": "of a shell; tests/launch/test_completion.py asks bash",
     "make": "sets up .venv; that the target exists is checked, CI makes it",
     "kubectl": "needs a cluster",
     "scp": "needs other hosts",
@@ -52,8 +51,8 @@ ELSEWHERE = {
 TOGETHER = re.compile(r"kipper (worker .*|distill .*--port=.*)")
 # What is run by -m slow only, as it stands but for sizes.
 SLOW = re.compile(
-    r".*--launch=local_m|python benchmarks/|.*--all_kernels|kipper doctor|kipper bench|kipper bench|.*fc2_erf|.*ssize10_zca"
-    r"|.*nets\.py"
+    r".*--launch=local_m|python benchmarks/|.*--all_kernels|kipper doctor|kipper bench|.*fc2_erf"
+    r"|.*ssize10_zca|.*nets\.py"
 )
 
 # Words that stand for something; then numbers that are made small: at most, or by a rule.
