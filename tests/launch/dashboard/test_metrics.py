@@ -165,7 +165,7 @@ def test_after_the_run_the_page_is_a_file_and_nothing_points_to_the_server(run):
     assert "dashboard" not in dict(lines_about(state_of(workdir.path)))
     assert progress_line(_status(workdir)) == "interrupted"
     page = workdir.dashboard.read_text()
-    assert '"state": "interrupted"' in page
+    assert '"state":"interrupted"' in page
     assert "data:image/png;base64," in page
 
 
