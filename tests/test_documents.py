@@ -81,7 +81,7 @@ OTHERS = {
 SMALL = {
     "distill": "--steps=1",
     "launch": "--dry_run",
-    "transfer": "--steps=2 --seeds=1 --curve_images=10 --test_limit=20 --width=4",
+    "transfer": "--steps=2 --seeds=1 --curve_images=10 --test_limit=20 --width=4 --max_minutes=0.1",
     "evaluate": "--test_limit=20 --seeds=1",
     "solve_labels": "--test_limit=20",
 }
@@ -208,6 +208,7 @@ def test_commands_of_a_page(page, mine):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "page",
     [p for p in PAGES if any(SLOW.match(command.text) for command in commands(p))],
@@ -228,6 +229,7 @@ def _pairs():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("run", "worker"), list(_pairs()))
 def test_workers_from_elsewhere(run, worker, mine):
     port = free_port()
