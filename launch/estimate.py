@@ -19,7 +19,7 @@ from kipper.launch.coordinator import check_settings
 from kipper.launch.display import duration
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.text_table import text_table
-from kipper.server import kip, krr, label_solve
+from kipper.server import kip, krr, label_solve, sampling
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.estimate import (
     Memory,
@@ -45,14 +45,14 @@ from kipper.workers.worker import MAX_RESIDUAL_BYTES, MAX_RESIDUAL_BYTES_PER_BLO
 
 # For each thing that is measured.
 _SECONDS = 5.0
-_REPETITIONS = 5
+_LEAST_REPETITIONS, _REPETITIONS = 8, 40
 # Of a process before it holds anything: Python, JAX, and under Launchpad TensorFlow.
 _BASE_BYTES = 400 * 2**20
 _BASE_BYTES_LAUNCHPAD = 520 * 2**20
 
 _LEFT_OUT = (
-    "start of processes, copies of late blocks, what a network adds, the report at the end; "
-    "other programs on these cores"
+    "start of processes, files that are written, copies of late blocks, what a network adds, the "
+    "report at the end; other programs on these cores"
 )
 
 
@@ -205,9 +205,9 @@ class _Measuring:
         tiling: Tiling,
     ):
         self._settings = settings
-        self._experiment = experiment
+        self.experiment = experiment
         self._pool = pool
-        self._kernel = kernel
+        self.kernel = kernel
         self._tiling = tiling
         self._support_pairs = support_pairs(len(experiment.support), tiling)
         self.first_answer = 0.0
@@ -218,48 +218,38 @@ class _Measuring:
 
     def steps(self) -> tuple[dict[int, float], tuple[int, int]]:
         """Seconds of a step by each kernel that some step has; how many target images were used."""
-        settings, experiment = self._settings, self._experiment
+        settings, experiment = self._settings, self.experiment
         if not isinstance(settings, DistillSettings) or settings.steps == 0:
             return {}, (0, 0)
-        state, adam = first_state(experiment, settings), adam_of(settings)
-        frozen, times = frozen_pixels(experiment, settings), {}
-        sampled = (0, 0)
-        first_of = {
-            targets_of(experiment, settings, s, np.zeros(1, int)).kernel: s
-            for s in reversed(range(settings.steps))
+        used = {
+            sampling.architecture(len(settings.architectures), settings.seed, step)
+            for step in range(settings.steps)
         }
-        for position, step in sorted(first_of.items()):
-            every = rows_of(experiment, settings, step)
-
-            def one_step(count: int, step: int = step, every: np.ndarray = every) -> None:
-                assert isinstance(settings, DistillSettings)
-                fresh = state._replace(images=state.images.copy())
-                targets = targets_of(experiment, settings, step, every[:count])
-                regression = kip.loss_at(self._kernel, fresh, targets, settings.ridge)
-                kip.update(self._kernel, fresh, regression.cotangents, adam, frozen)
-
-            times[position], used = self._timed(one_step, len(every))
-            sampled = used, len(every)
+        times: dict[int, float] = {}
+        for position in sorted(used):
+            number = len(rows_of(experiment, settings, 0))
+            times[position], rows = self._timed(_Steps(self, settings, position), number)
+            sampled = rows, number
         return times, sampled
 
     def seconds_per_pair(self) -> float:
         """Of kernels alone: on test images, or, of Label Solve, of the sums over targets."""
-        settings, experiment = self._settings, self._experiment
+        settings, experiment = self._settings, self.experiment
         is_kip = isinstance(settings, DistillSettings)
         split: Split = experiment.test if is_kip else experiment.target
         images = experiment.support.astype(settings.kernel_dtype)
         values = experiment.values(experiment.support_labels)
 
         def some(count: int) -> None:
-            self._kernel.set_support(images.copy())
-            k_ss = self._kernel.support_matrix()
+            self.kernel.set_support(images.copy())
+            k_ss = self.kernel.support_matrix()
             if is_kip:
                 weights = [krr.Factor(k_ss, settings.ridge).solve(values)]
                 rows = np.arange(count)
-                score_coefficients(self._kernel, weights, split.key, rows, split.labels[:count])
+                score_coefficients(self.kernel, weights, split.key, rows, split.labels[:count])
                 return
             none = label_solve.no_moments(len(images), experiment.num_outputs)
-            for _ in label_solve.add_targets(none, self._kernel, split.key, split.labels[:count]):
+            for _ in label_solve.add_targets(none, self.kernel, split.key, split.labels[:count]):
                 pass
 
         number = len(split.labels)
@@ -270,26 +260,30 @@ class _Measuring:
         """Seconds that `act` takes for `number` rows, from those it takes for so many blocks of
         them as time allows; and how many rows that were."""
         blocks = spans(number, self._tiling.target)
-        end = time.monotonic() + _SECONDS
         used = min(len(blocks), self._settings.num_workers or 1)
+        self._seconds_of(act, blocks[used - 1][1])  # compiles, which takes however long it takes
+        began = time.monotonic()
         while True:
             rows = blocks[used - 1][1]
-            spent = [self._seconds_of(act, rows), self._seconds_of(act, rows)][1]
-            left = end - time.monotonic()
-            if used == len(blocks) or left < 8 * spent:
+            spent = [self._seconds_of(act, rows), self._seconds_of(act, rows)]
+            left = began + _SECONDS - time.monotonic()
+            if used == len(blocks) or left < 8 * spent[1]:
                 break
-            used = min(len(blocks), used * max(2, int(left / (8 * spent))))
-        several = [spent]
-        while len(several) < _REPETITIONS and time.monotonic() + spent < end:
-            several.append(self._seconds_of(act, rows))
+            used = min(len(blocks), used * max(2, int(left / (8 * spent[1]))))
+        while len(spent) < _REPETITIONS:
+            taken = time.monotonic() - began
+            if taken > (_SECONDS if len(spent) >= _LEAST_REPETITIONS else 3 * _SECONDS):
+                break
+            spent.append(self._seconds_of(act, rows))
         share = (self._support_pairs + number * self._num_support) / (
             self._support_pairs + rows * self._num_support
         )
-        return statistics.median(several) * share, rows
+        # Each worker compiles for itself what the scheduler gives it first, which may be late.
+        return statistics.median(spent[len(spent) // 2 :]) * share, rows
 
     @property
     def _num_support(self) -> int:
-        return len(self._experiment.support)
+        return len(self.experiment.support)
 
     def _seconds_of(self, act: Callable[[int], None], rows: int) -> float:
         start = time.monotonic()
@@ -297,6 +291,37 @@ class _Measuring:
         now = time.monotonic()
         self.first_answer = self.first_answer or now
         return now - start
+
+
+class _Steps:
+    """Steps of KIP from the run's first state, each with other target images as in the run."""
+
+    def __init__(self, measuring: _Measuring, settings: DistillSettings, position: int):
+        self._settings = settings
+        self._experiment = measuring.experiment
+        self._kernel = measuring.kernel
+        self._position = position
+        self._state = first_state(self._experiment, settings)
+        self._adam = adam_of(settings)
+        self._frozen = frozen_pixels(self._experiment, settings)
+        self._step = 0
+        self._drawn = {0: rows_of(self._experiment, settings, 0)}
+
+    def __call__(self, count: int) -> None:
+        """One step on the first `count` of its target images; makes those of the next ready."""
+        targets = self._targets(count)
+        fresh = self._state._replace(images=self._state.images.copy())
+        regression = kip.loss_at(self._kernel, fresh, targets, self._settings.ridge)
+        self._step += 1
+        self._drawn = {self._step: rows_of(self._experiment, self._settings, self._step)}
+        ahead = self._targets(count)
+        self._kernel.bring_ahead(ahead.key, ahead.rows, ahead.draw, ahead.kernel)
+        kip.update(self._kernel, fresh, regression.cotangents, self._adam, self._frozen)
+
+    def _targets(self, count: int) -> kip.Targets:
+        rows = self._drawn[self._step][:count]
+        targets = targets_of(self._experiment, self._settings, self._step, rows)
+        return targets._replace(kernel=self._position)
 
 
 def _block_bytes(
