@@ -11,6 +11,7 @@ The rules:
 """
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -107,7 +108,9 @@ class Supervisor:
             GaveUp: it died too often.
         """
         deaths = Deaths(self._limits)
-        while not stop.is_asked():
+        for life in itertools.count(1):
+            if stop.is_asked():
+                break
             born = self._clock()
             status = self._live(stop)
             if stop.is_asked():
@@ -115,15 +118,18 @@ class Supervisor:
             if status in _FINAL:
                 logging.info("%s ended with exit status %d.", self._name, status)
                 return status
-            pause = deaths.add(self._clock() - born)
+            lived = self._clock() - born
+            pause = deaths.add(lived)
             if pause is None:
                 raise GaveUp(
                     f"{self._name} died {self._limits.short_lives} times in a row within "
                     f"{self._limits.short:g} s of its start (last: {_cause(status)}), so it is not "
                     "started again."
                 )
+            # With the number of the life: every death is news, not the same warning again.
             logging.warning(
-                "%s died (%s); starting it again in %.1f s.", self._name, _cause(status), pause
+                "%s died (%s) in its life %d, of %.1f s; starting it again in %.1f s.",
+                *(self._name, _cause(status), life, lived, pause),
             )
             stop.wait(pause)
         return 0
