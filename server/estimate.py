@@ -123,18 +123,27 @@ class Memory:
     Attributes:
         data: images as files hold them, and preprocessed.
         matrices: what the coordinator holds of kernels, cotangents and gradients.
-        rows: what each worker holds of images in the end.
+        rows: images that each worker holds in the end, where workers have processes of their own.
+        features: what each worker's engine computes once of each image, and keeps.
         block: what it takes to compute one block, and to keep for the gradient of others.
     """
 
     data: int
     matrices: int
     rows: int
+    features: int
     block: int
 
 
-def memory_of(settings: RunSettings, sizes: Sizes, block: int) -> Memory:
-    """Memory by sizes; `block` bytes are known to whoever has the engine."""
+def memory_of(settings: RunSettings, sizes: Sizes, features: int, block: int) -> Memory:
+    """Memory by sizes.
+
+    Args:
+        settings: of the run.
+        sizes: of what it works on.
+        features: numbers that engines compute once of an image, those of all kernels together.
+        block: as in `Memory`, which is known to whoever has the engine.
+    """
     n, itemsize = sizes.support, 8 if settings.kernel_dtype == "float64" else 4
     images = sizes.target + sizes.test + sizes.validation
     # K_ts, its float64 copy and its cotangent; the factor and the cotangent of K_ss beside it.
@@ -144,4 +153,4 @@ def memory_of(settings: RunSettings, sizes: Sizes, block: int) -> Memory:
     matrices = 8 * (3 * at_once * n + 5 * n * n + 4 * n * sizes.pixels)
     raw = sizes.pixels * 4 * images
     rows = sizes.pixels * itemsize * (sizes.target + sizes.test + 2 * n)
-    return Memory(2 * raw, matrices, rows, block)
+    return Memory(2 * raw, matrices, rows, itemsize * features * images, block)

@@ -7,7 +7,7 @@ import pytest
 
 from kipper.common.settings import DistillSettings, SolveLabelsSettings
 from kipper.launch import bench as bench_module
-from kipper.launch import estimate as estimate_module
+from kipper.launch import pace
 from kipper.launch.estimate import estimate_run
 from kipper.launch.main import run as run_command
 from kipper.launch.run import run
@@ -18,7 +18,7 @@ KIP = {"steps": 9, "target_batch_size": 130, "block_support": 4, "block_target":
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    monkeypatch.setattr(estimate_module, "_SECONDS", 0.05)
+    monkeypatch.setattr(pace, "_SECONDS", 0.05)
 
 
 @pytest.mark.parametrize(
