@@ -94,6 +94,7 @@ SMALL_BENCHMARKS = {
     "courier.py": "--layouts=1x1 --seconds=0.05 --patience=0",
     "label_learning.py": "--steps=2 --seeds=0 --target_batch_size=50",
     "reproduce.py": "--rows=ls_convnet_mnist_10 --seeds=1",
+    "estimates.py": "--only=none",
     "live_page.py": "--repetitions=1 --scale=0.05 --workloads 'fc1, digits'",
 }
 
