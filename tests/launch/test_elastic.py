@@ -86,7 +86,7 @@ def test_workers_and_coordinator_come_and_go(quiet, tmp_path, started, transport
 
     first.send_signal(signal.SIGTERM)
     assert first.wait(60) == 130
-    _wait(lambda: "first is out of the run: it left" in _log(workdir), "its leaving")
+    _wait(lambda: "worker=first The worker is out of the run: it left" in _log(workdir), "its leaving")
     wait_for_step(workdir, _status(workdir)["step"] + 3, coordinator)
 
     coordinator.kill()
