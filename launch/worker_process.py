@@ -33,6 +33,8 @@ from kipper.server.session import Interrupted
 
 # For the block under way when the worker is asked to leave.
 _LEAVE_SECONDS = 60.0
+# For what is under way when the run is over, which nobody waits for.
+_LAST_SECONDS = 1.0
 _INTERRUPTED = 130
 
 
@@ -40,8 +42,9 @@ class Ending(enum.Enum):
     """How a worker ended."""
 
     OVER = enum.auto()  # with the run
+    OVER_AT_WORK = enum.auto()  # with the run, and a block is still under way
     LEFT = enum.auto()  # asked to, or because the run was interrupted: there may be more to do
-    CUT_OFF = enum.auto()  # asked to, and a block may still be under way
+    CUT_OFF = enum.auto()  # likewise, and a block may still be under way
 
 
 def run_worker(settings: WorkerSettings) -> None:
@@ -77,10 +80,10 @@ def run_worker(settings: WorkerSettings) -> None:
         if settings.device is not None:
             use_device(settings.device)
         ending = serve_worker(settings, stop)
-    if ending is Ending.CUT_OFF:
+    if ending in (Ending.CUT_OFF, Ending.OVER_AT_WORK):
         # A block is still being computed, which no exit of Python's would survive.
         logging.flush()
-        os._exit(_INTERRUPTED)
+        os._exit(_INTERRUPTED if ending is Ending.CUT_OFF else 0)
     if ending is Ending.LEFT:
         raise Interrupted("The worker left a run that may go on.")
 
@@ -128,7 +131,9 @@ def serve_worker(settings: WorkerSettings, stop: Stop) -> Ending:
             logs.now_about(run=service.run())
         if goodbye is not None:
             logging.info("The worker ends: %s", goodbye.reason)
-            return Ending.OVER if goodbye.is_over else Ending.LEFT
+            if service.is_idle(within=_LAST_SECONDS):
+                return Ending.OVER if goodbye.is_over else Ending.LEFT
+            return Ending.OVER_AT_WORK if goodbye.is_over else Ending.CUT_OFF
         left = registration.leave(_LEAVE_SECONDS)
         logging.info("The worker %s.", "left" if left else "was not waited for any longer")
         return Ending.LEFT if left else Ending.CUT_OFF

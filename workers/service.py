@@ -1,5 +1,7 @@
 """A worker behind a transport: one function, bytes in and bytes out."""
 
+import threading
+
 from absl import logging
 
 from kipper.common import wire
@@ -18,6 +20,8 @@ class WorkerService:
         self._worker = Worker(threads=threads)
         self._refusal: str | None = None
         self._run: str | None = None
+        self._under_way = 0
+        self._changed = threading.Condition()
 
     def refusal(self) -> str | None:
         """Why this worker cannot compute for its coordinator, once it has said so."""
@@ -27,8 +31,23 @@ class WorkerService:
         """The name of the run that this worker computes for, once it has been told."""
         return self._run
 
+    def is_idle(self, within: float) -> bool:
+        """Whether no request is under way, or will be after `within` seconds at most."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._under_way == 0, within)
+
     def handle(self, payload: bytes) -> bytes:
         """Answers one encoded request; bytes that are none are answered with a `Failure`."""
+        with self._changed:
+            self._under_way += 1
+        try:
+            return self._answer(payload)
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def _answer(self, payload: bytes) -> bytes:
         try:
             request = wire.decode(payload)
         except wire.WireError as error:

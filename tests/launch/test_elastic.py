@@ -86,7 +86,8 @@ def test_workers_and_coordinator_come_and_go(quiet, tmp_path, started, transport
 
     first.send_signal(signal.SIGTERM)
     assert first.wait(60) == 130
-    _wait(lambda: "worker=first The worker is out of the run: it left" in _log(workdir), "its leaving")
+    left = "worker=first The worker is out of the run: it left"
+    _wait(lambda: left in _log(workdir), "its leaving")
     wait_for_step(workdir, _status(workdir)["step"] + 3, coordinator)
 
     coordinator.kill()

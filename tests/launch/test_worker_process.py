@@ -20,6 +20,7 @@ from kipper.launch.main import run
 from kipper.launch.registry import Registry
 from kipper.launch.remote_link import RemoteLink
 from kipper.launch.stopping import StopRequest
+from kipper.workers.worker import Worker
 
 pytestmark = pytest.mark.processes
 
@@ -131,6 +132,34 @@ def test_the_end_of_the_run_is_the_end_of_the_worker(network):
     coordinator.pool.wait_for("join", "w")
     coordinator.registry.close("The run is over.", is_over=True)
     assert worker.end() is worker_process.Ending.OVER
+
+
+@pytest.mark.parametrize(
+    ("is_over", "ending"),
+    [(True, worker_process.Ending.OVER_AT_WORK), (False, worker_process.Ending.CUT_OFF)],
+)
+def test_what_is_still_under_way_then_is_known(network, monkeypatch, is_over, ending):
+    """Or the process would end by Python's exit, which aborts it where a kernel is computed."""
+    computing, done = threading.Event(), threading.Event()
+
+    def handle(self, request):
+        computing.set()
+        done.wait(60)
+        return messages.Done()
+
+    monkeypatch.setattr(worker_process, "_LAST_SECONDS", 0.05)
+    monkeypatch.setattr(Worker, "handle", handle)
+    coordinator = Coordinator(network)
+    worker = ServedWorker()
+    coordinator.pool.wait_for("join", "w")
+    # This network answers in the thread of the asker.
+    asker = threading.Thread(target=coordinator.pool.links["w"].submit, args=(_configure(),))
+    asker.start()
+    assert computing.wait(60)
+    coordinator.registry.close("The run has ended.", is_over=is_over)
+    assert worker.end() is ending
+    done.set()
+    asker.join(60)
 
 
 def test_a_worker_of_an_interrupted_run_ends_as_one_that_may_come_again(network):
