@@ -11,19 +11,20 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
+from kipper.server.html_page import html_page
 from kipper.server.watch.snapshot import as_json
 
 _FOLDER = pathlib.Path(__file__).parent
+_PAGE = _FOLDER / "page.html"
 # In the order in which they need each other.
 _SCRIPT = ("words", "marks", "summary", "curves", "matrix", "timeline", "workers", "live")
 
 
 def render_live() -> str:
     """The page that connects to the server it comes from; holds nothing of the run itself."""
-    return _template().render(ended=None)
+    return html_page(_PAGE).render(ended=None)
 
 
 @functools.cache
@@ -55,7 +56,7 @@ def render_file(
     if image_png is not None:
         image = "data:image/png;base64," + base64.b64encode(image_png).decode()
     shown = {"state": state, "records": records, "image": image}
-    return _template().render(
+    return html_page(_PAGE).render(
         ended=_json_in_html(shown),
         script=Markup(script()),
         style=Markup(style()),
@@ -64,18 +65,6 @@ def render_file(
             "img-src data:; base-uri 'none'; form-action 'none'"
         ),
     )
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html")
 
 
 def _allowed(source: str) -> str:

@@ -2,19 +2,19 @@
 
 import base64
 import dataclasses
-import functools
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from kipper.common.settings import DistillSettings, SolveLabelsSettings
 from kipper.server.figures.timeline import KINDS, Activity
+from kipper.server.html_page import html_page
 from kipper.server.report.run_files import RunFiles
 
+_PAGE = pathlib.Path(__file__).with_name("page.html")
 _CAPTIONS = {
     "distilled": (
         "Support images in the space of the data set's pixels. Values beyond those of natural "
@@ -55,7 +55,7 @@ def render(
         activity: what its workers did, if that is known.
     """
     worker_heads, workers = _workers(run, activity)
-    return _template().render(
+    return html_page(_PAGE).render(
         title=_title(run),
         state=_state(run),
         numbers=_numbers(run),
@@ -81,18 +81,6 @@ def render(
 def _width(png: bytes) -> int:
     """Pixels across, which a PNG says in its bytes 16 to 20."""
     return int.from_bytes(png[16:20], "big")
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html")
 
 
 def _title(run: RunFiles) -> str:
