@@ -108,7 +108,8 @@ def describe(settings_class: type) -> str:
     for field in dataclasses.fields(settings_class):
         choices = field.metadata["choices"]
         shown = "|".join(choices) if choices else ""
-        default = "" if field.default in (None, False, ()) else f" [{field.default}]"
+        is_none = field.default is None or field.default is False or field.default == ()
+        default = "" if is_none else f" [{field.default}]"
         lines.append(f"  --{field.name}{'=' + shown if shown else ''}{default}")
         lines.append(f"      {field.metadata['help']}")
     return "\n".join(lines)

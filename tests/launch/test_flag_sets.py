@@ -79,3 +79,9 @@ def test_settings_that_share_a_command_line_have_no_flag_in_common(beside, run):
 def test_an_unknown_flag_of_several_is_one_sentence():
     with pytest.raises(UserError, match=r"colour.*see kipper launch --help"):
         flag_sets.parse_several((LaunchSettings, DistillSettings), "launch", ["--colour=red"])
+
+
+def test_help_shows_defaults_of_zero_and_no_others_that_mean_nothing():
+    lines = flag_sets.describe(DistillSettings).splitlines()
+    assert "  --seed [0]" in lines
+    assert "  --learn_labels" in lines
