@@ -105,7 +105,7 @@ def test_a_run_is_shown_while_it_goes_on_and_afterwards(run, opened):
     _until(tab, "document.querySelector('#images img').naturalWidth > 100", 10)
     assert tab.inner_text("#images-classes").startswith("Classes: 0, 1, 2")
     assert tab.inner_text("#deaths") == "0"
-    assert tab.locator("#workers tbody tr").count() == 2
+    _until(tab, "document.querySelectorAll('#workers tbody tr').length === 2", 60)
     tab.get_by_text("All evaluations as a table").click()
 
     os.kill(_worker_process(workdir, "worker-1"), signal.SIGKILL)
