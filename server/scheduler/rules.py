@@ -25,7 +25,9 @@ Rule 7   Duplicates. A block is late once it has run SLOW_FACTOR times as long a
          frozen. The first answer wins; of copies that had begun, answers are compared.
 Rule 8   Verification. Of blocks chosen at random, a share of `verify_fraction`, two workers' equal
          answers are needed. Where answers differ a third decides; who is outvoted is dropped as a
-         liar, and if his answer had been used the run is aborted.
+         liar, and if his answer had been used the run is aborted. Where only one is left, a chosen
+         block waits VERIFIER_PATIENCE_SECONDS for those that were lost, not for those that took
+         their leave, and is then taken as it is, unless all blocks are to be verified.
 Rule 9   Backpressure: blocks out are worth at most `max_bytes_out`, or are one.
 Rule 10  Without workers the run waits `patience_seconds` for one, and is then aborted.
 Rule 11  Optional blocks bring a worker what it may need next. They go last, to idle workers, and

@@ -3,6 +3,8 @@
 The rules are in `rules.py`. Events come in with the time they happened, instructions go out.
 """
 
+import math
+
 from kipper.server.scheduler import events, rules
 from kipper.server.scheduler.events import (
     Abort,
@@ -37,6 +39,7 @@ class Scheduler(Placement):
         self._next_check = 0.0
         self._clock: float | None = None
         self._deserted_since: float | None = None
+        self._last_loss = -math.inf  # of a worker that did not take its leave
         self._last_departure = "none has come"
 
     @property
@@ -280,6 +283,8 @@ class Scheduler(Placement):
             return
         record = self.ledger.remove_worker(worker)
         self.counters.left += 1
+        if not record.draining:
+            self._last_loss = now
         self._times.forget_worker(worker)
         self.waiting.unbind(worker)
         self._all_may_find = True
@@ -333,10 +338,18 @@ class Scheduler(Placement):
             entry = self.ledger.blocks.get(block)
             if entry is None or entry.answered_at is None or not entry.unsettled:
                 del self._unsettled[block]
-            elif now - entry.answered_at > rules.VERIFIER_PATIENCE_SECONDS and not (
+            elif now - self._alone_since(entry) > rules.VERIFIER_PATIENCE_SECONDS and not (
                 entry.out or any(self._suits(worker, entry) for worker in self.ledger.workers)
             ):
                 self._settle_unverified(block, entry, now - entry.answered_at, now)
+
+    def _alone_since(self, entry: BlockRecord) -> float:
+        """From when on an answered block has waited for a worker to confirm the answer."""
+        assert entry.answered_at is not None
+        if entry.disputed or self.policy.verify_fraction >= 1:
+            return entry.answered_at
+        # A sample can be given up. Who took its leave is not expected back.
+        return min(entry.answered_at, self._last_loss)
 
     def _settle_unverified(self, block: int, entry: BlockRecord, waited: float, now: float) -> None:
         if entry.disputed:

@@ -152,6 +152,17 @@ def test_a_sample_is_given_up_where_no_second_worker_comes() -> None:
     assert world.scheduler.counters.unverified == 1
 
 
+def test_a_sample_is_not_kept_waiting_for_who_took_its_leave() -> None:
+    world = world_of("a", "b", verify_fraction=0.999)
+    world.queue([spec(1)])
+    world.do("a", 1)
+    world.drain("b")
+    world.leave("b")
+    world.pass_time(2.0)
+    assert world.accepted == {1: truth(1)}
+    assert world.scheduler.counters.unverified == 1
+
+
 def test_where_everything_is_to_be_verified_one_workers_word_is_never_taken() -> None:
     world = world_of("a", verify_fraction=1, patience_seconds=math.inf)
     world.queue([spec(1)])
