@@ -113,8 +113,8 @@ def _commands() -> str:
     from kipper.launch.main import commands
 
     sections = []
-    for name, (settings, summary) in commands().items():
-        rows = [_flag(field) for field in dataclasses.fields(settings)]
+    for name, (classes, summary) in commands().items():
+        rows = [_flag(field) for settings in classes for field in dataclasses.fields(settings)]
         table = ["| flag | | what |", "| --- | --- | --- |", *rows]
         sections.append("\n".join([f"## kipper {name}", "", summary, "", *table]))
     return "\n\n".join(sections)

@@ -161,16 +161,16 @@ usage: kipper COMMAND --flag=value …      (--flagfile=FILE reads flags from a 
 kipper COMMAND --help lists the flags of a command."""
 
 
-def commands() -> dict[str, tuple[type, str]]:
-    """The settings class of every command and its line in the usage, for the documents."""
-    return {name: (settings, summary) for name, (settings, summary, _) in _COMMANDS.items()}
+def commands() -> dict[str, tuple[tuple[type[Any], ...], str]]:
+    """The settings classes of every command and its line in the usage, for the documents."""
+    return {name: (_own(name), summary) for name, (_, summary, _) in _COMMANDS.items()}
 
 
 def beginnings() -> dict[str, tuple[type[Any], ...]]:
     """The settings classes of every command, and of those that a run's name may follow."""
     found: dict[str, tuple[type[Any], ...]] = {}
-    for name, command in _COMMANDS.items():
-        own = (command.settings, *([_BESIDE[name]] if name in _BESIDE else []))
+    for name in _COMMANDS:
+        own = _own(name)
         found[name] = (*own, DistillSettings) if name in _OF_A_RUN else own
         for run_name, run_class in _RUNS.items():
             if name in _OF_A_RUN:
@@ -225,6 +225,11 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def _own(command: str) -> tuple[type[Any], ...]:
+    """The settings classes of a command, without those of a run that may follow it."""
+    return (_COMMANDS[command].settings, *([_BESIDE[command]] if command in _BESIDE else []))
+
+
 def _logging(settings: list[Any]) -> AbstractContextManager[None]:
     """What goes to stderr: kipper's own warnings; of a worker, which has no other log, all."""
     level = logging.INFO if isinstance(settings[0], WorkerSettings) else logging.WARNING
@@ -233,9 +238,8 @@ def _logging(settings: list[Any]) -> AbstractContextManager[None]:
 
 
 def _help(command: str) -> str:
-    settings_class, summary, _ = _COMMANDS[command]
-    classes = [settings_class, *([_BESIDE[command]] if command in _BESIDE else [])]
-    lines = [f"kipper {command}: {summary}", "", *map(flag_sets.describe, classes)]
+    summary = _COMMANDS[command].summary
+    lines = [f"kipper {command}: {summary}", "", *map(flag_sets.describe, _own(command))]
     if command in _OF_A_RUN:
         lines.append(
             f"and all flags of distill, or of solve_labels after kipper {command} that word."
@@ -257,14 +261,12 @@ def _usage() -> str:
 
 def _parse(command: str, arguments: list[str]) -> list[Any]:
     """The command's settings, and those of the run that it is about, if it is about one."""
-    settings_class = _COMMANDS[command].settings
     run = arguments[0] if arguments and arguments[0] in _RUNS else None
     if run and command in _OF_A_RUN_IF_NAMED:
         of_both = (_OF_A_RUN_IF_NAMED[command], _RUNS[run])
         return flag_sets.parse_several(of_both, command, arguments[1:])
     if command not in _OF_A_RUN:
-        classes = (settings_class, *([_BESIDE[command]] if command in _BESIDE else []))
-        return flag_sets.parse_several(classes, command, arguments, _POSITIONAL.get(command))
+        return flag_sets.parse_several(_own(command), command, arguments, _POSITIONAL.get(command))
     return flag_sets.parse_several(
-        (settings_class, _RUNS[run or "distill"]), command, arguments[1:] if run else arguments
+        (*_own(command), _RUNS[run or "distill"]), command, arguments[1:] if run else arguments
     )

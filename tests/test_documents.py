@@ -143,7 +143,7 @@ def _check_flags(words):
         for flag in (word.partition("=")[0] for word in words[2:] if word.startswith("--")):
             assert f'"{flag}"' in shown, f"{words[1]} has no {flag}"
         return
-    settings = [main.commands()[words[1]][0]]
+    settings = [*main.commands()[words[1]][0]]
     if words[1] in ("launch", "node"):
         settings.append(SolveLabelsSettings if "solve_labels" in words else DistillSettings)
     parse_several(tuple(settings), words[1], words[2:])
@@ -298,8 +298,8 @@ def test_snippets_of_a_page(page, mine, monkeypatch):
 
 def _flags_of_everything():
     known = {"help", "flagfile"}
-    for settings, _ in main.commands().values():
-        known |= set(settings.__dataclass_fields__)
+    for classes, _ in main.commands().values():
+        known |= {name for settings in classes for name in settings.__dataclass_fields__}
     for script in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("benchmarks/comparison/*.py")):
         known |= set(re.findall(r'"--(\w+)"', script.read_text()))
     return known
