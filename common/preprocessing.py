@@ -21,6 +21,8 @@ ZCA_REGULARISATION = 0.1
 _CONSTANT_IMAGE = 1e-12
 # This many rows of CIFAR-10 take 50 MB in float64; all of them would take 1.2 GB.
 _BLOCK_ROWS = 2048
+# This many stay in the processor's caches, for what is done to each pixel by itself.
+_CACHED_ROWS = 64
 
 
 class Preprocessing(Protocol):
@@ -96,12 +98,14 @@ class Standardisation:
     def apply(self, images: np.ndarray) -> np.ndarray:
         """See `Preprocessing.apply`."""
         _check_shape(images, len(self.mean))
-        return _blockwise(lambda block: _standardised(block, self.mean, self.std), images)
+        return _blockwise(
+            lambda block: _standardised(block, self.mean, self.std), images, _CACHED_ROWS
+        )
 
     def invert(self, images: np.ndarray) -> np.ndarray:
         """See `Preprocessing.invert`."""
         _check_shape(images, len(self.mean))
-        return _blockwise(lambda block: block * self.std + self.mean, images)
+        return _blockwise(lambda block: block * self.std + self.mean, images, _CACHED_ROWS)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Preprocessing.arrays`."""
@@ -209,24 +213,31 @@ def _check_shape(images: np.ndarray, num_channels: int, size: int | None = None)
         raise UserError(f"the images have the shape {shape}, expected {expected}{fitted}")
 
 
-def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    """The images as float64, a bounded number of rows at a time."""
-    for start in range(0, len(images), _BLOCK_ROWS):
-        yield images[start : start + _BLOCK_ROWS].astype(np.float64)
+def _blocks(images: np.ndarray, num_rows: int = _BLOCK_ROWS) -> Iterator[np.ndarray]:
+    """The images as float64, `num_rows` at a time."""
+    for start in range(0, len(images), num_rows):
+        yield images[start : start + num_rows].astype(np.float64)
 
 
-def _blockwise(transform: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+def _blockwise(
+    transform: Callable[[np.ndarray], np.ndarray], images: np.ndarray, num_rows: int = _BLOCK_ROWS
+) -> np.ndarray:
     """`transform` on float64 blocks, rounded to one float32 array of the shape of `images`."""
     result = np.empty(images.shape, np.float32)
     start = 0
-    for block in _blocks(images):
+    for block in _blocks(images, num_rows):
         result[start : start + len(block)] = transform(block)
         start += len(block)
     return result
 
 
 def _standardised(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    return (images - mean) / std
+    # Whole rows at a time: three channels at a time are three times as slow.
+    rows = images.reshape(len(images), -1)
+    pixels = rows.shape[1] // len(mean)
+    standardised = rows - np.tile(mean, pixels)
+    standardised /= np.tile(std, pixels)
+    return standardised.reshape(images.shape)
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
