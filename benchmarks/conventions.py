@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--dtypes", default="float32")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    options.workdir.mkdir(parents=True, exist_ok=True)
     everything = len(load_dataset(options.dataset, options.data_dir).y_train)
     for case in itertools.product(
         map(int, options.seeds.split(",")),

@@ -95,6 +95,7 @@ SMALL_BENCHMARKS = {
     "label_learning.py": "--steps=2 --seeds=0 --target_batch_size=50",
     "reproduce.py": "--rows=ls_convnet_mnist_10 --seeds=1",
     "estimates.py": "--only=none",
+    "conventions.py": "--seeds=0 --b_std=0.1 --statistics=50",
     "live_page.py": "--repetitions=1 --scale=0.05 --workloads 'fc1, digits'",
 }
 
