@@ -181,30 +181,26 @@ def test_a_run_that_has_not_begun_has_a_report_too(odd_names, tmp_path):
     assert "There is nothing to draw yet." in _page(tmp_path).words
 
 
-def test_a_figure_that_cannot_be_drawn_costs_the_run_nothing_else(
-    tmp_path, monkeypatch, caplog, capsys
-):
+def test_a_figure_that_cannot_be_drawn_costs_the_run_nothing_else(tmp_path, monkeypatch, capsys):
     def fails(*_):
         raise ZeroDivisionError("a flaw in a figure")
 
     monkeypatch.setattr(drawing, "curve_figure", fails)
     assert _distill(tmp_path, "--steps=0") == 0
-    assert "figures/curve.png could not be drawn" in caplog.text
+    assert "figures/curve.png could not be drawn" in capsys.readouterr().err
     assert (tmp_path / "result.json").exists()
     assert set(_figures(tmp_path)) == {"distilled", "spectrum", "timeline"}
     assert run(["report", str(tmp_path)]) == 1
     assert "curve could not be drawn" in capsys.readouterr().err
 
 
-def test_a_report_that_cannot_be_written_costs_the_run_nothing(
-    tmp_path, monkeypatch, caplog, capsys
-):
+def test_a_report_that_cannot_be_written_costs_the_run_nothing(tmp_path, monkeypatch, capsys):
     def fails(*_):
         raise ZeroDivisionError("a flaw in the page")
 
     monkeypatch.setattr(writing, "render", fails)
     assert _distill(tmp_path, "--steps=0") == 0
-    assert "kipper report" in caplog.text
+    assert "kipper report" in capsys.readouterr().err
     assert (tmp_path / "result.json").exists()
 
 
