@@ -212,7 +212,7 @@ ROWS: tuple[Row, ...] = (
         title="transfer of 10 CIFAR-10 images, ZCA, fixed labels",
         accuracy="50.0",
         source="NeurIPS, table 2",
-        command=("transfer", "--dataset=cifar10", "--width=256"),
+        command=("transfer", "--dataset=cifar10", "--width=256", "--steps=600"),
         seeds=(0,),
         of="kip_convnet_cifar10_zca_10_fixed",
     ),

@@ -53,7 +53,7 @@ TOGETHER = re.compile(r"kipper (worker .*|distill .*--port=.*)")
 # What is run by -m slow only, as it stands but for sizes.
 SLOW = re.compile(
     r".*--launch=local_m|python benchmarks/|.*--all_kernels|kipper doctor|kipper bench|.*fc2_erf"
-    r"|.*ssize10_zca|.*nets\.py|.*runs/z\b"
+    r"|.*ssize10_zca|.*nets\.py|.*runs/(z|fixed)\b"
 )
 
 # Words that stand for something; then numbers that are made small: at most, or by a rule.
