@@ -87,8 +87,8 @@ def augment(
     Returns:
         (n, h, w, c) in the dtype of `images`.
     """
-    draws = _draws(rows, seed, step, 4 + images.shape[-1])
     # All are drawn, whether they are used or not, so that strengths do not change other draws.
+    draws = _draws(rows, seed, step, 4 + images.shape[-1])
     mirrored, angles, shifts, tints = draws[:, 0] < 0.5, *np.split(2 * draws[:, 1:] - 1, [1, 3], 1)
     result = images.copy()
     if augmentation.flip:
@@ -109,8 +109,8 @@ def augment(
 def _draws(rows: np.ndarray, seed: int, step: int, number: int) -> np.ndarray:
     """(n, number) uniform in [0, 1): lines `rows` of a table that is drawn from its first line on.
 
-    So a line is the same whatever other rows are asked for, at a few nanoseconds a number: a
-    generator for each row would take a thousand times as long.
+    So a line is the same whatever other rows are asked for, and no row needs a generator of its
+    own, which would take longer to make than all that is drawn from it.
     """
     random = np.random.default_rng([_STREAM, seed, step])
     return random.random((int(rows.max(initial=-1)) + 1, number))[rows]

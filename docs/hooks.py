@@ -122,8 +122,9 @@ def _commands() -> str:
 
 def _flag(field: Any) -> str:
     """A row: the flag, its choices or its default, its help."""
-    said = not (field.default is None or field.default is False or field.default == ())
-    default = f"`{field.default}`" if said else ""
+    from kipper.launch.flag_sets import shown_default
+
+    default = f"`{shown_default(field)}`" if shown_default(field) else ""
     choices = ", ".join(f"`{choice}`" for choice in field.metadata["choices"] or ())
     values = f"{choices} [{default}]" if choices and default else choices or default
     text = field.metadata["help"].replace("|", "\\|")

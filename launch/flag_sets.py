@@ -108,11 +108,17 @@ def describe(settings_class: type) -> str:
     for field in dataclasses.fields(settings_class):
         choices = field.metadata["choices"]
         shown = "|".join(choices) if choices else ""
-        is_none = field.default is None or field.default is False or field.default == ()
-        default = "" if is_none else f" [{field.default}]"
-        lines.append(f"  --{field.name}{'=' + shown if shown else ''}{default}")
+        default = shown_default(field)
+        bracketed = f" [{default}]" if default else ""
+        lines.append(f"  --{field.name}{'=' + shown if shown else ''}{bracketed}")
         lines.append(f"      {field.metadata['help']}")
     return "\n".join(lines)
+
+
+def shown_default(field: dataclasses.Field[Any]) -> str:
+    """The default of a flag; "" where there is none to tell of."""
+    is_none = field.default is None or field.default is False or field.default == ()
+    return "" if is_none else str(field.default)
 
 
 def _define(settings_classes: tuple[type[Any], ...]) -> flags.FlagValues:
