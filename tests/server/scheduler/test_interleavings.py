@@ -54,7 +54,9 @@ class Interleaving(RuleBasedStateMachine):
             self.world.join(worker)
 
     def value(self, errand, random: random.Random) -> int:
-        if errand.worker != "liar" or not self.liar_lies:
+        # An optional block is answered without a number.
+        tells_numbers = errand.block not in self.world.optional
+        if errand.worker != "liar" or not self.liar_lies or not tells_numbers:
             return truth(errand.block)
         return truth(errand.block) + (random.randrange(1, 9) if self.lies_at_random else 1)
 
