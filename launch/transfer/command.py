@@ -3,7 +3,6 @@
 import json
 import pathlib
 import statistics
-import time
 from typing import Any
 
 from kipper.common.errors import UserError
@@ -12,6 +11,13 @@ from kipper.common.settings import TransferSettings
 from kipper.launch.transfer.all_kernels import evaluate_all_kernels, title
 from kipper.launch.transfer.subject import Subject, read_subject, regression_accuracy
 from kipper.launch.transfer.trial import Trial, say
+from kipper.launch.transfer.unfinished import (
+    Finished,
+    experiment,
+    forget_finished,
+    read_finished,
+    write_finished,
+)
 from kipper.server.figures.kernels import kernels_figure
 from kipper.server.figures.style import png
 from kipper.server.figures.transfer import transfer_figure
@@ -30,11 +36,13 @@ def print_transfer(settings: TransferSettings) -> None:
 def transfer(settings: TransferSettings) -> dict[str, Any]:
     """Trains networks with seeds from 0 on and tests them; returns what transfer.json holds.
 
-    Writes transfer_curve.jsonl, figures/transfer.png and, last, transfer.json.
+    Writes transfer_curve.jsonl, figures/transfer.png and, last, transfer.json. Until then each
+    network that is finished is kept, so that the same call goes on after an interruption.
 
     Raises:
         UserError: a file or a setting cannot be used, or they do not fit each other.
         NumericalError: a network's training diverged.
+        Interrupted: by Ctrl-C.
     """
     settings.check()
     file, subject = read_subject(settings)
@@ -43,22 +51,47 @@ def transfer(settings: TransferSettings) -> dict[str, Any]:
     say("kernel regression, for comparison …")
     regression = regression_accuracy(file, subject.test)
     say(f"kernel regression: test {regression['test_accuracy']:.4f} ({title(regression)})")
-    started = time.monotonic()
-    networks = [trial.run(seed) for seed in range(settings.seeds)]
+    networks, curve = _trained(trial, settings, subject, folder)
     pace = trial.seconds_per_step
     report = {
         **_summary(networks, regression),
         **_conditions(settings, subject, file.run.dataset),
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(sum(network["seconds"] for network in networks), 1),
         "milliseconds_per_step": None if pace is None else round(1000 * pace, 2),
     }
-    lines = [json.dumps(record) + "\n" for record in trial.curve]
+    lines = [json.dumps(record) + "\n" for record in curve]
     write_text(folder / "transfer_curve.jsonl", "".join(lines))
     picture = folder / "figures" / "transfer.png"
-    write_bytes(picture, png(transfer_figure(report, trial.curve)))
+    write_bytes(picture, png(transfer_figure(report, curve)))
     write_json(folder / "transfer.json", report)
+    forget_finished(folder)
     say(f"picture {picture}")
     return report
+
+
+def _trained(
+    trial: Trial, settings: TransferSettings, subject: Subject, folder: pathlib.Path
+) -> Finished:
+    """Networks with all seeds, those that an earlier call had finished as they were."""
+    this = experiment(settings, subject)
+    networks, curve = read_finished(folder, this)
+    networks = networks[: settings.seeds]
+    if networks:
+        say(f"{len(networks)} of {settings.seeds} networks were finished before; going on")
+    for seed in range(len(networks), settings.seeds):
+        try:
+            network, records = trial.run(seed)
+        except KeyboardInterrupt:
+            raise Interrupted(_on_interruption(len(networks), settings.seeds)) from None
+        networks, curve = [*networks, network], [*curve, *records]
+        write_finished(folder, this, Finished(networks, curve))
+    return Finished(networks, [record for record in curve if record["seed"] < settings.seeds])
+
+
+def _on_interruption(finished: int, seeds: int) -> str:
+    if not finished:
+        return "Interrupted; no network was finished."
+    return f"Interrupted; the same command goes on from {finished} of {seeds} finished networks."
 
 
 def all_kernels(settings: TransferSettings) -> dict[str, Any]:

@@ -16,11 +16,7 @@ from kipper.server import checkpoint
 
 
 class Trial:
-    """Trains and tests networks that differ in their seeds alone.
-
-    Attributes:
-        curve: a record a milestone and seed.
-    """
+    """Trains and tests networks that differ in their seeds alone."""
 
     def __init__(self, settings: TransferSettings, subject: Subject):
         self._settings, self._subject = settings, subject
@@ -31,15 +27,14 @@ class Trial:
             settings.loss, settings.steps, settings.l2, settings.batch_size
         )
         self._timed_steps, self._timed_seconds = 0, 0.0
-        self.curve: list[dict[str, Any]] = []
 
     @property
     def seconds_per_step(self) -> float | None:
         """Mean over all steps but each network's first, which may compile; None before any."""
         return self._timed_seconds / self._timed_steps if self._timed_steps else None
 
-    def run(self, seed: int) -> dict[str, Any]:
-        """Trains one network; returns what came of it.
+    def run(self, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Trains one network; returns what came of it, and a record for each milestone.
 
         Raises:
             NumericalError: its training diverged.
@@ -52,24 +47,27 @@ class Trial:
         snapshots = training.train(
             self._apply, parameters, subject.images, subject.labels, self._protocol, rate, seed
         )
+        curve = []
         asked = time.monotonic()
         for step, parameters in snapshots:
             if step > 1:
                 self._timed_steps += 1
                 self._timed_seconds += time.monotonic() - asked
             if checkpoint.is_named(step) and step < last:
-                self._record(seed, step, parameters, time.monotonic() - started)
+                curve.append(self._record(seed, step, parameters, time.monotonic() - started))
             asked = time.monotonic()
         outputs = self._predicted(parameters, subject.test.images)
         record = self._record(seed, last, parameters, time.monotonic() - started, outputs)
-        return {
+        network = {
             "seed": seed,
             "test_accuracy": _accuracy(outputs, subject.test.labels),
             "validation_accuracy": record["validation_accuracy"],
             "train_accuracy": record["train_accuracy"],
             "learning_rate": rate,
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters)),
+            "seconds": record["seconds"],
         }
+        return network, [*curve, record]
 
     def _record(
         self,
@@ -79,7 +77,7 @@ class Trial:
         seconds: float,
         test_outputs: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """Adds a point to the curve and tells of it; `test_outputs` are of all test images."""
+        """A point of the curve, which is told of; `test_outputs` are of all test images."""
         subject, rows = self._subject, self._subject.curve_rows
         train = self._predicted(parameters, subject.images)
         if test_outputs is None:
@@ -99,7 +97,6 @@ class Trial:
             "test_accuracy": _accuracy(test, subject.test.labels[rows]),
             "seconds": round(seconds, 2),
         }
-        self.curve.append(record)
         say(_progress(record, self._seconds_left(seed, step)))
         return record
 

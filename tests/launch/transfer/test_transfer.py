@@ -15,6 +15,10 @@ def transfer(distilled, *flags):
     return run(["transfer", f"--distilled={distilled / 'distilled.npz'}", *FLAGS, *flags])
 
 
+def without_seconds(networks):
+    return [{**network, "seconds": None} for network in networks]
+
+
 @pytest.fixture(scope="module")
 def transferred(distilled, tmp_path_factory):
     """The folder of results of two networks."""
@@ -59,7 +63,7 @@ def test_the_same_seed_gives_the_same_network(distilled, transferred, tmp_path, 
     again, before = (
         json.loads((folder / "transfer.json").read_text()) for folder in (tmp_path, transferred)
     )
-    assert again["networks"] == before["networks"][:1]
+    assert without_seconds(again["networks"]) == without_seconds(before["networks"][:1])
     assert again["test_accuracy_spread"] is None
     assert json.loads(captured.out) == again
     assert "seed 0  step   100" in captured.err
@@ -123,16 +127,70 @@ def test_training_that_diverges_says_so_and_writes_nothing(distilled, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
 
 
+def interrupt(monkeypatch, seed):
+    """Ctrl-C at the first point of the curve of the network with that seed."""
+    seconds_left = trial.Trial._seconds_left
+
+    def interrupted(self, at, step):
+        if at == seed:
+            raise KeyboardInterrupt
+        return seconds_left(self, at, step)
+
+    monkeypatch.setattr(trial.Trial, "_seconds_left", interrupted)
+
+
 def test_an_interruption_leaves_earlier_results_whole(distilled, transferred, capsys, monkeypatch):
     files = [path for path in transferred.rglob("*") if path.is_file()]
     before = {path: path.read_bytes() for path in files}
-
-    def interrupted(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(trial.Trial, "_seconds_left", interrupted)
+    interrupt(monkeypatch, seed=0)
     assert transfer(distilled, "--steps=20", f"--output={transferred}") == 130
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "kipper: Interrupted; no result was written."
+        "kipper: Interrupted; no network was finished."
     )
     assert {path: path.read_bytes() for path in files} == before
+
+
+def test_the_same_command_goes_on_with_the_next_network(
+    distilled, transferred, tmp_path, capsys, monkeypatch
+):
+    with monkeypatch.context() as patches:
+        interrupt(patches, seed=1)
+        assert transfer(distilled, "--seeds=2", f"--output={tmp_path}") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "kipper: Interrupted; the same command goes on from 1 of 2 finished networks."
+    )
+    assert not (tmp_path / "transfer.json").exists()
+    assert transfer(distilled, "--seeds=2", f"--output={tmp_path}") == 0
+    said = capsys.readouterr().err
+    assert "1 of 2 networks were finished before; going on" in said
+    assert "seed 0" not in said
+    whole, resumed = (
+        json.loads((folder / "transfer.json").read_text()) for folder in (transferred, tmp_path)
+    )
+    assert without_seconds(resumed["networks"]) == without_seconds(whole["networks"])
+    points = [
+        [(one["seed"], one["step"], one["loss"]) for one in map(json.loads, lines)]
+        for lines in (
+            (folder / "transfer_curve.jsonl").read_text().splitlines()
+            for folder in (transferred, tmp_path)
+        )
+    ]
+    assert points[0] == points[1]
+    assert not (tmp_path / "transfer_unfinished.json").exists()
+
+
+@pytest.mark.parametrize("flag", ["--steps=90", "--l2=0.01", "--width=128"])
+def test_networks_of_another_experiment_are_not_taken(
+    distilled, tmp_path, capsys, monkeypatch, flag
+):
+    with monkeypatch.context() as patches:
+        interrupt(patches, seed=1)
+        assert transfer(distilled, "--seeds=2", f"--output={tmp_path}") == 130
+    assert transfer(distilled, "--seeds=1", flag, f"--output={tmp_path}") == 0
+    assert "seed 0" in capsys.readouterr().err
+
+
+def test_an_unfinished_file_that_is_damaged_is_none(distilled, tmp_path, capsys):
+    (tmp_path / "transfer_unfinished.json").write_text("[1, 2")
+    assert transfer(distilled, "--seeds=1", "--steps=2", f"--output={tmp_path}") == 0
+    assert json.loads(capsys.readouterr().out)["test_size"] == 360
