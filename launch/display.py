@@ -6,6 +6,7 @@ So one display serves a run in this process, in threads, and in processes.
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -14,11 +15,16 @@ from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
 
 _POLL_SECONDS = 0.25
+# Where lines stay, in the log of a cluster's job say.
+_SILENT_SECONDS = 60.0
 
 
 @contextlib.contextmanager
 def showing_progress(workdir: Workdir) -> Iterator[None]:
-    """Shows progress until the block ends: one live line on a terminal, plain lines otherwise."""
+    """Shows progress until the block ends: one live line on a terminal, plain lines otherwise.
+
+    Plain lines are evaluations, and after a minute without one how far the run is.
+    """
     before = _Shown(len(workdir.read_records(workdir.metrics)), read_status(workdir.status))
     ended = threading.Event()
     terminal = sys.stdout  # as it is now: Launchpad's own talk is redirected to a file later
@@ -39,16 +45,24 @@ class _Shown:
         self._records = num_records
         self._address = _address(status)
 
-    def print_new(self, workdir: Workdir, status: dict[str, Any], show: Any) -> None:
-        """Prints the address of the run's page once, and evaluations that are new."""
+    def print_new(self, workdir: Workdir, status: dict[str, Any], show: Any) -> bool:
+        """Prints the address of the run's page once, and evaluations that are new.
+
+        Returns:
+            Whether there was anything to print.
+        """
+        anything = False
         address = _address(status)
         if address is not None and address != self._address:
             self._address = address
             show(f"dashboard {address[1]}")
+            anything = True
         records = workdir.read_records(workdir.metrics)
         for record in records[self._records :]:
             show(_evaluation_line(record))
+            anything = True
         self._records = len(records)
+        return anything
 
 
 def _address(status: dict[str, Any]) -> tuple[int, str] | None:
@@ -72,8 +86,14 @@ def _show_plain(workdir: Workdir, shown: _Shown, ended: threading.Event, termina
     def show(line: str) -> None:
         print(line, file=terminal, flush=True)
 
+    spoke = time.monotonic()
     while not ended.wait(_POLL_SECONDS):
-        shown.print_new(workdir, read_status(workdir.status), show)
+        status = read_status(workdir.status)
+        if shown.print_new(workdir, status, show):
+            spoke = time.monotonic()
+        elif time.monotonic() - spoke >= _SILENT_SECONDS:
+            show(progress_line(status))
+            spoke = time.monotonic()
     shown.print_new(workdir, read_status(workdir.status), show)
 
 
