@@ -1,4 +1,4 @@
-"""The three families of error kipper raises on purpose.
+"""The errors that kipper raises on purpose.
 
 Every message is one sentence: what was wrong, what it was, what would be right. The command line
 prints the sentence alone; a traceback means a defect in kipper.
@@ -19,3 +19,10 @@ class NumericalError(KipperError):
 
 class WorkerError(KipperError):
     """The workers could not finish the blocks they were given."""
+
+
+class Interrupted(KipperError):
+    """The user asked the run to stop; the same command resumes it."""
+
+    def __init__(self, message: str = "The run was interrupted; the same command resumes it."):
+        super().__init__(message)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from kipper.common import logs
-from kipper.common.errors import KipperError, UserError
+from kipper.common.errors import Interrupted, KipperError, UserError
 from kipper.common.settings import (
     BenchSettings,
     CertificatesSettings,
@@ -221,7 +221,7 @@ def run(arguments: list[str]) -> int:
         return 130
     except KipperError as error:
         print(f"kipper: {error}", file=sys.stderr)
-        return 130 if type(error).__name__ == "Interrupted" else 1
+        return 130 if isinstance(error, Interrupted) else 1
     return 0
 
 

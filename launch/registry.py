@@ -27,7 +27,7 @@ from typing import Protocol
 from absl import logging
 
 from kipper.common import logs, messages, wire
-from kipper.common.errors import KipperError, UserError
+from kipper.common.errors import Interrupted, KipperError, UserError
 from kipper.common.messages import (
     Answer,
     Call,
@@ -44,7 +44,6 @@ from kipper.launch.process import allow_open_files
 from kipper.launch.transports.addresses import split_address
 from kipper.launch.transports.transport import Transport
 from kipper.server.protocol import WorkerLink
-from kipper.server.session import Interrupted
 
 SILENT_HEARTBEATS = 10
 # Whoever is silent for less may as well sit in a process that does not get the processor.

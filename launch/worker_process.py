@@ -15,7 +15,7 @@ from absl import logging
 
 from kipper.common import logs
 from kipper.common.chaos import parse_chaos
-from kipper.common.errors import UserError
+from kipper.common.errors import Interrupted, UserError
 from kipper.common.messages import Answer, Call
 from kipper.common.network_file import with_hashes
 from kipper.common.settings import WorkerSettings
@@ -29,7 +29,6 @@ from kipper.launch.stopping import StopRequest
 from kipper.launch.supervisor import Supervisor, run_all
 from kipper.launch.transports.addresses import split_address
 from kipper.launch.transports.transport import transport_named
-from kipper.server.session import Interrupted
 
 # For the block under way when the worker is asked to leave.
 _LEAVE_SECONDS = 60.0

@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from kipper.common import logs
+from kipper.common.errors import Interrupted
 from kipper.common.labels import strata
 from kipper.common.settings import DistillSettings
 from kipper.server import checkpoint, kip, krr, sampling
@@ -18,7 +19,7 @@ from kipper.server.experiment import Experiment
 from kipper.server.initial_images import frozen_pixels, initial_images, starts_natural
 from kipper.server.initial_set import initial_set
 from kipper.server.optimiser import adam_of
-from kipper.server.session import Interrupted, Session
+from kipper.server.session import Session
 from kipper.server.snapshots import Snapshot, SnapshotSink
 from kipper.server.spectrum import record_spectrum
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kipper.common.errors import Interrupted
 from kipper.common.labels import strata
 from kipper.common.settings import SolveLabelsSettings
 from kipper.server import krr, label_solve, sampling
@@ -14,7 +15,7 @@ from kipper.server.checkpoint import ResumePoints
 from kipper.server.evaluation import Score, streamed_scores
 from kipper.server.experiment import Split
 from kipper.server.label_solve import Moments
-from kipper.server.session import Interrupted, Session
+from kipper.server.session import Session
 from kipper.server.spectrum import record_spectrum
 
 # The training score is taken on a class-balanced draw: it costs kernel blocks of its own, while the

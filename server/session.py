@@ -13,7 +13,7 @@ from absl import logging
 
 from kipper import __version__
 from kipper.common import logs, messages
-from kipper.common.errors import KipperError, UserError
+from kipper.common.errors import Interrupted, KipperError, UserError
 from kipper.common.files import write_json
 from kipper.common.settings import RunSettings
 from kipper.server.checkpoint import ResumePoints, is_named
@@ -49,13 +49,6 @@ _PATIENCE_SECONDS = 10.0
 # Of images in event files: how many, and pixels of their side. So many in colour take a fifth of a
 # second to write.
 _EVENT_PICTURE = 100, 32
-
-
-class Interrupted(KipperError):
-    """The user asked the run to stop; it can be resumed."""
-
-    def __init__(self, message: str = "The run was interrupted; the same command resumes it."):
-        super().__init__(message)
 
 
 @dataclasses.dataclass

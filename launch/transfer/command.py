@@ -5,7 +5,7 @@ import pathlib
 import statistics
 from typing import Any
 
-from kipper.common.errors import UserError
+from kipper.common.errors import Interrupted, UserError
 from kipper.common.files import write_bytes, write_json, write_text
 from kipper.common.settings import TransferSettings
 from kipper.launch.transfer.all_kernels import evaluate_all_kernels, title
@@ -21,7 +21,6 @@ from kipper.launch.transfer.unfinished import (
 from kipper.server.figures.kernels import kernels_figure
 from kipper.server.figures.style import png
 from kipper.server.figures.transfer import transfer_figure
-from kipper.server.session import Interrupted
 
 
 def print_transfer(settings: TransferSettings) -> None:

@@ -6,12 +6,12 @@ import json
 import pytest
 from installation import needs_launchpad
 
+from kipper.common.errors import Interrupted
 from kipper.common.messages import Block
 from kipper.common.settings import DistillSettings
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.stopping import StopRequest
-from kipper.server.session import Interrupted
 from kipper.server.workdir import Workdir
 
 pytestmark = pytest.mark.processes

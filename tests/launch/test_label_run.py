@@ -4,13 +4,13 @@ import json
 
 import pytest
 
+from kipper.common.errors import Interrupted
 from kipper.common.messages import SUPPORT_KEY, Block
 from kipper.common.settings import SolveLabelsSettings
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.stopping import StopRequest
 from kipper.server import checkpoint
-from kipper.server.session import Interrupted
 from kipper.server.workdir import Workdir
 
 TARGETS, CHUNK = 1437, 130  # training images of digits; they make 12 chunks of 119 and 120

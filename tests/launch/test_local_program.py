@@ -6,10 +6,10 @@ import sys
 import pytest
 from installation import LAUNCHPAD
 
+from kipper.common.errors import Interrupted
 from kipper.common.settings import DistillSettings
 from kipper.launch import local_program, supervisor
 from kipper.launch.supervisor import GaveUp, Limits
-from kipper.server.session import Interrupted
 from kipper.server.workdir import Workdir
 
 pytestmark = pytest.mark.processes

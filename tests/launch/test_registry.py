@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kipper.common import messages, wire
-from kipper.common.errors import WorkerError
+from kipper.common.errors import Interrupted, WorkerError
 from kipper.common.messages import Failure, Goodbye, Heartbeat, Hello, Leave, Welcome
 from kipper.launch.process import allow_open_files
 from kipper.launch.registry import SILENT_HEARTBEATS, Registry, open_registry
-from kipper.server.session import Interrupted
 
 
 class Link:

@@ -11,13 +11,13 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from kipper.common.errors import Interrupted
 from kipper.common.settings import DistillSettings
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.display import progress_line
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.run_state import lines_about, state_of
 from kipper.launch.stopping import StopRequest
-from kipper.server.session import Interrupted
 from kipper.server.workdir import Workdir
 
 DOCS = pathlib.Path(__file__).parents[3] / "docs"
