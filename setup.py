@@ -22,9 +22,12 @@ ROOMS = (
     "workers.native",
     "launch",
     "launch.cluster",
-    "launch.dashboard",
-    "launch.transfer",
-    "launch.transports",
+    "launch.commands",
+    "launch.commands.transfer",
+    "launch.link",
+    "launch.link.transports",
+    "launch.page",
+    "launch.processes",
 )
 
 # Launchpad has no release for Python 3.11 and later, and neural-tangents none for later JAX.
@@ -96,7 +99,7 @@ setup(
         **{f"kipper.{room}": room.replace(".", "/") for room in ROOMS},
     },
     package_data={
-        "kipper.launch.dashboard": ["page.html", "page.css", "script/*.js"],
+        "kipper.launch.page": ["page.html", "page.css", "script/*.js"],
         "kipper.server.report": ["page.html"],
         "kipper.workers.native": ["*.hpp", "*.cpp", "lib/*/*.so"],
     },

@@ -3,9 +3,10 @@
     python benchmarks/courier.py --json [--transport=courier|grpc_tls] [--certificates=DIR]
         [--layouts=1x1,2x1,4x1,1x64,1x256] [--seconds=1] [--patience=0]
 
-A layout is PROCESSESxSERVERS of each. The servers are those of real workers (launch/transports)
-with a handler that computes nothing. The coordinator's side is one process that keeps a number of
-calls in flight, spread over all servers, and sends the next when an answer arrives. Measured:
+A layout is PROCESSESxSERVERS of each. The servers are those of real workers
+(launch/link/transports) with a handler that computes nothing. The coordinator's side is one process
+that keeps a number of calls in flight, spread over all servers, and sends the next when an answer
+arrives. Measured:
 
 - `small_calls`: 64 bytes each way, no codec: what a call costs.
 - `blocks`: `Block` answered by a 25 x 100 float32 `KernelBlock`, and `BlockVjp` answered by
@@ -35,8 +36,8 @@ import message_encodings
 import numpy as np
 
 from kipper.common import messages, wire
-from kipper.launch.process import keep_freed_memory
-from kipper.launch.transports import Channel, Transport, transport_named
+from kipper.launch.link.transports import Channel, Transport, transport_named
+from kipper.launch.processes.process import keep_freed_memory
 
 _CPU_TIME = b"processor time"
 _WANTED = struct.Struct("<Q")  # a raw call begins with how many bytes it wants back

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from kipper.common.settings import DistillSettings, EvaluateSettings
-from kipper.launch.evaluate import evaluate_file
+from kipper.launch.commands.evaluate import evaluate_file
 from kipper.launch.run import run
 from kipper.server.workdir import Workdir
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from kipper.common import messages, wire
-from kipper.launch.process import keep_freed_memory
+from kipper.launch.processes.process import keep_freed_memory
 
 Encoding = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
 

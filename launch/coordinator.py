@@ -10,14 +10,14 @@ from absl import logging
 
 from kipper.common.datasets import Dataset, dataset_hash, load_dataset
 from kipper.common.settings import DistillSettings, RunSettings
-from kipper.launch.chaos import attacked
-from kipper.launch.dashboard.listening import check_dashboard
-from kipper.launch.dashboard.live import shown_live
 from kipper.launch.inprocess import inprocess_links
-from kipper.launch.joining import check_joining, workers_joining
-from kipper.launch.known_block import known_block
-from kipper.launch.stopping import STOPPING, StopRequest
-from kipper.launch.terminal import tell_terminal
+from kipper.launch.link.chaos import attacked
+from kipper.launch.link.joining import check_joining, workers_joining
+from kipper.launch.link.known_block import known_block
+from kipper.launch.page.listening import check_dashboard
+from kipper.launch.page.live import shown_live
+from kipper.launch.processes.stopping import STOPPING, StopRequest
+from kipper.launch.processes.terminal import tell_terminal
 from kipper.server.evaluation import Score, score
 from kipper.server.experiment import Experiment, choose_rows, prepare
 from kipper.server.initial_set import check_initial
@@ -130,7 +130,7 @@ def coordinate(
 def _report(workdir: Workdir) -> None:
     """Draws and tells what the run left in its folder."""
     # Here, because matplotlib takes a second to import, which a run need not begin with.
-    from kipper.launch.report import report_run
+    from kipper.server.report.writing import report_run
 
     try:
         report_run(workdir.path)

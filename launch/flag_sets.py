@@ -86,22 +86,6 @@ def _value(field: "dataclasses.Field[Any]", flag_values: flags.FlagValues) -> An
     return tuple(value) if isinstance(value, list) else value
 
 
-def arguments_of(settings: Any) -> list[str]:
-    """The arguments that `parse` makes these settings of; defaults are left out."""
-    arguments = []
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if value == field.default:
-            continue
-        if isinstance(value, bool):
-            arguments.append(f"--{'' if value else 'no'}{field.name}")
-        elif isinstance(value, tuple):
-            arguments += [f"--{field.name}={each}" for each in value]
-        else:
-            arguments.append(f"--{field.name}={value}")
-    return arguments
-
-
 def describe(settings_class: type) -> str:
     """The flags of a command with defaults and choices, for --help."""
     lines = []

@@ -12,9 +12,9 @@ from kipper.common import logs
 from kipper.common.errors import Interrupted, KipperError, UserError
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.coordinator import check_run
-from kipper.launch.process import forget_proxies
-from kipper.launch.stopping import STOPPING, StopRequest
-from kipper.launch.terminal import libraries_write_to, tell_terminal
+from kipper.launch.processes.process import forget_proxies
+from kipper.launch.processes.stopping import STOPPING, StopRequest
+from kipper.launch.processes.terminal import libraries_write_to, tell_terminal
 from kipper.server.experiment import Rows, choose_rows
 from kipper.server.session import read_result
 from kipper.server.status import read_status

@@ -31,7 +31,7 @@ from kipper.common.settings import (
     WorkerSettings,
 )
 from kipper.launch import flag_sets
-from kipper.launch.process import keep_freed_memory
+from kipper.launch.processes.process import keep_freed_memory
 
 
 class _Command(NamedTuple):
@@ -46,87 +46,87 @@ _COMMANDS = {
     "distill": _Command(
         DistillSettings,
         "Learn support images, and optionally labels, by KIP.",
-        "run:run_with_display",
+        "commands.run:run_with_display",
     ),
     "solve_labels": _Command(
         SolveLabelsSettings,
         "Solve for the labels of natural support images (LS).",
-        "run:run_with_display",
+        "commands.run:run_with_display",
     ),
     "worker": _Command(
         WorkerSettings,
         "Compute kernel blocks for a run that was started with --port.",
-        "worker_process:run_worker",
+        "link.worker_process:run_worker",
     ),
     "evaluate": _Command(
         EvaluateSettings,
         "Measure the accuracy of a distilled set; prints JSON.",
-        "evaluate:print_evaluation",
+        "commands.evaluate:print_evaluation",
     ),
     "transfer": _Command(
         TransferSettings,
         "Train finite networks on a distilled set and test them; prints JSON.",
-        "transfer.command:print_transfer",
+        "commands.transfer.command:print_transfer",
     ),
     "export": _Command(
         ExportSettings,
         "Write a distilled set in a form that others read.",
-        "export:export",
+        "commands.export:export",
     ),
     "certificates": _Command(
         CertificatesSettings,
         "Make what --transport=grpc_tls needs, in a folder.",
-        "certificates:print_certificates",
+        "link.certificates:print_certificates",
     ),
     "launch": _Command(
         LaunchSettings,
         "Start a run on many hosts: by ssh, Slurm or Kubernetes.",
-        "cluster.launching:launch",
+        "commands.launch:launch",
     ),
     "node": _Command(
         NodeSettings,
         "One process of such a run; started by launch.",
-        "cluster.node:run_node",
+        "commands.node:run_node",
     ),
     "status": _Command(
         StatusSettings,
         "Where a run is: running or ended, step, accuracy, workers, time left.",
-        "status:print_status",
+        "commands.status:print_status",
     ),
     "list": _Command(
         ListSettings,
         "The runs in a folder, a line each.",
-        "status:print_list",
+        "commands.status:print_list",
     ),
     "doctor": _Command(
         DoctorSettings,
         "Whether this machine has what kipper needs, and what to do where it has not.",
-        "doctor:print_findings",
+        "commands.doctor:print_findings",
     ),
     "bench": _Command(
         BenchSettings,
         "How fast kernels are here; before a run's flags: what it would take.",
-        "bench:bench",
+        "commands.bench:bench",
     ),
     "report": _Command(
         ReportSettings,
         "Draw a run's figures and write its report.html again, from its files.",
-        "report:print_report",
+        "commands.report:print_report",
     ),
     "compare": _Command(
         CompareSettings,
         "Draw accuracy against support size over several runs; prints a table.",
-        "compare:print_comparison",
+        "commands.compare:print_comparison",
     ),
     "completion": _Command(
         CompletionSettings,
         "A script by which bash completes kipper's commands and flags.",
-        "completion:print_completion",
+        "commands.completion:print_completion",
     ),
     "replay": _Command(
         ReplaySettings,
         "Check that a run's logs/events.jsonl gives the same decisions.",
-        "replay:print_replay",
+        "commands.replay:print_replay",
     ),
 }
 

@@ -17,12 +17,12 @@ from kipper.common.files import write_text
 from kipper.common.settings import RunSettings, WorkerSettings
 from kipper.launch.coordinator import coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
-from kipper.launch.joining import workers_joining
-from kipper.launch.process import die_with_parent, forget_proxies, keep_freed_memory
+from kipper.launch.link.joining import workers_joining
+from kipper.launch.link.worker_process import serve_worker, worker_command
+from kipper.launch.processes.process import die_with_parent, forget_proxies, keep_freed_memory
+from kipper.launch.processes.stopping import StopRequest
+from kipper.launch.processes.supervisor import Supervisor
 from kipper.launch.reverb_snapshots import ReverbSink, ReverbSource, scored_step_of
-from kipper.launch.stopping import StopRequest
-from kipper.launch.supervisor import Supervisor
-from kipper.launch.worker_process import serve_worker, worker_command
 from kipper.server.evaluation import Score, score
 from kipper.server.session import Session, open_kernel
 from kipper.server.snapshots import BestKeeper, SnapshotSink

@@ -15,8 +15,8 @@ from launchpad.nodes.reverb.node import ReverbNode
 
 from kipper.common.settings import RunSettings
 from kipper.launch import nodes
+from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.reverb_snapshots import snapshot_tables
-from kipper.launch.stopping import StopRequest
 
 
 class SnapshotNode(ReverbNode):

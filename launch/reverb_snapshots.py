@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from kipper.launch.stopping import StopRequest
+from kipper.launch.processes.stopping import StopRequest
 from kipper.server.snapshots import Snapshot
 
 TABLE = "snapshots"

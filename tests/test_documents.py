@@ -27,7 +27,7 @@ from sklearn.datasets import load_digits
 from kipper.common.settings import DistillSettings, SolveLabelsSettings
 from kipper.launch import main
 from kipper.launch.flag_sets import parse_several
-from kipper.launch.transports.addresses import free_port
+from kipper.launch.link.transports.addresses import free_port
 
 # The documents are about an installation with all there is.
 # What neural-tangents says of every network with branches.

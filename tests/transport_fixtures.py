@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from installation import needs_launchpad
 
-from kipper.launch.certificates import make_certificates
-from kipper.launch.transports import Transport, transport_named
+from kipper.launch.link.certificates import make_certificates
+from kipper.launch.link.transports import Transport, transport_named
 
 SECONDS = 60.0
 
@@ -48,7 +48,7 @@ def named_transport(request: pytest.FixtureRequest, certificates: str) -> Transp
 
 _SERVER = """
 import sys, time
-from kipper.launch.transports import transport_named
+from kipper.launch.link.transports import transport_named
 
 def handle(payload):
     if payload == b"sleep":

@@ -23,11 +23,11 @@ from kipper.common import messages, wire
 from kipper.common.files import write_npz
 from kipper.common.messages import PROTOCOL_VERSION, UNCHANGED, Block
 from kipper.common.settings import DistillSettings
-from kipper.launch.process import keep_freed_memory
-from kipper.launch.registry import open_registry
-from kipper.launch.remote_link import RemoteLink
-from kipper.launch.transports import transport_named
-from kipper.launch.transports.addresses import free_port
+from kipper.launch.link.registry import open_registry
+from kipper.launch.link.remote_link import RemoteLink
+from kipper.launch.link.transports import transport_named
+from kipper.launch.link.transports.addresses import free_port
+from kipper.launch.processes.process import keep_freed_memory
 from kipper.server.means import Means
 from kipper.server.pool import Pool
 from kipper.server.scheduler.rules import Policy

@@ -13,10 +13,10 @@ import numpy as np
 from workload import COLUMNS, Workload, block_values, run_block
 
 from kipper.common.settings import WorkerSettings
-from kipper.launch.process import keep_freed_memory
-from kipper.launch.stopping import StopRequest
-from kipper.launch.supervisor import Supervisor, run_all
-from kipper.launch.worker_process import run_worker
+from kipper.launch.link.worker_process import run_worker
+from kipper.launch.processes.process import keep_freed_memory
+from kipper.launch.processes.stopping import StopRequest
+from kipper.launch.processes.supervisor import Supervisor, run_all
 from kipper.workers import worker
 from kipper.workers.engine import PreparedImages
 

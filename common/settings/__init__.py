@@ -7,7 +7,13 @@ from kipper.common.settings.algorithms import DistillSettings, SolveLabelsSettin
 from kipper.common.settings.cluster import LaunchSettings, NodeSettings
 from kipper.common.settings.evaluate import EvaluateSettings
 from kipper.common.settings.export import ExportSettings
-from kipper.common.settings.field import TRANSPORTS, check_at_least, check_choices, setting
+from kipper.common.settings.field import (
+    TRANSPORTS,
+    arguments_of,
+    check_at_least,
+    check_choices,
+    setting,
+)
 from kipper.common.settings.report import CompareSettings, ReportSettings
 from kipper.common.settings.run import LAUNCHES, RunSettings
 from kipper.common.settings.tools import (
@@ -47,6 +53,7 @@ __all__ = [
     "StatusSettings",
     "TransferSettings",
     "WorkerSettings",
+    "arguments_of",
     "check_at_least",
     "check_choices",
     "setting",

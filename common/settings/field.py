@@ -67,3 +67,19 @@ def check_at_least(settings: Any, least: int, names: tuple[str, ...]) -> None:
         value = getattr(settings, name)
         if value is not None and value < least:
             raise UserError(f"--{name} is {value}; it must be {least} or more.")
+
+
+def arguments_of(settings: Any) -> list[str]:
+    """The command-line arguments that give these settings; defaults are left out."""
+    arguments = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            arguments.append(f"--{'' if value else 'no'}{field.name}")
+        elif isinstance(value, tuple):
+            arguments += [f"--{field.name}={each}" for each in value]
+        else:
+            arguments.append(f"--{field.name}={value}")
+    return arguments

@@ -24,8 +24,8 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 from kipper.launch.cluster import tether
-from kipper.launch.stopping import StopRequest
-from kipper.launch.supervisor import Deaths, Limits
+from kipper.launch.processes.stopping import StopRequest
+from kipper.launch.processes.supervisor import Deaths, Limits
 
 # Exit statuses: of kipper (`main.run`), of ssh, and of shells for a process that was killed.
 DONE, UNUSABLE, INTERRUPTED, SSH_FAILED = 0, 2, 130, 255

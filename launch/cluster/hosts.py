@@ -17,8 +17,8 @@ from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster import fleet, plan
 from kipper.launch.cluster.plan import Process
 from kipper.launch.local_program import RunFailed
-from kipper.launch.stopping import STOPPING, StopRequest
-from kipper.launch.terminal import tell_terminal
+from kipper.launch.processes.stopping import STOPPING, StopRequest
+from kipper.launch.processes.terminal import tell_terminal
 from kipper.server.workdir import Workdir
 
 # Of a user, and not beginning like an option of ssh.

@@ -19,9 +19,9 @@ from kipper.common.settings import (
     NodeSettings,
     RunSettings,
     WorkerSettings,
+    arguments_of,
     check_at_least,
 )
-from kipper.launch.flag_sets import arguments_of
 
 COORDINATOR = "coordinator"
 # Nodes beside the coordinator, of KIP alone, for only it has snapshots; and of runs over Courier,

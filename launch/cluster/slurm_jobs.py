@@ -22,11 +22,11 @@ from kipper.common.settings import RunSettings
 from kipper.launch.cluster import fleet, plan
 from kipper.launch.cluster.meeting_point import MeetingPoint
 from kipper.launch.cluster.plan import Process
+from kipper.launch.link.transports.addresses import free_port
 from kipper.launch.local_program import RunFailed
-from kipper.launch.stopping import StopRequest
-from kipper.launch.supervisor import Deaths, GaveUp
-from kipper.launch.terminal import tell_terminal
-from kipper.launch.transports.addresses import free_port
+from kipper.launch.processes.stopping import StopRequest
+from kipper.launch.processes.supervisor import Deaths, GaveUp
+from kipper.launch.processes.terminal import tell_terminal
 
 # Of the three minutes that Slurm gives; the rest is for the requeuing.
 _WELL_ENDED_SECONDS = 120.0

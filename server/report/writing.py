@@ -1,16 +1,25 @@
 """Writes a run's figures and its report, from its files alone."""
 
+import dataclasses
+import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from absl import logging
 
-from kipper.common.errors import KipperError
+from kipper.common.errors import KipperError, UserError
 from kipper.common.files import write_bytes, write_text
+from kipper.common.settings import DistillSettings, SolveLabelsSettings, arguments_of
 from kipper.server.figures import style
 from kipper.server.report.drawing import figures_of
 from kipper.server.report.events import read_activity
 from kipper.server.report.page import render
-from kipper.server.report.run_files import RunFiles, SupportFiles, read_support
+from kipper.server.report.run_files import RunFiles, SupportFiles, read_run, read_support
+
+_COMMANDS: dict[str, tuple[str, type[Any]]] = {
+    "DistillSettings": ("distill", DistillSettings),
+    "SolveLabelsSettings": ("solve_labels", SolveLabelsSettings),
+}
 
 
 def write_report(run: RunFiles, command: Sequence[str]) -> list[str]:
@@ -50,3 +59,28 @@ def _support(run: RunFiles) -> SupportFiles | None:
     except KipperError as error:
         logging.warning("There are no pictures of images: %s", error)
         return None
+
+
+def report_run(folder: pathlib.Path) -> list[str]:
+    """Writes the report of the run in `folder`; returns the figures that could not be drawn.
+
+    Raises:
+        UserError: there is no run in the folder.
+        OSError: a file cannot be written.
+    """
+    run = read_run(folder)
+    return write_report(run, command_of(run))
+
+
+def command_of(run: RunFiles) -> list[str]:
+    """The words of a command line that does the run again.
+
+    Raises:
+        UserError: it is a run of an algorithm that this version does not have.
+    """
+    if run.command not in _COMMANDS:
+        raise UserError(f"{run.workdir.config} is of {run.command!r}, which is not known here.")
+    name, cls = _COMMANDS[run.command]
+    known = {field.name for field in dataclasses.fields(cls)} - {"overwrite"}
+    settings = cls(**{field: value for field, value in run.settings.items() if field in known})
+    return ["kipper", name, *arguments_of(settings)]

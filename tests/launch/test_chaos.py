@@ -17,7 +17,7 @@ from installation import needs_launchpad
 from runs import command, distill, metrics, nodes_of
 
 from kipper.common.chaos import Chaos
-from kipper.launch.chaos import attack_this_process
+from kipper.launch.link.chaos import attack_this_process
 
 pytestmark = pytest.mark.processes
 

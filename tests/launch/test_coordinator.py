@@ -11,7 +11,7 @@ from kipper.common.messages import Block
 from kipper.common.settings import DistillSettings
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
-from kipper.launch.stopping import StopRequest
+from kipper.launch.processes.stopping import StopRequest
 from kipper.server.workdir import Workdir
 
 pytestmark = pytest.mark.processes

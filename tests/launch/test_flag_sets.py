@@ -12,6 +12,7 @@ from kipper.common.settings import (
     NodeSettings,
     ReplaySettings,
     SolveLabelsSettings,
+    arguments_of,
 )
 from kipper.launch import flag_sets
 
@@ -33,12 +34,12 @@ FULL = DistillSettings(
     "settings", [FULL, SolveLabelsSettings(workdir="w", dataset="digits", label_ridge="notebook")]
 )
 def test_settings_come_back_from_the_arguments_made_of_them(settings):
-    arguments = flag_sets.arguments_of(settings)
+    arguments = arguments_of(settings)
     assert flag_sets.parse(type(settings), "distill", arguments) == settings
 
 
 def test_arguments_leave_out_defaults():
-    assert flag_sets.arguments_of(DistillSettings(workdir="w", dataset="digits")) == [
+    assert arguments_of(DistillSettings(workdir="w", dataset="digits")) == [
         "--workdir=w",
         "--dataset=digits",
     ]
@@ -48,7 +49,7 @@ def test_arguments_without_a_name_belong_to_one_flag_wherever_they_stand():
     given = ["a", "--output=c.png", "b", "--runs=d"]
     settings = flag_sets.parse(CompareSettings, "compare", given, positional="runs")
     assert settings == CompareSettings(runs=("d", "a", "b"), output="c.png")
-    again = flag_sets.parse(CompareSettings, "compare", flag_sets.arguments_of(settings))
+    again = flag_sets.parse(CompareSettings, "compare", arguments_of(settings))
     assert again == settings
     assert flag_sets.parse(ReplaySettings, "replay", ["log"], positional="log").log == "log"
 

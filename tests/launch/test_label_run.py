@@ -9,7 +9,7 @@ from kipper.common.messages import SUPPORT_KEY, Block
 from kipper.common.settings import SolveLabelsSettings
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
-from kipper.launch.stopping import StopRequest
+from kipper.launch.processes.stopping import StopRequest
 from kipper.server import checkpoint
 from kipper.server.workdir import Workdir
 

@@ -8,8 +8,9 @@ from installation import LAUNCHPAD
 
 from kipper.common.errors import Interrupted
 from kipper.common.settings import DistillSettings
-from kipper.launch import local_program, supervisor
-from kipper.launch.supervisor import GaveUp, Limits
+from kipper.launch import local_program
+from kipper.launch.processes import supervisor
+from kipper.launch.processes.supervisor import GaveUp, Limits
 from kipper.server.workdir import Workdir
 
 pytestmark = pytest.mark.processes

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from kipper.launch.cluster import fleet
-from kipper.launch.stopping import StopRequest
-from kipper.launch.supervisor import Limits
+from kipper.launch.processes.stopping import StopRequest
+from kipper.launch.processes.supervisor import Limits
 
 pytestmark = pytest.mark.processes
 

@@ -10,7 +10,7 @@ import pytest
 from installation import needs_launchpad
 from runs import command, distill, metrics, nodes_of, wait_for_step
 
-from kipper.launch.certificates import make_certificates
+from kipper.launch.link.certificates import make_certificates
 
 pytestmark = [pytest.mark.processes, needs_launchpad]
 

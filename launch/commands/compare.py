@@ -1,0 +1,104 @@
+"""`kipper compare`: accuracy against the number of support images, over several runs."""
+
+import pathlib
+from collections.abc import Sequence
+
+from kipper.common.errors import UserError
+from kipper.common.files import write_bytes
+from kipper.common.settings import CompareSettings
+from kipper.launch.commands.text_table import text_table
+from kipper.server.figures import style
+from kipper.server.figures.measures import Measure
+from kipper.server.figures.support_sizes import SizedScore, support_sizes_figure
+from kipper.server.report.run_files import RunFiles, read_run
+
+_HEADS = ("run", *("dataset", "preprocess", "kernel", "algorithm"), "images", "test", "natural")
+_TEXT_COLUMNS = 5  # the others hold numbers
+
+
+def print_comparison(settings: CompareSettings) -> None:
+    """Prints a table of the runs and draws their scores.
+
+    Raises:
+        UserError: a folder holds no run, or one without a score; the runs are judged by different
+            measures; or the figure cannot be written.
+    """
+    settings.check()
+    runs = [read_run(folder) for folder in settings.runs]
+    for run in runs:
+        if run.measure.of(run.latest, "test") is None:
+            raise UserError(
+                f"{run.workdir.path} has no score yet; wait for the run's first evaluation, or "
+                "leave it out."
+            )
+    measures = {run.measure for run in runs}
+    if len(measures) > 1:
+        raise UserError("Runs on classes and runs on real-valued targets cannot be compared.")
+    (measure,) = measures
+    runs.sort(key=lambda run: (_traits(run), _size(run), str(run.workdir.path)))
+    print(table(runs, measure))
+    shared, scores = sized_scores(runs)
+    path = pathlib.Path(settings.output)
+    png = style.png(support_sizes_figure(scores, measure, shared))
+    try:
+        write_bytes(path, png)
+    except OSError as error:
+        raise UserError(f"--output={path} cannot be written ({error.strerror}).") from error
+    print(f"\nfigure   {path}")
+
+
+def _size(run: RunFiles) -> int:
+    return int(run.settings["support_size"])
+
+
+def _traits(run: RunFiles) -> tuple[str, str, str, str]:
+    """Data set, preprocessing, kernel and algorithm: what is joined by a line shares all four."""
+    settings = run.settings
+    kernel = settings.get("kernel", "ntk")
+    return (
+        run.dataset,
+        str(settings.get("preprocess", "standard")),
+        run.architecture + ("" if kernel == "ntk" else f" {kernel}"),
+        run.algorithm,
+    )
+
+
+def sized_scores(runs: Sequence[RunFiles]) -> tuple[str, list[SizedScore]]:
+    """What the runs have in common, in words, and their scores, named by what differs."""
+    traits = [_traits(run) for run in runs]
+    differ = [len(set(values)) > 1 for values in zip(*traits, strict=True)]
+    scores = []
+    for run, own in zip(runs, traits, strict=True):
+        score = run.measure.of(run.latest, "test")
+        assert score is not None
+        named = [trait for trait, differs in zip(own, differ, strict=True) if differs]
+        data = named[:-1] if differ[-1] else named  # natural images know no algorithm
+        scores.append(
+            SizedScore(
+                line=", ".join(named) or own[-1],
+                baseline=", ".join(data),
+                support_size=_size(run),
+                score=score,
+                natural=run.natural_score,
+            )
+        )
+    shared = [trait for trait, differs in zip(traits[0], differ, strict=True) if not differs]
+    return ", ".join(shared), scores
+
+
+def table(runs: Sequence[RunFiles], measure: Measure) -> str:
+    """Runs as lines of text, their columns aligned."""
+    rows = []
+    for run in runs:
+        scores = (measure.of(run.latest, "test"), run.natural_score)
+        steps = f"{run.latest.get('steps', run.latest.get('step', 0)):,}"
+        rows.append(
+            (
+                str(run.workdir.path),
+                *_traits(run),
+                f"{_size(run):,}",
+                *("" if score is None else measure.digits(score) for score in scores),
+                steps if run.result is not None else f"{steps} so far",
+            )
+        )
+    return text_table((*_HEADS, "steps"), rows, _TEXT_COLUMNS)

@@ -1,0 +1,210 @@
+"""`kipper doctor`: whether this machine can do what kipper needs, a line for each part.
+
+Each check returns what it found. It raises Unfit with what to do about it, where something is
+wrong, and Absent where it does not apply here.
+"""
+
+import concurrent.futures
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+
+from kipper.common.errors import KipperError
+from kipper.common.settings import DoctorSettings
+
+_LEAST_DISK = 2**30
+_LEAST_FILES = 1024
+_PATIENCE_SECONDS = 30.0
+# Of the kernel in float32 against neural-tangents in float64.
+_KERNEL_TOLERANCE = 1e-4
+
+
+class Unfit(KipperError):
+    """Something is wrong here; the message says what, and what to do."""
+
+
+class Absent(KipperError):
+    """Something is not here and need not be; the message says what for it would be."""
+
+
+def print_findings(settings: DoctorSettings) -> None:
+    """Prints a line for each check.
+
+    Raises:
+        KipperError: something is wrong.
+    """
+    folder = pathlib.Path(settings.folder)
+    checks: dict[str, Callable[[], str]] = {
+        "python": _python,
+        "packages": _packages,
+        "machine": _machine,
+        "devices": _devices,
+        "native kernels": _native,
+        "kernel": _kernel,
+        "courier": _courier,
+        "grpc_tls": _grpc_tls,
+        "open files": _files,
+        "disk": lambda: _disk(folder),
+    }
+    width = max(map(len, checks))
+    wrong = 0
+    for name, check in checks.items():
+        try:
+            verdict, found = "ok", check()
+        except Unfit as error:
+            verdict, found = "BAD", str(error)
+            wrong += 1
+        except Absent as error:
+            verdict, found = "-", str(error)
+        print(f"{verdict:3}  {name:{width}}  {found}", flush=True)
+    if wrong:
+        raise KipperError(f"{wrong} of {len(checks)} checks found something wrong.")
+
+
+def _python() -> str:
+    version = sys.version_info[:2]
+    if not (3, 10) <= version <= (3, 13):
+        raise Unfit(f"{platform.python_version()}; install Python 3.10, or 3.11 to 3.13.")
+    what = "all of kipper" if version == (3, 10) else "kernels, and runs in one process"
+    return f"{platform.python_version()}: {what}"
+
+
+def _packages() -> str:
+    """Whether what is installed is what this version of kipper asks for."""
+    from packaging.requirements import Requirement
+
+    shown = []
+    for text in importlib.metadata.requires("kipper") or ():
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        remedy = "run pip install again, with the constraints file"
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise Unfit(f"{requirement.name} is not installed; {remedy}.") from error
+        if version not in requirement.specifier:
+            raise Unfit(
+                f"{requirement.name} is {version}, expected {requirement.specifier}; {remedy}."
+            )
+        if requirement.name in ("jax", "numpy", "neural-tangents", "dm-launchpad"):
+            shown.append(f"{requirement.name} {version}")
+    return f"kipper {importlib.metadata.version('kipper')}; {', '.join(dict.fromkeys(shown))}"
+
+
+def _machine() -> str:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    cores = len(os.sched_getaffinity(0))
+    return f"{platform.machine()}, {cores} cores, {pages / 2**30:.1f} GiB of memory"
+
+
+def _devices() -> str:
+    import jax
+
+    found = ", ".join(str(device) for device in jax.devices())
+    if jax.default_backend() == "cpu" and shutil.which("nvidia-smi"):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+        if listed.returncode == 0 and listed.stdout.strip():
+            raise Unfit(
+                f"JAX sees {found} only, but nvidia-smi lists GPUs; install the extra: "
+                "pip install '.[cuda]'."
+            )
+    return f"{found} by {jax.default_backend()}"
+
+
+def _native() -> str:
+    from kipper.workers.native_library import runnable_levels, unavailable
+
+    missing = unavailable()
+    if missing is not None:
+        raise Unfit(f"{missing} Until then convolutional kernels are many times slower.")
+    return f"for {runnable_levels()[0]}"
+
+
+def _kernel() -> str:
+    """Two images against two, by the engine that a run would choose and by another."""
+    from kipper.launch.kernels import kernel
+
+    x1, x2 = np.random.default_rng(0).normal(size=(2, 2, 8, 8, 1))
+    installed = importlib.util.find_spec("neural_tangents") is not None
+    other = "neural_tangents" if installed else "banded_xla"
+    got = kernel(x1, x2, architecture="convnet")
+    want = kernel(x1, x2, architecture="convnet", engine=other, dtype="float64")
+    error = float(np.abs(got - want).max() / np.abs(want).max())
+    if not error < _KERNEL_TOLERANCE:
+        raise Unfit(
+            f"a small kernel is off by {error:.1e} of that of {other}; please report it with "
+            "the lines above."
+        )
+    return f"two images by two agree with {other} to {error:.0e}"
+
+
+def _courier() -> str:
+    if importlib.util.find_spec("courier") is None:
+        raise Absent("not installed: --launch=local_mp and kipper worker need Python 3.10")
+    return _round_trip("courier", None)
+
+
+def _grpc_tls() -> str:
+    if importlib.util.find_spec("grpc") is None:
+        raise Absent("not installed: --transport=grpc_tls needs grpcio")
+    from kipper.launch.link.certificates import make_certificates
+
+    with tempfile.TemporaryDirectory() as folder:
+        certificates = os.path.join(folder, "certificates")
+        make_certificates(certificates)
+        return _round_trip("grpc_tls", certificates)
+
+
+def _round_trip(name: str, certificates: str | None) -> str:
+    """A message to a listener of this process and back, by a free port."""
+    from kipper.launch.link.transports import transport_named
+
+    transport = transport_named(name, certificates)
+    with contextlib.ExitStack() as stack:
+        try:
+            listener = transport.listen(lambda payload: payload[::-1])
+            stack.callback(listener.close)
+            channel = transport.connect(f"localhost:{listener.port}")
+            stack.callback(channel.close)
+            answer = channel.submit(b"abc").result(_PATIENCE_SECONDS)
+        except (OSError, KipperError, concurrent.futures.TimeoutError) as error:
+            raise Unfit(
+                f"no answer over localhost ({error or 'it timed out'}); look for a firewall or a "
+                "proxy that keeps this machine from reaching itself."
+            ) from error
+    if answer != b"cba":
+        raise Unfit("a message came back as another; please report it.")
+    return f"a message went to port {listener.port} of this machine and back"
+
+
+def _files() -> str:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_FILES:
+        raise Unfit(f"{limit} at most; a coordinator of many workers needs more: ulimit -n 4096.")
+    return "no limit" if limit == resource.RLIM_INFINITY else f"{limit:,} at most"
+
+
+def _disk(folder: pathlib.Path) -> str:
+    if not folder.is_dir():
+        raise Unfit(f"there is no folder {folder}; name one that is there.")
+    if not os.access(folder, os.W_OK):
+        raise Unfit(f"{folder.absolute()} cannot be written; name another folder.")
+    free = shutil.disk_usage(folder).free
+    if free < _LEAST_DISK:
+        raise Unfit(
+            f"{free / 2**20:,.0f} MiB free at {folder.absolute()}; checkpoints and logs of a run "
+            "may need more: make room, or give a --workdir elsewhere."
+        )
+    return f"{free / 2**30:,.1f} GiB free at {folder.absolute()}"

@@ -1,0 +1,253 @@
+"""`kipper distill --dry_run`, `kipper bench distill`: what a run would take, before it starts.
+
+Pairs are counted. Times are measured: on workers of this process, by the run's own steps on some of
+its target images, and by its own evaluation of some of its test images.
+"""
+
+import dataclasses
+import json
+import os
+import time
+from typing import Any
+
+from kipper.common.settings import DistillSettings, EstimateSettings, RunSettings
+from kipper.launch.commands.display import duration
+from kipper.launch.commands.pace import Measuring
+from kipper.launch.commands.text_table import text_table
+from kipper.launch.coordinator import check_settings
+from kipper.launch.inprocess import inprocess_links
+from kipper.server.estimate import (
+    Memory,
+    Part,
+    Sizes,
+    checkpoint_bytes,
+    memory_of,
+    parts_of,
+)
+from kipper.server.experiment import Experiment, prepare
+from kipper.server.session import open_kernel, tiling_of
+from kipper.server.tiling import Tiling
+from kipper.server.workdir import Workdir
+from kipper.workers.choice import make_engine
+from kipper.workers.engine import PreparedImages
+from kipper.workers.worker import MAX_RESIDUAL_BYTES, MAX_RESIDUAL_BYTES_PER_BLOCK
+
+# Of a process before it holds anything: Python, JAX, and under Launchpad TensorFlow.
+_BASE_BYTES = 400 * 2**20
+_BASE_BYTES_LAUNCHPAD = 520 * 2**20
+
+_LEFT_OUT = (
+    "start of processes, files that are written, copies of late blocks, what a network adds, the "
+    "report at the end; other programs on these cores"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """A part of a run with the time that it would take in all.
+
+    Attributes:
+        part: what is done how often.
+        seconds: for all times together.
+    """
+
+    part: Part
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a run would take on a machine like this one.
+
+    Attributes:
+        start: seconds until workers compute at their pace.
+        parts: what follows.
+        step_seconds: one step of KIP, of each kernel; empty for Label Solve.
+        engine: that evaluates blocks.
+        workers, threads: that did so for the measurement.
+        sampled: how many of a step's target images were looked at, and of how many.
+        memory: bytes of the coordinator with its arrays, and of each worker.
+        checkpoints: how many there are at most, and bytes of all of them.
+    """
+
+    start: float
+    parts: list[Timed]
+    step_seconds: list[float]
+    engine: str
+    workers: int
+    threads: int
+    sampled: tuple[int, int]
+    memory: dict[str, int]
+    checkpoints: tuple[int, int]
+
+    @property
+    def seconds(self) -> float:
+        return self.start + sum(timed.seconds for timed in self.parts)
+
+    @property
+    def kernel_pairs(self) -> int:
+        return sum(timed.part.times * timed.part.pairs for timed in self.parts)
+
+    @property
+    def vjp_pairs(self) -> int:
+        return sum(timed.part.times * timed.part.vjp_pairs for timed in self.parts)
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "seconds": round(self.seconds, 2),
+            "start_seconds": round(self.start, 2),
+            "step_seconds": [round(seconds, 5) for seconds in self.step_seconds],
+            "kernel_pairs": self.kernel_pairs,
+            "vjp_pairs": self.vjp_pairs,
+            "parts": [
+                {**dataclasses.asdict(timed.part), "seconds": round(timed.seconds, 2)}
+                for timed in self.parts
+            ],
+            "engine": self.engine,
+            "workers": self.workers,
+            "threads": self.threads,
+            "memory_bytes": self.memory,
+            "checkpoints": self.checkpoints[0],
+            "checkpoint_bytes": self.checkpoints[1],
+        }
+
+
+def print_estimate(estimating: EstimateSettings, settings: RunSettings) -> None:
+    """The command; starts no run and writes nothing.
+
+    Raises:
+        UserError: what the run itself would refuse.
+    """
+    estimate = estimate_run(settings)
+    print(json.dumps(estimate.record()) if estimating.json else described(estimate))
+
+
+def estimate_run(settings: RunSettings) -> Estimate:
+    """What a run of `settings` would take, from its beginning, here.
+
+    Raises:
+        UserError: what the run itself would refuse.
+    """
+    dataset, data_hash = check_settings(settings)
+    Workdir(settings.workdir).check(settings, data_hash)
+    experiment = prepare(settings, dataset)
+    tiling = tiling_of(settings, experiment.support.shape[1:])
+    sizes = Sizes.of(experiment)
+    scores_here = settings.launch == "inprocess" or settings.transport != "courier"
+    workers = settings.num_workers or 1
+    threads = settings.threads_per_worker or os.cpu_count() or 1
+    row_sets = experiment.row_sets(with_validation=False)
+    began = time.monotonic()
+    pool, kernel = open_kernel(
+        settings,
+        experiment.support.shape[1:],
+        inprocess_links(workers, row_sets, threads),
+        row_sets,
+        augmenting=experiment.augmenting,
+    )
+    measure = Measuring(settings, experiment, pool, kernel, tiling)
+    try:
+        steps, sampled = measure.steps()
+        per_pair, engine = measure.seconds_per_pair(), measure.engine
+    finally:
+        pool.close()
+    parts = [
+        Timed(
+            part,
+            part.times * (steps[part.kernel] if part.vjp_pairs else per_pair * part.pairs),
+        )
+        for part in parts_of(settings, sizes, tiling, scores_here)
+    ]
+    memory = memory_of(settings, sizes, *_of_engines(settings, experiment, tiling, workers))
+    count, size = checkpoint_bytes(settings, sizes)
+    return Estimate(
+        start=max(0.0, measure.first_answer - began),
+        parts=parts,
+        step_seconds=list(steps.values()),
+        engine=engine,
+        workers=workers,
+        threads=threads,
+        sampled=sampled,
+        memory=_processes(settings, memory, workers),
+        checkpoints=(count, count * size),
+    )
+
+
+def _of_engines(
+    settings: RunSettings, experiment: Experiment, tiling: Tiling, workers: int
+) -> tuple[int, int]:
+    """Numbers that engines keep of an image, and bytes that a worker keeps of a step's blocks."""
+    images = experiment.support[: tiling.support].astype(settings.kernel_dtype)
+    features = kept = 0
+    for spec in settings.kernel_specs:
+        engine = make_engine(settings.engine, spec, 1)
+        rows = PreparedImages(images, engine.features(images))
+        features += rows.features.shape[1]
+        one = engine.residual_bytes(rows, rows, both=False)
+        if one is None:
+            continue
+        per_pair, targets = one / len(images) ** 2, _targets(settings, experiment)
+        block = per_pair * min(tiling.target, targets) * len(images)
+        if block <= MAX_RESIDUAL_BYTES_PER_BLOCK:
+            pairs = len(experiment.support) * targets / workers
+            kept = max(kept, int(min(MAX_RESIDUAL_BYTES, per_pair * pairs)))
+    return features, kept
+
+
+def _targets(settings: RunSettings, experiment: Experiment) -> int:
+    if not isinstance(settings, DistillSettings):
+        return 0
+    return min(settings.targets_per_step, len(experiment.target.labels))
+
+
+def _processes(settings: RunSettings, memory: Memory, workers: int) -> dict[str, int]:
+    """Bytes of each process of the run."""
+    coordinator = memory.data + memory.matrices
+    if settings.launch == "local_mp":
+        worker = _BASE_BYTES_LAUNCHPAD + memory.rows + memory.features + memory.block
+        return {"coordinator": _BASE_BYTES_LAUNCHPAD + coordinator, "worker": worker}
+    base = _BASE_BYTES if settings.launch == "inprocess" else _BASE_BYTES_LAUNCHPAD
+    return {"process": base + coordinator + workers * (memory.features + memory.block)}
+
+
+def described(estimate: Estimate) -> str:
+    """For a person."""
+    rows = [
+        (
+            timed.part.name,
+            f"{timed.part.times:,}",
+            f"{timed.part.times * timed.part.pairs:,}",
+            f"{timed.part.times * timed.part.vjp_pairs:,}" if timed.part.vjp_pairs else "",
+            _time(timed.seconds),
+        )
+        for timed in estimate.parts
+    ]
+    in_all = ("in all", "", f"{estimate.kernel_pairs:,}", f"{estimate.vjp_pairs:,}")
+    table = text_table(
+        ("part", "times", "kernel pairs", "vjp pairs", "time"),
+        [("start", "", "", "", _time(estimate.start)), *rows, (*in_all, _time(estimate.seconds))],
+        text_columns=1,
+    )
+    used, number = estimate.sampled
+    steps = ""
+    if estimate.step_seconds:
+        each = " or ".join(f"{1000 * seconds:,.1f} ms" for seconds in estimate.step_seconds)
+        steps = f"a step       {each}, measured on {used:,} of its {number:,} target images\n"
+    memory = ", ".join(
+        f"{'each ' if name == 'worker' else ''}{name} {size / 2**20:,.0f} MiB"
+        for name, size in estimate.memory.items()
+    )
+    count, size = estimate.checkpoints
+    workers = f"{estimate.workers} workers with {estimate.threads} threads each"
+    return (
+        f"{table}\n\n{steps}"
+        f"measured by  {estimate.engine}, {workers}\n"
+        f"memory       {memory} at the least\n"
+        f"checkpoints  {count} at most, {size / 2**20:,.1f} MiB in all\n"
+        f"left out     {_LEFT_OUT}"
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else duration(seconds)

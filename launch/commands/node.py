@@ -1,0 +1,129 @@
+"""`kipper node`: one node of the Launchpad program, in this process.
+
+Every host builds the same program of the same settings and runs its own part of it; addresses are
+looked up instead of found. Launchpad's ways to stop a program would signal a process of another
+host, so a node here stops itself alone: who started the nodes ends them all (`fleet.py`,
+Kubernetes).
+"""
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from kipper.common import logs
+from kipper.common.datasets import load_dataset
+from kipper.common.errors import UserError
+from kipper.common.settings import NodeSettings, RunSettings
+from kipper.launch.cluster.plan import COORDINATOR
+from kipper.launch.commands.display import showing_progress
+from kipper.launch.commands.run import summary
+from kipper.launch.coordinator import check_run
+from kipper.launch.link.transports.addresses import split_address
+from kipper.launch.local_program import check_launchpad, has_evaluator, outcome
+from kipper.launch.processes.process import forget_proxies
+from kipper.launch.processes.stopping import StopRequest
+from kipper.server.experiment import choose_rows
+from kipper.server.workdir import Workdir
+
+if TYPE_CHECKING:
+    import launchpad as lp
+
+
+def run_node(node: NodeSettings, settings: RunSettings) -> None:
+    """The command; returns when the node has ended.
+
+    The coordinator's says how the run goes and what came of it.
+
+    Raises:
+        UserError: the node or the addresses cannot be understood, or the run is refused.
+        KipperError: how the run ended, if this is the coordinator.
+    """
+    addresses = _addresses(node.addresses)
+    if node.node not in addresses:
+        raise UserError(f"--node is {node.node!r}; it must be one of {', '.join(addresses)}.")
+    check_launchpad("kipper node")
+    logs.quiet_native_libraries()
+    forget_proxies()
+    if node.node.partition("/")[0] == COORDINATOR:
+        _run_coordinator(node.node, settings, addresses)
+    else:
+        dataset = load_dataset(settings.dataset, settings.data_dir)
+        _run(
+            node.node, settings, has_evaluator(settings, choose_rows(settings, dataset)), addresses
+        )
+
+
+def _run_coordinator(name: str, settings: RunSettings, addresses: Mapping[str, str]) -> None:
+    with_evaluator = has_evaluator(settings, choose_rows(settings, check_run(settings)))
+    workdir = Workdir(settings.workdir)
+    workdir.forget_outcome()
+    with showing_progress(workdir):
+        _run(name, settings, with_evaluator, addresses)
+    print(summary(workdir, outcome(workdir, asked_to_stop=False)), flush=True)
+
+
+def _run(
+    name: str, settings: RunSettings, with_evaluator: bool, addresses: Mapping[str, str]
+) -> None:
+    """Runs the node; one that this run does without waits to be ended with the others."""
+    from kipper.launch.program import make_program
+
+    program = make_program(settings, with_evaluator)
+    label, _, index = name.partition("/")
+    group = program.groups.get(label, [])
+    if int(index) >= len(group):
+        stop = StopRequest()
+        with stop.asked_by_signals():
+            stop.wait(float("inf"))
+        return
+    _bind(program, addresses)
+    group[int(index)].function()
+
+
+def _bind(program: "lp.Program", addresses: Mapping[str, str]) -> None:
+    """Does what a launch of Launchpad's own does before nodes run, across hosts."""
+    import launchpad as lp
+    from launchpad.launch.worker_manager import WorkerManager
+
+    class Known(lp.AbstractAddressBuilder):
+        """An address that was settled beforehand."""
+
+        def __init__(self, address: str):
+            self._address = address
+
+        def build(self) -> str:
+            return self._address
+
+    if not flags.FLAGS.is_parsed():
+        # Launchpad kills the whole process so many seconds after SIGTERM; never, if negative.
+        flags.FLAGS(["kipper", "--lp_termination_notice_secs=-1"])
+    WorkerManager(register_in_thread=True)  # from now on SIGTERM sets lp.stop_event()
+
+    def stop_this_node() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    for label, nodes in program.groups.items():
+        for i, node in enumerate(nodes):
+            node.launch_context.initialize(
+                lp.LaunchType.LOCAL_MULTI_PROCESSING, None, program_stopper=stop_this_node
+            )
+            for handle in node.input_handles:
+                handle.connect(node, label)
+            for address in node.addresses:
+                address.bind(Known(addresses[f"{label}/{i}"]))
+
+
+def _addresses(text: str | None) -> dict[str, str]:
+    try:
+        addresses = json.loads(text or "")
+        for address in addresses.values():
+            split_address(address)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(
+            f'--addresses is {text!r}; it must be JSON like {{"coordinator/0": "host:7070"}}.'
+        ) from error
+    return dict(addresses)

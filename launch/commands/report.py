@@ -1,0 +1,26 @@
+"""`kipper report`: redraws the figures and report.html of a run from its files."""
+
+from kipper.common.errors import KipperError, UserError
+from kipper.common.settings import ReportSettings
+from kipper.server.report.run_files import read_run
+from kipper.server.report.writing import command_of, write_report
+
+
+def print_report(settings: ReportSettings) -> None:
+    """Writes the report of a run, finished or not, and says where it is.
+
+    Raises:
+        UserError: there is no run in the folder, or the folder cannot be written.
+        KipperError: a figure could not be drawn; the others were.
+    """
+    settings.check()
+    run = read_run(settings.run)
+    try:
+        failed = write_report(run, command_of(run))
+    except OSError as error:
+        raise UserError(f"{settings.run} cannot be written ({error.strerror}).") from error
+    print(f"report   {run.workdir.report}")
+    for figure in sorted(run.workdir.figures.glob("*.png")):
+        print(f"figure   {figure}")
+    if failed:
+        raise KipperError(f"Of the figures, {', '.join(failed)} could not be drawn.")

@@ -1,0 +1,70 @@
+"""`kipper status` and `kipper list`: runs, live or dead, told from their files."""
+
+import pathlib
+
+from kipper.common.errors import UserError
+from kipper.common.settings import ListSettings, StatusSettings
+from kipper.launch.commands.run_state import RunState, lines_about, state_of
+from kipper.launch.commands.text_table import text_table
+from kipper.server.workdir import Workdir
+
+# Folders inside folders that are looked into for runs.
+_DEPTH = 3
+
+
+def print_status(settings: StatusSettings) -> None:
+    """Tells where a run is.
+
+    Raises:
+        UserError: there is no run in the folder.
+    """
+    settings.check()
+    lines = lines_about(state_of(settings.run))
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:{width}}  {value}")
+
+
+def print_list(settings: ListSettings) -> None:
+    """A line for each run in a folder, or in folders within it.
+
+    Raises:
+        UserError: there is no such folder, or no run in it.
+    """
+    top = pathlib.Path(settings.folder)
+    if not top.is_dir():
+        raise UserError(f"There is no folder {top}.")
+    found = [state_of(folder) for folder in sorted(run_folders(top))]
+    if not found:
+        raise UserError(f"There is no run in {top}, nor in folders up to {_DEPTH} deep in it.")
+    print(text_table(("run", "state", "what", "images", "progress", "test"), map(_row, found)))
+
+
+def run_folders(top: pathlib.Path) -> list[pathlib.Path]:
+    """Folders of runs at `top` or below it; those inside a run's folder are its own."""
+    found, layer = [], [top]
+    for _ in range(_DEPTH + 1):
+        runs = [folder for folder in layer if Workdir(folder).config.is_file()]
+        found += runs
+        others = [folder for folder in layer if folder not in runs]
+        layer = [inner for folder in others for inner in _folders_in(folder)]
+    return found
+
+
+def _folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    except OSError:
+        return []  # not ours to look into
+
+
+def _row(state: RunState) -> tuple[str, ...]:
+    run = state.run
+    return (
+        str(run.workdir.path),
+        state.state,
+        f"{run.algorithm} of {run.dataset} with {run.architecture}",
+        f"{run.settings['support_size']}",
+        state.progress,
+        state.score,
+    )

@@ -1,0 +1,119 @@
+"""`kipper transfer --all_kernels`: how well a distilled set serves kernels it was not made for."""
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+
+from kipper.common.architecture import check_image_side
+from kipper.common.errors import NumericalError, UserError
+from kipper.common.settings import RunSettings, TransferSettings
+from kipper.launch.commands.distilled_file import DistilledFile, kernel_on
+from kipper.launch.commands.transfer.subject import read_file, score_by
+from kipper.launch.commands.transfer.trial import say
+from kipper.server.experiment import Split
+from kipper.workers.choice import check_engine
+
+# Shallow and deep, dense and convolutional, with and without pooling, Flatten or a global average.
+ARCHITECTURES = (
+    "fc1",
+    "fc3",
+    "conv_vec1",
+    "conv_vec3",
+    "conv_vec8",
+    "convnet3",
+    "convnet",
+    "myrtle5",
+    "myrtle10",
+)
+KINDS = ("ntk", "nngp")
+# So many distilled and test images are evaluated first, to see how fast a kernel is.
+_PILOT = 10, 40
+
+
+def evaluate_all_kernels(settings: TransferSettings) -> dict[str, Any]:
+    """Kernel regression with each kernel of the list, and the set's own if it is none of them.
+
+    A kernel is left out, with the reason, where the images are too small for it, where nothing
+    installed evaluates it, where its matrix cannot be solved with, and where it would take longer
+    than `max_minutes`, as far as a small part of it tells.
+
+    Raises:
+        UserError: the set cannot be used.
+    """
+    file = read_file(settings)
+    test = Split(file.preprocessing.apply(file.dataset.x_test), file.dataset.y_test)
+    made = file.run.kernel_spec.architecture.title
+    names = [*ARCHITECTURES] if made in ARCHITECTURES else [made, *ARCHITECTURES]
+    kernels = []
+    for name in names:
+        for kind in KINDS:
+            run = dataclasses.replace(file.run, architecture=name, kernel=kind)
+            kernels.append(_row(run, file, test, settings.max_minutes))
+            say(_line(kernels[-1]))
+    return {
+        "distilled": settings.distilled,
+        "dataset": file.run.dataset,
+        "support_size": len(file.images),
+        "test_size": len(test.labels),
+        "ridge": file.run.ridge,
+        "kernel_dtype": file.run.kernel_dtype,
+        "made_with": {"architecture": made, "kernel": file.run.kernel},
+        "kernels": kernels,
+    }
+
+
+def _row(run: RunSettings, file: DistilledFile, test: Split, max_minutes: float) -> dict[str, Any]:
+    """What is reported of one kernel."""
+    supports = len(file.images)
+    pairs = supports * (supports + len(test.labels))
+    row: dict[str, Any] = {"architecture": run.architecture, "kernel": run.kernel, "pairs": pairs}
+    try:
+        check_image_side(run.kernel_spec.architecture, *file.images.shape[1:3])
+        check_engine(run.engine, run.kernel_spec)
+        expected = _expected_seconds(run, file, test, pairs)
+        if expected > 60 * max_minutes:
+            minutes = f"about {expected / 60:.2g} minutes"
+            return {**row, "left_out": f"{pairs:,} kernel pairs would take {minutes}"}
+        started = time.monotonic()
+        result = score_by(run, file, test)
+    except (UserError, NumericalError) as error:
+        return {**row, "left_out": str(error)}
+    return {
+        **row,
+        "test_accuracy": result.accuracy,
+        "test_loss": result.loss,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _expected_seconds(run: RunSettings, file: DistilledFile, test: Split, pairs: int) -> float:
+    """How long the whole will take, from a part of it; its first blocks, which compile, apart."""
+    supports, tests = min(_PILOT[0], len(file.images)), min(_PILOT[1], len(test.labels))
+    few = Split(test.images[:tests], test.labels[:tests])
+    with kernel_on(run, few) as (_, kernel):
+        every = np.arange(tests)
+        times = []
+        for _ in range(2):
+            started = time.monotonic()
+            kernel.set_support(file.images[:supports].astype(run.kernel_dtype))
+            kernel.support_matrix()
+            list(kernel.target_chunks(few.key, every))
+            times.append(time.monotonic() - started)
+    return min(times) * pairs / (supports * (supports + tests))
+
+
+def title(kernel: dict[str, Any]) -> str:
+    """`convnet, NTK`."""
+    return f"{kernel['architecture']}, {kernel['kernel'].upper()}"
+
+
+def _line(row: dict[str, Any]) -> str:
+    start = f"{row['architecture']:<10} {row['kernel']:<5}"
+    if "left_out" in row:
+        return f"{start} left out: {row['left_out']}"
+    return (
+        f"{start} test {row['test_accuracy']:.4f}  loss {row['test_loss']:.6f}  "
+        f"{row['pairs']:>12,} pairs  {row['seconds']:7.1f} s"
+    )

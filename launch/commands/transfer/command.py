@@ -1,0 +1,153 @@
+"""`kipper transfer`: how well finite networks learn from a distilled set."""
+
+import json
+import pathlib
+import statistics
+from typing import Any
+
+from kipper.common.errors import Interrupted, UserError
+from kipper.common.files import write_bytes, write_json, write_text
+from kipper.common.settings import TransferSettings
+from kipper.launch.commands.transfer.all_kernels import evaluate_all_kernels, title
+from kipper.launch.commands.transfer.subject import Subject, read_subject, regression_accuracy
+from kipper.launch.commands.transfer.trial import Trial, say
+from kipper.launch.commands.transfer.unfinished import (
+    Finished,
+    experiment,
+    forget_finished,
+    read_finished,
+    write_finished,
+)
+from kipper.server.figures.kernels import kernels_figure
+from kipper.server.figures.style import png
+from kipper.server.figures.transfer import transfer_figure
+
+
+def print_transfer(settings: TransferSettings) -> None:
+    """Carries out `settings`; progress goes to stderr, one JSON object to stdout."""
+    try:
+        report = all_kernels(settings) if settings.all_kernels else transfer(settings)
+    except KeyboardInterrupt:
+        raise Interrupted("Interrupted; no result was written.") from None
+    print(json.dumps(report))
+
+
+def transfer(settings: TransferSettings) -> dict[str, Any]:
+    """Trains networks with seeds from 0 on and tests them; returns what transfer.json holds.
+
+    Writes transfer_curve.jsonl, figures/transfer.png and, last, transfer.json. Until then each
+    network that is finished is kept, so that the same call goes on after an interruption.
+
+    Raises:
+        UserError: a file or a setting cannot be used, or they do not fit each other.
+        NumericalError: a network's training diverged.
+        Interrupted: by Ctrl-C.
+    """
+    settings.check()
+    file, subject = read_subject(settings)
+    trial = Trial(settings, subject)
+    folder = _output_folder(settings)
+    say("kernel regression, for comparison …")
+    regression = regression_accuracy(file, subject.test)
+    say(f"kernel regression: test {regression['test_accuracy']:.4f} ({title(regression)})")
+    networks, curve = _trained(trial, settings, subject, folder)
+    pace = trial.seconds_per_step
+    report = {
+        **_summary(networks, regression),
+        **_conditions(settings, subject, file.run.dataset),
+        "seconds": round(sum(network["seconds"] for network in networks), 1),
+        "milliseconds_per_step": None if pace is None else round(1000 * pace, 2),
+    }
+    lines = [json.dumps(record) + "\n" for record in curve]
+    write_text(folder / "transfer_curve.jsonl", "".join(lines))
+    picture = folder / "figures" / "transfer.png"
+    write_bytes(picture, png(transfer_figure(report, curve)))
+    write_json(folder / "transfer.json", report)
+    forget_finished(folder)
+    say(f"picture {picture}")
+    return report
+
+
+def _trained(
+    trial: Trial, settings: TransferSettings, subject: Subject, folder: pathlib.Path
+) -> Finished:
+    """Networks with all seeds, those that an earlier call had finished as they were."""
+    this = experiment(settings, subject)
+    networks, curve = read_finished(folder, this)
+    networks = networks[: settings.seeds]
+    if networks:
+        say(f"{len(networks)} of {settings.seeds} networks were finished before; going on")
+    for seed in range(len(networks), settings.seeds):
+        try:
+            network, records = trial.run(seed)
+        except KeyboardInterrupt:
+            raise Interrupted(_on_interruption(len(networks), settings.seeds)) from None
+        networks, curve = [*networks, network], [*curve, *records]
+        write_finished(folder, this, Finished(networks, curve))
+    return Finished(networks, [record for record in curve if record["seed"] < settings.seeds])
+
+
+def _on_interruption(finished: int, seeds: int) -> str:
+    if not finished:
+        return "Interrupted; no network was finished."
+    return f"Interrupted; the same command goes on from {finished} of {seeds} finished networks."
+
+
+def all_kernels(settings: TransferSettings) -> dict[str, Any]:
+    """Evaluates the set with many kernels; returns what all_kernels.json holds.
+
+    Writes figures/all_kernels.png and, last, all_kernels.json.
+
+    Raises:
+        UserError: as `transfer`.
+    """
+    settings.check()
+    report = evaluate_all_kernels(settings)
+    folder = _output_folder(settings)
+    picture = folder / "figures" / "all_kernels.png"
+    write_bytes(picture, png(kernels_figure(report)))
+    write_json(folder / "all_kernels.json", report)
+    say(f"picture {picture}")
+    return report
+
+
+def _summary(networks: list[dict[str, Any]], regression: dict[str, Any]) -> dict[str, Any]:
+    accuracies = [network["test_accuracy"] for network in networks]
+    mean = statistics.fmean(accuracies)
+    return {
+        "test_accuracy": mean,
+        "test_accuracy_spread": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "kernel_regression": regression,
+        "change": mean - regression["test_accuracy"],
+        "networks": networks,
+    }
+
+
+def _conditions(settings: TransferSettings, subject: Subject, dataset: str) -> dict[str, Any]:
+    names = ("width", "loss", "steps", "batch_size", "l2", "max_lr_factor", "seeds")
+    return {
+        "distilled": settings.distilled,
+        "dataset": dataset,
+        "architecture": subject.architecture.title,
+        **{name: getattr(settings, name) for name in names},
+        "support_size": len(subject.images),
+        "test_size": len(subject.test.labels),
+        "curve_test_size": len(subject.curve_rows),
+        "curve_validation_size": len(subject.validation.labels),
+    }
+
+
+def _output_folder(settings: TransferSettings) -> pathlib.Path:
+    """The folder for results, with its `figures`.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    folder = pathlib.Path(settings.output or pathlib.Path(settings.distilled).parent)
+    try:
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {folder} cannot be written ({error.strerror}); give another --output."
+        ) from error
+    return folder

@@ -1,0 +1,118 @@
+"""What networks are trained on and tested on: a distilled set with images of its data set."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from kipper.common.architecture import Architecture
+from kipper.common.datasets import limit
+from kipper.common.errors import UserError
+from kipper.common.labels import are_classes, balanced_rows
+from kipper.common.settings import RunSettings, TransferSettings
+from kipper.launch.commands.distilled_file import DistilledFile, kernel_on, read_distilled
+from kipper.launch.commands.transfer.learning_rate import IMAGES
+from kipper.server import sampling
+from kipper.server.evaluation import Score, score
+from kipper.server.experiment import Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """Everything preprocessed, float32.
+
+    Attributes:
+        images: distilled (n, h, w, c).
+        labels: theirs (n, C), float64.
+        architecture: of the networks.
+        natural: training images that the learning rate is found by.
+        validation: training images that no run held as targets, for the curve; may be empty.
+        test: all test images.
+        curve_rows: indices into `test`, of the images that the curve is measured on.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    architecture: Architecture
+    natural: np.ndarray
+    validation: Split
+    test: Split
+    curve_rows: np.ndarray
+
+    @property
+    def num_classes(self) -> int:
+        return self.labels.shape[1]
+
+
+def read_file(settings: TransferSettings) -> DistilledFile:
+    """The set that `settings` name, with its data set.
+
+    Raises:
+        UserError: see `evaluate.read_distilled`; or the data set has no classes.
+    """
+    file = read_distilled(settings.evaluation)
+    if not are_classes(file.dataset.y_train):
+        raise UserError(
+            f"The data set {file.dataset.name!r} has real-valued targets; transfer is measured on "
+            "classes only."
+        )
+    return file
+
+
+def read_subject(settings: TransferSettings) -> tuple[DistilledFile, Subject]:
+    """The set that `settings` name, and the images to train and test on.
+
+    Validation images are those that a KIP run with the same seed and limit holds out.
+
+    Raises:
+        UserError: see `read_file`.
+    """
+    file = read_file(settings)
+    dataset = limit(file.dataset, file.run.train_limit, None)
+    classes = file.labels.shape[1]
+    held_out = sampling.validation_rows(dataset.y_train, classes, file.run.seed)
+    validation = held_out[_some(dataset.y_train[held_out], classes, settings.curve_images)]
+    natural = held_out if len(held_out) else np.arange(len(dataset.y_train))
+    natural = natural[_some(dataset.y_train[natural], classes, IMAGES)]
+    return file, Subject(
+        images=file.images.astype(np.float32),
+        labels=file.labels,
+        architecture=file.run.kernel_spec.architecture,
+        natural=file.preprocessing.apply(dataset.x_train[natural]),
+        validation=Split(
+            file.preprocessing.apply(dataset.x_train[validation]), dataset.y_train[validation]
+        ),
+        test=Split(file.preprocessing.apply(dataset.x_test), dataset.y_test),
+        curve_rows=_some(dataset.y_test, classes, settings.curve_images),
+    )
+
+
+def _some(labels: np.ndarray, num_classes: int, most: int) -> np.ndarray:
+    """At most so many rows, equally many of each class, always the same ones; sorted."""
+    size = min(most, len(labels))
+    return np.sort(balanced_rows(labels, num_classes, size, np.random.default_rng(0)))
+
+
+def regression_accuracy(file: DistilledFile, test: Split) -> dict[str, Any]:
+    """Test accuracy of the set by kernel regression: what an infinitely wide network would give.
+
+    The recorded one, if the set's run measured it with the same architecture and test images.
+    """
+    accuracy = file.recorded_test_accuracy if file.as_recorded else None
+    return {
+        "test_accuracy": score_by(file.run, file, test).accuracy if accuracy is None else accuracy,
+        "architecture": file.run.kernel_spec.architecture.title,
+        "kernel": file.run.kernel,
+        "recorded": accuracy is not None,
+    }
+
+
+def score_by(run: RunSettings, file: DistilledFile, test: Split) -> Score:
+    """The score of the set by regression with the kernel of `run`.
+
+    Raises:
+        NumericalError: the regression could not be solved.
+    """
+    with kernel_on(run, test) as (_, kernel):
+        kernel.set_support(file.images.astype(run.kernel_dtype))
+        return score(kernel, file.labels, run.ridge, test.key, test.labels)

@@ -1,0 +1,138 @@
+"""One kind of network trained and tested, with several seeds."""
+
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from kipper.common.settings import TransferSettings
+from kipper.launch.commands.transfer import training
+from kipper.launch.commands.transfer.learning_rate import largest_stable_rate
+from kipper.launch.commands.transfer.network import finite_network
+from kipper.launch.commands.transfer.subject import Subject
+from kipper.server import checkpoint
+
+
+class Trial:
+    """Trains and tests networks that differ in their seeds alone."""
+
+    def __init__(self, settings: TransferSettings, subject: Subject):
+        self._settings, self._subject = settings, subject
+        network = finite_network(subject.architecture, settings.width, subject.num_classes)
+        self._init = jax.jit(network.init)
+        self._apply = network.apply  # one object, for what is compiled is found by it
+        self._protocol = training.Protocol(
+            settings.loss, settings.steps, settings.l2, settings.batch_size
+        )
+        self._timed_steps, self._timed_seconds = 0, 0.0
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Mean over all steps but each network's first, which may compile; None before any."""
+        return self._timed_seconds / self._timed_steps if self._timed_steps else None
+
+    def run(self, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Trains one network; returns what came of it, and a record for each milestone.
+
+        Raises:
+            NumericalError: its training diverged.
+        """
+        subject, started = self._subject, time.monotonic()
+        parameters = self._init(jax.random.PRNGKey(seed), subject.images[:1])
+        largest = largest_stable_rate(self._apply, parameters, subject.natural)
+        rate = self._settings.max_lr_factor * largest
+        last = self._settings.steps
+        snapshots = training.train(
+            self._apply, parameters, subject.images, subject.labels, self._protocol, rate, seed
+        )
+        curve = []
+        asked = time.monotonic()
+        for step, parameters in snapshots:
+            if step > 1:
+                self._timed_steps += 1
+                self._timed_seconds += time.monotonic() - asked
+            if checkpoint.is_named(step) and step < last:
+                curve.append(self._record(seed, step, parameters, time.monotonic() - started))
+            asked = time.monotonic()
+        outputs = self._predicted(parameters, subject.test.images)
+        record = self._record(seed, last, parameters, time.monotonic() - started, outputs)
+        network = {
+            "seed": seed,
+            "test_accuracy": _accuracy(outputs, subject.test.labels),
+            "validation_accuracy": record["validation_accuracy"],
+            "train_accuracy": record["train_accuracy"],
+            "learning_rate": rate,
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters)),
+            "seconds": record["seconds"],
+        }
+        return network, [*curve, record]
+
+    def _record(
+        self,
+        seed: int,
+        step: int,
+        parameters: Any,
+        seconds: float,
+        test_outputs: np.ndarray | None = None,
+    ) -> dict[str, Any]:
+        """A point of the curve, which is told of; `test_outputs` are of all test images."""
+        subject, rows = self._subject, self._subject.curve_rows
+        train = self._predicted(parameters, subject.images)
+        if test_outputs is None:
+            test = self._predicted(parameters, subject.test.images[rows])
+        else:
+            test = test_outputs[rows]
+        validation = None
+        if len(subject.validation.labels):
+            outputs = self._predicted(parameters, subject.validation.images)
+            validation = _accuracy(outputs, subject.validation.labels)
+        record = {
+            "seed": seed,
+            "step": step,
+            "loss": training.loss_of(train, subject.labels, self._protocol),
+            "train_accuracy": _accuracy(train, subject.labels.argmax(axis=1)),
+            "validation_accuracy": validation,
+            "test_accuracy": _accuracy(test, subject.test.labels[rows]),
+            "seconds": round(seconds, 2),
+        }
+        say(_progress(record, self._seconds_left(seed, step)))
+        return record
+
+    def _predicted(self, parameters: Any, images: np.ndarray) -> np.ndarray:
+        return training.predict(self._apply, parameters, images, self._settings.width)
+
+    def _seconds_left(self, seed: int, step: int) -> float:
+        """Of the steps of all networks; 0 before any was timed."""
+        left = (self._settings.seeds - seed) * self._settings.steps - step
+        return (self.seconds_per_step or 0.0) * left
+
+
+def _accuracy(outputs: np.ndarray, classes: np.ndarray) -> float:
+    return float(np.mean(outputs.argmax(axis=1) == classes))
+
+
+def _progress(record: dict[str, Any], left: float) -> str:
+    validation = record["validation_accuracy"]
+    parts = [
+        f"seed {record['seed']}  step {record['step']:>5}  loss {record['loss']:.6f}",
+        f"train {record['train_accuracy']:.4f}",
+        f"validation {validation:.4f}" if validation is not None else "",
+        f"test {record['test_accuracy']:.4f}",
+        f"{record['seconds']:7.1f} s",
+        f"{_duration(left)} of steps left" if left >= 1 else "",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _duration(seconds: float) -> str:
+    """For people: 0:05, 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def say(line: str) -> None:
+    """Tells a person how it goes."""
+    print(line, file=sys.stderr, flush=True)

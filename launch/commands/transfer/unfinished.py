@@ -1,0 +1,60 @@
+"""Networks that a `kipper transfer` had finished when it was interrupted: the next one goes on."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+from kipper.common.files import write_json
+from kipper.common.settings import TransferSettings
+from kipper.common.wire import content_key
+from kipper.launch.commands.transfer.subject import Subject
+
+_FILE = "transfer_unfinished.json"
+# What may differ between the calls: it decides no network.
+_FREE = ("distilled", "data_dir", "output", "seeds", "all_kernels", "max_minutes")
+
+
+class Finished(NamedTuple):
+    """What came of the networks with seeds 0, 1, …, and their records of the curve."""
+
+    networks: list[dict[str, Any]]
+    curve: list[dict[str, Any]]
+
+
+def experiment(settings: TransferSettings, subject: Subject) -> dict[str, Any]:
+    """What decides the networks, but their seeds: settings, and all images and labels by hash."""
+    arrays = (
+        subject.images,
+        subject.labels,
+        subject.natural,
+        subject.validation.images,
+        subject.validation.labels,
+        subject.test.images,
+        subject.test.labels,
+    )
+    content = hashlib.sha256("".join(map(content_key, arrays)).encode()).hexdigest()
+    named = dataclasses.asdict(settings)
+    kept = {name: value for name, value in named.items() if name not in _FREE}
+    return {**kept, "architecture": subject.architecture.title, "content": content}
+
+
+def read_finished(folder: pathlib.Path, of: dict[str, Any]) -> Finished:
+    """Those of the experiment `of`; none where the folder has another's, or nothing."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads((folder / _FILE).read_text())
+        if found["experiment"] == of:
+            return Finished(found["networks"], found["curve"])
+    return Finished([], [])
+
+
+def write_finished(folder: pathlib.Path, of: dict[str, Any], finished: Finished) -> None:
+    """Atomically."""
+    write_json(folder / _FILE, {"experiment": of, **finished._asdict()})
+
+
+def forget_finished(folder: pathlib.Path) -> None:
+    """Once the results are written."""
+    (folder / _FILE).unlink(missing_ok=True)

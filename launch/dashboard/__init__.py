@@ -1,1 +1,0 @@
-"""The live page of a run: what is served, and what is shown."""

@@ -1,0 +1,1 @@
+"""Both ends of the conversation between coordinator and workers, and what carries it."""

@@ -1,0 +1,59 @@
+"""Workers from outside this process, as the settings of a run let them in."""
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+from absl import logging
+
+from kipper.common.settings import RunSettings
+from kipper.launch.link.chaos import attacked
+from kipper.launch.link.open_network import check_open_network, is_loopback, warn_of_open_ports
+from kipper.launch.link.registry import Members, open_registry
+from kipper.launch.link.remote_link import RemoteLink
+from kipper.launch.link.transports import transport_named
+from kipper.launch.link.transports.addresses import split_address
+from kipper.server.protocol import WorkerLink
+
+
+def check_joining(settings: RunSettings) -> None:
+    """Refuses a way of joining that cannot be had or must not be, if the settings open one.
+
+    Raises:
+        UserError: certificates are missing, a library is, or the network is open.
+    """
+    if settings.port is None and settings.launch == "inprocess":
+        return
+    transport_named(settings.transport, settings.certificates)
+    # Without workers of its own it waits for those of other hosts, as under kipper launch.
+    if settings.port is not None or settings.num_workers == 0:
+        check_open_network(settings.transport, settings.allow_open_network, settings.host)
+
+
+def _host_of(address: str) -> str:
+    """What to call the host at an address of the form host:port; this one by its own name."""
+    host, _ = split_address(address)
+    return socket.gethostname() if is_loopback(host) else host
+
+
+def workers_joining(
+    settings: RunSettings, port: int
+) -> Callable[[Members], AbstractContextManager[None]]:
+    """What lets workers join a pool at `port`, for as long as it is entered."""
+
+    @contextlib.contextmanager
+    def joining(pool: Members) -> Iterator[None]:
+        if settings.port is None and settings.num_workers > 0:
+            warn_of_open_ports(settings.transport)
+        transport = transport_named(settings.transport, settings.certificates)
+
+        def connect(name: str, address: str) -> WorkerLink:
+            link = RemoteLink(name, transport.connect(address), _host_of(address))
+            return attacked(link, settings.faults, settings.num_workers)
+
+        with open_registry(pool, connect, transport, port):
+            logging.info("Workers can join at port %d by %s.", port, settings.transport)
+            yield
+
+    return joining

@@ -1,0 +1,319 @@
+"""The coordinator's book of workers: who says hello, who lives, who leaves.
+
+The rules:
+
+1. `Hello` of the right protocol, from a worker that is not banned, joins the pool. Said twice by
+   one process it changes nothing; said by another process under the same name, it replaces the one
+   before, which is dead or is told `Goodbye` when it calls.
+2. `Heartbeat` keeps a worker in the pool. One that the book or the pool does not know gets
+   `Failure` (UNKNOWN) and says `Hello` again: so workers outlive a coordinator, and come back after
+   they were given up for silent.
+3. `Leave` stops new blocks; it is answered by `Welcome` while blocks are out, by `Goodbye` after.
+4. A worker silent for `SILENT_HEARTBEATS` leaves the pool.
+5. When the run is over, all calls are answered by `Goodbye`.
+
+What is called here comes from the network: no payload raises.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from absl import logging
+
+from kipper.common import logs, messages, wire
+from kipper.common.errors import Interrupted, KipperError, UserError
+from kipper.common.messages import (
+    Answer,
+    Call,
+    Failure,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Leave,
+    Reply,
+    Request,
+    Welcome,
+)
+from kipper.launch.link.transports.addresses import split_address
+from kipper.launch.link.transports.transport import Transport
+from kipper.launch.processes.process import allow_open_files
+from kipper.server.protocol import WorkerLink
+
+SILENT_HEARTBEATS = 10
+# Whoever is silent for less may as well sit in a process that does not get the processor.
+_SILENT_SECONDS_AT_LEAST = 30.0
+_HEARTBEAT_SECONDS = 1.0
+# More workers give fewer signs of life each, so that the coordinator hears this many a second.
+_HEARTBEATS_A_SECOND = 100
+# What a worker costs that both calls and is called, and what the coordinator needs besides:
+# running out of file descriptors aborts a process with gRPC in it.
+_FILES_A_WORKER = 6
+_FILES_BESIDES = 200
+_SWEEP_SECONDS = 1.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+
+
+class Members(Protocol):
+    """What the book needs of a pool; `server.pool.Pool` says more."""
+
+    def join(self, link: WorkerLink) -> None:
+        """Takes in a worker; its link is closed when it leaves or is given up."""
+
+    def leave(self, name: str, reason: str) -> None:
+        """Gives up a worker, and all that is out at it."""
+
+    def drain(self, name: str) -> None:
+        """Gives a worker no more blocks."""
+
+    def blocks_out(self, name: str) -> int:
+        """How many blocks a worker has not answered."""
+
+    def heard(self, name: str) -> None:
+        """Notes a sign of life."""
+
+    def is_banned(self, name: str) -> str | None:
+        """Why a worker may not come back, if it may not."""
+
+
+class _Lent:
+    """A link that knows whether the pool has closed it: whether it has let go of the worker."""
+
+    def __init__(self, link: WorkerLink):
+        self.name = link.name
+        self.host = link.host
+        self.closed = False
+        self._link = link
+
+    def submit(self, request: Request) -> "concurrent.futures.Future[Reply]":
+        return self._link.submit(request)
+
+    def close(self) -> None:
+        self.closed = True
+        self._link.close()
+
+
+@dataclasses.dataclass
+class _Entry:
+    incarnation: str
+    link: _Lent
+    heard: float
+
+
+class Registry:
+    """Answers the calls of workers, from any thread.
+
+    Args:
+        pool: where workers join.
+        connect: a link to a worker, from its name and address; returns at once.
+        capacity: how many workers there is room for.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        pool: Members,
+        connect: Callable[[str, str], WorkerLink],
+        capacity: int,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._pool = pool
+        self._connect = connect
+        self._capacity = capacity
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._swept = clock()
+        self._farewell: Goodbye | None = None  # once the registry is closed
+        self._lock = threading.Condition()
+
+    def handle(self, payload: bytes) -> bytes:
+        """The encoded answer to an encoded call."""
+        try:
+            call = wire.decode(payload)
+        except wire.WireError as error:
+            return wire.encode(Failure(messages.DAMAGED, str(error)))
+        if not isinstance(call, Call):
+            kind = type(call).__name__
+            return wire.encode(Failure(messages.REFUSED, f"A coordinator answers no {kind}."))
+        try:
+            with self._lock:
+                return wire.encode(self._answer(call))
+        except KipperError as error:
+            return wire.encode(Failure(messages.FAILED, str(error)))
+        except Exception as error:
+            logging.exception("A worker's %s could not be answered.", type(call).__name__)
+            return wire.encode(Failure(messages.FAILED, repr(error)))
+
+    def sweep(self) -> None:
+        """Gives up the workers that have been silent too long."""
+        with self._lock:
+            now, limit = self._clock(), self._silent_seconds()
+            if now - self._swept > limit / 2:
+                # It was this process that did not run: nobody could be heard.
+                for entry in self._entries.values():
+                    entry.heard = now
+            self._swept = now
+            for name, entry in list(self._entries.items()):
+                if now - entry.heard > limit:
+                    self._remove(name, f"no sign of life for {now - entry.heard:.0f} s")
+
+    def close(self, reason: str, is_over: bool) -> None:
+        """This coordinator ends: from now on every caller is told so, and whether the run does."""
+        with self._lock:
+            self._farewell = Goodbye(reason, is_over)
+
+    def wait_until_all_know(self, seconds: float) -> None:
+        """After `close`: returns when every worker has been told, or after `seconds`."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self._entries, seconds)
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often a worker is to give a sign of life."""
+        return max(_HEARTBEAT_SECONDS, len(self._entries) / _HEARTBEATS_A_SECOND)
+
+    def _silent_seconds(self) -> float:
+        return max(_SILENT_SECONDS_AT_LEAST, SILENT_HEARTBEATS * self.heartbeat_seconds)
+
+    def _answer(self, call: Call) -> Answer:
+        if self._farewell is not None:
+            self._entries.pop(call.worker, None)
+            self._lock.notify_all()
+            return self._farewell
+        match call:
+            case Hello():
+                return self._hello(call)
+            case Heartbeat():
+                return self._heartbeat(call)
+            case Leave():
+                return self._leave(call)
+
+    def _hello(self, hello: Hello) -> Answer:
+        entry = self._entries.get(hello.worker)
+        refusal = self._refusal(hello)
+        if refusal is not None:
+            logging.warning("Worker %.100r is refused: %s", hello.worker, refusal)
+            return Failure(messages.REFUSED, refusal)
+        if entry is not None:
+            if entry.incarnation != hello.incarnation:
+                self._remove(hello.worker, "another process came by its name")
+            elif not entry.link.closed:
+                return self._welcome(hello)
+        link = _Lent(self._connect(hello.worker, hello.address))
+        self._pool.join(link)
+        self._entries[hello.worker] = _Entry(hello.incarnation, link, self._clock())
+        with logs.about(worker=hello.worker):
+            logging.info("The worker says hello from %s.", hello.address)
+        return self._welcome(hello)
+
+    def _refusal(self, hello: Hello) -> str | None:
+        if hello.protocol_version != messages.PROTOCOL_VERSION:
+            return (
+                f"The worker speaks protocol {hello.protocol_version} and this coordinator "
+                f"{messages.PROTOCOL_VERSION}; install the same kipper on both."
+            )
+        if not _NAME.fullmatch(hello.worker):
+            return (
+                f"{hello.worker[:100]!r} cannot be a worker's name; up to 100 letters, digits and "
+                "._:- can."
+            )
+        try:
+            split_address(hello.address)
+        except UserError as error:
+            return str(error)
+        banned = self._pool.is_banned(hello.worker)
+        if banned is not None:
+            return f"Worker {hello.worker} is banned from this run: {banned}."
+        if hello.worker not in self._entries and len(self._entries) >= self._capacity:
+            return (
+                f"The coordinator has room for {self._capacity} workers only, because it may have "
+                "few files open; raise its limit with ulimit -n."
+            )
+        return None
+
+    def _heartbeat(self, call: Heartbeat) -> Answer:
+        banned = self._pool.is_banned(call.worker)
+        if banned is not None:
+            self._entries.pop(call.worker, None)
+            return Failure(
+                messages.REFUSED, f"Worker {call.worker} is banned from this run: {banned}."
+            )
+        entry = self._entries.get(call.worker)
+        if entry is None:
+            return Failure(messages.UNKNOWN, "The coordinator does not know this worker.")
+        if entry.incarnation != call.incarnation:
+            return self._replaced(call)
+        if entry.link.closed:
+            del self._entries[call.worker]
+            return Failure(messages.UNKNOWN, "The coordinator gave this worker up.")
+        return self._welcome(call)
+
+    def _leave(self, call: Leave) -> Answer:
+        entry = self._entries.get(call.worker)
+        if entry is None:
+            return Goodbye("The worker is not in the run.", is_over=False)
+        if entry.incarnation != call.incarnation:
+            return self._replaced(call)
+        self._pool.drain(call.worker)
+        if self._pool.blocks_out(call.worker) > 0:
+            return self._welcome(call)
+        self._remove(call.worker, "it left")
+        return Goodbye("The worker left.", is_over=False)
+
+    def _replaced(self, call: Heartbeat | Leave) -> Answer:
+        return Goodbye(f"Another process has come as worker {call.worker}.", is_over=False)
+
+    def _welcome(self, call: Call) -> Welcome:
+        self._pool.heard(call.worker)
+        self._entries[call.worker].heard = self._clock()
+        return Welcome(self.heartbeat_seconds)
+
+    def _remove(self, name: str, reason: str) -> None:
+        del self._entries[name]
+        self._pool.leave(name, reason)
+        with logs.about(worker=name):
+            logging.info("The worker is out of the run: %s.", reason)
+
+
+@contextlib.contextmanager
+def open_registry(
+    pool: Members,
+    connect: Callable[[str, str], WorkerLink],
+    transport: Transport,
+    port: int,
+) -> Iterator[Registry]:
+    """A registry that listens at `port` while the block runs.
+
+    At the end it stays a moment longer, so that workers hear that the run is over, or interrupted.
+
+    Raises:
+        UserError: the port is taken.
+    """
+    capacity = max(1, (allow_open_files() - _FILES_BESIDES) // _FILES_A_WORKER)
+    registry = Registry(pool, connect, capacity)
+    listener = transport.listen(logs.carried(registry.handle), port)
+    ended = threading.Event()
+
+    def sweep() -> None:
+        while not ended.wait(_SWEEP_SECONDS):
+            registry.sweep()
+
+    sweeper = threading.Thread(target=logs.carried(sweep), name="registry", daemon=True)
+    sweeper.start()
+    reason, is_over = "The run is over.", True
+    try:
+        yield registry
+    except (Interrupted, KeyboardInterrupt):
+        reason, is_over = "The run was interrupted.", False
+        raise
+    finally:
+        ended.set()
+        sweeper.join()
+        registry.close(reason, is_over)
+        registry.wait_until_all_know(3 * registry.heartbeat_seconds)
+        listener.close()

@@ -1,0 +1,35 @@
+"""The transport that a setting names."""
+
+from kipper.common.errors import UserError
+from kipper.common.settings import TRANSPORTS
+from kipper.launch.link.transports.transport import Transport
+
+
+def transport_named(name: str, certificates: str | None = None) -> Transport:
+    """The transport of that name.
+
+    Args:
+        name: one of `TRANSPORTS`.
+        certificates: folder made by `kipper certificates`; grpc_tls needs it.
+
+    Raises:
+        UserError: unknown name, not installed, or certificates that are missing or cannot be used.
+    """
+    if name not in TRANSPORTS:
+        raise UserError(f"--transport is {name!r}; it must be one of {', '.join(TRANSPORTS)}.")
+    try:
+        if name == "courier":
+            from kipper.launch.link.transports.courier import CourierTransport
+
+            return CourierTransport()
+        from kipper.launch.link.transports.grpc_tls import GrpcTlsTransport
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--transport={name} needs {error.name}, which kipper installs on Python 3.10."
+        ) from error
+    if not certificates:
+        raise UserError(
+            "--transport=grpc_tls needs --certificates=DIR, a folder made by "
+            "kipper certificates DIR."
+        )
+    return GrpcTlsTransport(certificates)

@@ -1,0 +1,167 @@
+"""Bytes over Courier, built so that no failure of the peer can take this process down.
+
+For loopback and closed networks only: Courier listens on every interface in plain text and runs
+what it is sent (docs/security.md).
+"""
+
+import atexit
+import concurrent.futures
+import datetime
+import threading
+import time
+from typing import Any
+
+import courier
+from courier.python.client import StatusNotOk, translate_status
+
+from kipper.common.errors import UserError
+from kipper.launch.link.transports.addresses import free_port, split_address
+from kipper.launch.link.transports.open_files import check_files_left
+from kipper.launch.link.transports.pending import PendingCalls, checked
+from kipper.launch.link.transports.threads import DaemonThreads
+from kipper.launch.link.transports.transport import CALL_SECONDS, Handle
+from kipper.launch.processes.process import forget_proxies
+
+_METHOD = "handle"
+# How long to wait for calls in progress when a listener closes. Courier would wait without limit.
+_CLOSE_SECONDS = 5.0
+_EXIT_SECONDS = 1.0
+_CLOSING = "courier-close"
+# A port found free may be taken before Courier listens there.
+_ATTEMPTS = 10
+
+
+class CourierTransport:
+    """One Courier method that takes and returns bytes.
+
+    Nothing else may be an argument: Courier's server hangs for ever on a numpy value.
+    """
+
+    name = "courier"
+
+    def __init__(self) -> None:
+        forget_proxies()
+
+    def listen(self, handle: Handle, port: int = 0) -> "CourierListener":
+        """As `Transport.listen`."""
+        for _ in range(_ATTEMPTS):
+            chosen = port or free_port()
+            try:
+                return CourierListener(handle, chosen)
+            except StatusNotOk:
+                if port:
+                    break
+        raise UserError(f"Port {chosen} cannot be listened on; is another program there?")
+
+    def connect(self, address: str) -> "CourierChannel":
+        """As `Transport.connect`."""
+        split_address(address)
+        check_files_left()
+        return CourierChannel(address)
+
+
+class CourierListener:
+    """A Courier server.
+
+    It serves until it is closed, whether or not anybody holds it: dropping Courier's server waits
+    without limit for calls in progress, and so would whoever dropped it last.
+    """
+
+    def __init__(self, handle: Handle, port: int):
+        self.port = port
+        self._server: Any = courier.Server(port=port)
+        self._server.Bind(_METHOD, _on_python_thread(checked(handle)))
+        self._server.Start()
+        _listening.add(self)
+
+    def close(self) -> None:
+        """As `Listener.close`."""
+        stopping = threading.Thread(target=self._stop, daemon=True)
+        stopping.start()
+        stopping.join(_CLOSE_SECONDS)
+
+    def _stop(self) -> None:
+        self._server.Stop()
+        _listening.discard(self)
+
+
+class CourierChannel:
+    """A Courier client.
+
+    Courier's own futures abort the process when a result meets a cancelled future, or when the
+    client is dropped with calls in flight or by its own callback. So results are taken by callbacks
+    that tolerate a cancel, an open channel is held by this module, and a closed one is dropped by a
+    thread of its own.
+    """
+
+    def __init__(self, address: str):
+        # Not waiting for readiness: a waiting call would silently run again on a restarted server.
+        self._client: Any = courier.Client(address, wait_for_ready=False)
+        self._calls = PendingCalls(address)
+        _open.add(self)
+
+    def submit(self, payload: bytes) -> "concurrent.futures.Future[bytes]":
+        """As `Channel.submit`."""
+
+        def send(future: "concurrent.futures.Future[bytes]") -> Any:
+            return self._client._client.AsyncPyCall(
+                _METHOD,
+                [payload],
+                {},
+                lambda answer: self._calls.answer(future, answer),
+                lambda status: self._calls.fail(future, str(translate_status(status))),
+                False,  # wait_for_ready
+                datetime.timedelta(seconds=CALL_SECONDS),
+                False,  # compress
+                False,  # chunk_tensors
+            ).Cancel
+
+        return self._calls.begin(payload, send)
+
+    def close(self) -> None:
+        """As `Channel.close`."""
+        if self._calls.close():
+            _open.discard(self)
+            clients, self._client = [self._client], None
+            # Dropping a client waits for the callbacks of its calls, one of which may be here.
+            threading.Thread(target=clients.clear, name=_CLOSING).start()
+
+
+_listening: set[CourierListener] = set()
+_open: set[CourierChannel] = set()
+_threads = DaemonThreads("courier-call")
+_exiting = threading.Event()
+
+
+def _on_python_thread(handle: Handle) -> Handle:
+    """`handle`, run elsewhere than on the calling thread, which is Courier's.
+
+    A thread of Courier that wants Python when the interpreter ends aborts the process. Here it
+    sleeps, and is not woken any more once the interpreter is about to end.
+    """
+
+    def carry_out(payload: bytes) -> bytes:
+        try:
+            return handle(payload)
+        finally:
+            if _exiting.is_set():
+                threading.Event().wait()
+
+    return lambda payload: _threads.submit(carry_out, payload).result()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Ends what would hold the exit up, or abort it, were it still under way."""
+    _exiting.set()
+    threads = [
+        threading.Thread(target=listener._stop, daemon=True) for listener in list(_listening)
+    ]
+    for thread in threads:
+        thread.start()  # takes no more calls from now on
+    for channel in list(_open):
+        channel.close()
+    threads += [thread for thread in threading.enumerate() if thread.name == _CLOSING]
+    deadline = time.monotonic() + _EXIT_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,177 @@
+"""Bytes over gRPC with TLS on both sides: only who holds this run's certificate is heard.
+
+Generic handlers without serialisers: what arrives is handed on as bytes, nothing is unpickled.
+"""
+
+import concurrent.futures
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+from absl import logging
+
+from kipper.common.errors import UserError
+from kipper.launch.link.certificates import NAME, read_certificates
+from kipper.launch.link.transports.addresses import split_address
+from kipper.launch.link.transports.open_files import check_files_left
+from kipper.launch.link.transports.pending import PendingCalls, checked
+from kipper.launch.link.transports.threads import DaemonThreads
+from kipper.launch.link.transports.transport import CALL_SECONDS, MAX_MESSAGE_BYTES, Handle
+
+_METHOD = "/kipper/handle"
+_CLOSE_SECONDS = 5.0
+# Each holds a thread and up to one message, so memory under a flood is bounded.
+_MAX_CALLS = 256
+
+_LIMITS = [
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 8192),
+]
+# A host that vanishes or a process that is frozen fails its calls in about 80 seconds instead of at
+# their deadline; one whose handler holds Python's lock for longer does not.
+_KEEPALIVE = [
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+_SERVER_OPTIONS = [
+    *_LIMITS,
+    *_KEEPALIVE,
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # or it would hang up on the client's
+    ("grpc.so_reuseport", 0),  # a port that is taken is refused, not shared
+    ("grpc.server_handshake_timeout_ms", 10_000),
+]
+_CLIENT_OPTIONS = [
+    *_LIMITS,
+    *_KEEPALIVE,
+    # Workers come and go on hosts that no certificate can foresee, so all bear one name. What is
+    # trusted is the run's own authority, which signed nothing else.
+    ("grpc.ssl_target_name_override", NAME),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),  # the scheduler decides what is sent again
+    ("grpc.use_local_subchannel_pool", 1),  # no channel inherits the back-off of another
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # how long one attempt to connect may take
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+
+
+class GrpcTlsTransport:
+    """gRPC with mutual TLS.
+
+    Args:
+        certificates: folder made by `kipper certificates`.
+
+    Raises:
+        UserError: a file is missing or cannot be used.
+    """
+
+    name = "grpc_tls"
+
+    def __init__(self, certificates: str):
+        own = read_certificates(certificates)
+        self._server_credentials = grpc.ssl_server_credentials(
+            [(own.key, own.certificate)], root_certificates=own.authority, require_client_auth=True
+        )
+        self._channel_credentials = grpc.ssl_channel_credentials(
+            own.authority, own.key, own.certificate
+        )
+
+    def listen(self, handle: Handle, port: int = 0) -> "GrpcListener":
+        """As `Transport.listen`."""
+        return GrpcListener(handle, port, self._server_credentials)
+
+    def connect(self, address: str) -> "GrpcChannel":
+        """As `Transport.connect`."""
+        split_address(address)
+        check_files_left()
+        return GrpcChannel(address, self._channel_credentials)
+
+
+_threads = DaemonThreads("grpc-call")
+
+
+class GrpcListener:
+    """A gRPC server of one method."""
+
+    def __init__(self, handle: Handle, port: int, credentials: grpc.ServerCredentials):
+        self._server = grpc.server(
+            _threads,
+            handlers=[_Methods(checked(handle))],
+            options=_SERVER_OPTIONS,
+            maximum_concurrent_rpcs=_MAX_CALLS,
+        )
+        try:
+            self.port = self._server.add_secure_port(f"[::]:{port}", credentials)
+        except RuntimeError as error:
+            raise UserError(
+                f"Port {port} cannot be listened on; is another program there?"
+            ) from error
+        self._server.start()
+
+    def close(self) -> None:
+        """As `Listener.close`."""
+        self._server.stop(_CLOSE_SECONDS).wait(2 * _CLOSE_SECONDS)
+
+
+class GrpcChannel:
+    """A gRPC client of one address, with a connection of its own."""
+
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials):
+        self._calls = PendingCalls(address)
+        self._channel = grpc.secure_channel(f"dns:///{address}", credentials, _CLIENT_OPTIONS)
+        self._handle: Any = self._channel.unary_unary(_METHOD)
+
+    def submit(self, payload: bytes) -> "concurrent.futures.Future[bytes]":
+        """As `Channel.submit`."""
+
+        def send(future: "concurrent.futures.Future[bytes]") -> Callable[[], object]:
+            call = self._handle.future(payload, timeout=CALL_SECONDS)
+            call.add_done_callback(lambda _: self._settle(future, call))
+            return call.cancel
+
+        return self._calls.begin(payload, send)
+
+    def close(self) -> None:
+        """As `Channel.close`."""
+        if self._calls.close():
+            # Closing waits for the callbacks of the channel's calls, one of which may be here.
+            threading.Thread(target=self._channel.close, name="grpc-close").start()
+
+    def _settle(self, future: "concurrent.futures.Future[bytes]", call: Any) -> None:
+        if call.code() is grpc.StatusCode.OK:
+            self._calls.answer(future, call.result())
+        else:
+            self._calls.fail(future, f"{call.code().name}: {call.details()}")
+
+
+class _Methods(grpc.GenericRpcHandler):
+    """The one method there is; who asks wrongly is named in the log."""
+
+    def __init__(self, handle: Handle):
+        self._handle = handle
+        # To the peer it is a call with one message. As a stream, a message that gRPC refuses to
+        # receive is noticed here; a call of one message would end without a word.
+        self._method = grpc.stream_unary_rpc_method_handler(self._answer)
+
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if call.method == _METHOD:
+            return self._method
+        logging.warning("Refused a call of %r, which is no method here.", call.method)
+        return None
+
+    def _answer(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        peer = context.peer()  # which the context forgets when the call ends
+        try:
+            payload = next(requests)
+        except (StopIteration, grpc.RpcError):
+            logging.warning(
+                "Refused a call from %s: cut off, no message, or one of more than %d bytes.",
+                peer,
+                MAX_MESSAGE_BYTES,
+            )
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "A call is one message.")
+        return self._handle(payload)

@@ -1,0 +1,296 @@
+"""Serves a run's newest snapshot to browsers and programs, from one thread that only reads.
+
+/                     the page, with /page.js and /page.css
+/events               server-sent events: `state` at most once a second, `records`
+/api/state            and its parts /api/workers, /api/matrix, /api/timeline; /api/records
+/images/STEP.png      the distilled images of an evaluation
+/metrics              for Prometheus
+/health               503 if the run has been silent for a minute
+"""
+
+import asyncio
+import contextlib
+import logging as std_logging
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tornado.httpserver
+import tornado.httputil
+import tornado.iostream
+import tornado.web
+from absl import logging
+
+from kipper.launch.page.listening import KnownHosts
+from kipper.launch.page.page import render_live, script, style
+from kipper.launch.page.prometheus import exposition
+from kipper.server.watch.pictures import picture
+from kipper.server.watch.snapshot import Snapshot, as_json
+from kipper.server.watch.watch import Watch
+
+# A client gets no more states than one in so many seconds.
+_SECONDS_BETWEEN_STATES = 1.0
+# Of a client that hears nothing it is not known whether it is there.
+_SECONDS_OF_SILENCE = 15.0
+_STALLED_SECONDS = 60.0
+# Files are few where gRPC is, which ends the process when there is none left.
+_MOST_LISTENERS, _MOST_CONNECTIONS = 64, 160
+_GOODBYE_SECONDS = 2.0
+_ASSETS = {"page.js": (script, "text/javascript"), "page.css": (style, "text/css")}
+
+
+class Board:
+    """What all requests share.
+
+    Attributes:
+        watch: of the run.
+        ended: set when the server is to stop.
+        listeners: clients of /events.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        hosts: KnownHosts,
+        to_pixels: Callable[[np.ndarray], np.ndarray],
+    ):
+        self.watch = watch
+        self.hosts = hosts
+        self.ended = asyncio.Event()
+        self.listeners = 0
+        self._to_pixels = to_pixels
+        self._pictures: dict[int, bytes] = {}
+
+    @property
+    def newest(self) -> Snapshot:
+        """The run as it is."""
+        return self.watch.newest
+
+    def picture(self, step: int) -> bytes | None:
+        """A PNG of the images of a step; None if they are not kept."""
+        kept = {shown.step: shown for shown in self.newest.images}
+        self._pictures = {step: made for step, made in self._pictures.items() if step in kept}
+        if step in kept and step not in self._pictures:
+            self._pictures[step] = picture(kept[step], self._to_pixels)
+        return self._pictures.get(step)
+
+
+class _Handler(tornado.web.RequestHandler):
+    """A request for this server, by a name that is its own."""
+
+    def initialize(self, board: Board) -> None:
+        self.board = board
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header(
+            "Content-Security-Policy",
+            "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+        )
+
+    def prepare(self) -> None:
+        stream = getattr(self.request.connection, "stream", None)
+        local = stream.socket.getsockname()[0] if stream is not None and stream.socket else ""
+        if not self.board.hosts.knows(self.request.host, str(local)):
+            self.say(403, "This server is not known by that name; call it by its address.")
+
+    def say(self, status: int, sentence: str) -> None:
+        """Ends the request with a sentence."""
+        self.set_status(status)
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(sentence + "\n")
+
+    def write_error(self, status_code: int, **_kwargs: Any) -> None:
+        self.say(status_code, f"{status_code} {self._reason}")
+
+    def log_exception(self, *args: Any) -> None:
+        if not isinstance(args[1], tornado.web.HTTPError):
+            logging.warning("%s could not be served.", self.request.uri, exc_info=args)
+
+    def compute_etag(self) -> None:
+        return None
+
+    def put(self, content: bytes, kind: str) -> None:
+        """The answer, of a content type."""
+        self.set_header("Content-Type", kind)
+        self.write(content)
+
+
+class _Page(_Handler):
+    def get(self) -> None:
+        self.put(render_live().encode(), "text/html; charset=utf-8")
+
+
+class _Asset(_Handler):
+    def get(self, name: str) -> None:
+        text, kind = _ASSETS[name]
+        self.put(text().encode(), f"{kind}; charset=utf-8")
+
+
+class _Nothing(_Handler):
+    def get(self) -> None:
+        self.set_status(204)
+
+
+class _State(_Handler):
+    def get(self) -> None:
+        self.put(self.board.newest.encoded, "application/json")
+
+
+class _Part(_Handler):
+    def get(self, name: str) -> None:
+        self.put(as_json(self.board.newest.state[name]), "application/json")
+
+
+class _Records(_Handler):
+    def get(self) -> None:
+        self.put(as_json(self.board.newest.records), "application/json")
+
+
+class _Image(_Handler):
+    def get(self, step: str) -> None:
+        found = self.board.picture(int(step))
+        if found is None:
+            self.say(404, f"The images of step {step} are not kept here.")
+        else:
+            self.put(found, "image/png")
+
+
+class _Metrics(_Handler):
+    def get(self) -> None:
+        content, kind = exposition(
+            self.board.newest, self.request.headers.get("Accept", ""), time.time()
+        )
+        self.put(content, kind)
+
+
+class _Health(_Handler):
+    def get(self) -> None:
+        newest = self.board.newest
+        silent = time.monotonic() - newest.now
+        status = newest.status
+        stalled = silent > _STALLED_SECONDS and status.get("state") in ("starting", "running")
+        self.set_status(503 if stalled else 200)
+        said = {
+            "status": "stalled" if stalled else "ok",
+            "state": status.get("state"),
+            "step": status.get("step"),
+            "seconds_since_last_word": round(silent, 1),
+        }
+        self.put(as_json(said), "application/json")
+
+
+class _Events(_Handler):
+    async def get(self) -> None:
+        if self.board.listeners >= _MOST_LISTENERS:
+            self.say(503, f"{_MOST_LISTENERS} others listen already.")
+            return
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("X-Accel-Buffering", "no")
+        self.board.listeners += 1
+        try:
+            await self._tell()
+        except tornado.iostream.StreamClosedError:
+            pass  # the client is gone
+        finally:
+            self.board.listeners -= 1
+
+    async def _tell(self) -> None:
+        """The newest state again and again; the next only once the client took the last."""
+        board, number = self.board, -1
+        records: tuple[Any, ...] | None = None
+        spoke = time.monotonic()
+        while True:
+            is_last, newest, now = board.ended.is_set(), board.newest, time.monotonic()
+            if newest.number != number:
+                self._event("state", newest.encoded)
+                number, spoke = newest.number, now
+            if newest.records is not records:
+                self._event("records", as_json(_added(records or (), newest.records)))
+                records, spoke = newest.records, now
+            if now - spoke > _SECONDS_OF_SILENCE:
+                self._event("silence", b"{}")
+                spoke = now
+            await self.flush()
+            if is_last:
+                return
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(board.ended.wait(), _SECONDS_BETWEEN_STATES)
+
+    def _event(self, name: str, content: bytes) -> None:
+        self.write(b"event: %s\ndata: %s\n\n" % (name.encode(), content))
+
+
+def _added(before: tuple[Any, ...], records: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Those that are new; all, if those of before are not the first any more."""
+    return records[len(before) :] if records[: len(before)] == before else records
+
+
+class _Server(tornado.httpserver.HTTPServer):
+    """Has no more connections than a run can spare."""
+
+    connections = 0
+
+    def handle_stream(self, stream: tornado.iostream.IOStream, address: Any) -> None:
+        if self.connections < _MOST_CONNECTIONS:
+            self.connections += 1
+            super().handle_stream(stream, address)
+        else:
+            stream.close()
+
+    def on_close(self, server_conn: object) -> None:
+        self.connections -= 1
+        super().on_close(server_conn)
+
+
+def application(board: Board) -> tornado.web.Application:
+    """All routes."""
+    routes: list[tuple[str, type[_Handler]]] = [
+        (r"/", _Page),
+        (r"/(page\.js|page\.css)", _Asset),
+        (r"/favicon\.ico", _Nothing),
+        (r"/events", _Events),
+        (r"/api/state", _State),
+        (r"/api/records", _Records),
+        (r"/api/(workers|matrix|timeline)", _Part),
+        (r"/images/(\d{1,9})\.png", _Image),
+        (r"/metrics", _Metrics),
+        (r"/health", _Health),
+    ]
+    shared = {"board": board}
+    return tornado.web.Application(
+        [(path, handler, shared) for path, handler in routes],
+        default_handler_class=_Unknown,
+        default_handler_args=shared,
+        log_function=lambda _handler: None,
+    )
+
+
+class _Unknown(_Handler):
+    def prepare(self) -> None:
+        super().prepare()
+        if not self._finished:
+            self.say(404, "There is no such page; / is the run's.")
+
+
+async def serve(board: Board, listener: socket.socket, begun: Callable[[], None]) -> None:
+    """Serves until `board.ended`; clients of /events then get the last state."""
+    # What strangers send that is no HTTP is no concern of the run's log.
+    std_logging.getLogger("tornado").setLevel(std_logging.ERROR)
+    listener.setblocking(False)
+    server = _Server(
+        application(board), idle_connection_timeout=60.0, max_header_size=16384, max_body_size=4096
+    )
+    server.add_socket(listener)
+    begun()
+    await board.ended.wait()
+    server.stop()
+    deadline = time.monotonic() + _GOODBYE_SECONDS
+    while board.listeners and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(server.close_all_connections(), _GOODBYE_SECONDS)

@@ -1,0 +1,70 @@
+"""kipper doctor, on a machine that is well and on ones that are not."""
+
+import importlib.metadata
+import pathlib
+import shutil
+import types
+
+import numpy as np
+import pytest
+
+from kipper.launch import kernels
+from kipper.launch.commands import doctor
+from kipper.launch.main import run
+
+
+def verdicts(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    lines = capsys.readouterr().out.splitlines()
+    return {line[5:20].strip(): line[:3].strip() for line in lines}
+
+
+def test_a_machine_that_passes_these_tests_is_well(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["doctor", f"--folder={tmp_path}"]) == 0
+    found = verdicts(capsys)
+    assert set(found.values()) <= {"ok", "-"}
+    assert {found[name] for name in ("python", "packages", "kernel", "disk")} == {"ok"}
+
+
+def test_what_is_wrong_is_told_with_what_to_do_and_by_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("_packages", "_devices", "_native", "_kernel", "_courier", "_grpc_tls"):
+        monkeypatch.setattr(doctor, name, lambda: "not asked")
+    assert run(["doctor", "--folder=/nowhere"]) == 1
+    printed = capsys.readouterr()
+    assert "BAD  disk" in printed.out
+    assert "there is no folder /nowhere; name one that is there." in printed.out
+    assert "1 of 10 checks found something wrong" in printed.err
+
+
+def test_a_package_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "0.0.1" if name == "optax" else true(name)
+    )
+    with pytest.raises(doctor.Unfit, match=r"optax is 0\.0\.1, expected ==0\.2\.8"):
+        doctor._packages()
+
+
+def test_a_wrong_kernel_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = kernels.kernel
+
+    def wrong(*images: np.ndarray, engine: str = "auto", **named: str) -> np.ndarray:
+        return right(*images, engine=engine, **named) * (1.001 if engine == "auto" else 1.0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kernels, "kernel", wrong)
+    with pytest.raises(doctor.Unfit, match="a small kernel is off by"):
+        doctor._kernel()
+
+
+def test_a_full_disk_and_few_files_are_noticed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=2**20))
+    with pytest.raises(doctor.Unfit, match="1 MiB free"):
+        doctor._disk(tmp_path)
+    monkeypatch.setattr(doctor.resource, "getrlimit", lambda which: (256, 4096))
+    with pytest.raises(doctor.Unfit, match="256 at most"):
+        doctor._files()

@@ -1,0 +1,99 @@
+"""kipper status and kipper list, on runs in every state."""
+
+import json
+import pathlib
+
+import pytest
+
+from kipper.common.settings import DistillSettings, SolveLabelsSettings
+from kipper.launch.commands.run_state import state_of
+from kipper.launch.coordinator import run_inprocess
+from kipper.launch.main import run
+from kipper.server.workdir import Workdir
+
+FEW = {"dataset": "digits", "train_limit": 200, "test_limit": 50, "num_workers": 1}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with a run of each algorithm, one of them two folders deep."""
+    top = tmp_path_factory.mktemp("runs")
+    run_inprocess(DistillSettings(workdir=str(top / "kip"), steps=3, **FEW))  # type: ignore[arg-type]
+    run_inprocess(SolveLabelsSettings(workdir=str(top / "deep" / "ls"), **FEW))  # type: ignore[arg-type]
+    return top
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
+    """What kipper status prints, by name."""
+    assert run(["status", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return {line[:10].strip(): line[10:].strip() for line in lines}
+
+
+def say(workdir: Workdir, **fields: object) -> None:
+    status = json.loads(workdir.status.read_text()) | fields
+    workdir.status.write_text(json.dumps(status))
+
+
+def test_of_a_finished_run_what_its_result_says(
+    runs: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = told(capsys, str(runs / "kip"))
+    result = json.loads((runs / "kip" / "result.json").read_text())
+    assert lines["what"] == "KIP of digits with fc1, 10 images"
+    assert lines["state"].startswith("finished; last word at 20")
+    assert lines["progress"] == "step 3 of 3"
+    assert lines["test"].startswith(f"accuracy {100 * result['test_accuracy']:.1f} %")
+    assert f"of natural images {100 * result['natural_accuracy']:.1f}" in lines["test"]
+
+
+def test_of_a_live_run_how_far_it_is_and_of_a_dead_one_that_it_died(
+    runs: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = Workdir(runs / "kip")
+    before = workdir.status.read_text()
+    say(workdir, state="running", step=2, seconds_left=125)
+    with workdir.locked():
+        lines = told(capsys, str(workdir.path))
+        assert lines["state"].startswith("running; ")
+        assert lines["time left"] == "2:05"
+    lines = told(capsys, str(workdir.path))
+    assert lines["state"].startswith("died: ")
+    assert lines["to go on"] == "give the same command again"
+    assert "time left" not in lines
+    say(workdir, host="another")  # whose lock cannot be seen from here, and which wrote just now
+    assert state_of(workdir.path).state == "running"
+    say(workdir, state="failed", message="The images are not finite.")
+    assert "failed: The images are not finite." in told(capsys, str(workdir.path))["state"]
+    workdir.status.unlink()
+    assert told(capsys, str(workdir.path))["state"] == "not begun"
+    workdir.status.write_text(before)
+
+
+def test_a_line_for_each_run_however_deep(
+    runs: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["list", str(runs)]) == 0
+    heads, *lines = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["run", "state", "what", "images", "progress", "test"]
+    assert [line.split()[0] for line in lines] == [str(runs / "deep/ls"), str(runs / "kip")]
+    assert "LS of digits with fc1" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["status"], "The folder of a run is missing"),
+        (["status", "{top}"], "is not the folder of a run"),
+        (["list", "{top}/nowhere"], "There is no folder"),
+        (["list", "{top}/kip/logs"], "There is no run in"),
+    ],
+)
+def test_where_there_is_no_run_it_says_so(
+    runs: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    assert run([word.format(top=runs) for word in arguments]) == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,150 @@
+"""`kipper certificates`: what it makes, what it leaves alone, what it refuses to read."""
+
+import datetime
+import pathlib
+import stat
+
+import pytest
+
+from kipper.common.errors import UserError
+from kipper.launch.link import certificates
+from kipper.launch.link.certificates import make_certificates, read_certificates
+from kipper.launch.main import run
+
+x509 = pytest.importorskip("cryptography.x509")
+
+NAMES = {"ca.pem", "cert.pem", "key.pem"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_certificates(str(tmp_path / "tls"))
+    return tmp_path / "tls"
+
+
+def test_the_files_are_for_their_owner_alone(folder):
+    assert {path.name for path in folder.iterdir()} == NAMES
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for path in folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [path.name for path in folder.parent.iterdir()] == ["tls"]
+
+
+def test_the_certificate_is_for_both_ends_and_cannot_sign(folder):
+    made = read_certificates(str(folder))
+    certificate = x509.load_pem_x509_certificate(made.certificate)
+    extensions = certificate.extensions
+    names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["kipper"]
+    purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert {purpose._name for purpose in purposes} == {"serverAuth", "clientAuth"}
+    assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    lasts = certificate.not_valid_after_utc - datetime.datetime.now(datetime.timezone.utc)
+    assert 360 < lasts.days < 366
+
+
+def test_the_authoritys_key_is_kept_nowhere(folder):
+    made = read_certificates(str(folder))
+    authority = x509.load_pem_x509_certificate(made.authority)
+    certificate = x509.load_pem_x509_certificate(made.certificate)
+    assert authority.public_key() != certificate.public_key()
+    assert sum(path.read_bytes().count(b"PRIVATE KEY-----\n") for path in folder.iterdir()) == 2
+
+
+def test_each_run_has_an_authority_of_its_own(folder, tmp_path):
+    make_certificates(str(tmp_path / "other"))
+    assert (folder / "ca.pem").read_bytes() != (tmp_path / "other" / "ca.pem").read_bytes()
+
+
+@pytest.mark.parametrize("present", ["folder", "file", "certificates"])
+def test_nothing_is_overwritten(tmp_path, present):
+    path = tmp_path / "tls"
+    if present == "file":
+        path.write_text("mine")
+    elif present == "folder":
+        path.mkdir()
+        (path / "notes").write_text("mine")
+    else:
+        make_certificates(str(path))
+    before = {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
+    with pytest.raises(UserError, match="exists"):
+        make_certificates(str(path))
+    assert {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()} == before
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "tls").mkdir()
+    make_certificates(str(tmp_path / "tls"))
+    assert {path.name for path in (tmp_path / "tls").iterdir()} == NAMES
+
+
+def test_nothing_half_written_is_left(tmp_path, monkeypatch):
+    def fail(path, write):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(certificates, "write_atomically", fail)
+    with pytest.raises(UserError, match="No space left on device"):
+        make_certificates(str(tmp_path / "tls"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def _swap(folder: pathlib.Path, other: pathlib.Path, name: str) -> None:
+    (folder / name).write_bytes((other / name).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("ca.pem", "was not signed by ca.pem"),
+        ("cert.pem", "was not signed by ca.pem"),
+        ("key.pem", "is not the key of cert.pem"),
+    ],
+)
+def test_files_of_two_folders_are_refused(folder, tmp_path, name, sentence):
+    make_certificates(str(tmp_path / "other"))
+    _swap(folder, tmp_path / "other", name)
+    with pytest.raises(UserError, match=sentence):
+        read_certificates(str(folder))
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_missing_or_damaged_file_is_named(folder, name):
+    (folder / name).write_text("nothing of the kind")
+    with pytest.raises(UserError, match="no certificate or key in PEM"):
+        read_certificates(str(folder))
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
+        read_certificates(str(folder))
+
+
+@pytest.mark.parametrize("days", [-2, 400])
+def test_certificates_of_another_time_are_refused(folder, monkeypatch, days):
+    then = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)
+    monkeypatch.setattr(certificates, "_now", lambda: then)
+    with pytest.raises(UserError, match="not today"):
+        read_certificates(str(folder))
+
+
+def test_a_key_that_everybody_can_read_is_warned_of(folder, caplog):
+    read_certificates(str(folder))
+    assert caplog.text == ""
+    (folder / "key.pem").chmod(0o644)
+    read_certificates(str(folder))
+    assert "can be read by everybody" in caplog.text
+
+
+def test_the_command(tmp_path, capsys):
+    path = tmp_path / "tls"
+    assert run(["certificates", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "valid until" in printed
+    assert "--transport=grpc_tls --certificates=DIR" in printed
+    read_certificates(str(path))
+    assert run(["certificates", str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"kipper: {path} exists")
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--folder"], ["--unknown=1"]])
+def test_the_command_without_a_folder(arguments, capsys):
+    assert run(["certificates", *arguments]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

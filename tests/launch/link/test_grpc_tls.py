@@ -1,0 +1,210 @@
+"""Who is not let in, what is not taken in, and that both are said on the side that refuses."""
+
+import logging
+import os
+import pathlib
+import pickle
+import socket
+import time
+
+import pytest
+from common_fixtures import Malicious
+from transport_fixtures import (  # noqa: F401
+    SECONDS,
+    certificates_of_another_run,
+    certificates_of_run,
+)
+
+from kipper.common import messages, wire
+from kipper.common.errors import UserError
+from kipper.launch.link.transports import MAX_MESSAGE_BYTES, ChannelError, transport_named
+from kipper.workers.service import WorkerService
+
+grpc = pytest.importorskip("grpc")
+
+METHOD = "/kipper/handle"
+NAMED = ("grpc.ssl_target_name_override", "kipper")
+
+
+@pytest.fixture
+def served(certificates):
+    """A server that echoes; its address, and all that reached its handler."""
+    reached = []
+
+    def handle(payload):
+        reached.append(payload)
+        return payload
+
+    transport = transport_named("grpc_tls", certificates)
+    listener = transport.listen(handle)
+    yield f"localhost:{listener.port}", reached
+    channel = transport.connect(f"localhost:{listener.port}")
+    assert channel.submit(b"alive").result(SECONDS) == b"alive"
+    channel.close()
+    listener.close()
+
+
+def _files(folder):
+    return [pathlib.Path(folder, name).read_bytes() for name in ("ca.pem", "key.pem", "cert.pem")]
+
+
+def _credentials(authority, key=None, certificate=None):
+    return grpc.ssl_channel_credentials(authority, key, certificate)
+
+
+def _call(channel, payload=b"x", method=METHOD):
+    """The status with which a call of the raw library ends; its channel is closed."""
+    with channel, pytest.raises(grpc.RpcError) as failed:
+        channel.unary_unary(method)(payload, timeout=SECONDS)
+    return failed.value.code()
+
+
+def _wait_for(text, capfd):
+    """Waits for gRPC's own words on the standard error."""
+    printed = ""
+    deadline = time.monotonic() + SECONDS
+    while text not in printed and time.monotonic() < deadline:
+        printed += capfd.readouterr().err
+        time.sleep(0.02)
+    assert text in printed
+
+
+def test_a_client_without_tls_is_refused_and_logged(served, capfd):
+    address, reached = served
+    assert _call(grpc.insecure_channel(address)) is grpc.StatusCode.UNAVAILABLE
+    assert reached == []
+    _wait_for("WRONG_VERSION_NUMBER", capfd)
+
+
+def test_a_client_without_a_certificate_is_refused_and_logged(served, certificates, capfd):
+    address, reached = served
+    authority, _, _ = _files(certificates)
+    channel = grpc.secure_channel(address, _credentials(authority), [NAMED])
+    assert _call(channel) is grpc.StatusCode.UNAVAILABLE
+    assert reached == []
+    _wait_for("PEER_DID_NOT_RETURN_A_CERTIFICATE", capfd)
+
+
+def test_a_certificate_of_another_run_is_refused_by_the_server_and_logged(
+    served, certificates, other_certificates, capfd
+):
+    """The client would trust the server; what is refused is what it shows of itself."""
+    address, reached = served
+    authority, _, _ = _files(certificates)
+    _, key, certificate = _files(other_certificates)
+    channel = grpc.secure_channel(address, _credentials(authority, key, certificate), [NAMED])
+    assert _call(channel) is grpc.StatusCode.UNAVAILABLE
+    assert reached == []
+    _wait_for("CERTIFICATE_VERIFY_FAILED", capfd)
+
+
+def test_a_server_of_another_run_is_refused_by_the_client(served, other_certificates):
+    address, reached = served
+    channel = transport_named("grpc_tls", other_certificates).connect(address)
+    with pytest.raises(ChannelError, match="CERTIFICATE_VERIFY_FAILED"):
+        channel.submit(b"x").result(SECONDS)
+    channel.close()
+    assert reached == []
+
+
+def test_a_server_without_tls_is_refused_by_the_client(certificates):
+    with socket.create_server(("localhost", 0)) as server:
+        channel = transport_named("grpc_tls", certificates).connect(
+            f"localhost:{server.getsockname()[1]}"
+        )
+        call = channel.submit(b"secret")
+        peer, _ = server.accept()
+        with peer:
+            assert b"secret" not in peer.recv(10_000)
+            peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            with pytest.raises(ChannelError):
+                call.result(SECONDS)
+        channel.close()
+
+
+def test_one_of_us_may_not_send_more_than_the_limit_and_is_named(served, certificates, caplog):
+    address, reached = served
+    options = [NAMED, ("grpc.max_send_message_length", -1)]
+    channel = grpc.secure_channel(address, _credentials(*_files(certificates)), options)
+    payload = bytes(MAX_MESSAGE_BYTES + 1)
+    with caplog.at_level(logging.WARNING):
+        assert _call(channel, payload) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        deadline = time.monotonic() + SECONDS
+        while "Refused a call from" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert "Refused a call from ipv" in caplog.text
+    assert reached == []
+
+
+@pytest.mark.parametrize("method", ["/kipper/other", "/grpc.health.v1.Health/Check", "/x/y"])
+def test_a_call_of_another_method_is_refused_and_named(served, certificates, caplog, method):
+    address, reached = served
+    channel = grpc.secure_channel(address, _credentials(*_files(certificates)), [NAMED])
+    with caplog.at_level(logging.WARNING):
+        assert _call(channel, method=method) is grpc.StatusCode.UNIMPLEMENTED
+    assert f"Refused a call of '{method}'" in caplog.text
+    assert reached == []
+
+
+@pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + bytes(300), b"?"])
+def test_other_protocols_and_noise_are_refused(served, words):
+    address, reached = served
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port))) as stranger:
+        stranger.sendall(words)
+        stranger.shutdown(socket.SHUT_WR)
+        stranger.settimeout(SECONDS)
+        while stranger.recv(1000):
+            pass
+    assert reached == []
+
+
+def test_malformed_bytes_and_pickles_are_answered_with_a_failure(certificates, tmp_path, caplog):
+    trace = tmp_path / "trace"
+    bomb = pickle.dumps(Malicious(f"touch '{trace}'"))
+    pickle.loads(bomb)
+    assert trace.exists(), "the payload would do nothing anyway"
+    trace.unlink()
+    transport = transport_named("grpc_tls", certificates)
+    listener = transport.listen(WorkerService(1).handle)
+    channel = transport.connect(f"localhost:{listener.port}")
+    damaged = bytearray(wire.encode(messages.Cancel(block=1)))
+    damaged[-1] ^= 1
+    calls = (bomb, b"", os.urandom(100), bytes(damaged), wire.encode(messages.Done()))
+    for payload in calls:
+        answer = wire.decode(channel.submit(payload).result(SECONDS))
+        assert isinstance(answer, messages.Failure)
+        assert answer.kind == messages.DAMAGED
+    assert caplog.text.count("Refused what was received") == len(calls)
+    assert not trace.exists()
+    done = channel.submit(wire.encode(messages.Cancel(block=1))).result(SECONDS)
+    assert isinstance(wire.decode(done), messages.Done)
+    channel.close()
+    listener.close()
+
+
+def test_grpc_and_courier_serve_beside_each_other_in_one_process(certificates):
+    pytest.importorskip("courier")
+    transports = [transport_named(name, certificates) for name in ("courier", "grpc_tls")]
+    listeners = [one.listen(lambda payload: payload) for one in transports]
+    channels = [
+        one.connect(f"localhost:{listener.port}")
+        for one, listener in zip(transports, listeners, strict=True)
+    ]
+    calls = [(channel.submit(b"%d" % i), b"%d" % i) for i in range(200) for channel in channels]
+    for call, payload in calls:
+        assert call.result(SECONDS) == payload
+    for each in (*channels, *listeners):
+        each.close()
+
+
+def test_no_certificates_no_grpc(tmp_path):
+    with pytest.raises(UserError, match="needs --certificates"):
+        transport_named("grpc_tls", None)
+    with pytest.raises(UserError, match="cannot be read"):
+        transport_named("grpc_tls", str(tmp_path))
+
+
+def test_an_unknown_transport_is_refused_in_a_sentence():
+    with pytest.raises(UserError, match="must be one of courier, grpc_tls"):
+        transport_named("pigeon")

@@ -1,0 +1,281 @@
+"""The server of the live page over HTTP, with a watch that tests tell what they like."""
+
+import contextlib
+import io
+import json
+import socket
+import threading
+import time
+import types
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kipper.common.errors import UserError
+from kipper.common.settings import DistillSettings
+from kipper.launch.coordinator import check_run
+from kipper.launch.page import server
+from kipper.launch.page.listening import KnownHosts, listen, url_of
+from kipper.launch.page.live import shown_live
+from kipper.server.watch.snapshot import ShownImages
+
+AS_THEY_ARE = types.SimpleNamespace(
+    preprocessing=types.SimpleNamespace(invert=lambda images: images), pixel_range=(0.0, 1.0)
+)
+
+
+def settings(workdir, **changes):
+    return DistillSettings(workdir=str(workdir), dataset="digits", **changes)
+
+
+@pytest.fixture
+def watch(tmp_path):
+    with shown_live(settings(tmp_path), AS_THEY_ARE) as shown:
+        yield shown
+    assert "dashboard" not in {thread.name for thread in threading.enumerate()}
+
+
+def publish(watch, records=(), **status):
+    said = {"state": "running", "steps": 9, **status}
+    watch.publish(time.monotonic(), time.time(), said, None, records, None)
+
+
+def get(url, **headers):
+    """Status, headers and body; no proxy, whatever the environment says."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=30) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read()
+
+
+class Listener:
+    """A client of /events, which reads when it is asked to."""
+
+    def __init__(self, url, receive_bytes=None):
+        host, port = url.removeprefix("http://").split(":")
+        self._socket = socket.socket()
+        if receive_bytes is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self._socket.settimeout(30)
+        self._socket.connect((host, int(port)))
+        request = f"GET /events HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n"
+        self._socket.sendall(request.encode())
+        self._lines = self._socket.makefile("rb")
+
+    def next(self):
+        """The next event: its name and value; None at the end."""
+        name = None
+        for line in self._lines:
+            if line.startswith(b"event: "):
+                name = line[7:].strip().decode()
+            elif line.startswith(b"data: "):
+                return name, json.loads(line[6:])
+        return None
+
+    def close(self):
+        self._lines.close()
+        self._socket.close()
+
+
+def test_every_route_answers_and_none_may_be_kept_or_taken_for_something_else(watch):
+    publish(watch)
+    kinds = {
+        "/": "text/html",
+        "/page.js": "text/javascript",
+        "/page.css": "text/css",
+        "/api/state": "application/json",
+        "/api/records": "application/json",
+        "/api/workers": "application/json",
+        "/api/matrix": "application/json",
+        "/api/timeline": "application/json",
+        "/health": "application/json",
+        "/metrics": "text/plain",
+    }
+    for path, kind in kinds.items():
+        status, headers, body = get(watch.address + path)
+        assert (status, headers.get_content_type()) == (200, kind), path
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Content-Security-Policy"].startswith("default-src 'self'")
+        assert "Server" not in headers
+        if kind == "application/json":
+            json.loads(body)
+    for path in ("/nothing", "/images/7.png", "/api/config", "/../setup.py"):
+        assert get(watch.address + path)[0] == 404, path
+    request = urllib.request.Request(watch.address + "/api/state", data=b"{}", method="POST")
+    with pytest.raises(urllib.error.HTTPError, match="405") as refused:
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request)
+    refused.value.close()
+
+
+def test_only_its_own_names_are_answered(watch):
+    port = watch.address.rpartition(":")[2]
+    for name in ("127.0.0.1", "localhost", "[::1]", socket.gethostname(), "LocalHost"):
+        assert get(watch.address + "/health", Host=f"{name}:{port}")[0] == 200, name
+    for name in ("example.com", "127.0.0.1.example.com", "10.1.2.3", "localhost.example.com"):
+        status, _, body = get(watch.address + "/api/state", Host=f"{name}:{port}")
+        assert (status, b"not known by that name" in body) == (403, True), name
+
+
+def test_names_asked_for_and_the_address_called_are_known():
+    hosts = KnownHosts("head.example", None)
+    assert hosts.knows("HEAD.example:80", "10.0.0.7")
+    assert hosts.knows("10.0.0.7:8080", "10.0.0.7")
+    assert hosts.knows("10.0.0.7", "::ffff:10.0.0.7")
+    assert hosts.knows("[fe80::1]:8080", "fe80::1")
+    assert not hosts.knows("other.example", "10.0.0.7")
+    assert not hosts.knows("", "10.0.0.7")
+
+
+def test_listeners_get_all_records_and_then_the_new_ones(watch, monkeypatch):
+    monkeypatch.setattr(server, "_SECONDS_BETWEEN_STATES", 0.01)
+    first, second = {"step": 0}, {"step": 1}
+    publish(watch, (first,), step=0)
+    with contextlib.closing(Listener(watch.address)) as listener:
+        assert listener.next()[1]["progress"]["step"] == 0
+        assert listener.next() == ("records", [first])
+        publish(watch, (first, second), step=1)
+        assert listener.next()[1]["progress"]["step"] == 1
+        assert listener.next() == ("records", [second])
+        again = {"step": 1, "loss": 0.5}
+        publish(watch, (first, again), step=2)
+        listener.next()
+        assert listener.next() == ("records", [first, again])
+
+
+def test_a_listener_gets_no_more_than_a_state_a_second(watch):
+    publish(watch, step=0)
+    with contextlib.closing(Listener(watch.address)) as listener:
+        listener.next()
+        listener.next()
+        began = time.monotonic()
+        for step in range(1, 4):
+            publish(watch, step=step)
+        assert listener.next()[1]["progress"]["step"] == 3
+        assert time.monotonic() - began > 0.5
+
+
+def test_a_slow_listener_misses_states_and_delays_nobody(watch, monkeypatch):
+    monkeypatch.setattr(server, "_SECONDS_BETWEEN_STATES", 0.001)
+    publish(watch, message="")
+    with (
+        contextlib.closing(Listener(watch.address, 4096)) as slow,
+        contextlib.closing(Listener(watch.address)) as quick,
+    ):
+        for step in range(60):
+            publish(watch, step=step, message=400_000 * "x")
+            while True:
+                name, value = quick.next()
+                if name == "state" and value["progress"]["step"] == step:
+                    break
+        publish(watch, step=60)
+        steps = []
+        while not steps or steps[-1] != 60:
+            name, value = slow.next()
+            if name == "state":
+                steps.append(value["progress"]["step"])
+        assert len(steps) < 50
+
+
+def test_at_the_end_listeners_get_the_last_state(tmp_path):
+    with contextlib.ExitStack() as stack:
+        with shown_live(settings(tmp_path), AS_THEY_ARE) as watch:
+            publish(watch, step=1)
+            listener = stack.enter_context(contextlib.closing(Listener(watch.address)))
+            listener.next()
+            listener.next()
+            publish(watch, step=2, state="finished")
+        assert listener.next()[1]["run"]["state"] == "finished"
+        assert listener.next() is None
+    with pytest.raises(urllib.error.URLError):
+        get(watch.address)
+    page = (tmp_path / "dashboard.html").read_text()
+    assert '"state":"finished"' in page
+
+
+def test_a_run_that_did_not_begin_leaves_no_page(tmp_path):
+    with contextlib.suppress(ZeroDivisionError), shown_live(settings(tmp_path), AS_THEY_ARE):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_are_enlarged_a_column_a_class(watch):
+    images = np.zeros((6, 8, 8, 1), np.float32)
+    images[[1, 4]] = 1.0
+    classes = np.array([0, 1, 2, 0, 1, 2])
+    watch.evaluated(ShownImages(5, images, classes, ("a", "b", "c"), False))
+    publish(watch)
+    status, headers, body = get(watch.address + "/images/5.png")
+    assert (status, headers.get_content_type()) == (200, "image/png")
+    pixels = np.asarray(Image.open(io.BytesIO(body)))
+    assert pixels.shape == (2 * 64 + 2, 3 * 64 + 4, 3)
+    assert (pixels[:64, 66:130] == 255).all()  # the class in the middle is white
+    assert (pixels[:64, :64] == 0).all()
+    watch.evaluated(ShownImages(6, images, None, (), False))
+    watch.evaluated(ShownImages(7, images, classes, ("a", "b", "c"), False))
+    publish(watch)
+    found = {step: get(f"{watch.address}/images/{step}.png")[0] for step in (5, 6, 7)}
+    assert found == {5: 404, 6: 200, 7: 200}
+
+
+def test_health_tells_a_run_that_is_silent_for_a_minute(watch):
+    publish(watch, step=4)
+    status, _, body = get(watch.address + "/health")
+    assert (status, json.loads(body)["status"], json.loads(body)["step"]) == (200, "ok", 4)
+    watch.publish(time.monotonic() - 61, time.time() - 61, {"state": "running"}, None, (), None)
+    status, _, body = get(watch.address + "/health")
+    assert (status, json.loads(body)["status"]) == (503, "stalled")
+
+
+def test_no_more_listeners_than_files_are_to_spare(watch, monkeypatch):
+    monkeypatch.setattr(server, "_MOST_LISTENERS", 1)
+    publish(watch)
+    with contextlib.closing(Listener(watch.address)) as listener:
+        listener.next()
+        assert get(watch.address + "/events")[0] == 503
+        assert get(watch.address + "/health")[0] == 200
+
+
+def test_no_page_is_no_server(tmp_path):
+    with shown_live(settings(tmp_path, dashboard="none"), AS_THEY_ARE) as watch:
+        assert watch is None
+
+
+def test_an_address_that_is_taken_is_refused_before_anything_is_written(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        wanted = settings(tmp_path / "run", dashboard=f"127.0.0.1:{port}")
+        with pytest.raises(UserError, match=f"127.0.0.1:{port} cannot be had: another program"):
+            check_run(wanted)
+        assert not (tmp_path / "run").exists()
+        with shown_live(wanted, AS_THEY_ARE) as watch:  # taken a moment after it was checked
+            assert watch is None
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("203.0.113.9:0", "no such address"), ("no-such-host.invalid:80", "cannot be had")],
+)
+def test_other_machines_addresses_are_refused(tmp_path, address, why):
+    with pytest.raises(UserError, match=why) as refused:
+        check_run(settings(tmp_path / "run", dashboard=address))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["", "8080", "localhost", "localhost:", "a b:1", "host:65536"])
+def test_what_is_no_address_is_refused(value):
+    with pytest.raises(UserError, match="HOST:PORT"):
+        settings("run", dashboard=value).check()
+
+
+def test_urls_name_a_host_that_others_can_call():
+    with listen("0.0.0.0", 0) as everywhere:
+        port = everywhere.getsockname()[1]
+        assert url_of(everywhere) == f"http://{socket.gethostname()}:{port}"
+    assert settings("run", dashboard="[::1]:80").dashboard_address == ("::1", 80)

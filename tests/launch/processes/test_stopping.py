@@ -1,0 +1,40 @@
+"""Requests to stop, and the signals that make them."""
+
+import os
+import signal
+
+import pytest
+
+from kipper.launch.processes.stopping import StopRequest
+
+
+def test_once_is_after_what_is_begun_and_twice_is_at_once():
+    stop = StopRequest()
+    assert not stop.is_asked()
+    assert not stop.wait(0.0)
+    assert stop.ask() == 1
+    assert stop.is_asked()
+    assert not stop.is_urgent()
+    assert stop.wait(60.0)
+    stop.ask()
+    assert stop.is_urgent()
+    assert stop.wait_until_urgent(60.0)
+
+
+def test_asking_at_once_is_asking_twice():
+    stop = StopRequest()
+    stop.ask_at_once()
+    assert stop.is_asked()
+    assert stop.is_urgent()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_ask_while_the_block_runs_and_not_after(number):
+    stop, heard, before = StopRequest(), [], signal.getsignal(number)
+    with stop.asked_by_signals(on_signal=heard.append):
+        os.kill(os.getpid(), number)
+        assert stop.wait(60.0)
+        os.kill(os.getpid(), number)
+        assert stop.wait_until_urgent(60.0)
+    assert heard == [1, 2]
+    assert signal.getsignal(number) is before
