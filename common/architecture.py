@@ -6,7 +6,9 @@ Ridge-Regression" (arXiv 2011.00050). This module knows nothing of any library t
 """
 
 import dataclasses
+import functools
 import re
+from typing import Literal
 
 from kipper.common.errors import UserError
 from kipper.common.network_file import NetworkFile, is_network_file, named_here, network_file
@@ -63,7 +65,16 @@ class Dense:
 
 
 Activation = Relu | LeakyRelu | Erf | Gelu
+Family = Literal["fully connected ReLU", "convolutional ReLU"]
 Layer = Conv | Activation | AvgPool | Flatten | GlobalAvgPool | Dense
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Layers at one resolution: `convs` times [Conv, Relu], then an AvgPool if `pooled`."""
+
+    convs: int
+    pooled: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +109,36 @@ class Architecture:
         pooled = any(isinstance(layer, AvgPool | GlobalAvgPool) for layer in self.layers)
         return pooled or self.file is not None
 
+    @functools.cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of a convolutional ReLU network, full resolution first; () if it is none."""
+        if self.layers[-2:] not in ((Flatten(), Dense()), (GlobalAvgPool(), Dense())):
+            return ()
+        stages: list[Stage] = []
+        convs, body = 0, self.layers[:-2]
+        while body:
+            if body[:2] == (Conv(), Relu()):
+                convs, body = convs + 1, body[2:]
+            elif body[0] == AvgPool() and convs:
+                stages.append(Stage(convs, pooled=True))
+                convs, body = 0, body[1:]
+            else:
+                return ()
+        return (*stages, Stage(convs, pooled=False)) if convs else tuple(stages)
+
+    @functools.cached_property
+    def hidden_layers(self) -> int:
+        """The number of hidden layers of a fully connected ReLU network; 0 if it is none."""
+        hidden = self.layers.count(Relu())
+        matches = self.layers == (Flatten(), *(Dense(), Relu()) * hidden, Dense())
+        return hidden if matches else 0
+
     @property
-    def is_rectified(self) -> bool:
-        """Whether it has no other nonlinearity than the ReLU, as all fast engines need."""
-        others = any(isinstance(layer, LeakyRelu | Erf | Gelu) for layer in self.layers)
-        return self.file is None and not others
+    def family(self) -> Family | None:
+        """The family of networks with engines of their own that it belongs to, if any."""
+        if self.stages:
+            return "convolutional ReLU"
+        return "fully connected ReLU" if self.hidden_layers else None
 
     @property
     def title(self) -> str:

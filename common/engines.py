@@ -1,3 +1,67 @@
-"""Names of the kernel engines; what they are is the workers' business."""
+"""The table of kernel engines.
 
-ENGINES = ("auto", "neural_tangents", "dense", "banded_xla", "banded_cpu")
+To add an engine, write `workers/NAME_engine.py` (an `EngineModule`, see workers/engine.py) and add
+a line to `TABLE`. The coordinator takes block sizes from it.
+"""
+
+import dataclasses
+
+from kipper.common.architecture import Architecture, Family
+from kipper.common.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineEntry:
+    """One engine.
+
+    Attributes:
+        name: the value of `--engine`, and NAME in `workers/NAME_engine.py`.
+        family: the networks that it evaluates; None for all.
+        backend: the JAX backend that it needs, such as `cpu`; None if it runs on any.
+        block_support: largest number of support images in a block; None to choose by memory.
+        block_target: largest number of target images in a block; None to choose by memory.
+    """
+
+    name: str
+    family: Family | None = None
+    backend: str | None = None
+    block_support: int | None = None
+    block_target: int | None = None
+
+
+# From the slowest to the fastest. The first engine of each family runs on any machine. Engines of a
+# family have equal blocks, so that results do not depend on the machine: block sizes decide how
+# sums are rounded.
+#
+# The dense engine's time goes into gathering target images and a matrix product; both gain from
+# many support images at once (docs/dense_kernel.md). Banded blocks are seconds of work on a core,
+# which makes the cost of dispatch negligible, and fill whole vectors.
+TABLE = (
+    EngineEntry("neural_tangents"),
+    EngineEntry("dense", "fully connected ReLU", None, 512),
+    EngineEntry("banded_xla", "convolutional ReLU", None, 32, 256),
+    EngineEntry("banded_cpu", "convolutional ReLU", "cpu", 32, 256),
+)
+ENGINES = ("auto", *(entry.name for entry in TABLE))
+
+
+def engines_for(name: str, architecture: Architecture) -> list[EngineEntry]:
+    """The engines to try for a network, the preferred one first; only one unless `auto`.
+
+    `auto` is an engine of the network's family, or neural_tangents if there is none.
+
+    Raises:
+        UserError: the engine does not exist or cannot evaluate the network.
+    """
+    if name == "auto":
+        special = [entry for entry in reversed(TABLE) if entry.family == architecture.family]
+        return special or [TABLE[0]]
+    entry = next((entry for entry in TABLE if entry.name == name), None)
+    if entry is None:
+        raise UserError(f"Unknown engine {name!r}; known are {', '.join(ENGINES)}.")
+    if entry.family not in (None, architecture.family):
+        raise UserError(
+            f"Engine {name!r} evaluates {entry.family} networks only, not {architecture.title!r}; "
+            "give --engine=auto."
+        )
+    return [entry]

@@ -5,20 +5,21 @@ import itertools
 from collections.abc import Iterator
 
 from kipper.common.architecture import Conv, KernelSpec
+from kipper.common.engines import engines_for
 
-# Memory that one block may take on its worker, roughly: few enough bytes for small devices, many
-# enough pairs that dispatch costs nothing beside them. Independent of the number of workers, since
-# block shapes decide how sums are rounded.
+# Approximate memory for one block on its worker: small enough for small devices, large enough that
+# the cost of dispatch is negligible. Independent of the number of workers, because block shapes
+# decide how sums are rounded.
 BLOCK_BYTES = 128 * 2**20
-# Arrays of a block's size alive at once while a kernel is evaluated, counted for neural-tangents.
+# Arrays of a block's size that neural-tangents holds at once while it evaluates a kernel.
 _ARRAYS_ALIVE = 6
-# Cheap kernels would fit whole batches in the budget; smaller blocks let several workers share one.
+# Whole batches of cheap kernels would fit in the budget; smaller blocks can be shared by workers.
 _LARGEST_TARGET = 2048
 
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
-    """Largest block sides; `spans` makes the blocks of a dimension nearly equal within them.
+    """Largest block sides; `spans` cuts each dimension into nearly equal blocks within them.
 
     Attributes:
         support: support images in a block.
@@ -29,17 +30,10 @@ class Tiling:
     target: int
 
 
-# Seconds of work on a core, so that dispatch costs nothing beside it, and whole vectors of lanes.
-_BANDED = Tiling(32, 256)
-# The dense engine's time is that of gathering target images and of a matrix product, both better
-# for more support images at once (docs/dense_kernel.md).
-_DENSE_SUPPORT = 512
-
-
 def spans(total: int, largest: int) -> list[tuple[int, int]]:
     """Half-open ranges that cover 0…total in order, each at most `largest` long.
 
-    As few as possible, and nearly equal, so that only two shapes are ever compiled.
+    There are as few as possible, of nearly equal length, so that at most two shapes are compiled.
     """
     count = -(-total // largest)
     return list(itertools.pairwise(total * i // count for i in range(count + 1)) if count else ())
@@ -60,38 +54,34 @@ def tiling_for(
     block_support: int | None,
     block_target: int | None,
 ) -> Tiling:
-    """Block sides from the memory budget, or as given.
+    """Block sides as given, else as the engine's table entry says, else by memory.
 
     Args:
         spec: the kernel.
-        engine: as the user gave it. neural-tangents, which evaluates all but ReLU networks in any
-            case, holds every pixel pair of every image pair of a kernel with pooling; the banded
-            engines hold one pair at a time, the dense one a few numbers of each.
+        engine: the name that the user gave, maybe `auto`.
         image_shape: (h, w, c).
         block_support: largest number of support images in a block, or None to choose.
-        block_target: likewise of target images.
+        block_target: largest number of target images in a block, or None to choose.
+
+    Raises:
+        UserError: the engine cannot evaluate the kernel.
     """
-    convolutional = any(isinstance(layer, Conv) for layer in spec.architecture.layers)
-    fast = engine != "neural_tangents" and spec.architecture.is_rectified
-    if convolutional and fast:
-        return Tiling(block_support or _BANDED.support, block_target or _BANDED.target)
+    entry = engines_for(engine, spec.architecture)[0]
     itemsize = 8 if spec.dtype == "float64" else 4
     height, width, channels = image_shape
     pixels = height * width
+    per_pair = _ARRAYS_ALIVE * itemsize
     if spec.architecture.couples_pixels:
-        per_pair = _ARRAYS_ALIVE * itemsize * pixels**2
-    elif convolutional:
-        per_pair = _ARRAYS_ALIVE * itemsize * pixels
-    else:
-        per_pair = _ARRAYS_ALIVE * itemsize
+        per_pair *= pixels**2
+    elif Conv() in spec.architecture.layers:
+        per_pair *= pixels
     per_image = 2 * itemsize * pixels * channels  # as stored and as gathered
-    support = block_support or (_DENSE_SUPPORT if fast else _largest_support(per_pair))
-    target = block_target or min(
-        _LARGEST_TARGET, max(1, BLOCK_BYTES // (support * per_pair + per_image))
-    )
+    support = block_support or entry.block_support or _largest_support(per_pair)
+    by_memory = max(1, BLOCK_BYTES // (support * per_pair + per_image))
+    target = block_target or entry.block_target or min(_LARGEST_TARGET, by_memory)
     return Tiling(support, target)
 
 
 def _largest_support(per_pair: int) -> int:
-    """The side of a square block, within reason: longer rows only make the gradient coarser."""
+    """The side of a square block, at most 128, so that the gradient has enough of them."""
     return min(128, max(1, int((BLOCK_BYTES / per_pair) ** 0.5)))

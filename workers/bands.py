@@ -9,25 +9,9 @@ d = 0 alone, so offsets outside a band are never read. Derivation: docs/banded_k
 import dataclasses
 import functools
 
-from kipper.common.architecture import (
-    Architecture,
-    AvgPool,
-    Conv,
-    Dense,
-    Flatten,
-    GlobalAvgPool,
-    Relu,
-)
+from kipper.common.architecture import Architecture, GlobalAvgPool, Stage
 
 Side = tuple[int, int]  # (rows, columns)
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """Layers at one resolution: `convs` times [3x3 convolution, ReLU], then a pool if `pooled`."""
-
-    convs: int
-    pooled: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,27 +102,11 @@ def _read_by_pool(band: Side, size: Side) -> Side:
 
 def banded_network(architecture: Architecture, height: int, width: int) -> BandedNetwork | None:
     """`architecture` on images of that size, or None if the banded engines cannot evaluate it."""
-    if not architecture.layers:  # a network of the user's own
-        return None
-    *body, readout, dense = architecture.layers
-    if not isinstance(readout, Flatten | GlobalAvgPool) or dense != Dense():
-        return None
-    stages: list[Stage] = []
-    convs = 0
-    while body:
-        if body[:2] == [Conv(), Relu()]:
-            convs, body = convs + 1, body[2:]
-        elif body[0] == AvgPool() and convs:
-            stages, convs, body = [*stages, Stage(convs, True)], 0, body[1:]
-        else:
-            return None
-    if convs:
-        stages.append(Stage(convs, False))
-    if not stages:
+    if not architecture.stages:
         return None
     return BandedNetwork(
-        stages=tuple(stages),
-        global_average=isinstance(readout, GlobalAvgPool),
+        stages=architecture.stages,
+        global_average=GlobalAvgPool() in architecture.layers,
         height=height,
         width=width,
         w2=architecture.w_std**2,

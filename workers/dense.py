@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from kipper.common.architecture import Architecture, Dense, Flatten, Relu, is_tangent
+from kipper.common.architecture import Architecture, is_tangent
 from kipper.workers.arc_cosine import acos_and_rest, reciprocal
 
 # Gaps from a matrix product below these are computed again, with rounding of float64 or less.
@@ -43,8 +43,7 @@ class DenseNetwork:
 
 def dense_network(architecture: Architecture) -> DenseNetwork | None:
     """The network of that architecture; None if it is not fully connected."""
-    hidden = sum(isinstance(layer, Relu) for layer in architecture.layers)
-    if hidden == 0 or architecture.layers != (Flatten(), *[Dense(), Relu()] * hidden, Dense()):
+    if not (hidden := architecture.hidden_layers):
         return None
     return DenseNetwork(hidden, architecture.w_std**2, architecture.b_std**2)
 

@@ -22,9 +22,14 @@ from kipper.workers.engine import PreparedImages, Pullback
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
 
 
+def unavailable() -> str | None:
+    """None: plain JAX runs everywhere."""
+    return None
+
+
 @functools.lru_cache(maxsize=8)
-def dense_engine(spec: KernelSpec, threads: int) -> "DenseEngine":
-    """The engine for `spec`, which must be fully connected, one for all workers of a process."""
+def make_engine(spec: KernelSpec, threads: int) -> "DenseEngine":
+    """The engine for `spec`, one for all workers of a process."""
     on_cpu = jax.default_backend() == "cpu"
     missing = dense_cpu.unavailable() if on_cpu else None
     if missing:
@@ -47,7 +52,7 @@ class DenseEngine:
         self, spec: KernelSpec, kernel: Callable[..., Any], kernel_vjp: Callable[..., Any]
     ):
         network = dense_network(spec.architecture)
-        assert network is not None  # seen to when the engine was chosen
+        assert network is not None  # the table of engines says so
 
         def images_vjp(
             gaps: Any, x1: Any, q1: Any, x2: Any, q2: Any, cotangent: Any, both: bool

@@ -1,4 +1,4 @@
-"""What a worker asks of a kernel engine."""
+"""The interface of kernel engines."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,17 +6,19 @@ from typing import Protocol
 
 import numpy as np
 
-# (cotangent (n, m)) -> cotangents of the first images and, if it was asked for, of the second.
+from kipper.common.architecture import KernelSpec
+
+# From the cotangent (n, m) to those of the first images and, if asked for, of the second.
 Pullback = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedImages:
-    """Images with what an engine computed of each alone.
+    """Images, with the features that an engine computes from each image alone.
 
     Attributes:
         images: (n, h, w, c) in the kernel's dtype.
-        features: (n, k) in the kernel's dtype; k is 0 for engines that prepare nothing.
+        features: (n, k) in the kernel's dtype; k is 0 for engines without features.
     """
 
     images: np.ndarray
@@ -30,15 +32,15 @@ class PreparedImages:
 class Engine(Protocol):
     """Evaluates blocks of one kernel and their vector-Jacobian products.
 
-    Blocks are (n, m) for n first and m second images; `both` asks for the cotangent of the second
-    images as well as of the first. Cotangents are of the images, features taken as functions of
-    them. Results of one method for equal inputs are equal bits.
+    Blocks are (n, m) for n first and m second images. Cotangents are those of the first images and,
+    if `both`, of the second; they include what comes through the features. Equal inputs give equal
+    bits.
     """
 
     name: str
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """What is computed once of each image (n, h, w, c), as `PreparedImages.features`."""
+        """The features (n, k) of images (n, h, w, c)."""
         ...
 
     def block(self, x1: PreparedImages, x2: PreparedImages) -> np.ndarray:
@@ -48,18 +50,41 @@ class Engine(Protocol):
     def block_vjp(
         self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """K(x1, x2), and the cotangent pulled back through it to the images."""
+        """K(x1, x2), and its cotangent (n, m) pulled back to the images."""
         ...
 
     def linearise(
         self, x1: PreparedImages, x2: PreparedImages, both: bool
     ) -> tuple[np.ndarray, Pullback]:
-        """K(x1, x2) and its pullback, which keeps `residual_bytes` alive."""
+        """K(x1, x2), and its pullback, which holds `residual_bytes` of memory."""
         ...
 
     def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
-        """What the pullback of `linearise` would keep, from shapes alone.
+        """The bytes that the pullback of `linearise` would hold, from shapes alone.
 
-        None: this engine recomputes; `linearise` is not to be called.
+        None if the engine recomputes; `linearise` must then not be called.
+        """
+        ...
+
+
+class EngineModule(Protocol):
+    """The module of an engine: `workers/NAME_engine.py`, see `common.engines.TABLE`."""
+
+    def unavailable(self) -> str | None:
+        """One sentence on what the engine lacks in this installation; None if nothing.
+
+        Does not start a device.
+        """
+        ...
+
+    def make_engine(self, spec: KernelSpec, threads: int) -> Engine:
+        """The engine for a kernel that it evaluates.
+
+        Args:
+            spec: the kernel.
+            threads: the number that native code may use at once.
+
+        Raises:
+            WorkerError: the engine computes wrong results on this machine.
         """
         ...

@@ -15,6 +15,7 @@ import numpy as np
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.errors import UserError
 from kipper.workers.engine import PreparedImages
+from kipper.workers.neural_tangents_engine import NeuralTangentsEngine
 
 _SHOWN = 300  # characters of what a process said before it died
 
@@ -47,9 +48,7 @@ def try_network(spec: KernelSpec, image_shape: tuple[int, ...]) -> None:
 
 
 def _evaluate(reference: str, kind: str, dtype: str, image_shape: list[int]) -> None:
-    from kipper.workers.neural_tangents_engine import neural_tangents_engine
-
-    engine = neural_tangents_engine(KernelSpec(architecture_named(reference), kind, dtype))
+    engine = NeuralTangentsEngine(KernelSpec(architecture_named(reference), kind, dtype))
     images = np.random.default_rng(0).normal(size=(3, *image_shape)).astype(dtype)
     one, two = (PreparedImages(x, engine.features(x)) for x in (images[:1], images[1:]))
     for kernel in (engine.block(one, two), engine.block(two, two)):

@@ -1,6 +1,7 @@
-"""Blocks by neural-tangents: any architecture, on any device that JAX has; the reference engine."""
+"""The reference engine: any architecture, on any device, by neural-tangents."""
 
 import functools
+import importlib.util
 import math
 
 import jax
@@ -9,12 +10,26 @@ import numpy as np
 from kipper.common.architecture import KernelSpec
 from kipper.common.precision import enable_x64
 from kipper.workers.engine import PreparedImages, Pullback
-from kipper.workers.neural_tangents import kernel_function
+
+
+def unavailable() -> str | None:
+    """One sentence if the library is not installed."""
+    if importlib.util.find_spec("neural_tangents") is not None:
+        return None
+    return (
+        "neural-tangents is not installed; kipper installs it on Python 3.10 only. Architectures "
+        "with ReLU do not need it."
+    )
+
+
+def make_engine(spec: KernelSpec, threads: int) -> "NeuralTangentsEngine":
+    """The engine for `spec`, one for all workers of a process; XLA chooses its own threads."""
+    del threads
+    return _engine(spec)
 
 
 @functools.lru_cache(maxsize=8)
-def neural_tangents_engine(spec: KernelSpec) -> "NeuralTangentsEngine":
-    """The engine for `spec`, one for all workers of a process: each block compiles once."""
+def _engine(spec: KernelSpec) -> "NeuralTangentsEngine":
     return NeuralTangentsEngine(spec)
 
 
@@ -24,6 +39,8 @@ class NeuralTangentsEngine:
     name = "neural_tangents"
 
     def __init__(self, spec: KernelSpec):
+        from kipper.workers.neural_tangents import kernel_function  # imports the library
+
         kernel = kernel_function(spec)
         self._x64 = spec.dtype == "float64"
 

@@ -1,20 +1,22 @@
-"""What native kernels must pass before they are used on a machine.
+"""The check that native banded kernels must pass on a machine before they are used there.
 
-K is compared with plain JAX. The gradient is compared with differences of K in float64: plain JAX
-takes twenty seconds to compile its own.
+K is compared with plain JAX. Its gradient is compared with finite differences of K in float64,
+because plain JAX needs twenty seconds to compile the gradient.
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
 from kipper.common.architecture import KernelSpec
 from kipper.common.errors import WorkerError
-from kipper.workers.banded_engine import BandedEngine, banded_cpu_engine, banded_xla_engine
-from kipper.workers.engine import PreparedImages
+from kipper.workers import banded_xla_engine
+from kipper.workers.engine import Engine, PreparedImages
 
-# Relative to the largest entry. Right ones were at most a thirtieth of these, up to ten layers.
+# Relative to the largest entry. Errors of correct kernels, up to ten layers deep, were at most a
+# thirtieth of these.
 _KERNEL_TOLERANCE = {"float32": 1e-4, "float64": 1e-8}
 _GRADIENT_TOLERANCE = {"float32": 2e-3, "float64": 1e-5}
 
@@ -23,21 +25,21 @@ _STEP = 1e-5
 
 
 @functools.lru_cache(maxsize=8)
-def check_native(spec: KernelSpec) -> None:
-    """Tries the native engine of `spec` on a few small images, once a process.
+def check_native(spec: KernelSpec, make: Callable[[KernelSpec, int], Engine]) -> None:
+    """Checks the engine that `make(spec, threads)` returns on small images, once per process.
 
     Raises:
         WorkerError: its kernel or its gradient is wrong.
     """
     rng = np.random.default_rng(0)
     images = small_images(spec, rng)
-    native, plain = banded_cpu_engine(spec, 1), banded_xla_engine(spec)
+    native, plain = make(spec, 1), banded_xla_engine.make_engine(spec, 1)
     first, every = images[:2].astype(spec.dtype), images.astype(spec.dtype)
     got, want = _block(native, first, every), _block(plain, first, every)
     _compare("kernel", got, want, "plain JAX", _KERNEL_TOLERANCE[spec.dtype])
 
-    x1, x2 = images[:2], images[2:]  # no image is among both: K has a kink there
-    exact = banded_cpu_engine(dataclasses.replace(spec, dtype="float64"), 1)
+    x1, x2 = images[:2], images[2:]  # disjoint, because K has a kink where images coincide
+    exact = make(dataclasses.replace(spec, dtype="float64"), 1)
     g1, g2 = _gradient(native, x1.astype(spec.dtype), x2.astype(spec.dtype), both=True)
     slopes, differences = [], []
     for _ in range(_DIRECTIONS):
@@ -53,22 +55,20 @@ def check_native(spec: KernelSpec) -> None:
 
 
 def small_images(spec: KernelSpec, rng: np.random.Generator) -> np.ndarray:
-    """Five images, float64, of the smallest size that the network's poolings leave whole."""
+    """Five images in float64, of the smallest side that the network's pools divide, at least 4."""
     side = max(4, 2**spec.architecture.num_pools)
     return rng.normal(size=(5, side, side, 2))
 
 
-def _prepared(engine: BandedEngine, images: np.ndarray) -> PreparedImages:
+def _prepared(engine: Engine, images: np.ndarray) -> PreparedImages:
     return PreparedImages(images, engine.features(images))
 
 
-def _block(engine: BandedEngine, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+def _block(engine: Engine, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
     return engine.block(_prepared(engine, x1), _prepared(engine, x2))
 
 
-def _gradient(
-    engine: BandedEngine, x1: np.ndarray, x2: np.ndarray, both: bool
-) -> tuple[np.ndarray, ...]:
+def _gradient(engine: Engine, x1: np.ndarray, x2: np.ndarray, both: bool) -> tuple[np.ndarray, ...]:
     ones = np.ones((len(x1), len(x2)), x1.dtype)
     return engine.block_vjp(_prepared(engine, x1), _prepared(engine, x2), ones, both)[1]
 
@@ -79,6 +79,6 @@ def _compare(
     error = float(np.abs(got - want).max() / np.abs(want).max())
     if not error < tolerance:
         raise WorkerError(
-            f"The native engine's {what} is off by {error:.1e} of {reference} on this machine; "
-            "give --engine=banded_xla, and please report it with the processor's name."
+            f"The native engine's {what} differs from {reference} by {error:.1e} on this machine; "
+            "give --engine=banded_xla, and please report this with the processor's name."
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kipper.common.architecture import Conv, KernelSpec, architecture_named, check_image_side
+from kipper.common.architecture import KernelSpec, architecture_named, check_image_side
 from kipper.common.datasets import load_dataset
 from kipper.common.engines import ENGINES
 from kipper.common.errors import KipperError, UserError
@@ -109,8 +109,7 @@ def measure(settings: BenchSettings) -> tuple[list[Rate], dict[str, str]]:
     asked = ENGINES[1:] if settings.engine == "auto" else (settings.engine,)
     missing: dict[str, str] = {}
     # Each pair of its convolutional kernels takes a second; others are alone with it, or as fast.
-    others = spec.architecture.is_rectified and importlib.util.find_spec("neural_tangents")
-    is_slow = others and any(isinstance(layer, Conv) for layer in spec.architecture.layers)
+    is_slow = spec.architecture.stages and importlib.util.find_spec("neural_tangents")
     for name in asked:
         if settings.engine == "auto" and name == "neural_tangents" and is_slow:
             missing[name] = _SLOW

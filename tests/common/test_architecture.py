@@ -151,10 +151,11 @@ def test_a_global_pool_alone_couples_pixels() -> None:
 
 
 @pytest.mark.parametrize("name", ["fc2", "convnet4_gap", "myrtle7"])
-def test_other_nonlinearities_are_not_rectified(name: str) -> None:
-    assert architecture_named(name).is_rectified
+def test_other_nonlinearities_are_of_no_family(name: str) -> None:
+    family = "fully connected ReLU" if name == "fc2" else "convolutional ReLU"
+    assert architecture_named(name).family == family
     for activation in ("leaky", "erf", "gelu"):
-        assert not architecture_named(f"{name}_{activation}").is_rectified
+        assert architecture_named(f"{name}_{activation}").family is None
 
 
 def test_deviations_are_those_of_the_released_code() -> None:

@@ -37,7 +37,7 @@ def test_an_architecture_of_a_file_has_its_name_and_no_layers(net):
     assert architecture.title == "net.py:make"
     assert architecture.layers == ()
     assert architecture.couples_pixels
-    assert not architecture.is_rectified
+    assert architecture.family is None
 
 
 def test_what_a_peer_asks_for_is_the_file_that_was_named_here(net):

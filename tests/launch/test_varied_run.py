@@ -15,7 +15,7 @@ from kipper.common.labels import centred_one_hot
 from kipper.common.settings import DistillSettings
 from kipper.launch.coordinator import load_experiment, run_inprocess
 from kipper.server import krr, sampling
-from kipper.workers.dense_engine import dense_engine
+from kipper.workers import dense_engine
 from kipper.workers.engine import PreparedImages
 
 AUGMENT = "flip,shift:0.2,rotate:20,color:0.3"
@@ -45,7 +45,7 @@ def run(workdir: pathlib.Path, **changes: object) -> list[dict]:
 
 def kernel(architecture: str, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
     spec = dataclasses.replace(SETTINGS.kernel_spec, architecture=architecture_named(architecture))
-    engine = dense_engine(spec, threads=1)
+    engine = dense_engine.make_engine(spec, threads=1)
     prepared = [PreparedImages(x, engine.features(x)) for x in (x1, x2)]
     return engine.block(*prepared)
 

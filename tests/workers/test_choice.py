@@ -8,11 +8,10 @@ import pytest
 from installation import NEURAL_TANGENTS
 
 from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.engines import TABLE, engines_for
 from kipper.common.errors import UserError
-from kipper.workers import choice
-from kipper.workers.bands import banded_network
+from kipper.workers import banded_cpu_engine
 from kipper.workers.choice import check_engine, make_engine
-from kipper.workers.dense import dense_network
 
 
 @pytest.fixture
@@ -30,9 +29,7 @@ def _spec(name):
     return KernelSpec(architecture_named(name), "ntk", "float32")
 
 
-@pytest.mark.parametrize(
-    "module", ["banded_cpu", "banded_xla", "banded_engine", "dense_engine", "choice"]
-)
+@pytest.mark.parametrize("module", ["choice", *(f"{entry.name}_engine" for entry in TABLE)])
 def test_importing_kernels_loads_neither_the_service_nor_neural_tangents(module):
     program = (
         f"import sys, kipper.workers.{module}; "
@@ -61,21 +58,23 @@ def test_an_unknown_engine_is_refused():
     ],
 )
 def test_auto_takes_the_fastest_that_can(monkeypatch, name, kind):
-    monkeypatch.setattr(choice, "check_native", lambda spec: None)  # takes a while for five pools
+    monkeypatch.setattr(banded_cpu_engine, "check_native", lambda *_: None)  # slow for five pools
     if kind == "neural_tangents" and not NEURAL_TANGENTS:
-        with pytest.raises(UserError, match=f"'{name}' is evaluated by neural-tangents alone"):
+        with pytest.raises(
+            UserError, match=f"'{name}' needs engine 'neural_tangents': neural-tang"
+        ):
             make_engine("auto", _spec(name), 1)
     else:
         assert make_engine("auto", _spec(name), 1).name.startswith(kind)
 
 
-def test_what_is_no_relu_network_has_no_fast_engine():
-    """So that tilings, which ask this, are for the engine that `auto` takes."""
+def test_engines_that_auto_chooses_between_have_equal_blocks():
     names = ("fc2", "convnet", "convnet_gap", "convnet4", "myrtle7", "conv_vec2", "conv_gap2")
     for name in [*names, *(f"{name}_{a}" for name in names for a in ("leaky", "erf", "gelu"))]:
-        architecture = architecture_named(name)
-        network = dense_network(architecture) or banded_network(architecture, 64, 64)
-        assert (network is not None) == architecture.is_rectified
+        entries = engines_for("auto", architecture_named(name))
+        assert len({(entry.block_support, entry.block_target) for entry in entries}) == 1
+        assert entries[-1].backend is None
+        assert (entries[-1].name == "neural_tangents") == (name not in names)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +87,13 @@ def test_engines_say_which_networks_they_cannot_evaluate(engine, name):
 
 
 def test_a_missing_neural_tangents_is_said_with_what_to_do(without_neural_tangents):
-    with pytest.raises(UserError, match=r"is not installed.*Python 3\.10: give --engine=auto\.$"):
+    with pytest.raises(
+        UserError, match=r"\(see --engine=auto\): .* is not installed.*Python 3\.10"
+    ):
         check_engine("neural_tangents", _spec("convnet"))
     for name in ("convnet", "fc1"):
         check_engine("auto", _spec(name))
-    with pytest.raises(UserError, match=r"'fc1_erf' is evaluated by neural-tangents alone, which"):
+    with pytest.raises(
+        UserError, match=r"'fc1_erf' needs engine .* Architectures with ReLU do not"
+    ):
         check_engine("auto", _spec("fc1_erf"))

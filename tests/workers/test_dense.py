@@ -242,7 +242,7 @@ def test_native_code_that_computes_something_else_is_not_used(monkeypatch, caplo
     right = dense_cpu.kernel
     monkeypatch.setattr(dense_cpu, "kernel", lambda *a, **k: right(*a, **k) * np.float32(1.001))
     spec = _spec("fc1", "float32")
-    caches = dense_engine.dense_engine, dense_engine._native_is_right
+    caches = dense_engine.make_engine, dense_engine._native_is_right
     for cache in caches:
         cache.cache_clear()
     try:
@@ -258,9 +258,9 @@ def test_native_code_that_computes_something_else_is_not_used(monkeypatch, caplo
 
 def test_a_missing_native_library_is_said(monkeypatch, caplog):
     monkeypatch.setattr(dense_cpu, "unavailable", lambda: "No compiler was found.")
-    dense_engine.dense_engine.cache_clear()
+    dense_engine.make_engine.cache_clear()
     engine = make_engine("auto", _spec("fc1", "float32"), 1)
-    dense_engine.dense_engine.cache_clear()
+    dense_engine.make_engine.cache_clear()
     assert engine.name == "dense"
     assert "No compiler was found. Using plain JAX instead" in caplog.text
 

@@ -11,7 +11,7 @@ from kipper.launch.commands.transfer import training
 from kipper.launch.commands.transfer.learning_rate import largest_stable_rate
 from kipper.launch.commands.transfer.network import finite_network
 from kipper.launch.commands.transfer.training import Protocol, batch_rows, predict, train
-from kipper.workers.dense_engine import dense_engine
+from kipper.workers import dense_engine
 from kipper.workers.engine import PreparedImages
 
 RNG = np.random.default_rng(0)
@@ -117,7 +117,7 @@ def test_a_wide_network_without_decay_becomes_the_kernel_regression():
     rate = largest_stable_rate(network.apply, parameters, images)
     *_, (_, last) = train(network.apply, parameters, images, labels + first, protocol, rate, 0)
     found = network.apply(last, unseen) - first_unseen
-    engine = dense_engine(KernelSpec(architecture, "nngp", "float64"), threads=1)
+    engine = dense_engine.make_engine(KernelSpec(architecture, "nngp", "float64"), threads=1)
     support, tests = (PreparedImages(x, engine.features(x)) for x in (images, unseen))
     k_ss, k_ts = (engine.block(x, support) - architecture.b_std**2 for x in (support, tests))
     expected = k_ts @ np.linalg.solve(k_ss, labels)

@@ -1,0 +1,90 @@
+"""The banded engine in native code, for CPUs."""
+
+import functools
+
+import jax
+import numpy as np
+from jax import Array
+
+from kipper.common.architecture import KernelSpec
+from kipper.common.precision import enable_x64
+from kipper.workers import banded_cpu
+from kipper.workers.banded_engine import BandedEngine, FlatImages, flat
+from kipper.workers.bands import BandedNetwork
+from kipper.workers.engine import PreparedImages, Pullback
+from kipper.workers.self_check import check_native
+
+
+def unavailable() -> str | None:
+    """See `banded_cpu.unavailable`."""
+    return banded_cpu.unavailable()
+
+
+def make_engine(spec: KernelSpec, threads: int) -> BandedEngine:
+    """The engine for `spec`, one for all workers of a process, after a check of its results.
+
+    Raises:
+        WorkerError: see `check_native`.
+    """
+    check_native(spec, unchecked_engine)
+    return unchecked_engine(spec, threads)
+
+
+@functools.lru_cache(maxsize=8)
+def unchecked_engine(spec: KernelSpec, threads: int) -> "NativeBandedEngine":
+    """The engine for `spec` as the check of its results uses it."""
+    return NativeBandedEngine(spec, threads)
+
+
+class NativeBandedEngine(BandedEngine):
+    """Can keep the outputs of stages for the pullback, which changes no bit of its result."""
+
+    def __init__(self, spec: KernelSpec, threads: int):
+        def cross(network: BandedNetwork, *images: Array) -> Array:
+            return banded_cpu.cross_kernel(network, spec.kind, *images, threads=threads)
+
+        def linearised(network: BandedNetwork, *images: Array) -> tuple[Array, Array]:
+            return banded_cpu.linearised_cross_kernel(network, spec.kind, *images, threads=threads)
+
+        def cross_vjp(
+            network: BandedNetwork,
+            images: FlatImages,
+            cotangent: Array,
+            kept: Array | None = None,
+            *,
+            both: bool,
+        ) -> tuple[Array, ...]:
+            return banded_cpu.cross_kernel_vjp(
+                network, spec.kind, *images, cotangent, both=both, kept=kept, threads=threads
+            )
+
+        super().__init__(
+            "banded_cpu",
+            spec,
+            functools.partial(banded_cpu.variance_maps, threads=threads),
+            functools.partial(banded_cpu.variance_maps_vjp, threads=threads),
+            cross,
+            cross_vjp,
+            threads,
+        )
+        self._linearised = jax.jit(linearised, static_argnums=0)
+
+    def linearise(
+        self, x1: PreparedImages, x2: PreparedImages, both: bool
+    ) -> tuple[np.ndarray, Pullback]:
+        network, images = self._network(x1.images), flat(x1, x2)
+        with enable_x64(self._x64):
+            kernel, kept = self._linearised(network, *images)
+
+        def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
+            with enable_x64(self._x64):
+                _, *pieces = self._cross_vjp(network, images, cotangent, kept, both=both)
+                return self._of_images(x1, x2, pieces)
+
+        return np.asarray(kernel), pullback
+
+    def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
+        del both
+        network, dtype = self._network(x1.images), x1.images.dtype
+        pairs = len(x1.images), len(x2.images)
+        return dtype.itemsize * banded_cpu.kept_values(network, self._spec.kind, *pairs, dtype)
