@@ -1,6 +1,6 @@
 # make demo             sets up, distils handwritten digits over two Courier workers, shows the result
 # make test             sets up, runs the tests
-# make check            sets up, runs lint, format and type checks; for C++, warnings are errors
+# make check            checks Python, C++, shell and JavaScript: lint, format, types
 # make test-standalone  runs the tests on a Python of 3.11 to 3.13, without the service
 # make docs             sets up, builds the documents as a site: site/index.html; warnings are errors
 # make sanitize         runs the native kernels under the address and undefined-behaviour sanitizers
@@ -34,9 +34,13 @@ check: $(VENV)/installed $(VENV)/warning-free
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/shellcheck .ci/run launch/*.sh examples/*.sh
 	@$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(wildcard tests/workers/*.cpp)
-	@# mypy cannot look through an editable install, so it gets the rooms under their package.
+	@# The scripts of the live page are one script, so they are checked as one.
 	@mkdir -p .typing/kipper
+	@$(BIN)/python -c "from kipper.launch.page import page; print(page.script())" > .typing/page.js
+	@$(BIN)/oxlint --quiet -c launch/page/script/.oxlintrc.json .typing/page.js
+	@# mypy cannot look through an editable install, so it gets the rooms under their package.
 	@for room in __init__.py common server workers launch; do \
 	  ln -sfn ../../$$room .typing/kipper/$$room; done
 	@MYPYPATH=.typing $(BIN)/mypy -p kipper

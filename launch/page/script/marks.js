@@ -78,7 +78,7 @@ function prepared(canvas, height) {
 
 function legend(list, kinds, words) {
   if (!list.children.length) {
-    for (const kind of Object.values(kinds)) {
+    for (const _ of Object.values(kinds)) {
       const swatch = make("canvas", { width: 14, height: 14 });
       swatch.setAttribute("aria-hidden", "true");
       list.append(make("li", {}, swatch, make("span")));

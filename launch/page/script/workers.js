@@ -108,7 +108,7 @@ function drawWorkers() {
     row.worker = worker;
     attribute(row, "data-state", worker.state);
     attribute(row, "data-deaths", worker.deaths);
-    COLUMNS.forEach(([, , words], column) => show(row.children[column], words(worker)));
+    COLUMNS.forEach(([, , cell], column) => show(row.children[column], cell(worker)));
   });
 }
 
