@@ -110,13 +110,15 @@ def _commands() -> str:
     """The flags of every command, as Markdown, from the classes that flags are made from."""
     import dataclasses
 
-    from kipper.launch.main import commands
+    from kipper.launch.commands.table import COMMANDS
 
     sections = []
-    for name, (classes, summary) in commands().items():
-        rows = [_flag(field) for settings in classes for field in dataclasses.fields(settings)]
+    for command in COMMANDS.values():
+        rows = [
+            _flag(field) for settings in command.settings for field in dataclasses.fields(settings)
+        ]
         table = ["| flag | | what |", "| --- | --- | --- |", *rows]
-        sections.append("\n".join([f"## kipper {name}", "", summary, "", *table]))
+        sections.append("\n".join([f"## kipper {command.name}", "", command.summary, "", *table]))
     return "\n\n".join(sections)
 
 

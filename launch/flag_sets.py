@@ -7,47 +7,30 @@ import dataclasses
 import itertools
 import types
 import typing
-from typing import Any, TypeVar
+from typing import Any
 
 from absl import flags
 
 from kipper.common.errors import UserError
 
-_Settings = TypeVar("_Settings")
-
 
 def parse(
-    settings_class: type[_Settings],
-    command: str,
-    arguments: list[str],
-    positional: str | None = None,
-) -> _Settings:
-    """Settings from command-line arguments; `--flagfile=FILE` works.
-
-    Args:
-        settings_class: what to make.
-        command: its name, for messages.
-        arguments: after the command's name.
-        positional: the flag that an argument without a name belongs to: one argument, or any
-            number for a flag that is a tuple.
-
-    Raises:
-        UserError: unknown flag, bad value, or an argument that belongs to no flag.
-    """
-    (settings,) = parse_several((settings_class,), command, arguments, positional)
-    return settings
-
-
-def parse_several(
     settings_classes: tuple[type[Any], ...],
     command: str,
     arguments: list[str],
     positional: str | None = None,
 ) -> list[Any]:
-    """The same for a command whose flags are those of several classes, all of other names.
+    """Settings from command-line arguments, one object of each class; `--flagfile=FILE` works.
+
+    Args:
+        settings_classes: what to make; no two have a field of the same name.
+        command: its name, for messages.
+        arguments: those after the command's name.
+        positional: the flag that arguments without a name belong to: one argument, or any number
+            for a flag that is a tuple.
 
     Raises:
-        UserError: as `parse`.
+        UserError: unknown flag, bad value, or an argument that belongs to no flag.
     """
     flag_values = _define(settings_classes)
     try:

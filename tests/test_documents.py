@@ -24,9 +24,9 @@ from installation import needs_launchpad
 from runs import RUN
 from sklearn.datasets import load_digits
 
-from kipper.common.settings import DistillSettings, SolveLabelsSettings
 from kipper.launch import main
-from kipper.launch.flag_sets import parse_several
+from kipper.launch.commands.table import command_forms
+from kipper.launch.flag_sets import parse
 from kipper.launch.link.transports.addresses import free_port
 
 # The documents are about an installation with all there is.
@@ -144,10 +144,8 @@ def _check_flags(words):
         for flag in (word.partition("=")[0] for word in words[2:] if word.startswith("--")):
             assert f'"{flag}"' in shown, f"{words[1]} has no {flag}"
         return
-    settings = [*main.commands()[words[1]][0]]
-    if words[1] in ("launch", "node"):
-        settings.append(SolveLabelsSettings if "solve_labels" in words else DistillSettings)
-    parse_several(tuple(settings), words[1], words[2:])
+    forms, two = command_forms(), " ".join(words[1:3])
+    parse(forms.get(two, forms[words[1]]), words[1], words[3:] if two in forms else words[2:])
 
 
 def _run_script(words):
@@ -299,7 +297,7 @@ def test_snippets_of_a_page(page, mine, monkeypatch):
 
 def _flags_of_everything():
     known = {"help", "flagfile"}
-    for classes, _ in main.commands().values():
+    for classes in command_forms().values():
         known |= {name for settings in classes for name in settings.__dataclass_fields__}
     for script in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("benchmarks/comparison/*.py")):
         known |= set(re.findall(r'"--(\w+)"', script.read_text()))

@@ -31,7 +31,7 @@ def test_each_row_is_a_command_of_kipper(reproduce, tmp_path):
     assert len({row.name for row in reproduce.ROWS}) == len(reproduce.ROWS)
     for row in reproduce.ROWS:
         command, *flags = reproduce.command_line(row, tmp_path, 1, "folder")
-        settings = flag_sets.parse(SETTINGS[command], command, flags)
+        settings = flag_sets.parse((SETTINGS[command],), command, flags)[0]
         settings.check()
         assert settings.dataset == row.dataset
 

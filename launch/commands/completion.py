@@ -1,19 +1,19 @@
-"""`kipper completion bash`: a script by which bash completes commands, flags and their choices.
+"""`kipper completion bash`: a script that makes bash complete commands, flags and their choices.
 
-Made from the table of commands and the fields of their settings, so that it knows what they know.
+It is made from the table of commands and the fields of their settings.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from kipper.common.settings import CompletionSettings
+from kipper.launch.commands.table import Classes, command_forms
 
 _SCRIPT = """\
 # Put this line into ~/.bashrc:   source <(kipper completion bash)
 _kipper() {{
   local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" known=""
-  # Bash takes --flag=value for three words.
+  # Bash splits --flag=value into three words.
   local flag=""
   [[ "$current" == "=" ]] && flag="$before" && current=""
   [[ "$before" == "=" ]] && flag="${{COMP_WORDS[COMP_CWORD-2]}}"
@@ -27,7 +27,7 @@ _kipper() {{
     case "${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}} " in
 {flags}
     esac
-    # Names of runs are words, all else are flags: words only where no flag has begun.
+    # Propose names of runs, which come first, only where no flag has begun.
     [[ "$current" == -* ]] || known="${{known%%--*}}"
   fi
   COMPREPLY=($(compgen -W "$known" -- "$current"))
@@ -37,26 +37,23 @@ _kipper() {{
 complete -o default -F _kipper kipper
 """
 
-# Settings of the words with which command lines begin: "distill", "launch distill".
-Beginnings = Mapping[str, tuple[type[Any], ...]]
+# Settings classes by the words that begin a command line: "distill", "launch distill".
+_Forms = Mapping[str, Classes]
 
 
 def print_completion(settings: CompletionSettings) -> None:
     """Prints the script.
 
     Raises:
-        UserError: no shell is named, or another than is known.
+        UserError: no shell is named, or an unknown one.
     """
-    # Here, since that module names this one.
-    from kipper.launch.main import beginnings
-
     settings.check()
-    print(script(beginnings()), end="")
+    print(script(command_forms()), end="")
 
 
-def script(known: Beginnings) -> str:
-    """The script for command lines that begin so."""
-    # Those of two words first, since the first pattern that fits is taken.
+def script(known: _Forms) -> str:
+    """The script for command lines of these forms."""
+    # Two words before one: bash takes the first pattern that matches.
     longest_first = sorted(known, key=lambda words: -len(words.split()))
     return _SCRIPT.format(
         commands=" ".join(dict.fromkeys(words.split()[0] for words in known)),
@@ -71,8 +68,8 @@ def script(known: Beginnings) -> str:
     )
 
 
-def _after(words: str, known: Beginnings) -> list[str]:
-    """What may come after some words: names of runs, then flags."""
+def _after(words: str, known: _Forms) -> list[str]:
+    """The words that may follow: names of runs, then flags."""
     runs = [other.split()[1] for other in known if other.startswith(f"{words} ")]
     flags = [
         f"--{field.name}" if field.default is False else f"--{field.name}="
@@ -81,8 +78,8 @@ def _after(words: str, known: Beginnings) -> list[str]:
     return [*runs, "--help", "--flagfile=", *flags]
 
 
-def _choices(known: Beginnings) -> dict[str, dict[str, None]]:
-    """Of each flag that has choices, those of all commands that have it, in order."""
+def _choices(known: _Forms) -> dict[str, dict[str, None]]:
+    """The choices of each flag that has any, over all commands, in order."""
     found: dict[str, dict[str, None]] = {}
     for classes in known.values():
         for field in _fields(classes):
@@ -91,5 +88,5 @@ def _choices(known: Beginnings) -> dict[str, dict[str, None]]:
     return found
 
 
-def _fields(classes: tuple[type[Any], ...]) -> list["dataclasses.Field[Any]"]:
+def _fields(classes: Classes) -> list["dataclasses.Field[object]"]:
     return [field for each in classes for field in dataclasses.fields(each)]

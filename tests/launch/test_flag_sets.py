@@ -35,7 +35,7 @@ FULL = DistillSettings(
 )
 def test_settings_come_back_from_the_arguments_made_of_them(settings):
     arguments = arguments_of(settings)
-    assert flag_sets.parse(type(settings), "distill", arguments) == settings
+    assert flag_sets.parse((type(settings),), "distill", arguments)[0] == settings
 
 
 def test_arguments_leave_out_defaults():
@@ -47,21 +47,21 @@ def test_arguments_leave_out_defaults():
 
 def test_arguments_without_a_name_belong_to_one_flag_wherever_they_stand():
     given = ["a", "--output=c.png", "b", "--runs=d"]
-    settings = flag_sets.parse(CompareSettings, "compare", given, positional="runs")
+    settings = flag_sets.parse((CompareSettings,), "compare", given, positional="runs")[0]
     assert settings == CompareSettings(runs=("d", "a", "b"), output="c.png")
-    again = flag_sets.parse(CompareSettings, "compare", arguments_of(settings))
+    again = flag_sets.parse((CompareSettings,), "compare", arguments_of(settings))[0]
     assert again == settings
-    assert flag_sets.parse(ReplaySettings, "replay", ["log"], positional="log").log == "log"
+    assert flag_sets.parse((ReplaySettings,), "replay", ["log"], positional="log")[0].log == "log"
 
 
 @pytest.mark.parametrize("given", [["one", "two"], ["--log=one", "two"]])
 def test_one_that_the_flag_has_no_room_for_is_refused(given):
     with pytest.raises(UserError, match="Unexpected argument"):
-        flag_sets.parse(ReplaySettings, "replay", given, positional="log")
+        flag_sets.parse((ReplaySettings,), "replay", given, positional="log")
 
 
 def test_several_settings_share_one_command_line():
-    launch, run = flag_sets.parse_several(
+    launch, run = flag_sets.parse(
         (LaunchSettings, DistillSettings),
         "launch",
         ["--steps=3", "--cluster=slurm", "--workdir=w", "--dry_run", "--learn_labels"],
@@ -79,7 +79,7 @@ def test_settings_that_share_a_command_line_have_no_flag_in_common(beside, run):
 
 def test_an_unknown_flag_of_several_is_one_sentence():
     with pytest.raises(UserError, match=r"colour.*see kipper launch --help"):
-        flag_sets.parse_several((LaunchSettings, DistillSettings), "launch", ["--colour=red"])
+        flag_sets.parse((LaunchSettings, DistillSettings), "launch", ["--colour=red"])
 
 
 def test_help_shows_defaults_of_zero_and_no_others_that_mean_nothing():

@@ -69,7 +69,7 @@ def test_workers_are_an_indexed_job_with_a_gpu_each():
     assert worker["resources"] == {"limits": {"nvidia.com/gpu": 1}}
     assert worker["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
     assert worker["args"][0] == "worker"
-    told = flag_sets.parse(WorkerSettings, "worker", worker["args"][1:])
+    told = flag_sets.parse((WorkerSettings,), "worker", worker["args"][1:])[0]
     assert (told.coordinator, told.port) == ("kipper-coordinator:7070", 7080)
     assert told.name == "worker-$(JOB_COMPLETION_INDEX)"
     assert told.advertise_host == "$(POD_IP)"
@@ -93,9 +93,7 @@ def test_the_coordinator_runs_with_its_companions_and_the_volume():
     assert [node.get("restartPolicy") for node in nodes] == [None, "Always", "Always"]
     for node in nodes:
         assert node["args"][:2] == ["node", "distill"]
-        told, settings = flag_sets.parse_several(
-            (NodeSettings, DistillSettings), "node", node["args"][2:]
-        )
+        told, settings = flag_sets.parse((NodeSettings, DistillSettings), "node", node["args"][2:])
         assert told.node == f"{node['name']}/0"
         assert (settings.port, settings.num_workers) == (7070, 0)
         assert node["volumeMounts"] == [{"name": "runs", "mountPath": "/kipper"}]

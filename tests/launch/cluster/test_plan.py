@@ -25,7 +25,7 @@ def test_a_node_is_told_its_run_and_every_address():
     process = plan.head_process("evaluator", KIP, addresses, "node1")
     assert (process.name, process.host) == ("evaluator-0", "node1")
     assert process.arguments[:2] == ("node", "distill")
-    node, run = flag_sets.parse_several(
+    node, run = flag_sets.parse(
         (NodeSettings, DistillSettings), "node", list(process.arguments[2:])
     )
     assert node.node == "evaluator/0"
@@ -52,7 +52,8 @@ def test_a_worker_knows_the_coordinator_alone():
     )
     process = plan.worker_process(3, settings, "node1:7070", "node2", device=1)
     assert (process.name, process.host, process.arguments[0]) == ("worker-3", "node2", "worker")
-    assert flag_sets.parse(WorkerSettings, "worker", list(process.arguments[1:])) == WorkerSettings(
+    (told,) = flag_sets.parse((WorkerSettings,), "worker", list(process.arguments[1:]))
+    assert told == WorkerSettings(
         coordinator="node1:7070",
         name="worker-3",
         threads=2,
