@@ -11,6 +11,7 @@ from kipper.common.errors import Interrupted, KipperError, UserError
 from kipper.common.settings import WorkerSettings
 from kipper.launch import flag_sets
 from kipper.launch.commands.table import COMMANDS, Command
+from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.process import keep_freed_memory
 
 _USAGE = """Distils image data sets with exact infinite-width kernels.
@@ -32,21 +33,20 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Runs a command line without the program's name; returns the exit status.
 
-    0: done. 1: the run failed. 2: the command line or something it names cannot be used. 130:
-    interrupted.
+    The statuses are those of `ExitCode`.
     """
     if not arguments or arguments[0] in (*_HELP, "help"):
         print(_usage())
-        return 0 if arguments else 2
+        return ExitCode.DONE if arguments else ExitCode.UNUSABLE
     name, flags = arguments[0], arguments[1:]
     command = COMMANDS.get(name)
     if command is None:
         known = ", ".join(COMMANDS)
         print(f"kipper: Unknown command {name!r}; known are {known}.", file=sys.stderr)
-        return 2
+        return ExitCode.UNUSABLE
     if any(flag in _HELP for flag in flags):
         print(_help(command))
-        return 0
+        return ExitCode.DONE
     logs.quiet_native_libraries()
     try:
         settings = _parse(command, flags)
@@ -56,14 +56,14 @@ def run(arguments: list[str]) -> int:
             carry_out(*settings)
     except UserError as error:
         print(f"kipper: {error}", file=sys.stderr)
-        return 2
+        return ExitCode.UNUSABLE
     except KeyboardInterrupt:
         print("kipper: Interrupted; the same command resumes the run.", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
     except KipperError as error:
         print(f"kipper: {error}", file=sys.stderr)
-        return 130 if isinstance(error, Interrupted) else 1
-    return 0
+        return ExitCode.INTERRUPTED if isinstance(error, Interrupted) else ExitCode.FAILED
+    return ExitCode.DONE
 
 
 def _logging(settings: list[Any]) -> AbstractContextManager[None]:

@@ -24,12 +24,15 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 from kipper.launch.cluster import tether
+from kipper.launch.processes.exit_codes import (
+    FINAL,
+    ExitCode,
+    describe,
+    shell_status,
+    was_killed,
+)
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import Deaths, Limits
-
-# Exit statuses: of kipper (`main.run`), of ssh, and of shells for a process that was killed.
-DONE, UNUSABLE, INTERRUPTED, SSH_FAILED = 0, 2, 130, 255
-_KILLED = 128
 
 # A host that restarts is away for some minutes.
 LIMITS = Limits(short_lives=10, short=60.0, first_pause=1.0, longest_pause=60.0, grace=20.0)
@@ -63,9 +66,8 @@ def may_live_again(leads: bool, status: int, life: int) -> bool:
         life: which of its lives that was, from 1.
     """
     if not leads:
-        return status not in (DONE, UNUSABLE, INTERRUPTED)
-    was_killed = status > _KILLED and status != INTERRUPTED
-    return was_killed and not (life == 1 and status == SSH_FAILED)
+        return status not in FINAL
+    return was_killed(status) and not (life == 1 and status == ExitCode.SSH)
 
 
 class Fleet:
@@ -97,7 +99,7 @@ class Fleet:
                 time.sleep(_POLL_SECONDS)
         finally:
             self._end_all(stop)
-        return INTERRUPTED if leader.final_status is None else leader.final_status
+        return ExitCode.INTERRUPTED if leader.final_status is None else leader.final_status
 
     def last_words(self) -> str:
         """The last line of the leader's log."""
@@ -108,7 +110,7 @@ class Fleet:
             return
         if not slot.is_begun:
             if is_stopping:
-                slot.final_status = INTERRUPTED
+                slot.final_status = ExitCode.INTERRUPTED
             elif time.monotonic() >= slot.start_at:
                 slot.start()
         elif slot.is_over():
@@ -117,7 +119,7 @@ class Fleet:
                 return
             if slot.final_status is None:
                 self._say(f"{slot.description} {slot.reason()}; it is started again.")
-            elif slot.final_status not in (DONE, INTERRUPTED) and not is_stopping:
+            elif slot.final_status not in (ExitCode.DONE, ExitCode.INTERRUPTED) and not is_stopping:
                 self._say(f"{slot.description} {slot.reason()} and is given up.")
 
     def _end_all(self, stop: StopRequest) -> None:
@@ -144,7 +146,7 @@ class _Slot:
         self.leads = leads
         self.start_at = 0.0
         self.final_status: int | None = None  # once it is not to live again
-        self._status = DONE  # of its last life
+        self._status: int = ExitCode.DONE  # of its last life
         self._lives = 0
         self._born = 0.0
         self._deaths = Deaths(limits)
@@ -185,7 +187,7 @@ class _Slot:
         """Notes how the process ended, and whether and when there will be another."""
         assert self._process is not None
         status = self._process.wait()
-        self._status = status if status >= 0 else _KILLED - status
+        self._status = shell_status(status)
         self._close()
         pause = None
         if not is_stopping and may_live_again(self.leads, self._status, self._lives):
@@ -197,10 +199,10 @@ class _Slot:
 
     def reason(self) -> str:
         """Why it ended, for a message."""
-        if self._status == SSH_FAILED:
+        if self._status == ExitCode.SSH:
             return f"cannot be reached ({last_line(self.member.log)})"
-        if self._status > _KILLED:
-            return f"was killed by signal {self._status - _KILLED}"
+        if was_killed(self._status):
+            return f"was {describe(self._status)}"
         return f"failed ({last_line(self.member.log)}; {self.member.log} says more)"
 
     def tell(self, word: bytes) -> None:

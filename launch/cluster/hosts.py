@@ -17,6 +17,7 @@ from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster import fleet, plan
 from kipper.launch.cluster.plan import Process
 from kipper.launch.local_program import RunFailed
+from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.stopping import STOPPING, StopRequest
 from kipper.launch.processes.terminal import tell_terminal
 from kipper.server.workdir import Workdir
@@ -159,15 +160,15 @@ def _run(processes: fleet.Fleet, leader: fleet.Member) -> None:
     stop = StopRequest()
     with stop.asked_by_signals(on_signal):
         status = processes.run(stop)
-    if status == fleet.DONE:
+    if status == ExitCode.DONE:
         return
-    if status == fleet.INTERRUPTED or stop.is_asked():
+    if status == ExitCode.INTERRUPTED or stop.is_asked():
         raise Interrupted("The run was interrupted; the same command resumes it.")
     words = processes.last_words()
-    if status == fleet.SSH_FAILED:
+    if status == ExitCode.SSH:
         raise UserError(
             f"Host {leader.place} cannot be reached ({words}); it must let you in by "
             f"{leader.command[0]} without a password."
         )
-    error = UserError if status == fleet.UNUSABLE else RunFailed
+    error = UserError if status == ExitCode.UNUSABLE else RunFailed
     raise error(f"The coordinator on {leader.place} ended: {words} (its log is {leader.log}).")

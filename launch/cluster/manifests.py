@@ -20,6 +20,7 @@ from typing import Any
 from kipper.common.errors import UserError
 from kipper.common.settings import DistillSettings, LaunchSettings, RunSettings
 from kipper.launch.cluster import plan
+from kipper.launch.processes.exit_codes import ExitCode
 
 Manifest = dict[str, Any]
 
@@ -198,7 +199,7 @@ def _coordinator_job(
                     "onExitCodes": {
                         "containerName": "coordinator",
                         "operator": "In",
-                        "values": [1, 2],
+                        "values": [int(ExitCode.FAILED), int(ExitCode.UNUSABLE)],
                     },
                 },
                 _DISRUPTIONS_DO_NOT_COUNT,

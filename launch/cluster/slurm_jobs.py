@@ -24,6 +24,7 @@ from kipper.launch.cluster.meeting_point import MeetingPoint
 from kipper.launch.cluster.plan import Process
 from kipper.launch.link.transports.addresses import free_port
 from kipper.launch.local_program import RunFailed
+from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import Deaths, GaveUp
 from kipper.launch.processes.terminal import tell_terminal
@@ -65,11 +66,11 @@ class CoordinatorJob(Checkpointable):
         with stopped_by_slurm() as stop:
             processes = fleet.Fleet(members, tell_terminal)
             status = processes.run(stop)
-        if stop.is_asked() or status == fleet.INTERRUPTED:
+        if stop.is_asked() or status == ExitCode.INTERRUPTED:
             return
         meeting_point.close()
-        if status != fleet.DONE:
-            error = UserError if status == fleet.UNUSABLE else RunFailed
+        if status != ExitCode.DONE:
+            error = UserError if status == ExitCode.UNUSABLE else RunFailed
             raise error(processes.last_words())
 
 
@@ -99,12 +100,12 @@ class WorkerJob(Checkpointable):
                     continue
                 born = time.monotonic()
                 status, words = self._work(address, meeting_point, stop)
-                if status == fleet.UNUSABLE:
+                if status == ExitCode.UNUSABLE:
                     raise UserError(words)
-                if status == fleet.DONE:
+                if status == ExitCode.DONE:
                     return
                 pause: float | None = _LOOK_SECONDS  # the coordinator is preempted or moves
-                if status != fleet.INTERRUPTED:
+                if status != ExitCode.INTERRUPTED:
                     pause = deaths.add(time.monotonic() - born)
                 if pause is None:
                     raise GaveUp(words)
@@ -121,7 +122,7 @@ class WorkerJob(Checkpointable):
         worker = fleet.Fleet([_member(process, self._settings, self._python)], tell_terminal)
         here = _WhileThere(stop, address, meeting_point)
         status = worker.run(here)
-        return (fleet.INTERRUPTED if here.is_asked() else status), worker.last_words()
+        return (ExitCode.INTERRUPTED if here.is_asked() else status), worker.last_words()
 
 
 class _WhileThere(StopRequest):

@@ -25,6 +25,7 @@ from kipper.launch.link.registration import Coordinator, Registration, Stop, Unr
 from kipper.launch.link.transports import transport_named
 from kipper.launch.link.transports.addresses import split_address
 from kipper.launch.processes.devices import count_devices, use_device
+from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.process import die_with_supervisor, forget_proxies
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import Supervisor, run_all
@@ -33,7 +34,6 @@ from kipper.launch.processes.supervisor import Supervisor, run_all
 _LEAVE_SECONDS = 60.0
 # For what is under way when the run is over, which nobody waits for.
 _LAST_SECONDS = 1.0
-_INTERRUPTED = 130
 
 
 class Ending(enum.Enum):
@@ -65,7 +65,7 @@ def run_worker(settings: WorkerSettings) -> None:
 
     def on_signal(times: int) -> None:
         if times > 1 and not settings.all_devices:
-            os._exit(_INTERRUPTED)  # whatever it is at
+            os._exit(ExitCode.INTERRUPTED)  # whatever it is at
 
     stop = StopRequest()
     with stop.asked_by_signals(on_signal):
@@ -81,7 +81,7 @@ def run_worker(settings: WorkerSettings) -> None:
     if ending in (Ending.CUT_OFF, Ending.OVER_AT_WORK):
         # A block is still being computed, which no exit of Python's would survive.
         logging.flush()
-        os._exit(_INTERRUPTED if ending is Ending.CUT_OFF else 0)
+        os._exit(ExitCode.INTERRUPTED if ending is Ending.CUT_OFF else ExitCode.DONE)
     if ending is Ending.LEFT:
         raise Interrupted("The worker left a run that may go on.")
 

@@ -13,7 +13,6 @@ The rules:
 import dataclasses
 import itertools
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -22,12 +21,10 @@ from collections.abc import Callable, Mapping, Sequence
 from absl import logging
 
 from kipper.common.errors import KipperError
+from kipper.launch.processes.exit_codes import FINAL, describe, shell_status
 from kipper.launch.processes.process import SUPERVISOR_VARIABLE
 from kipper.launch.processes.stopping import StopRequest
 
-# Exit statuses that a restart cannot better: a command line that cannot be used, and a process that
-# was asked to stop; see `main.run`.
-_FINAL = (0, 2, 130)
 _POLL_SECONDS = 0.1
 
 
@@ -115,21 +112,21 @@ class Supervisor:
             status = self._live(stop)
             if stop.is_asked():
                 return 0
-            if status in _FINAL:
+            if status in FINAL:
                 logging.info("%s ended with exit status %d.", self._name, status)
                 return status
-            lived = self._clock() - born
+            lived, cause = self._clock() - born, describe(shell_status(status))
             pause = deaths.add(lived)
             if pause is None:
                 raise GaveUp(
                     f"{self._name} died {self._limits.short_lives} times in a row within "
-                    f"{self._limits.short:g} s of its start (last: {_cause(status)}), so it is not "
+                    f"{self._limits.short:g} s of its start (last: {cause}), so it is not "
                     "started again."
                 )
             # With the number of the life: every death is news, not the same warning again.
             logging.warning(
                 "%s died (%s) in its life %d, of %.1f s; starting it again in %.1f s.",
-                *(self._name, _cause(status), life, lived, pause),
+                *(self._name, cause, life, lived, pause),
             )
             stop.wait(pause)
         return 0
@@ -185,12 +182,3 @@ def run_all(supervisors: Sequence[Supervisor], stop: StopRequest) -> None:
             thread.join(_POLL_SECONDS)
     if failures:
         raise failures[0]
-
-
-def _cause(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"killed by signal {-status}"

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from kipper.launch.cluster import fleet
+from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import Limits
 
@@ -85,7 +86,7 @@ def test_a_killed_leader_and_a_failed_follower_live_again(tmp_path):
     status, said = _run([leader, follower])
     assert status == 0
     assert (_lives(tmp_path, "leader"), _lives(tmp_path, "follower")) == (2, 2)
-    assert "leader was killed by signal 9; it is started again." in said
+    assert "leader was killed by SIGKILL; it is started again." in said
     assert any("follower failed (Out of luck; " in sentence for sentence in said)
 
 
@@ -99,7 +100,7 @@ def test_one_that_dies_too_often_is_given_up(tmp_path):
         if "given up" in sentence:
             stop.ask_at_once()
 
-    assert fleet.Fleet([leader, follower], say, QUICK).run(stop) == fleet.INTERRUPTED
+    assert fleet.Fleet([leader, follower], say, QUICK).run(stop) == ExitCode.INTERRUPTED
     assert _lives(tmp_path, "follower") == QUICK.short_lives
     assert [("again" in sentence, "given up" in sentence) for sentence in said] == [
         (True, False),
