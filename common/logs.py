@@ -29,7 +29,7 @@ _subject: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
     "subject", default=types.MappingProxyType({})
 )
 
-_KIPPER = str(pathlib.Path(__file__).resolve().parents[1]) + os.sep
+KIPPER = str(pathlib.Path(__file__).resolve().parents[1]) + os.sep
 _WARNINGS_REMEMBERED = 1000
 
 _for_good = contextlib.ExitStack()  # never left
@@ -223,7 +223,7 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    return record.name == "absl" and record.pathname.startswith(_KIPPER)
+    return record.name == "absl" and record.pathname.startswith(KIPPER)
 
 
 # --- how often the same is said ------------------------------------------------------------------
@@ -308,7 +308,7 @@ class _Json(logging.Formatter):
             "level": record.levelname,
             **_subject_of(record),
             "message": _message(record),
-            "source": f"{record.pathname.removeprefix(_KIPPER)}:{record.lineno}",
+            "source": f"{record.pathname.removeprefix(KIPPER)}:{record.lineno}",
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

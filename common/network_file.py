@@ -47,7 +47,7 @@ class NetworkFile:
 
 # Those that this process's user has named, by `name`. Whoever computes in this process, workers in
 # threads too, may run these and no others.
-_named: dict[str, NetworkFile] = {}
+NAMED_FILES: dict[str, NetworkFile] = {}
 
 
 def is_network_file(name: str) -> bool:
@@ -81,7 +81,7 @@ def network_file(reference: str) -> NetworkFile:
             f"{match['path']} has changed: its SHA-256 is {found.sha256}, expected "
             f"{match['sha256']}; restore the file, or leave out the hash."
         )
-    _named[found.name] = found
+    NAMED_FILES[found.name] = found
     return found
 
 
@@ -111,10 +111,10 @@ def named_here(name: str) -> NetworkFile:
     match = _REFERENCE.fullmatch(name)
     if match is None or match["sha256"] is None or os.path.basename(match["path"]) != match["path"]:
         raise UserError(f"{name[:200]!r} is no name of a network that a worker can be asked for.")
-    if name in _named:
-        return _named[name]
+    if name in NAMED_FILES:
+        return NAMED_FILES[name]
     title = f"{match['path']}:{match['function']}"
-    for other in _named.values():
+    for other in NAMED_FILES.values():
         if other.title == title:
             raise UserError(
                 f"{other.path} is not the file that the coordinator has by that name; copy that "

@@ -20,7 +20,7 @@ ZCA_REGULARISATION = 0.1
 # that differs in its last bit alone leaves about 1e-9.
 _CONSTANT_IMAGE = 1e-12
 # This many rows of CIFAR-10 take 50 MB in float64; all of them would take 1.2 GB.
-_BLOCK_ROWS = 2048
+BLOCK_ROWS = 2048
 # This many stay in the processor's caches, for what is done to each pixel by itself.
 _CACHED_ROWS = 64
 
@@ -213,14 +213,14 @@ def _check_shape(images: np.ndarray, num_channels: int, size: int | None = None)
         raise UserError(f"the images have the shape {shape}, expected {expected}{fitted}")
 
 
-def _blocks(images: np.ndarray, num_rows: int = _BLOCK_ROWS) -> Iterator[np.ndarray]:
+def _blocks(images: np.ndarray, num_rows: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
     """The images as float64, `num_rows` at a time."""
     for start in range(0, len(images), num_rows):
         yield images[start : start + num_rows].astype(np.float64)
 
 
 def _blockwise(
-    transform: Callable[[np.ndarray], np.ndarray], images: np.ndarray, num_rows: int = _BLOCK_ROWS
+    transform: Callable[[np.ndarray], np.ndarray], images: np.ndarray, num_rows: int = BLOCK_ROWS
 ) -> np.ndarray:
     """`transform` on float64 blocks, rounded to one float32 array of the shape of `images`."""
     result = np.empty(images.shape, np.float32)

@@ -8,8 +8,8 @@ from kipper.server.scheduler.events import BlockSpec
 
 # Blocks that are queued, out, or computed before an earlier one: enough that the scheduler can
 # choose, few enough that memory stays bounded.
-_LOOK_AHEAD, _LEAST_AHEAD = 4, 256
-_MAX_BYTES_AHEAD = 512 * 2**20
+_LOOK_AHEAD, LEAST_AHEAD = 4, 256
+MAX_BYTES_AHEAD = 512 * 2**20
 
 _Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
@@ -65,9 +65,9 @@ class Batch(Generic[_Request, _Result]):
 
     def _draw(self) -> None:
         """Queues what may be: in chunks, for a request's bytes are known once it is queued."""
-        most = max(_LEAST_AHEAD, _LOOK_AHEAD * self._capacity())
+        most = max(LEAST_AHEAD, _LOOK_AHEAD * self._capacity())
         while not self._ended and len(self._ahead) < most:
-            if self._ahead and self._bytes_ahead >= _MAX_BYTES_AHEAD:
+            if self._ahead and self._bytes_ahead >= MAX_BYTES_AHEAD:
                 return
             chunk: list[_Request] = []
             for request in self._source:
@@ -85,6 +85,6 @@ class Batch(Generic[_Request, _Result]):
         """How many to draw before their bytes are looked at."""
         if not self._ahead:
             return 1
-        room = _MAX_BYTES_AHEAD - self._bytes_ahead
+        room = MAX_BYTES_AHEAD - self._bytes_ahead
         fitting = room * len(self._ahead) // max(1, self._bytes_ahead)
         return max(1, min(most - len(self._ahead), fitting))

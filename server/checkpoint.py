@@ -25,7 +25,7 @@ from kipper.common.files import folder_written_whole, write_json, write_npz
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
 _RESUME_POINTS_KEPT = 2
 # Between two checkpoints, so that little work is lost to a crash.
-_SECONDS_BETWEEN_RESUME_POINTS = 60.0
+SECONDS_BETWEEN_RESUME_POINTS = 60.0
 
 State = TypeVar("State", bound=NamedTuple)
 
@@ -76,7 +76,7 @@ class ResumePoints(Generic[State]):
 
     def is_late(self) -> bool:
         """Whether so long has passed since the last one that another is due."""
-        return time.monotonic() - self._saved_at > _SECONDS_BETWEEN_RESUME_POINTS
+        return time.monotonic() - self._saved_at > SECONDS_BETWEEN_RESUME_POINTS
 
     def save(self, step: int, state: State, keep: bool = False) -> None:
         """Saves, unless this step is the one that was saved or found last; see `save`."""

@@ -17,7 +17,7 @@ from jax import Array
 
 from kipper.workers.native.build import libraries
 
-_LIBRARIES = libraries()
+LIBRARIES = libraries()
 
 # Of native/handlers.cpp.
 _ENTRY_POINTS = ("variance_maps", "variance_maps_vjp", "cross", "cross_vjp", "dense", "dense_vjp")
@@ -49,7 +49,7 @@ def unavailable() -> str | None:
     levels = runnable_levels()
     if not levels:
         return (
-            f"No native kernel library for this processor is in {_LIBRARIES}; install a C++ "
+            f"No native kernel library for this processor is in {LIBRARIES}; install a C++ "
             "compiler (g++ 11 or later) and run `python -m kipper.workers.native.build`."
         )
     try:
@@ -103,7 +103,7 @@ def _register(level: str) -> dict[tuple[str, str], str]:
 
 
 def _library_path(level: str) -> pathlib.Path:
-    return _LIBRARIES / f"banded_{level}.so"
+    return LIBRARIES / f"banded_{level}.so"
 
 
 @functools.cache

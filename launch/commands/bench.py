@@ -28,7 +28,7 @@ from kipper.workers.engine import Engine, PreparedImages
 _SLOW = "it takes minutes to compile and compute; give --engine=neural_tangents to measure it."
 # A block to begin with, small enough for any engine.
 _SMALLEST = Tiling(2, 2)
-_LEAST_REPETITIONS = 3
+LEAST_REPETITIONS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _rate(name: str, engine: Engine, images: np.ndarray, most: Tiling, seconds: 
             min(largest.support, 2 * block.support), min(largest.target, 4 * block.target)
         )
         grown = larger.support * larger.target / (block.support * block.target)
-        if grown == 1 or spent * grown * (2 * _LEAST_REPETITIONS + 2) > end - time.monotonic():
+        if grown == 1 or spent * grown * (2 * LEAST_REPETITIONS + 2) > end - time.monotonic():
             break
         block = larger
     pairs = block.support * block.target
@@ -191,7 +191,7 @@ def _repeated(act: Callable[[Tiling], None], block: Tiling, seconds: float) -> l
     act(block)
     end = time.monotonic() + seconds
     spent: list[float] = []
-    while len(spent) < _LEAST_REPETITIONS or time.monotonic() < end:
+    while len(spent) < LEAST_REPETITIONS or time.monotonic() < end:
         spent.append(_seconds(act, block))
     return spent
 

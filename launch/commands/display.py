@@ -14,9 +14,9 @@ from kipper.server.figures.measures import measure_of
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
 
-_POLL_SECONDS = 0.25
+POLL_SECONDS = 0.25
 # Where lines stay, in the log of a cluster's job say.
-_SILENT_SECONDS = 60.0
+SILENT_SECONDS = 60.0
 
 
 @contextlib.contextmanager
@@ -75,7 +75,7 @@ def _show_live(workdir: Workdir, shown: _Shown, ended: threading.Event, terminal
 
     console = Console(file=terminal, highlight=False)
     with console.status("starting") as line:
-        while not ended.wait(_POLL_SECONDS):
+        while not ended.wait(POLL_SECONDS):
             status = read_status(workdir.status)
             line.update(progress_line(status))
             shown.print_new(workdir, status, console.print)
@@ -87,11 +87,11 @@ def _show_plain(workdir: Workdir, shown: _Shown, ended: threading.Event, termina
         print(line, file=terminal, flush=True)
 
     spoke = time.monotonic()
-    while not ended.wait(_POLL_SECONDS):
+    while not ended.wait(POLL_SECONDS):
         status = read_status(workdir.status)
         if shown.print_new(workdir, status, show):
             spoke = time.monotonic()
-        elif time.monotonic() - spoke >= _SILENT_SECONDS:
+        elif time.monotonic() - spoke >= SILENT_SECONDS:
             show(progress_line(status))
             spoke = time.monotonic()
     shown.print_new(workdir, read_status(workdir.status), show)

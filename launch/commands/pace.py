@@ -19,7 +19,7 @@ from kipper.server.pool import Pool
 from kipper.server.tiling import Tiling, spans
 
 # For each thing that is measured.
-_SECONDS = 5.0
+SECONDS = 5.0
 _LEAST_REPETITIONS, _REPETITIONS = 8, 40
 
 
@@ -101,13 +101,13 @@ class Measuring:
         while True:
             rows = blocks[used - 1][1]
             spent = [self._seconds_of(act, rows), self._seconds_of(act, rows)]
-            left = began + _SECONDS - time.monotonic()
+            left = began + SECONDS - time.monotonic()
             if used == len(blocks) or left < 8 * spent[1]:
                 break
             used = min(len(blocks), used * max(2, int(left / (8 * spent[1]))))
         while len(spent) < _REPETITIONS:
             taken = time.monotonic() - began
-            if taken > (_SECONDS if len(spent) >= _LEAST_REPETITIONS else 3 * _SECONDS):
+            if taken > (SECONDS if len(spent) >= _LEAST_REPETITIONS else 3 * SECONDS):
                 break
             spent.append(self._seconds_of(act, rows))
         share = (self._support_pairs + number * self._num_support) / (

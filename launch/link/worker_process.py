@@ -33,7 +33,7 @@ from kipper.launch.processes.supervisor import Supervisor, run_all
 # For the block under way when the worker is asked to leave.
 _LEAVE_SECONDS = 60.0
 # For what is under way when the run is over, which nobody waits for.
-_LAST_SECONDS = 1.0
+LAST_SECONDS = 1.0
 
 
 class Ending(enum.Enum):
@@ -129,7 +129,7 @@ def serve_worker(settings: WorkerSettings, stop: Stop) -> Ending:
             logs.now_about(run=service.run())
         if goodbye is not None:
             logging.info("The worker ends: %s", goodbye.reason)
-            if service.is_idle(within=_LAST_SECONDS):
+            if service.is_idle(within=LAST_SECONDS):
                 return Ending.OVER if goodbye.is_over else Ending.LEFT
             return Ending.OVER_AT_WORK if goodbye.is_over else Ending.CUT_OFF
         left = registration.leave(_LEAVE_SECONDS)

@@ -31,12 +31,12 @@ from kipper.server.watch.snapshot import Snapshot, as_json
 from kipper.server.watch.watch import Watch
 
 # A client gets no more states than one in so many seconds.
-_SECONDS_BETWEEN_STATES = 1.0
+SECONDS_BETWEEN_STATES = 1.0
 # Of a client that hears nothing it is not known whether it is there.
 _SECONDS_OF_SILENCE = 15.0
 _STALLED_SECONDS = 60.0
 # Files are few where gRPC is, which ends the process when there is none left.
-_MOST_LISTENERS, _MOST_CONNECTIONS = 64, 160
+MOST_LISTENERS, _MOST_CONNECTIONS = 64, 160
 _GOODBYE_SECONDS = 2.0
 _ASSETS = {"page.js": (script, "text/javascript"), "page.css": (style, "text/css")}
 
@@ -186,8 +186,8 @@ class _Health(_Handler):
 
 class _Events(_Handler):
     async def get(self) -> None:
-        if self.board.listeners >= _MOST_LISTENERS:
-            self.say(503, f"{_MOST_LISTENERS} others listen already.")
+        if self.board.listeners >= MOST_LISTENERS:
+            self.say(503, f"{MOST_LISTENERS} others listen already.")
             return
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("X-Accel-Buffering", "no")
@@ -219,7 +219,7 @@ class _Events(_Handler):
             if is_last:
                 return
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(board.ended.wait(), _SECONDS_BETWEEN_STATES)
+                await asyncio.wait_for(board.ended.wait(), SECONDS_BETWEEN_STATES)
 
     def _event(self, name: str, content: bytes) -> None:
         self.write(b"event: %s\ndata: %s\n\n" % (name.encode(), content))

@@ -20,7 +20,7 @@ _PACKAGES = (
     "dm-launchpad",
     "grpcio",
 )
-_ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def describe_environment() -> dict[str, Any]:
@@ -47,9 +47,9 @@ def _version(package: str) -> str | None:
 
 def _revision() -> str | None:
     """The commit that is checked out, "-dirty" if files differ; None outside a checkout of ours."""
-    if not (_ROOT / ".git").exists():  # installed, perhaps inside a checkout of something else
+    if not (ROOT / ".git").exists():  # installed, perhaps inside a checkout of something else
         return None
-    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

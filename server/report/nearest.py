@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 # Rows compared at once: 4096 images of CIFAR-10 take 50 MB.
-_BLOCK_ROWS = 4096
+BLOCK_ROWS = 4096
 
 
 class Nearest(NamedTuple):
@@ -35,8 +35,8 @@ def nearest_natural(images: np.ndarray, natural: np.ndarray) -> Nearest:
     wanted = _unit_rows(images)
     rows = np.zeros(len(images), np.int64)
     cosines = np.full(len(images), -np.inf)
-    for start in range(0, len(natural), _BLOCK_ROWS):
-        found = wanted @ _unit_rows(natural[start : start + _BLOCK_ROWS]).T
+    for start in range(0, len(natural), BLOCK_ROWS):
+        found = wanted @ _unit_rows(natural[start : start + BLOCK_ROWS]).T
         best = found.argmax(1)
         values = found[np.arange(len(images)), best]
         better = values > cosines

@@ -9,7 +9,7 @@ from kipper.server.scheduler.rules import Policy
 from kipper.server.scheduler.scheduler import Scheduler
 
 # Of a log, before it is begun anew; the one before is kept.
-_LOG_BYTES = 64 * 2**20
+LOG_BYTES = 64 * 2**20
 
 
 class RecordedScheduler:
@@ -58,7 +58,7 @@ class RecordedScheduler:
             return
         self._log.flush()
         before = self.scheduler
-        if before.ledger.blocks or self._log.size < _LOG_BYTES:
+        if before.ledger.blocks or self._log.size < LOG_BYTES:
             return
         self._log.close()
         self.scheduler = Scheduler(before.policy, before.counters)

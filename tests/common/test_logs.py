@@ -108,7 +108,7 @@ def test_the_terminal_hears_kippers_warnings_only(tmp_path, written, capsys, mon
     with logs.to_stderr(), logs.to_file(tmp_path / "run.log", "c1"):
         # As a library that logs by absl, one that logs by itself, and one that warns do.
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(logs, "_KIPPER", "/elsewhere/")
+            elsewhere.setattr(logs, "KIPPER", "/elsewhere/")
             logging.warning("From absl.")
         std_logging.getLogger("jax._src").warning("From JAX.")
         std_logging.getLogger("jax._src").info("Nothing.")

@@ -12,7 +12,7 @@ from kipper.common.network_file import NetworkFile, named_here, network_file, wi
 
 @pytest.fixture(autouse=True)
 def _nothing_named(monkeypatch):
-    monkeypatch.setattr(module, "_named", {})
+    monkeypatch.setattr(module, "NAMED_FILES", {})
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def naive_zca(x_train: np.ndarray, images: np.ndarray) -> np.ndarray:
 @pytest.fixture(params=[1000, 7])
 def block_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs a test in one block and in many, the last one partly filled."""
-    monkeypatch.setattr(preprocessing, "_BLOCK_ROWS", request.param)
+    monkeypatch.setattr(preprocessing, "BLOCK_ROWS", request.param)
 
 
 @pytest.mark.usefixtures("block_rows")

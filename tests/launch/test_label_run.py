@@ -76,7 +76,7 @@ def quiet(tmp_path_factory):
 def test_killed_at_several_moments_it_ends_in_the_same_bits(
     quiet, tmp_path, monkeypatch, num_workers
 ):
-    monkeypatch.setattr(checkpoint, "_SECONDS_BETWEEN_RESUME_POINTS", 0.0)
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_RESUME_POINTS", 0.0)
     settings = _settings(tmp_path)
     asked = []
 
@@ -140,7 +140,7 @@ def test_ctrl_c_ends_the_evaluation_too_and_keeps_all_sums(quiet, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_passed_over(quiet, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_SECONDS_BETWEEN_RESUME_POINTS", 0.0)
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_RESUME_POINTS", 0.0)
     settings = _settings(tmp_path)
 
     def dies(block):

@@ -67,7 +67,7 @@ def test_only_so_many_are_ahead(capacity: int, most: int) -> None:
 
 
 def test_only_so_many_bytes_are_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_module, "_MAX_BYTES_AHEAD", 100)
+    monkeypatch.setattr(batch_module, "MAX_BYTES_AHEAD", 100)
     blocks = Blocks(size=30)
     for taken, _ in enumerate(blocks.batch(range(50)), start=1):
         assert len(blocks.queued) - taken <= 4  # the last may go beyond
@@ -75,7 +75,7 @@ def test_only_so_many_bytes_are_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_block_larger_than_the_bound_goes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_module, "_MAX_BYTES_AHEAD", 5)
+    monkeypatch.setattr(batch_module, "MAX_BYTES_AHEAD", 5)
     blocks = Blocks(size=30)
     for taken, _ in enumerate(blocks.batch(range(20)), start=1):
         assert len(blocks.queued) <= taken + 1

@@ -82,7 +82,7 @@ def test_support_images_that_diverged_are_not_published(make_pool: Any) -> None:
 def test_a_long_generator_is_not_drawn_far_ahead_of_a_stuck_block(
     make_pool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "_LEAST_AHEAD", 8)
+    monkeypatch.setattr(batch, "LEAST_AHEAD", 8)
     link = FakeLink("A", held=lambda r: isinstance(r, Block) and r.start == 0)
     drawn, drawn_while_stuck = [0], [0]
 
@@ -110,7 +110,7 @@ def test_a_long_generator_is_not_drawn_far_ahead_of_a_stuck_block(
 def test_blocks_ahead_are_bounded_in_bytes_too(
     make_pool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "_MAX_BYTES_AHEAD", 1)
+    monkeypatch.setattr(batch, "MAX_BYTES_AHEAD", 1)
     drawn = [0]
 
     def requests() -> Iterator[tuple[Block, None]]:

@@ -215,7 +215,7 @@ def test_inputs_that_do_not_fit_each_other_are_refused():
 
 
 def test_what_is_missing_is_said(monkeypatch, tmp_path):
-    monkeypatch.setattr(native_library, "_LIBRARIES", tmp_path)
+    monkeypatch.setattr(native_library, "LIBRARIES", tmp_path)
     assert banded_cpu.unavailable().startswith("No native kernel library for this processor is in")
 
 

@@ -15,7 +15,7 @@ from kipper.launch.commands.transfer.learning_rate import Apply
 
 MOMENTUM = 0.9
 # So many channels times images of one forward pass fit into some hundred MB, at 32x32 pixels.
-_CHANNELS_AT_ONCE = 16384
+CHANNELS_AT_ONCE = 16384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,7 @@ def batch_rows(size: int, batch_size: int, step: int, seed: int) -> np.ndarray |
 
 def predict(apply: Apply, parameters: Any, images: np.ndarray, width: int) -> np.ndarray:
     """Outputs (n, C) of a network with that many channels, a bounded number of images at a time."""
-    size = min(len(images), max(1, _CHANNELS_AT_ONCE // width))
+    size = min(len(images), max(1, CHANNELS_AT_ONCE // width))
     outputs = []
     for start in range(0, len(images), size):
         block = images[start : start + size]

@@ -42,8 +42,8 @@ def test_before_the_first_block_and_after_the_last_it_tells_the_state():
 
 def test_without_a_terminal_a_long_silence_is_broken(tmp_path, capsys, monkeypatch):
     workdir = Workdir(tmp_path)
-    monkeypatch.setattr(display, "_POLL_SECONDS", 0.01)
-    monkeypatch.setattr(display, "_SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(display, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(display, "SILENT_SECONDS", 0.2)
     write_json(workdir.status, {"state": "running", "workers": 2})
     with showing_progress(workdir):
         deadline = time.monotonic() + 30
@@ -56,7 +56,7 @@ def test_without_a_terminal_a_long_silence_is_broken(tmp_path, capsys, monkeypat
 
 def test_evaluations_are_no_silence(tmp_path, capsys, monkeypatch):
     workdir = Workdir(tmp_path)
-    monkeypatch.setattr(display, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(display, "POLL_SECONDS", 0.01)
     with showing_progress(workdir):
         record = (
             '{"step": 3, "loss": 0.5, "train_accuracy": 0.1, "test_accuracy": 0.2, "seconds": 4}'

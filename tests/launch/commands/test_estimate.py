@@ -18,7 +18,7 @@ KIP = {"steps": 9, "target_batch_size": 130, "block_support": 4, "block_target":
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    monkeypatch.setattr(pace, "_SECONDS", 0.05)
+    monkeypatch.setattr(pace, "SECONDS", 0.05)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_it_refuses_a_folder_of_another_run_and_leaves_it_as_it_is(tmp_path, cap
 
 
 def test_bench_measures_what_can_run_here(capsys, monkeypatch):
-    monkeypatch.setattr(bench_module, "_LEAST_REPETITIONS", 1)
+    monkeypatch.setattr(bench_module, "LEAST_REPETITIONS", 1)
     command = ["bench", "--architecture=fc1", "--image_shape=4x4x1", "--seconds=0.2", "--json"]
     assert run_command(command) == 0
     found = json.loads(capsys.readouterr().out)

@@ -147,7 +147,7 @@ def test_what_is_still_under_way_then_is_known(network, monkeypatch, is_over, en
         done.wait(60)
         return messages.Done()
 
-    monkeypatch.setattr(worker_process, "_LAST_SECONDS", 0.05)
+    monkeypatch.setattr(worker_process, "LAST_SECONDS", 0.05)
     monkeypatch.setattr(Worker, "handle", handle)
     coordinator = Coordinator(network)
     worker = ServedWorker()
@@ -215,7 +215,7 @@ def test_a_worker_runs_the_file_it_was_given_if_the_coordinator_has_the_same(
     architecture = architecture_named(f"{file}:make").name
     configure = dataclasses.replace(_configure(), architectures=[architecture], engine="auto")
     for given, sentence in ((f"{file}:make", None), (None, "was not given; copy the file here")):
-        monkeypatch.setattr(network_file, "_named", {})
+        monkeypatch.setattr(network_file, "NAMED_FILES", {})
         coordinator = Coordinator(network)
         worker = ServedWorker(architecture=given)
         coordinator.pool.wait_for("join", "w")

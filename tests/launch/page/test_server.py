@@ -134,7 +134,7 @@ def test_names_asked_for_and_the_address_called_are_known():
 
 
 def test_listeners_get_all_records_and_then_the_new_ones(watch, monkeypatch):
-    monkeypatch.setattr(server, "_SECONDS_BETWEEN_STATES", 0.01)
+    monkeypatch.setattr(server, "SECONDS_BETWEEN_STATES", 0.01)
     first, second = {"step": 0}, {"step": 1}
     publish(watch, (first,), step=0)
     with contextlib.closing(Listener(watch.address)) as listener:
@@ -162,7 +162,7 @@ def test_a_listener_gets_no_more_than_a_state_a_second(watch):
 
 
 def test_a_slow_listener_misses_states_and_delays_nobody(watch, monkeypatch):
-    monkeypatch.setattr(server, "_SECONDS_BETWEEN_STATES", 0.001)
+    monkeypatch.setattr(server, "SECONDS_BETWEEN_STATES", 0.001)
     publish(watch, message="")
     with (
         contextlib.closing(Listener(watch.address, 4096)) as slow,
@@ -234,7 +234,7 @@ def test_health_tells_a_run_that_is_silent_for_a_minute(watch):
 
 
 def test_no_more_listeners_than_files_are_to_spare(watch, monkeypatch):
-    monkeypatch.setattr(server, "_MOST_LISTENERS", 1)
+    monkeypatch.setattr(server, "MOST_LISTENERS", 1)
     publish(watch)
     with contextlib.closing(Listener(watch.address)) as listener:
         listener.next()

@@ -8,7 +8,7 @@ from kipper.server.report.nearest import nearest_natural
 
 
 def test_it_is_the_image_at_the_smallest_angle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nearest, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(nearest, "BLOCK_ROWS", 7)
     rng = np.random.default_rng(0)
     natural, images = rng.normal(size=(40, 4, 4, 3)), rng.normal(size=(9, 4, 4, 3))
     found = nearest_natural(images.astype(np.float32), natural.astype(np.float32))

@@ -33,7 +33,7 @@ def test_the_log_is_readable_while_the_run_goes_on(tmp_path: pathlib.Path) -> No
 def test_a_long_log_is_begun_anew_between_blocks(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorded, "_LOG_BYTES", 1)
+    monkeypatch.setattr(recorded, "LOG_BYTES", 1)
     path = tmp_path / "events.jsonl"
     scheduler = RecordedScheduler(Policy(verify_fraction=0.5, seed=3), path)
     for worker in "abc":

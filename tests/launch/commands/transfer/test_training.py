@@ -87,7 +87,7 @@ def test_batches_are_what_is_trained_on():
 def test_predictions_in_parts_are_those_of_the_whole(monkeypatch):
     network, parameters = linear_network()
     whole = network.apply(parameters, IMAGES)
-    monkeypatch.setattr(training, "_CHANNELS_AT_ONCE", 32)
+    monkeypatch.setattr(training, "CHANNELS_AT_ONCE", 32)
     parts = predict(network.apply, parameters, IMAGES, width=8)
     np.testing.assert_allclose(parts, whole, rtol=1e-6, atol=1e-6)
 
