@@ -65,7 +65,7 @@ def run_worker_node(
     )
     logs.now_about(worker=worker.name)
     if not own_process:
-        serve_worker(worker, _OrProgramStop(StopRequest()))
+        serve_worker(worker, stop_with_program())
         return
     stop = StopRequest()
     with stop.asked_by_signals(signals=(signal.SIGTERM,)):
@@ -76,22 +76,12 @@ def run_worker_node(
             raise
 
 
-class _OrProgramStop(StopRequest):
-    """What another request asks, and urgent when Launchpad stops the program.
+def stop_with_program(*parents: StopRequest) -> StopRequest:
+    """A request that follows `parents`, and is urgent once Launchpad stops the program.
 
-    To be made in the node's own thread.
+    Call this in the node's own thread.
     """
-
-    def __init__(self, other: StopRequest) -> None:
-        super().__init__()
-        self._other = other
-        self._event = lp.stop_event()
-
-    def is_asked(self) -> bool:
-        return self._event.is_set() or self._other.is_asked()
-
-    def is_urgent(self) -> bool:
-        return self._event.is_set() or self._other.is_urgent()
+    return StopRequest(*parents, at_once=lp.stop_event().is_set)
 
 
 class EvaluatorNode:
@@ -160,7 +150,7 @@ def run_coordinator(
     """
     enter_node(settings, own_process)
     if not own_process:
-        stop = _OrProgramStop(stop)
+        stop = stop_with_program(stop)
     try:
         with stop.asked_by_signals(
             signals=(signal.SIGTERM,)

@@ -120,33 +120,31 @@ class WorkerJob(Checkpointable):
         """
         process = plan.worker_process(self._index, self._settings, address)
         worker = fleet.Fleet([_member(process, self._settings, self._python)], tell_terminal)
-        here = _WhileThere(stop, address, meeting_point)
-        status = worker.run(here)
-        return (ExitCode.INTERRUPTED if here.is_asked() else status), worker.last_words()
+        with stopped_when_moved(stop, address, meeting_point) as here:
+            status = worker.run(here)
+            return (ExitCode.INTERRUPTED if here.is_asked() else status), worker.last_words()
 
 
-class _WhileThere(StopRequest):
-    """Asked when the job is, and when the coordinator is at `address` no longer."""
+@contextlib.contextmanager
+def stopped_when_moved(
+    job: StopRequest, address: str, meeting_point: MeetingPoint
+) -> Iterator[StopRequest]:
+    """A request that follows `job`, and is asked once the coordinator has left `address`."""
+    stop, ended = StopRequest(job), threading.Event()
 
-    def __init__(self, job: StopRequest, address: str, meeting_point: MeetingPoint):
-        super().__init__()
-        self._job = job
-        self._address = address
-        self._meeting_point = meeting_point
-        self._look_at = 0.0
+    def watch() -> None:
+        while not ended.wait(_LOOK_SECONDS):
+            if meeting_point.is_over() or meeting_point.address() not in (address, None):
+                stop.ask()
+                return
 
-    def is_asked(self) -> bool:
-        if time.monotonic() >= self._look_at and not super().is_asked():
-            self._look_at = time.monotonic() + _LOOK_SECONDS
-            if self._meeting_point.is_over() or self._has_moved():
-                self.ask()
-        return super().is_asked() or self._job.is_asked()
-
-    def is_urgent(self) -> bool:
-        return self._job.is_urgent()
-
-    def _has_moved(self) -> bool:
-        return self._meeting_point.address() not in (self._address, None)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield stop
+    finally:
+        ended.set()
+        watcher.join()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import concurrent.futures
 import random
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from absl import logging
 
@@ -17,6 +16,7 @@ from kipper.common.errors import KipperError, UserError
 from kipper.common.messages import Answer, Call, Failure, Goodbye, Heartbeat, Hello, Leave, Welcome
 from kipper.launch.link.transports.addresses import is_listening
 from kipper.launch.link.transports.transport import ChannelError, Transport
+from kipper.launch.processes.stopping import StopRequest
 
 _CALL_SECONDS = 10.0
 _FIRST_PAUSE = 0.2
@@ -30,23 +30,7 @@ class Unreachable(KipperError):
     """The coordinator gave no answer."""
 
 
-class Stop(Protocol):
-    """Of a `StopRequest`, what is needed here."""
-
-    def is_asked(self) -> bool:
-        """Whether to leave."""
-
-    def is_urgent(self) -> bool:
-        """Whether to give up leaving in good order."""
-
-    def wait(self, seconds: float) -> bool:
-        """Returns when asked, or after `seconds`; says whether it was asked."""
-
-    def wait_until_urgent(self, seconds: float) -> bool:
-        """The same for urgent."""
-
-
-class Coordinator:
+class CoordinatorClient:
     """Calls to the coordinator at `address`, which may be away."""
 
     def __init__(self, address: str, transport: Transport):
@@ -84,7 +68,7 @@ class Registration:
     """One worker's belonging to a run.
 
     Args:
-        ask: as `Coordinator.ask`.
+        ask: as `CoordinatorClient.ask`.
         worker: the worker's name.
         incarnation: of this process.
         address: where the coordinator can reach it; asked anew at every `Hello`. May raise
@@ -101,7 +85,7 @@ class Registration:
         incarnation: str,
         address: Callable[[], str],
         patience: float | None,
-        stop: Stop,
+        stop: StopRequest,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._ask = ask
@@ -128,7 +112,7 @@ class Registration:
             try:
                 answer = self._ask(self._heartbeat() if self._is_member else self._hello())
             except Unreachable as error:
-                self._bear(str(error))
+                self._back_off(str(error))
                 continue
             self._last_answer = self._clock()
             match answer:
@@ -145,7 +129,7 @@ class Registration:
                     logging.info("%s", message)
                     self._is_member = False
                 case Failure(_, message):
-                    self._bear(message)
+                    self._back_off(message)
         return None
 
     def leave(self, seconds: float) -> bool:
@@ -175,7 +159,7 @@ class Registration:
         self._is_member, self._failures = True, 0
         self._complained = float("-inf")
 
-    def _bear(self, reason: str) -> None:
+    def _back_off(self, reason: str) -> None:
         """Waits before the next attempt, each time longer, and says so once a minute."""
         now = self._clock()
         if self._patience is not None and now - self._last_answer > self._patience:

@@ -21,7 +21,7 @@ from kipper.common.network_file import with_hashes
 from kipper.common.settings import WorkerSettings, arguments_of
 from kipper.launch.link.chaos import attack_this_process
 from kipper.launch.link.open_network import check_open_network, is_loopback
-from kipper.launch.link.registration import Coordinator, Registration, Stop, Unreachable
+from kipper.launch.link.registration import CoordinatorClient, Registration, Unreachable
 from kipper.launch.link.transports import transport_named
 from kipper.launch.link.transports.addresses import split_address
 from kipper.launch.processes.devices import count_devices, use_device
@@ -86,7 +86,7 @@ def run_worker(settings: WorkerSettings) -> None:
         raise Interrupted("The worker left a run that may go on.")
 
 
-def serve_worker(settings: WorkerSettings, stop: Stop) -> Ending:
+def serve_worker(settings: WorkerSettings, stop: StopRequest) -> Ending:
     """Serves blocks until the run ends or `stop` is asked.
 
     Raises:
@@ -107,7 +107,7 @@ def serve_worker(settings: WorkerSettings, stop: Stop) -> Ending:
     logging.info("Listening on port %d.", listener.port)
     if settings.chaos is not None:
         attack_this_process(parse_chaos(settings.chaos))
-    coordinator = Coordinator(settings.coordinator, transport)
+    coordinator = CoordinatorClient(settings.coordinator, transport)
 
     def ask(call: Call) -> Answer:
         refusal = service.refusal()

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 
 import pytest
 from installation import LAUNCHPAD
@@ -10,6 +11,7 @@ from kipper.common.errors import Interrupted
 from kipper.common.settings import DistillSettings
 from kipper.launch import local_program
 from kipper.launch.processes import supervisor
+from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import GaveUp, Limits
 from kipper.server.workdir import Workdir
 
@@ -47,6 +49,20 @@ def test_a_worker_that_dies_again_and_again_ends_the_program_with_a_sentence(wor
     _end(workdir, state="interrupted")  # so Launchpad ended the coordinator
     with pytest.raises(local_program.RunFailed, match="Worker worker-1 died 2 times in a row"):
         local_program.outcome(workdir, asked_to_stop=False)
+
+
+@pytest.mark.skipif(not LAUNCHPAD, reason="Launchpad is not installed here")
+def test_a_node_stops_when_asked_itself_and_at_once_with_the_program(monkeypatch):
+    from kipper.launch import nodes
+
+    over = threading.Event()
+    monkeypatch.setattr(nodes.lp, "stop_event", lambda: over)
+    stop = nodes.stop_with_program(StopRequest())
+    assert not stop.is_asked()
+    stop.ask()
+    assert (stop.is_asked(), stop.is_urgent()) == (True, False)
+    over.set()
+    assert stop.is_urgent()
 
 
 def test_what_the_coordinator_said_goes_first(workdir):

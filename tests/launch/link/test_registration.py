@@ -7,7 +7,7 @@ import pytest
 from kipper.common import messages, wire
 from kipper.common.errors import UserError
 from kipper.common.messages import Failure, Goodbye, Heartbeat, Hello, Leave, Welcome
-from kipper.launch.link.registration import Coordinator, Registration, Unreachable
+from kipper.launch.link.registration import CoordinatorClient, Registration, Unreachable
 from kipper.launch.link.transports.transport import ChannelError
 
 AWAY = Unreachable("away")
@@ -176,10 +176,10 @@ def _raise(error):
 def test_whatever_is_no_answer_means_unreachable(monkeypatch, answer, reason):
     monkeypatch.setattr("kipper.launch.link.registration.is_listening", lambda address: True)
     with pytest.raises(Unreachable, match=reason):
-        Coordinator("host:7", FakeChannel(answer)).ask(Heartbeat("w", "1"))
+        CoordinatorClient("host:7", FakeChannel(answer)).ask(Heartbeat("w", "1"))
 
 
 def test_nobody_is_called_where_nobody_listens():
     channel = FakeChannel(lambda: pytest.fail("it was called"))
     with pytest.raises(Unreachable, match="nobody listens"):
-        Coordinator("localhost:1", channel).ask(Heartbeat("w", "1"))
+        CoordinatorClient("localhost:1", channel).ask(Heartbeat("w", "1"))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import pytest
 
@@ -38,3 +39,22 @@ def test_signals_ask_while_the_block_runs_and_not_after(number):
         assert stop.wait_until_urgent(60.0)
     assert heard == [1, 2]
     assert signal.getsignal(number) is before
+
+
+def test_a_request_follows_its_parents_and_its_condition_and_hears_its_own():
+    job, over = StopRequest(), threading.Event()
+    stop = StopRequest(StopRequest(), job, at_once=over.is_set)
+    assert not stop.is_asked()
+    job.ask()
+    assert (stop.is_asked(), stop.is_urgent()) == (True, False)
+    job.ask()
+    assert stop.is_urgent()
+
+    own = StopRequest(StopRequest(), at_once=over.is_set)
+    assert own.ask() == 1
+    assert (own.is_asked(), own.is_urgent()) == (True, False)
+
+    ended = StopRequest(at_once=over.is_set)
+    over.set()
+    assert ended.is_urgent()
+    assert ended.wait(60.0)
