@@ -1,40 +1,22 @@
-"""Package definition; exact versions of everything installed are in the constraints files.
+"""Package definition; the constraints files pin every installed package.
 
-Python 3.10 gets all of kipper; later ones get what needs no service: engines and in-process runs.
+Python 3.10 gets all of kipper. Later Pythons get everything except the service: engines and runs in
+one process.
 """
 
 import pathlib
 import runpy
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
-ROOMS = (
-    "common",
-    "common.datasets",
-    "common.settings",
-    "server",
-    "server.figures",
-    "server.report",
-    "server.scheduler",
-    "server.watch",
-    "workers",
-    "workers.native",
-    "launch",
-    "launch.cluster",
-    "launch.commands",
-    "launch.commands.transfer",
-    "launch.link",
-    "launch.link.transports",
-    "launch.page",
-    "launch.processes",
-)
+ROOMS = find_packages(include=["common*", "server*", "workers*", "launch*"])
 
-# Launchpad has no release for Python 3.11 and later, and neural-tangents none for later JAX.
+# Launchpad has no release for Python 3.11 and later; neural-tangents has none for later JAX.
 SERVICE = 'python_version < "3.11"'
 STANDALONE = 'python_version >= "3.11"'
 
-# The newest that each Python has.
+# The newest release for each Python.
 JAX = {
     SERVICE: "0.5.3",
     'python_version == "3.11"': "0.10.2",
@@ -43,16 +25,16 @@ JAX = {
 
 
 def of_jax(package: str) -> list[str]:
-    """The package in the version of JAX, for each Python."""
+    """The package pinned to the version of JAX, for each Python."""
     return [f"{package}=={version}; {marker}" for marker, version in JAX.items()]
 
 
 def only(marker: str, *requirements: str) -> list[str]:
-    """The requirements, where the marker holds."""
+    """The requirements, restricted to Pythons where the marker holds."""
     return [f"{requirement}; {marker}" for requirement in requirements]
 
 
-# What `kipper launch` needs to reach Slurm and Kubernetes.
+# `kipper launch` needs these for Slurm and Kubernetes.
 CLUSTER = ["submitit==1.5.4", "PyYAML==6.0.3"]
 TEST = [
     *CLUSTER,
@@ -74,14 +56,14 @@ LINT = [
 DOCS = [
     "mkdocs-material==9.7.7",
     "mkdocstrings-python==2.0.9",
-    "pymdown-extensions<12.1",  # the last that mkdocstrings 1.0 can colour code with
+    "pymdown-extensions<12.1",  # with later ones mkdocstrings 1.0 cannot highlight code
 ]
-# Drives a browser that is there already; the tests that need one skip where none is.
+# Drives an installed browser; without one, tests that need a browser are skipped.
 BROWSER = ["playwright==1.65.2"]
 
 
 class BuildWithNativeKernels(build_py):
-    """Compiles the native kernels in place first; kipper works without them, only slower."""
+    """Compiles the native kernels in place first; without them kipper is slower."""
 
     def run(self) -> None:
         build = pathlib.Path(__file__).parent / "workers" / "native" / "build.py"
@@ -106,8 +88,8 @@ setup(
         "kipper.workers.native": ["*.hpp", "*.cpp", "lib/*/*.so"],
     },
     cmdclass={"build_py": BuildWithNativeKernels},
-    # For the headers of its foreign function interface, which the native kernels include; so of
-    # the version that they will run with. Asked of setup.py by the build that pip isolates.
+    # The native kernels include headers from jaxlib, so they need the version that they run with.
+    # pip's isolated build reads this.
     setup_requires=of_jax("jaxlib"),
     install_requires=[
         *of_jax("jax"),
@@ -115,8 +97,8 @@ setup(
         *only(
             SERVICE,
             "neural-tangents==0.6.4",
-            # The last Launchpad; its Courier links against TensorFlow 2.8's shared library, and
-            # protobuf 4 and setuptools 81 each break an import of that generation.
+            # The last Launchpad. Its Courier links against TensorFlow 2.8's shared library, whose
+            # imports break with protobuf 4 and with setuptools 81.
             "dm-launchpad==0.5.2",
             "dm-reverb==0.7.2",
             "tensorflow==2.8.4",
@@ -128,7 +110,7 @@ setup(
             "pillow>=12,<13",
             "scikit-learn>=1.7,<1.8",
             "mlxtend==0.23.4",
-            # What workers of other hosts need: TLS, its certificates, this host's addresses.
+            # For workers on other hosts: TLS, certificates, this host's addresses.
             "grpcio>=1.85,<2",
             "cryptography>=50,<51",
             "psutil>=7.2,<8",
@@ -151,7 +133,7 @@ setup(
         "rich>=15,<16",
         "safetensors==0.8.0",
         "jinja2>=3.1,<4",
-        # The live page and what Prometheus scrapes.
+        # For the live page and Prometheus.
         "tornado>=6.5,<7",
         "prometheus-client>=0.26,<1",
     ],

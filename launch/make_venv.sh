@@ -13,8 +13,8 @@ fi
 rm -rf "$venv"
 # shellcheck disable=SC2086  # several words
 if ! python=$(bash launch/find_python.sh $versions); then
-  echo "This needs Python ${versions// / or }, and neither that nor uv to fetch it was found;" \
-       "install one of them and run this again." >&2
+  echo "kipper needs Python ${versions// / or }; neither it nor uv, which could fetch it, was found." \
+       "Install one of them and run this again." >&2
   exit 1
 fi
 "$python" -m venv "$venv"
