@@ -90,8 +90,8 @@ def run_errors(architecture: str, steps: int) -> dict[str, Any]:
             record64["step"]: abs(record32["loss"] / record64["loss"] - 1)
             for record32, record64 in zip(records32, records64, strict=True)
         },
-        "test_accuracy": {"float32": single["test_accuracy"], "float64": double["test_accuracy"]},
-        "seconds": {"float32": single["seconds"], "float64": double["seconds"]},
+        "test_accuracy": {"float32": single.test.value, "float64": double.test.value},
+        "seconds": {"float32": single.account.seconds, "float64": double.account.seconds},
     }
 
 

@@ -3,13 +3,12 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import numpy as np
 from absl import logging
 
 from kipper.common.datasets import Dataset, dataset_hash, load_dataset
-from kipper.common.settings import DistillSettings, RunSettings
+from kipper.common.settings import RunSettings
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.link.chaos import attacked
 from kipper.launch.link.joining import check_joining, workers_joining
@@ -18,13 +17,13 @@ from kipper.launch.page.listening import check_dashboard
 from kipper.launch.page.live import shown_live
 from kipper.launch.processes.stopping import STOPPING, StopRequest
 from kipper.launch.processes.terminal import tell_terminal
-from kipper.server.evaluation import Score, score
+from kipper.server.algorithms import algorithm_of
+from kipper.server.evaluation import score
 from kipper.server.experiment import Experiment, choose_rows, prepare
-from kipper.server.initial_set import check_initial
-from kipper.server.kip_run import run_kip
-from kipper.server.label_run import run_label_solve
+from kipper.server.measures import Score
 from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
+from kipper.server.records import RunResult
 from kipper.server.session import Session, open_session
 from kipper.server.snapshots import BestKeeper, SnapshotSink
 from kipper.server.workdir import Workdir
@@ -58,8 +57,7 @@ def check_settings(settings: RunSettings) -> tuple[Dataset, str]:
     rows, data_hash = choose_rows(settings, dataset), dataset_hash(dataset)
     for spec in settings.kernel_specs:
         try_network(spec, dataset.x_train.shape[1:])
-    if isinstance(settings, DistillSettings) and settings.initial is not None:
-        check_initial(settings, rows, data_hash)
+    algorithm_of(settings).check_data(rows, data_hash)
     return dataset, data_hash
 
 
@@ -75,8 +73,8 @@ def coordinate(
     make_sink: Callable[[Session], SnapshotSink] | None = None,
     stop: StopRequest | None = None,
     joining: Callable[[Pool], AbstractContextManager[object]] | None = None,
-) -> dict[str, Any]:
-    """Runs KIP or LS, as the settings' class says; returns what result.json holds.
+) -> RunResult:
+    """Runs the algorithm that the settings are for, and writes its report.
 
     Args:
         settings: of the run.
@@ -90,12 +88,12 @@ def coordinate(
             waits for them.
 
     Raises:
-        KipperError: the run could not be finished; see `run_kip`, `run_label_solve`.
+        KipperError: the run could not be finished; see `Algorithm.run`.
     """
     workdir = Workdir(settings.workdir)
     image_shape = experiment.support.shape[1:]
-    is_kip = isinstance(settings, DistillSettings)
-    score_here = is_kip and make_sink is None and len(experiment.validation.labels) > 0
+    score_here = make_sink is None and len(experiment.validation.labels) > 0
+    make_sink = _local_keeper if score_here else make_sink
     stop = stop or StopRequest()
     with contextlib.ExitStack() as stack:
         watch = stack.enter_context(shown_live(settings, experiment))
@@ -117,12 +115,8 @@ def coordinate(
         )
         if joining is not None:
             stack.enter_context(joining(session.pool))
-        if not is_kip:
-            result = run_label_solve(session)
-        else:
-            if score_here:
-                make_sink = _local_keeper
-            result = run_kip(session, make_sink(session) if make_sink is not None else None)
+        sink = make_sink(session) if make_sink is not None else None
+        result = session.algorithm.run(session, sink)
     _report(workdir)
     return result
 
@@ -130,10 +124,11 @@ def coordinate(
 def _report(workdir: Workdir) -> None:
     """Draws and tells what the run left in its folder."""
     # Here, because matplotlib takes a second to import, which a run need not begin with.
-    from kipper.server.report.writing import report_run
+    from kipper.server.report.run_files import read_run
+    from kipper.server.report.writing import write_report
 
     try:
-        report_run(workdir.path)
+        write_report(read_run(workdir.path))
     except Exception as error:
         # Of whatever kind: the result is there, and is not to be lost for a report of it.
         logging.warning(
@@ -144,7 +139,7 @@ def _report(workdir: Workdir) -> None:
         )
 
 
-def run_inprocess(settings: RunSettings) -> dict[str, Any]:
+def run_inprocess(settings: RunSettings) -> RunResult:
     """A run against worker threads of this process, without Launchpad.
 
     With `port` set, workers of other processes and hosts join them. The first Ctrl-C or SIGTERM

@@ -13,6 +13,7 @@ from kipper.common.files import write_npz
 from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings
 from kipper.launch.run import run
 from kipper.server.distilled_set import load_distilled, load_recipe
+from kipper.server.measures import ACCURACY, R_SQUARED, Measure, Score
 from kipper.server.workdir import Workdir
 
 # What the interface sets itself.
@@ -103,19 +104,24 @@ def _run(
         write_npz(dataset, dict(zip(names, map(np.asarray, arrays), strict=True)))
     except OSError as error:
         raise UserError(f"The workdir {folder} cannot be written ({error.strerror}).") from error
-    summary = run(settings_class(workdir=str(folder), dataset=f"npz:{dataset}", **settings))
+    result = run(settings_class(workdir=str(folder), dataset=f"npz:{dataset}", **settings))
     images, labels = load_distilled(Workdir(folder).distilled)
     return Result(
         images=images,
         labels=labels,
         pixels=_pixels(folder, images),
-        test_accuracy=summary.get("test_accuracy"),
-        natural_accuracy=summary.get("natural_accuracy"),
-        test_r2=summary.get("test_r2"),
-        natural_r2=summary.get("natural_r2"),
-        summary=summary,
+        test_accuracy=_value(result.test, ACCURACY),
+        natural_accuracy=_value(result.natural, ACCURACY),
+        test_r2=_value(result.test, R_SQUARED),
+        natural_r2=_value(result.natural, R_SQUARED),
+        summary=result.record(),
         workdir=folder,
     )
+
+
+def _value(score: Score | None, measure: Measure) -> float | None:
+    """The value of a score by a measure; None if it is by another."""
+    return score.value if score is not None and score.measure is measure else None
 
 
 def _pixels(folder: pathlib.Path, images: np.ndarray) -> np.ndarray:

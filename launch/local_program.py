@@ -4,19 +4,18 @@ import contextlib
 import importlib.util
 import os
 import signal
-from typing import Any
 
 from absl import flags
 
 from kipper.common import logs
 from kipper.common.errors import Interrupted, KipperError, UserError
-from kipper.common.settings import DistillSettings, RunSettings
+from kipper.common.settings import RunSettings
 from kipper.launch.coordinator import check_run
 from kipper.launch.processes.process import forget_proxies
 from kipper.launch.processes.stopping import STOPPING, StopRequest
 from kipper.launch.processes.terminal import libraries_write_to, tell_terminal
 from kipper.server.experiment import Rows, choose_rows
-from kipper.server.session import read_result
+from kipper.server.records import RunResult
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
 
@@ -28,7 +27,7 @@ class RunFailed(KipperError):
     """The run ended without a result."""
 
 
-def run_local_program(settings: RunSettings) -> dict[str, Any]:
+def run_local_program(settings: RunSettings) -> RunResult:
     """A run under Launchpad, as processes or as threads; returns what result.json holds.
 
     Must be called in the main thread: Launchpad handles signals.
@@ -66,8 +65,7 @@ def check_launchpad(what: str, otherwise: str = "") -> None:
 def has_evaluator(settings: RunSettings, rows: Rows) -> bool:
     """Whether the program has nodes that look at snapshots, on images held out for it."""
     return (
-        isinstance(settings, DistillSettings)
-        and len(rows.validation) > 0
+        len(rows.validation) > 0
         # Reverb and Courier would open ports that no certificate guards.
         and settings.transport == "courier"
     )
@@ -116,17 +114,17 @@ def _ask_coordinator(settings: RunSettings, workdir: Workdir) -> bool:
     well exceed.
     """
     status = read_status(workdir.status)
-    if status.get("state") != "running":
+    if status.state != "running" or status.pid is None:
         return False
     if settings.launch == "local_mp":  # else it is a thread of this process, and has been asked
         try:
-            os.kill(status["pid"], signal.SIGTERM)
+            os.kill(status.pid, signal.SIGTERM)
         except OSError:
             return False
     return True
 
 
-def outcome(workdir: Workdir, asked_to_stop: bool) -> dict[str, Any]:
+def outcome(workdir: Workdir, asked_to_stop: bool) -> RunResult:
     """What result.json of a program that is over holds.
 
     Raises:
@@ -134,11 +132,11 @@ def outcome(workdir: Workdir, asked_to_stop: bool) -> dict[str, Any]:
         RunFailed: it ended without a result; says why, if anybody knows.
     """
     status = read_status(workdir.status)
-    state, result = status.get("state"), read_result(workdir)
+    state, result = status.state, workdir.read_result()
     if state == "finished" and result is not None:
         return result
     if state == "failed":
-        raise RunFailed(status["message"])
+        raise RunFailed(status.message)
     if workdir.failure.exists():
         raise RunFailed(
             f"{workdir.failure.read_text()} Its log is in {workdir.logs}; the same command resumes "

@@ -23,7 +23,8 @@ from kipper.launch.processes.process import die_with_parent, forget_proxies, kee
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import Supervisor
 from kipper.launch.reverb_snapshots import ReverbSink, ReverbSource, scored_step_of
-from kipper.server.evaluation import Score, score
+from kipper.server.evaluation import score
+from kipper.server.measures import Score
 from kipper.server.session import Session, open_kernel
 from kipper.server.snapshots import BestKeeper, SnapshotSink
 from kipper.server.workdir import Workdir

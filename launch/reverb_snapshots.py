@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from kipper.launch.processes.stopping import StopRequest
-from kipper.server.snapshots import Snapshot
+from kipper.server.snapshots import SupportSnapshot
 
 TABLE = "snapshots"
 _KEPT = 4
@@ -48,12 +48,12 @@ class ReverbSink:
         self._address = address
         self._scored_step = scored_step
         self._stop = stop
-        self._outbox: queue.SimpleQueue[Snapshot] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[SupportSnapshot] = queue.SimpleQueue()
         self._last_step = -1
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
-    def put(self, snapshot: Snapshot) -> None:
+    def put(self, snapshot: SupportSnapshot) -> None:
         """Queues the snapshot for the table."""
         self._last_step = snapshot.step
         self._outbox.put(snapshot)
@@ -107,7 +107,7 @@ class ReverbSource:
         self._client = reverb.Client(address)
         self._inserted = 0
 
-    def newest(self, timeout_seconds: int) -> Snapshot | None:
+    def newest(self, timeout_seconds: int) -> SupportSnapshot | None:
         """The newest snapshot, or None if nothing came since the last call.
 
         Raises:
@@ -122,4 +122,4 @@ class ReverbSource:
         self._inserted = inserted
         (sample,) = next(iter(self._client.sample(TABLE, 1)))
         step, images, labels, loss = sample.data
-        return Snapshot(int(step), np.asarray(images), np.asarray(labels), float(loss))
+        return SupportSnapshot(int(step), np.asarray(images), np.asarray(labels), float(loss))

@@ -1,13 +1,12 @@
 """A run by any of the three launches."""
 
-from typing import Any
-
 from kipper.common import logs
 from kipper.common.settings import RunSettings
+from kipper.server.records import RunResult
 
 
-def run(settings: RunSettings) -> dict[str, Any]:
-    """Carries out `settings`; returns what result.json holds.
+def run(settings: RunSettings) -> RunResult:
+    """Carries out `settings`; returns its result.
 
     Raises:
         KipperError: one sentence says what was wrong.

@@ -20,6 +20,7 @@ import numpy as np
 from absl import logging
 
 from kipper.common.files import folder_written_whole, write_json, write_npz
+from kipper.server.records import Counters
 
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
@@ -37,12 +38,12 @@ class Checkpoint(Generic[State]):
     Attributes:
         step: how far the run had come: gradient steps of KIP, target images of Label Solve.
         state: all that it goes on from.
-        counters: what the run had counted: seconds, kernel_pairs, vjp_pairs.
+        counters: what the run had used.
     """
 
     step: int
     state: State
-    counters: dict[str, float]
+    counters: Counters
 
 
 class ResumePoints(Generic[State]):
@@ -58,7 +59,7 @@ class ResumePoints(Generic[State]):
         self,
         folder: pathlib.Path,
         config: dict[str, Any],
-        counters: Callable[[], dict[str, float]],
+        counters: Callable[[], Counters],
     ):
         self._folder = folder
         self._config = config
@@ -109,7 +110,7 @@ def save(
         manifest = {
             "step": checkpoint.step,
             "named": keep,
-            "counters": checkpoint.counters,
+            "counters": dataclasses.asdict(checkpoint.counters),
             "config": config,
             "sha256": {"state.npz": _sha256(unfinished / "state.npz")},
         }
@@ -177,7 +178,7 @@ def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
             for name, leaf in _named_arrays(template)
         ]
     state = jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), leaves)
-    return Checkpoint(manifest["step"], state, manifest["counters"])
+    return Checkpoint(manifest["step"], state, Counters(**manifest["counters"]))
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -21,6 +21,7 @@ from kipper.common.errors import UserError
 from kipper.common.files import write_npz
 from kipper.common.preprocessing import Preprocessing, preprocessing_from_arrays
 from kipper.common.wire import content_key
+from kipper.server.measures import Score
 from kipper.server.released import ReleasedName, parse_released_name
 
 
@@ -31,14 +32,19 @@ class MadeSet:
     Attributes:
         key: see `set_key`.
         step: gradient steps made; None for Label Solve.
-        test_accuracy: as the run measured it; None if it did not.
-        test_r2: likewise, of a regression.
+        test: the score that the run measured; None if it measured none.
     """
 
     key: str
     step: int | None
-    test_accuracy: float | None
-    test_r2: float | None = None
+    test: Score | None = None
+
+    def record(self) -> dict[str, str | int | float | None]:
+        """The set as preprocessing.npz lists it."""
+        values: dict[str, float | None] = {"test_accuracy": None, "test_r2": None}
+        if self.test is not None:
+            values[f"test_{self.test.measure.key}"] = self.test.value
+        return {"key": self.key, "step": self.step, **values}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +174,7 @@ def save_recipe(path: pathlib.Path, recipe: Recipe) -> None:
     if recipe.target_mean is not None:
         arrays["target_mean"] = recipe.target_mean
     origin = {
-        "sets": [dataclasses.asdict(made) for made in recipe.sets],
+        "sets": [made.record() for made in recipe.sets],
         "data_hash": recipe.data_hash,
         "kipper_version": recipe.kipper_version,
     }
@@ -187,7 +193,10 @@ def load_recipe(path: pathlib.Path) -> Recipe:
     own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     try:
         origin = dict(json.loads(str(arrays.get("origin", "{}"))))
-        sets = tuple(MadeSet(**made) for made in origin.pop("sets", ()))
+        sets = tuple(
+            MadeSet(made["key"], made["step"], Score.read(made, "test"))
+            for made in origin.pop("sets", ())
+        )
         black, white = arrays.get("pixel_range", (0.0, 1.0))
         return Recipe(
             preprocessing_from_arrays(own),
@@ -198,7 +207,7 @@ def load_recipe(path: pathlib.Path) -> Recipe:
             sets=sets,
             **origin,
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} does not say how its distilled set was made; it is not a preprocessing.npz "
             "that this version of kipper can read."

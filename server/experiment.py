@@ -9,9 +9,10 @@ from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, limit
 from kipper.common.labels import strata, target_values
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
-from kipper.common.settings import DistillSettings, RunSettings
+from kipper.common.settings import RunSettings
 from kipper.common.wire import content_key
 from kipper.server import sampling
+from kipper.server.algorithms import algorithm_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +133,7 @@ def choose_rows(settings: RunSettings, dataset: Dataset) -> Rows:
         check_image_side(spec.architecture, height, width)
     every = np.arange(len(dataset.y_train))
     validation = every[:0]
-    if isinstance(settings, DistillSettings):
+    if algorithm_of(settings).holds_out_validation:
         balanced = strata(dataset.y_train, dataset.num_outputs)
         validation = sampling.validation_rows(*balanced, settings.seed)
     target = np.setdiff1d(every, validation)
@@ -158,9 +159,9 @@ def prepare(settings: RunSettings, dataset: Dataset) -> Experiment:
         return Split(preprocessing.apply(images), centred(labels, target_mean))
 
     target = split(x_target, y_train[rows.target])
-    augmenting = None
-    if isinstance(settings, DistillSettings) and settings.augment is not None:
-        augmenting = Augmenting(settings.augment, x_train, rows.target, preprocessing)
+    augment, augmenting = algorithm_of(settings).augment, None
+    if augment is not None:
+        augmenting = Augmenting(augment, x_train, rows.target, preprocessing)
     return Experiment(
         target=target,
         test=split(rows.dataset.x_test, rows.dataset.y_test),

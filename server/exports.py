@@ -13,6 +13,7 @@ import numpy as np
 
 from kipper.common.errors import UserError
 from kipper.common.files import folder_written_whole, write_atomically, write_npz
+from kipper.server.algorithms import guessed_algorithm
 from kipper.server.distilled_set import (
     DistilledSet,
     Recipe,
@@ -36,16 +37,15 @@ def write_released(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) ->
     Returns:
         The path of the set, in `folder`.
     """
-    settings = recipe.settings
-    step = found.made.step if found.made else settings.get("steps")
+    settings, algorithm = recipe.settings, guessed_algorithm(recipe.settings)
     name = ReleasedName(
         # Of a network in a file, the file and the function, not where it lay.
         architecture=pathlib.PurePath(settings["architecture"].partition("#")[0]).name,
         support_size=len(found.images),
         preprocess=settings["preprocess"],
-        learned_labels=bool(settings.get("learn_labels") or settings.get("solve_labels_every")),
-        augmented=bool(settings.get("augment")),
-        step=step,
+        learned_labels=algorithm.labels_learned,
+        augmented=algorithm.augment is not None,
+        step=found.made.step if found.made else settings.get("steps"),
     )
     path = folder / f"{name}.npz"
     save_recipe(own_recipe_path(path), recipe)
@@ -106,8 +106,10 @@ def write_safetensors(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -
         "class_names": json.dumps(recipe.class_names, ensure_ascii=False),
         "pixel_range": json.dumps(recipe.pixel_range),
         "settings": json.dumps(recipe.settings),
-        "test_accuracy": json.dumps(found.made.test_accuracy if found.made else None),
-        "test_r2": json.dumps(found.made.test_r2 if found.made else None),
+        **{
+            name: json.dumps(found.made.record()[name] if found.made else None)
+            for name in ("test_accuracy", "test_r2")
+        },
         "data_hash": json.dumps(recipe.data_hash),
         "kipper_version": json.dumps(recipe.kipper_version),
     }

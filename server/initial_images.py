@@ -9,17 +9,18 @@ import numpy as np
 from kipper.common.preprocessing import channel_statistics
 from kipper.common.settings import DistillSettings
 from kipper.server import sampling
+from kipper.server.algorithms.kip import Kip
 from kipper.server.experiment import Experiment
 
 
-def initial_images(experiment: Experiment, settings: DistillSettings) -> np.ndarray:
+def initial_images(experiment: Experiment, algorithm: Kip) -> np.ndarray:
     """Support images (n, h, w, c) before the first step, preprocessed, in the kernel's dtype.
 
     Noise is normal and independent, with the mean and the standard deviation that each channel
     has over the preprocessed target images: 0 and 1 under standardisation.
     """
-    support = experiment.support
-    if starts_natural(settings):
+    settings, support = algorithm.settings, experiment.support
+    if algorithm.images_start_natural:
         return support.astype(settings.kernel_dtype)
     mean, std = channel_statistics(experiment.target.images)
     noise = mean + std * sampling.noise(support.shape, settings.seed)
@@ -37,9 +38,3 @@ def frozen_pixels(experiment: Experiment, settings: DistillSettings) -> np.ndarr
     if settings.freeze_pixels == 0:
         return None
     return sampling.frozen_pixels(experiment.support.shape, settings.freeze_pixels, settings.seed)
-
-
-def starts_natural(settings: DistillSettings) -> bool:
-    """Whether the initial images are natural ones as they are."""
-    natural = settings.support_init == "natural" and settings.freeze_pixels == 0
-    return natural and settings.initial is None

@@ -7,6 +7,7 @@ import numpy as np
 from kipper.common.errors import UserError
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import DistillSettings
+from kipper.server.algorithms import guessed_algorithm
 from kipper.server.distilled_set import DistilledSet, Recipe, check_fits, read_set
 from kipper.server.experiment import Rows
 
@@ -91,9 +92,9 @@ def _preprocess_of(found: DistilledSet) -> str | None:
 
 def _same_statistics(settings: DistillSettings, recipe: Recipe, data_hash: str) -> bool:
     """Whether the recipe is by the same training images, without fitting a preprocessing to see."""
-    is_kip = "steps" in recipe.settings  # Label Solve holds out none
+    held_out = guessed_algorithm(recipe.settings).holds_out_validation
     same = all(recipe.settings[k] == getattr(settings, k) for k in ("seed", "train_limit"))
-    return is_kip and same and recipe.data_hash == data_hash
+    return held_out and same and recipe.data_hash == data_hash
 
 
 def _distance(ours: Preprocessing, theirs: Preprocessing, raw: np.ndarray) -> float:

@@ -1,9 +1,7 @@
 """A whole KIP run: steps, evaluations, checkpoints, resumption."""
 
-import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from absl import logging
@@ -12,46 +10,35 @@ from kipper.common import logs
 from kipper.common.errors import Interrupted
 from kipper.common.labels import strata
 from kipper.common.settings import DistillSettings
-from kipper.server import checkpoint, kip, krr, sampling
+from kipper.server import kip, krr, sampling
+from kipper.server.algorithms.kip import Kip
 from kipper.server.checkpoint import ResumePoints
-from kipper.server.evaluation import Score, begin_score, score_of
+from kipper.server.distributed_kernel import DistributedKernel
+from kipper.server.evaluation import begin_score, score_of
 from kipper.server.experiment import Experiment
-from kipper.server.initial_images import frozen_pixels, initial_images, starts_natural
+from kipper.server.initial_images import frozen_pixels, initial_images
 from kipper.server.initial_set import initial_set
+from kipper.server.measures import Score
 from kipper.server.optimiser import adam_of
+from kipper.server.records import Evaluation, RunResult
 from kipper.server.session import Session
-from kipper.server.snapshots import Snapshot, SnapshotSink
+from kipper.server.snapshots import SnapshotSink, SupportSnapshot
 from kipper.server.spectrum import record_spectrum
 
 
-def run_kip(session: Session, sink: SnapshotSink | None) -> dict[str, Any]:
-    """Distils until `steps`, from the newest checkpoint if there is one; returns result.json.
-
-    Evaluated snapshots go to `sink`, if there is one.
-
-    Raises:
-        NumericalError: the regression could not be solved, e.g. because the images diverged.
-        WorkerError: no worker is left, or a block failed on several.
-        Interrupted: the user asked to stop; a checkpoint was written first.
-    """
-    run = _KipRun(session, sink)
-    return run.finish(run.descend())
+def run_kip(session: Session, algorithm: Kip, sink: SnapshotSink | None) -> RunResult:
+    """Distils until `steps`, from the newest checkpoint if there is one; see `Algorithm.run`."""
+    run = _KipRun(session, algorithm, sink)
+    return run.finish(*run.descend())
 
 
-def is_evaluated(settings: DistillSettings, step: int) -> bool:
-    """Whether a step's state is scored on the test images."""
-    if step in (0, settings.steps):
-        return True
-    every = settings.eval_every
-    return checkpoint.is_named(step) if every is None else step % every == 0
-
-
-def first_state(experiment: Experiment, settings: DistillSettings) -> kip.KipState:
-    """What a run begins with."""
+def first_state(experiment: Experiment, algorithm: Kip) -> kip.KipState:
+    """The state that a run starts from."""
+    settings = algorithm.settings
     if settings.initial is not None:
         images, labels = initial_set(settings, experiment.target_mean)
     else:
-        images = initial_images(experiment, settings)
+        images = initial_images(experiment, algorithm)
         labels = experiment.values(experiment.support_labels)
     return kip.initial_state(images, labels, settings.learn_labels)
 
@@ -65,7 +52,7 @@ def rows_of(experiment: Experiment, settings: DistillSettings, step: int) -> np.
 def targets_of(
     experiment: Experiment, settings: DistillSettings, step: int, rows: np.ndarray
 ) -> kip.Targets:
-    """What the loss of a step is taken over."""
+    """The targets of a step's loss, for the target images `rows` (t,)."""
     values = experiment.values(experiment.target.labels[rows])
     kernel = sampling.architecture(len(settings.architectures), settings.seed, step)
     augmenting = experiment.augmenting
@@ -74,19 +61,11 @@ def targets_of(
     return kip.Targets(augmenting.key, augmenting.index[rows], values, step, kernel)
 
 
-@dataclasses.dataclass
-class _Evaluated:
-    state: kip.KipState
-    loss: float
-    train: Score
-    test: Score
-
-
 class _KipRun:
-    def __init__(self, session: Session, sink: SnapshotSink | None):
-        assert isinstance(session.settings, DistillSettings)
+    def __init__(self, session: Session, algorithm: Kip, sink: SnapshotSink | None):
         self._session = session
-        self._settings: DistillSettings = session.settings
+        self._algorithm = algorithm
+        self._settings = algorithm.settings
         self._sink = sink
         self._resume_points: ResumePoints[kip.KipState] = session.resume_points()
         self._adam = adam_of(self._settings)
@@ -94,8 +73,8 @@ class _KipRun:
         self._first_step = 0
         self._drawn: dict[int, np.ndarray] = {}  # rows of the step drawn last
 
-    def descend(self) -> _Evaluated:
-        """All steps; the last evaluation is that of the result."""
+    def descend(self) -> tuple[kip.KipState, Evaluation]:
+        """Makes all steps; returns the last state and its evaluation."""
         step, state = self._start()
         while True:
             logs.now_about(step=step)
@@ -107,7 +86,7 @@ class _KipRun:
                 self._show(step, regression)
                 score = (
                     self._begin_score(state.images, state.labels)
-                    if is_evaluated(self._settings, step)
+                    if self._algorithm.is_evaluated(step)
                     else None
                 )
                 new_state = None
@@ -121,41 +100,39 @@ class _KipRun:
                         self._adam,
                         self._frozen,
                     )
-                evaluated = None
+                evaluation = None
                 if score is not None:
-                    evaluated = self._evaluate(step, state, rows, regression, *score())
+                    evaluation = self._evaluate(step, state, rows, regression, *score())
                 self._save_if_due(step, state)
                 if new_state is None:
-                    assert evaluated is not None
-                    return evaluated
+                    assert evaluation is not None
+                    return state, evaluation
             except (Interrupted, KeyboardInterrupt):
                 self._save(step, state)
                 raise
             step, state = step + 1, new_state
 
-    def finish(self, evaluated: _Evaluated) -> dict[str, Any]:
-        """Waits for the last snapshot to be looked at, and writes the results."""
+    def finish(self, state: kip.KipState, last: Evaluation) -> RunResult:
+        """Waits until the last snapshot has been scored, and writes the results."""
         session = self._session
         if self._sink is not None:
             self._sink.finish()
-        first = session.workdir.read_records(session.workdir.metrics)[0]
-        initial = {name: first[name] for name in evaluated.test.fields("test")}
-        as_natural = {name.replace("test", "natural"): initial[name] for name in initial}
-        result = {
-            **evaluated.test.fields("test"),
-            **(self._natural_score().fields("natural") if self._altered else as_natural),
-            **{name.replace("test", "initial"): initial[name] for name in initial},
-            **evaluated.train.fields("train"),
-            "loss": evaluated.loss,
-            "steps": self._settings.steps,
-            **session.account(),
-        }
-        session.write_results(evaluated.state.images, evaluated.state.labels, result)
+        initial = session.workdir.evaluations()[0].test
+        result = RunResult(
+            test=last.test,
+            natural=initial if self._algorithm.starts_natural else self._natural_score(),
+            initial=initial,
+            train=last.train,
+            loss=last.loss,
+            steps=self._settings.steps,
+            account=session.account(),
+        )
+        session.write_results(state.images, state.labels, result)
         return result
 
     def _start(self) -> tuple[int, kip.KipState]:
-        experiment, workdir = self._session.experiment, self._session.workdir
-        initial = first_state(experiment, self._settings)
+        workdir = self._session.workdir
+        initial = first_state(self._session.experiment, self._algorithm)
         found = self._resume_points.newest(initial)
         for records in (workdir.metrics, workdir.spectrum):
             workdir.drop_records_from(records, 0 if found is None else found.step)
@@ -174,7 +151,7 @@ class _KipRun:
     def _loss(
         self, step: int, state: kip.KipState, rows: np.ndarray
     ) -> tuple[kip.KipState, krr.Regression]:
-        """The regression of a step, and the state, whose labels may be solved for on the way."""
+        """The regression of a step, and the state, whose labels the step may have solved for."""
         kernel, targets = self._session.kernel, self._targets(step, rows)
         every = self._settings.solve_labels_every
         if every is not None and step % every == 0:
@@ -185,17 +162,12 @@ class _KipRun:
         return targets_of(self._session.experiment, self._settings, step, rows)
 
     def _bring_ahead(self, step: int) -> None:
-        """Has workers make a step's targets ready when they have nothing else to do."""
+        """Lets idle workers prepare the targets of a step."""
         targets = self._targets(step, self._rows(step))
         self._session.kernel.bring_ahead(targets.key, targets.rows, targets.draw, targets.kernel)
 
-    @property
-    def _altered(self) -> bool:
-        """Whether the run did not start from natural images with natural labels."""
-        return not starts_natural(self._settings) or self._settings.solve_labels_every is not None
-
     def _natural_score(self) -> Score:
-        """Of the natural images and labels that this run did not start from."""
+        """The test score of natural images with natural labels."""
         experiment = self._session.experiment
         images = experiment.support.astype(self._settings.kernel_dtype)
         labels = experiment.values(experiment.support_labels)
@@ -204,7 +176,7 @@ class _KipRun:
     def _begin_score(
         self, images: np.ndarray, labels: np.ndarray
     ) -> Callable[[], tuple[Score, np.ndarray]]:
-        self._session.kernel.set_support(images)  # the step's may be of another kernel
+        self._session.kernel.set_support(images)  # with the first kernel; the step may use another
         test = self._session.experiment.test
         return begin_score(
             self._session.kernel, labels, self._settings.ridge, test.key, test.labels
@@ -218,25 +190,24 @@ class _KipRun:
         regression: krr.Regression,
         test: Score,
         k_ss: np.ndarray,
-    ) -> _Evaluated:
+    ) -> Evaluation:
         session, target = self._session, self._session.experiment.target
-        train = score_of(regression.predictions, target.labels[rows])
-        record = {
-            "step": step,
-            "loss": regression.loss,
-            **train.fields("train"),
-            **test.fields("test"),
-            "seconds": session.counters()["seconds"],
+        evaluation = Evaluation(
+            step=step,
+            loss=regression.loss,
+            train=score_of(regression.predictions, target.labels[rows]),
+            test=test,
+            seconds=session.counters().seconds,
             **record_spectrum(session.workdir, step, k_ss, self._settings.ridge),
-        }
-        learned = self._settings.learn_labels or self._settings.solve_labels_every is not None
+        )
         rates = {f"learning_rate/{name}": rate for name, rate in self._adam.rates_at(step).items()}
-        session.evaluated(record, state.images, state.labels, learned, rates)
-        session.status.update(now=True, evaluated_step=step, **test.fields("test"))
-        logging.info("Evaluated: %s.", ", ".join(f"{k} {v:.6g}" for k, v in record.items()))
+        session.evaluated(evaluation, state.images, state.labels, rates)
+        session.status.update(now=True, evaluated_step=step, test=test)
+        values = [f"{k} {v:.6g}" for k, v in evaluation.record().items() if v is not None]
+        logging.info("Evaluated: %s.", ", ".join(values))
         if self._sink is not None:
-            self._sink.put(Snapshot(step, state.images, state.labels, regression.loss))
-        return _Evaluated(state, regression.loss, train, test)
+            self._sink.put(SupportSnapshot(step, state.images, state.labels, regression.loss))
+        return evaluation
 
     def _show(self, step: int, regression: krr.Regression) -> None:
         made = step - self._first_step
@@ -245,12 +216,49 @@ class _KipRun:
         self._session.status.update(step=step, loss=regression.loss, seconds_left=left)
 
     def _save_if_due(self, step: int, state: kip.KipState) -> None:
-        if self._is_kept(step) or self._resume_points.is_late():
+        if self._algorithm.is_kept(step) or self._resume_points.is_late():
             self._save(step, state)
 
     def _save(self, step: int, state: kip.KipState) -> None:
-        self._resume_points.save(step, state, self._is_kept(step))
+        self._resume_points.save(step, state, self._algorithm.is_kept(step))
         self._session.status.update(checkpoint_step=step)
 
-    def _is_kept(self, step: int) -> bool:
-        return checkpoint.is_named(step) or step == self._settings.steps
+
+class StepTrial:
+    """Steps from a run's first state by one of its kernels, each on the next step's target images.
+
+    Args:
+        algorithm: of the run.
+        experiment: the data of the run.
+        kernel: over workers that hold the row sets of `experiment`.
+        index: of the kernel.
+    """
+
+    def __init__(
+        self, algorithm: Kip, experiment: Experiment, kernel: DistributedKernel, index: int
+    ):
+        self._settings = algorithm.settings
+        self._experiment = experiment
+        self._kernel = kernel
+        self._index = index
+        self._state = first_state(experiment, algorithm)
+        self._adam = adam_of(self._settings)
+        self._frozen = frozen_pixels(experiment, self._settings)
+        self._step = 0
+        self._rows = rows_of(experiment, self._settings, 0)
+
+    def __call__(self, count: int) -> None:
+        """Makes a step on the first `count` of its target images, and prepares the next step's."""
+        targets = self._targets(count)
+        fresh = self._state._replace(images=self._state.images.copy())
+        regression = kip.loss_at(self._kernel, fresh, targets, self._settings.ridge)
+        self._step += 1
+        self._rows = rows_of(self._experiment, self._settings, self._step)
+        ahead = self._targets(count)
+        self._kernel.bring_ahead(ahead.key, ahead.rows, ahead.draw, ahead.kernel)
+        kip.update(self._kernel, fresh, regression.cotangents, self._adam, self._frozen)
+
+    def _targets(self, count: int) -> kip.Targets:
+        rows = self._rows[:count]
+        targets = targets_of(self._experiment, self._settings, self._step, rows)
+        return targets._replace(kernel=self._index)

@@ -3,7 +3,6 @@
 import itertools
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -11,31 +10,24 @@ from kipper.common.errors import Interrupted
 from kipper.common.labels import strata
 from kipper.common.settings import SolveLabelsSettings
 from kipper.server import krr, label_solve, sampling
+from kipper.server.algorithms.label_solve import TRAIN_SCORE_ROWS
 from kipper.server.checkpoint import ResumePoints
-from kipper.server.evaluation import Score, streamed_scores
+from kipper.server.evaluation import streamed_scores
 from kipper.server.experiment import Split
 from kipper.server.label_solve import Moments
+from kipper.server.measures import Score, ScoreWithLoss
+from kipper.server.records import Evaluation, RunResult
 from kipper.server.session import Session
 from kipper.server.spectrum import record_spectrum
 
-# The training score is taken on a class-balanced draw: it costs kernel blocks of its own, while the
-# loss over all targets follows from the sums that were made anyway.
-TRAIN_SCORE_ROWS = 5000
 
+def run_label_solve(session: Session, settings: SolveLabelsSettings) -> RunResult:
+    """Solves for the labels of the natural support images over all targets; see `Algorithm.run`.
 
-def run_label_solve(session: Session) -> dict[str, Any]:
-    """Solves labels for the natural support images over all targets; returns result.json.
-
-    The sums over targets go on from the newest checkpoint, if there is one; all else, which costs
-    little beside them, is made anew.
-
-    Raises:
-        NumericalError: the regression could not be solved.
-        WorkerError: no worker is left, or a block failed on several.
-        Interrupted: the user asked to stop; a checkpoint was written first.
+    The sums over targets resume from the newest checkpoint; everything else is recomputed, which
+    costs little beside them.
     """
-    settings, experiment = session.settings, session.experiment
-    assert isinstance(settings, SolveLabelsSettings)
+    experiment, workdir = session.experiment, session.workdir
     run = _LabelRun(session)
     images = experiment.support.astype(settings.kernel_dtype)
     session.kernel.set_support(images)
@@ -43,38 +35,38 @@ def run_label_solve(session: Session) -> dict[str, Any]:
     moments = run.moments()
     labels = label_solve.solve_labels(k_ss, moments, settings.ridge, settings.label_ridge)
     factor = krr.Factor(k_ss, settings.ridge)
-    natural = experiment.values(experiment.support_labels)
-    coefficients = [factor.solve(labels), factor.solve(natural)]
-    solved_score, natural_score = run.test_scores(coefficients)
-    for records in (session.workdir.metrics, session.workdir.spectrum):
-        session.workdir.drop_records_from(records, 0)
-    train_score = run.train_score(coefficients[0])
-    record = {
-        "step": 0,
-        "loss": label_solve.target_loss(moments, coefficients[0]),
-        **train_score.fields("train"),
-        **solved_score.fields("test"),
-        "seconds": session.counters()["seconds"],
-        **record_spectrum(session.workdir, 0, k_ss, settings.ridge),
-    }
-    session.evaluated(record, images, labels, labels_learned=True)
-    result = {
-        **solved_score.fields("test"),
-        "test_loss": solved_score.loss,
-        **natural_score.fields("natural"),
-        **train_score.fields("train"),
-        "loss": record["loss"],
-        "steps": 0,
-        **session.account(),
-    }
+    natural_labels = experiment.values(experiment.support_labels)
+    coefficients = [factor.solve(labels), factor.solve(natural_labels)]
+    solved, natural = run.test_scores(coefficients)
+    for records in (workdir.metrics, workdir.spectrum):
+        workdir.drop_records_from(records, 0)
+    evaluation = Evaluation(
+        step=0,
+        loss=label_solve.target_loss(moments, coefficients[0]),
+        train=run.train_score(coefficients[0]),
+        test=solved,
+        seconds=session.counters().seconds,
+        **record_spectrum(workdir, 0, k_ss, settings.ridge),
+    )
+    session.evaluated(evaluation, images, labels)
+    result = RunResult(
+        test=solved,
+        test_loss=solved.loss,
+        natural=natural,
+        train=evaluation.train,
+        loss=evaluation.loss,
+        steps=0,
+        account=session.account(),
+    )
     session.write_results(images, labels, result)
     return result
 
 
 class _LabelRun:
-    """The passes over row sets that a run makes, the support being set.
+    """The passes over row sets that a run makes with its support set.
 
-    They come in the order targets, test images, training images, by which is said how much is left.
+    They come in the order targets, test images, training images; the estimate of the time left
+    depends on it.
     """
 
     def __init__(self, session: Session):
@@ -114,13 +106,13 @@ class _LabelRun:
         self._resume_points.save(moments.num_targets, moments, keep=True)
         return moments
 
-    def test_scores(self, coefficients: list[np.ndarray]) -> list[Score]:
+    def test_scores(self, coefficients: list[np.ndarray]) -> list[ScoreWithLoss]:
         """Scores of several regressions (n, C) on all test images."""
         test = self._session.experiment.test
         return self._scores("test images", coefficients, test, np.arange(len(test.labels)))
 
     def train_score(self, coefficients: np.ndarray) -> Score:
-        """The score of a regression on a draw of targets."""
+        """The score of a regression (n, C) on a draw of targets."""
         target = self._session.experiment.target
         return self._scores("training images", [coefficients], target, self._train_rows)[0]
 
@@ -135,27 +127,29 @@ class _LabelRun:
         return found.state
 
     def _scores(
-        self, what: str, coefficients: list[np.ndarray], split: Split, rows: np.ndarray
-    ) -> list[Score]:
+        self, rows_of: str, coefficients: list[np.ndarray], split: Split, rows: np.ndarray
+    ) -> list[ScoreWithLoss]:
         chunks = self._session.kernel.target_chunks(split.key, rows)
         return streamed_scores(
-            self._shown(what, len(rows), chunks), coefficients, split.labels[rows]
+            self._shown(rows_of, len(rows), chunks), coefficients, split.labels[rows]
         )
 
     def _shown(
-        self, what: str, num_rows: int, chunks: Iterator[tuple[slice, np.ndarray]]
+        self, rows_of: str, num_rows: int, chunks: Iterator[tuple[slice, np.ndarray]]
     ) -> Iterator[tuple[slice, np.ndarray]]:
-        self._show(what, 0, num_rows)
+        self._show(rows_of, 0, num_rows)
         for span, k_ts in chunks:
             yield span, k_ts
-            self._show(what, span.stop, num_rows)
+            self._show(rows_of, span.stop, num_rows)
 
-    def _show(self, what: str, rows: int, num_rows: int) -> None:
-        """Says how far a pass has come, and ends the run if that was asked for."""
+    def _show(self, rows_of: str, rows: int, num_rows: int) -> None:
+        """Reports how far a pass is, and ends the run if the user asked for that."""
         if self._session.should_finish():
             raise Interrupted()
-        row = self._rows_before[what] + rows
+        row = self._rows_before[rows_of] + rows
         made = row - self._first_row
         spent = time.monotonic() - self._began
         left = round(spent / made * (self._num_rows - row), 1) if made else None
-        self._session.status.update(rows_of=what, rows=rows, rows_total=num_rows, seconds_left=left)
+        self._session.status.update(
+            rows_of=rows_of, rows=rows, rows_total=num_rows, seconds_left=left
+        )

@@ -1,4 +1,4 @@
-"""What KIP and LS runs share: workers made ready, status, logs, and the files at the end."""
+"""What runs share: workers made ready, status, logs, and the files at the end."""
 
 import contextlib
 import dataclasses
@@ -16,6 +16,8 @@ from kipper.common import logs, messages
 from kipper.common.errors import Interrupted, KipperError, UserError
 from kipper.common.files import write_json
 from kipper.common.settings import RunSettings
+from kipper.server.algorithms import algorithm_of
+from kipper.server.algorithms.algorithm import Algorithm
 from kipper.server.checkpoint import ResumePoints, is_named
 from kipper.server.distilled_set import (
     MadeSet,
@@ -33,34 +35,35 @@ from kipper.server.means import Means
 from kipper.server.member import KnownBlock
 from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
+from kipper.server.records import Account, Counters, Evaluation, RunResult
 from kipper.server.report.keeping import keep_beginning, keep_end
 from kipper.server.scheduler.rules import Policy
 from kipper.server.showing import Showing
-from kipper.server.snapshots import validation_value
 from kipper.server.status import StatusWriter
 from kipper.server.tiling import Tiling, tiling_for
 from kipper.server.watch.pictures import picture, pixels_of
 from kipper.server.watch.watch import Watch
 from kipper.server.workdir import Workdir
 
-# Where no worker can join, for one that is still being made ready.
+# How long a run to which no worker can be added waits for one that is still being made ready.
 _PATIENCE_SECONDS = 10.0
 
-# Of images in event files: how many, and pixels of their side. So many in colour take a fifth of a
-# second to write.
+# Maximum number of images in an event file, and pixels of their side. Writing these in colour takes
+# a fifth of a second.
 _EVENT_PICTURE = 100, 32
 
 
 @dataclasses.dataclass
 class Session:
-    """A coordinator's means during one run.
+    """What a coordinator has at its disposal during one run.
 
     Attributes:
-        before: seconds and pair counts of the coordinators that this one continues.
+        before: what earlier coordinators of the run used.
         should_finish: whether the user asked to stop after the step that is under way.
     """
 
     settings: RunSettings
+    algorithm: Algorithm
     experiment: Experiment
     workdir: Workdir
     pool: Pool
@@ -69,90 +72,79 @@ class Session:
     showing: Showing
     event_files: EventFiles
     started: float
-    before: dict[str, float]
+    before: Counters
     should_finish: Callable[[], bool]
 
-    def counters(self) -> dict[str, float]:
-        """Seconds and pairs of the whole run, resumptions included."""
+    def counters(self) -> Counters:
+        """What the whole run has used, resumptions included."""
         counts = self.pool.counts
-        return {
-            "seconds": round(self.before["seconds"] + time.monotonic() - self.started, 3),
-            "kernel_pairs": self.before["kernel_pairs"] + counts.kernel_pairs,
-            "vjp_pairs": self.before["vjp_pairs"] + counts.vjp_pairs,
-        }
+        return Counters(
+            seconds=round(self.before.seconds + time.monotonic() - self.started, 3),
+            kernel_pairs=self.before.kernel_pairs + counts.kernel_pairs,
+            vjp_pairs=self.before.vjp_pairs + counts.vjp_pairs,
+        )
 
-    def account(self) -> dict[str, Any]:
-        """`counters`, kernel pairs a second, and the engine that the workers, all alike, chose."""
-        counters = self.counters()
-        rate = counters["kernel_pairs"] / max(counters["seconds"], 1e-3)
-        engine = next(iter(self.pool.engines.values()), self.settings.engine)
-        return {**counters, "pairs_per_second": round(rate), "engine": engine, **self.traffic()}
-
-    def traffic(self) -> dict[str, Any]:
-        """Of this coordinator's part of the run: bytes; of each phase, how long and how idle."""
-        counts, phases = self.pool.counts, self.pool.phases
-        return {
-            "bytes_sent": counts.bytes_sent,
-            "bytes_received": counts.bytes_received,
-            "phase_seconds": {name: round(phase.seconds, 3) for name, phase in phases.items()},
-            "idle_share": {name: round(phase.idle_share, 4) for name, phase in phases.items()},
-        }
+    def account(self) -> Account:
+        """`counters`, with the rate, the engine, and the traffic of this coordinator."""
+        counters, counts, phases = self.counters(), self.pool.counts, self.pool.phases
+        return Account(
+            **vars(counters),
+            pairs_per_second=round(counters.kernel_pairs / max(counters.seconds, 1e-3)),
+            engine=next(iter(self.pool.engines.values()), self.settings.engine),
+            bytes_sent=counts.bytes_sent,
+            bytes_received=counts.bytes_received,
+            phase_seconds={name: round(phase.seconds, 3) for name, phase in phases.items()},
+            idle_share={name: round(phase.idle_share, 4) for name, phase in phases.items()},
+        )
 
     def resume_points(self) -> ResumePoints[Any]:
-        """The run's checkpoints, as this coordinator finds and makes them."""
+        """The run's checkpoints, as this coordinator finds and writes them."""
         config = json.loads(self.workdir.config.read_text())
         return ResumePoints(self.workdir.checkpoints, config, self.counters)
 
     def evaluated(
         self,
-        record: dict[str, Any],
+        evaluation: Evaluation,
         images: np.ndarray,
         labels: np.ndarray,
-        labels_learned: bool,
         more: Mapping[str, float] | None = None,
     ) -> None:
         """Records an evaluation, and shows the images (n, h, w, c) with labels (n, C).
 
         Args:
-            record: for metrics.jsonl.
-            more: numbers that only event files have, by tag.
+            evaluation: for metrics.jsonl.
+            more: numbers for event files only, by tag.
         """
+        record, step = evaluation.record(), evaluation.step
         self.workdir.append_record(self.workdir.metrics, record)
-        step = record["step"]
-        shown = self.showing.evaluated(step, images, labels, labels_learned)
-        is_shown = is_named(step) or step == getattr(self.settings, "steps", step)
-        speed = {"speed/pairs_per_second": self.account()["pairs_per_second"]}
+        shown = self.showing.evaluated(step, images, labels)
+        is_shown = is_named(step) or step == self.algorithm.steps
         to_pixels = pixels_of(self.experiment.preprocessing, self.experiment.pixel_range)
         self.event_files.evaluated(
             record,
-            {**speed, **(more or {})},
+            {"speed/pairs_per_second": self.account().pairs_per_second or 0, **(more or {})},
             (lambda: picture(shown, to_pixels, *_EVENT_PICTURE)) if is_shown else None,
         )
 
-    def write_results(self, images: np.ndarray, labels: np.ndarray, result: dict[str, Any]) -> None:
-        """Writes the distilled set, its recipe and result.json; then what only its report needs."""
+    def write_results(self, images: np.ndarray, labels: np.ndarray, result: RunResult) -> None:
+        """Writes the distilled set, its recipe, result.json, and what only the report needs."""
         sets = self._sets(images, labels, result)
         recipe = _recipe(self.settings, self.experiment, self.workdir, sets)
         save_recipe(self.workdir.preprocessing, recipe)
         save_distilled(self.workdir.distilled, images, labels)
-        write_json(self.workdir.result, result)
+        write_json(self.workdir.result, result.record())
         keep_end(self.workdir, self.experiment, images, self.pool.devices)
 
     def _sets(
-        self, images: np.ndarray, labels: np.ndarray, result: dict[str, Any]
+        self, images: np.ndarray, labels: np.ndarray, result: RunResult
     ) -> tuple[MadeSet, ...]:
-        last = MadeSet(
-            set_key(images, labels),
-            getattr(self.settings, "steps", None),
-            result.get("test_accuracy"),
-            result.get("test_r2"),
-        )
+        last = MadeSet(set_key(images, labels), self.algorithm.steps, result.test)
         if not self.workdir.best.exists():
             return (last,)
-        records = self.workdir.read_records(self.workdir.validation)
-        step = max(records, key=validation_value)["step"]
-        best = MadeSet(set_key(*load_distilled(self.workdir.best)), step, None)
-        return (best, last)  # where they are the same, the last is believed
+        validations = self.workdir.validations()
+        step = max(validations, key=lambda each: each.score.value).step
+        best = MadeSet(set_key(*load_distilled(self.workdir.best)), step)
+        return (best, last)  # if both are the same set, readers take the last
 
 
 @contextlib.contextmanager
@@ -168,30 +160,31 @@ def open_session(
     elastic: bool = False,
     watch: Watch | None = None,
 ) -> Iterator[Session]:
-    """A session over `links`; on the way out it closes them and says in status.json how it ended.
+    """A session over `links`; closes them at the end and writes to status.json how the run ended.
 
     Args:
         settings: of the run.
-        experiment: what it works on.
+        experiment: the data of the run.
         workdir: already prepared.
         links: the workers.
-        score_validation: whether validation images are to be resident too.
+        score_validation: whether workers hold the validation images too.
         should_stop: asked between blocks; once it is true the run raises `Interrupted`.
-        should_finish: asked between steps, likewise, and while the run waits for workers.
-        known: a block that workers are checked by before they get others.
-        elastic: whether workers may come later; then the run waits while it has none.
-        watch: for onlookers.
+        should_finish: asked between steps, and while the run waits for workers; once it is true
+            the run raises `Interrupted`.
+        known: a block that checks workers before they get others.
+        elastic: whether workers may join later; if so, the run waits while it has none.
+        watch: for the live page.
 
     Raises:
         UserError: another coordinator holds the workdir.
     """
+    algorithm = algorithm_of(settings)
     to_log = logs.to_file(workdir.logs / "run.log", settings.run_name, settings.log_format)
     with workdir.locked(), to_log:
-        showing = Showing(watch, settings, experiment, workdir)
+        showing = Showing(watch, algorithm, experiment, workdir)
         status = StatusWriter(workdir.status, showing.status_changed)
         address = watch.address if watch is not None else None
-        steps = getattr(settings, "steps", 0)
-        status.update(now=True, state="running", steps=steps, dashboard=address)
+        status.update(now=True, state="running", steps=algorithm.steps or 0, dashboard=address)
         recipe = _recipe(settings, experiment, workdir, _earlier_sets(workdir))
         keep_beginning(workdir, experiment, recipe)
 
@@ -199,7 +192,7 @@ def open_session(
             counts = session.pool.counts
             if should_stop() or (should_finish() and counts.workers == 0):
                 raise Interrupted()
-            status.update(blocks=counts.blocks, workers=counts.workers, **session.account())
+            status.update(blocks=counts.blocks, workers=counts.workers, account=session.account())
 
         pool, kernel = open_kernel(
             settings,
@@ -213,6 +206,7 @@ def open_session(
         showing.pool = pool
         session = Session(
             settings=settings,
+            algorithm=algorithm,
             experiment=experiment,
             workdir=workdir,
             pool=pool,
@@ -221,7 +215,7 @@ def open_session(
             showing=showing,
             event_files=EventFiles(workdir),
             started=time.monotonic(),
-            before={"seconds": 0.0, "kernel_pairs": 0, "vjp_pairs": 0},
+            before=Counters(),
             should_finish=should_finish,
         )
         try:
@@ -232,7 +226,7 @@ def open_session(
             status.update(now=True, state="interrupted", dashboard=None)
             raise
         except Exception as error:
-            # To the log only: whoever started the run is told by the exception.
+            # To the log only: the exception tells whoever started the run.
             logging.info("The run failed.", exc_info=True)
             message = str(error) if isinstance(error, KipperError) else repr(error)
             status.update(now=True, state="failed", message=message, dashboard=None)
@@ -257,7 +251,7 @@ def _recipe(
 
 
 def _earlier_sets(workdir: Workdir) -> tuple[MadeSet, ...]:
-    """Those that this run wrote when it was finished with fewer steps."""
+    """The sets that this run wrote when it was finished with fewer steps."""
     if workdir.distilled.exists():
         with contextlib.suppress(UserError):
             return load_recipe(workdir.preprocessing).sets
@@ -278,15 +272,6 @@ def _means(
     return Means(policy, known, workdir.logs, elastic, watch)
 
 
-def read_result(workdir: Workdir) -> dict[str, Any] | None:
-    """result.json of a finished run, if there is one."""
-    try:
-        result: dict[str, Any] = json.loads(workdir.result.read_text())
-        return result
-    except (OSError, ValueError):
-        return None
-
-
 def open_kernel(
     settings: RunSettings,
     image_shape: tuple[int, ...],
@@ -298,8 +283,8 @@ def open_kernel(
 ) -> tuple[Pool, DistributedKernel]:
     """The kernels of `settings` over workers, with columns of `row_sets`.
 
-    The pool is the caller's to close; `image_shape` is (h, w, c). With `augmenting`, columns may be
-    rows of its images, augmented as `settings` say.
+    The caller closes the pool. `image_shape` is (h, w, c). With `augmenting`, columns may be
+    augmented rows of its images.
     """
     tiling = tiling_of(settings, image_shape)
     pool = Pool(links, _configure(settings, augmenting), row_sets, on_progress, means)
@@ -307,7 +292,7 @@ def open_kernel(
 
 
 def tiling_of(settings: RunSettings, image_shape: tuple[int, ...]) -> Tiling:
-    """How the matrices of a run over images of (h, w, c) are cut into blocks."""
+    """The tiling of the matrices of a run over images of (h, w, c)."""
     height, width, channels = image_shape
     tilings = [
         tiling_for(
@@ -319,7 +304,7 @@ def tiling_of(settings: RunSettings, image_shape: tuple[int, ...]) -> Tiling:
         )
         for spec in settings.kernel_specs
     ]
-    # One for all, so that what was prepared for one kernel's blocks has the shape of another's.
+    # One for all kernels, so that rows prepared for one kernel's blocks fit another's.
     return Tiling(min(t.support for t in tilings), min(t.target for t in tilings))
 
 

@@ -6,17 +6,18 @@ Launchpad a Reverb table lies between them.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from kipper.server.distilled_set import save_distilled
-from kipper.server.evaluation import Score
+from kipper.server.measures import Score
+from kipper.server.records import Validation
 from kipper.server.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)
-class Snapshot:
+class SupportSnapshot:
     """A support set as it was evaluated.
 
     Attributes:
@@ -35,19 +36,13 @@ class Snapshot:
 class SnapshotSink(Protocol):
     """Takes snapshots from the coordinator."""
 
-    def put(self, snapshot: Snapshot) -> None:
+    def put(self, snapshot: SupportSnapshot) -> None:
         """Takes a snapshot; may return before it has been looked at."""
         ...
 
     def finish(self) -> None:
         """Returns when the last snapshot has been looked at, or after a while."""
         ...
-
-
-def validation_value(record: dict[str, Any]) -> float:
-    """`Score.value` of a record of validation.jsonl."""
-    name = "validation_accuracy" if "validation_accuracy" in record else "validation_r2"
-    return float(record[name])
 
 
 class BestKeeper:
@@ -61,11 +56,11 @@ class BestKeeper:
     def __init__(self, workdir: Workdir, score: Callable[[np.ndarray, np.ndarray], Score]):
         self._workdir = workdir
         self._score = score
-        records = workdir.read_records(workdir.validation)
-        self._seen = {record["step"] for record in records}
-        self._best = max(map(validation_value, records), default=-np.inf)
+        validations = workdir.validations()
+        self._seen = {validation.step for validation in validations}
+        self._best = max((each.score.value for each in validations), default=-np.inf)
 
-    def put(self, snapshot: Snapshot) -> None:
+    def put(self, snapshot: SupportSnapshot) -> None:
         """Scores the snapshot, unless an earlier coordinator's of the same step was scored."""
         if snapshot.step in self._seen:
             return
@@ -75,12 +70,8 @@ class BestKeeper:
             self._best = score.value
             save_distilled(self._workdir.best, snapshot.images, snapshot.labels)
         self._seen.add(snapshot.step)
-        record = {
-            "step": snapshot.step,
-            "loss": snapshot.loss,
-            **score.fields("validation"),
-        }
-        self._workdir.append_record(self._workdir.validation, record)
+        validation = Validation(snapshot.step, snapshot.loss, score)
+        self._workdir.append_record(self._workdir.validation, validation.record())
 
     def finish(self) -> None:
         """Nothing is outstanding."""

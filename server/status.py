@@ -1,54 +1,116 @@
-"""status.json: where a run is, for whoever looks on from another process."""
+"""status.json: how far a run is, for other processes to read."""
 
+import dataclasses
 import json
 import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
+
+from kipper.server.measures import Score
+from kipper.server.records import Account, Json
 
 _SECONDS_BETWEEN_WRITES = 0.2
 
 
-class StatusWriter:
-    """Keeps a small JSON object on disk, replaced whole and at most five times a second.
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """A run as its coordinator last described it; None for everything that it has not said.
 
-    Not flushed to disk: after a power cut nobody looks on.
+    Attributes:
+        state: starting, running, finished, interrupted or failed.
+        host, pid: of the coordinator.
+        steps: gradient steps to make; 0 for Label Solve.
+        dashboard: URL of the live page.
+        blocks: kernel blocks computed by this coordinator.
+        workers: number of workers.
+        account: what the run has used.
+        step, loss: of the newest gradient step.
+        seconds_left: estimated.
+        rows_of, rows, rows_total: what Label Solve is passing over, and how far it is.
+        evaluated_step, test: the newest evaluation.
+        checkpoint_step: of the newest checkpoint.
+        message: why the run failed.
+    """
+
+    state: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    steps: int | None = None
+    dashboard: str | None = None
+    blocks: int | None = None
+    workers: int | None = None
+    account: Account = dataclasses.field(default_factory=Account)
+    step: int | None = None
+    loss: float | None = None
+    seconds_left: float | None = None
+    rows_of: str | None = None
+    rows: int | None = None
+    rows_total: int | None = None
+    evaluated_step: int | None = None
+    test: Score | None = None
+    checkpoint_step: int | None = None
+    message: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The file, as a JSON object."""
+        fields = {**vars(self), **self.account.record()}
+        fields |= self.test.record("test") if self.test is not None else {}
+        # Of a run that has begun, null says that there is no page, or that the time is unknown.
+        has_begun = self.state not in (None, "starting")
+        is_under_way = has_begun and (self.step is not None or self.rows is not None)
+        null = {"dashboard": has_begun, "seconds_left": is_under_way}
+        return {
+            name: value
+            for name, value in fields.items()
+            if name not in ("account", "test") and (value is not None or null.get(name))
+        }
+
+    @classmethod
+    def read(cls, record: Json) -> "Status":
+        """The status in a file."""
+        names = {field.name for field in dataclasses.fields(cls)} - {"account", "test"}
+        plain = {name: value for name, value in record.items() if name in names}
+        return cls(**plain, account=Account.read(record), test=Score.read(record, "test"))
+
+
+class StatusWriter:
+    """Keeps status.json on disk, replaced whole and at most five times a second.
+
+    It is not flushed to disk: after a power cut no one reads it.
 
     Args:
         path: of the file.
-        written: called with all fields after each write.
+        on_write: called after each write.
+
+    Attributes:
+        status: the newest one, written or not.
     """
 
     def __init__(
-        self,
-        path: pathlib.Path,
-        written: Callable[[Mapping[str, Any]], None] = lambda _fields: None,
+        self, path: pathlib.Path, on_write: Callable[[Status], None] = lambda _status: None
     ):
+        self.status = Status("starting", socket.gethostname(), os.getpid())
         self._path = path
-        self._tell = written
-        self._fields: dict[str, Any] = {
-            "state": "starting",
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-        }
+        self._on_write = on_write
         self._written = float("-inf")
 
-    def update(self, now: bool = False, **fields: Any) -> None:
-        """Changes fields; `now` writes them even if the last write was a moment ago."""
-        self._fields.update(fields)
+    def update(self, now: bool = False, **changes: Any) -> None:
+        """Changes fields of the status; `now` writes it even if the last write was a moment ago."""
+        self.status = dataclasses.replace(self.status, **changes)
         if now or time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
             temporary = self._path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self._fields))
+            temporary.write_text(json.dumps(self.status.record()))
             os.replace(temporary, self._path)
             self._written = time.monotonic()
-            self._tell(self._fields)
+            self._on_write(self.status)
 
 
-def read_status(path: pathlib.Path) -> dict[str, Any]:
-    """The last status written, or {} if there is none."""
+def read_status(path: pathlib.Path) -> Status:
+    """The last status written; `Status()` if there is none that can be read."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+        return Status.read(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return Status()

@@ -14,6 +14,7 @@ from kipper.common.errors import UserError
 from kipper.common.files import write_json, write_text
 from kipper.common.network_file import without_hashes
 from kipper.common.settings import RunSettings
+from kipper.server.records import Evaluation, RunResult, Validation
 
 
 class Workdir:
@@ -130,6 +131,22 @@ class Workdir:
                 with contextlib.suppress(ValueError):
                     records.append(json.loads(line))
         return records
+
+    def evaluations(self) -> list[Evaluation]:
+        """The lines of metrics.jsonl."""
+        return [Evaluation.read(record) for record in self.read_records(self.metrics)]
+
+    def validations(self) -> list[Validation]:
+        """The lines of validation.jsonl."""
+        records = map(Validation.read, self.read_records(self.validation))
+        return [record for record in records if record is not None]
+
+    def read_result(self) -> RunResult | None:
+        """result.json; None while the run has none that can be read."""
+        try:
+            return RunResult.read(json.loads(self.result.read_text()))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
 
     def append_record(self, path: pathlib.Path, record: dict[str, Any]) -> None:
         """Adds one line and flushes it to disk; a line that a crash cut short is ended first."""

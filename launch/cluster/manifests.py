@@ -18,9 +18,10 @@ import re
 from typing import Any
 
 from kipper.common.errors import UserError
-from kipper.common.settings import DistillSettings, LaunchSettings, RunSettings
+from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster import plan
 from kipper.launch.processes.exit_codes import ExitCode
+from kipper.server.algorithms import algorithm_of
 
 Manifest = dict[str, Any]
 
@@ -100,8 +101,7 @@ def _volume(launch: LaunchSettings) -> _Volume:
 
 def _check_paths(settings: RunSettings, volume: _Volume) -> None:
     paths = {"workdir": settings.workdir, "data_dir": settings.data_dir}
-    if isinstance(settings, DistillSettings):
-        paths["initial"] = settings.initial
+    paths |= algorithm_of(settings).input_files
     if settings.dataset.startswith("npz:"):
         paths["dataset"] = settings.dataset.removeprefix("npz:")
     for flag, path in paths.items():

@@ -14,7 +14,6 @@ from typing import Any
 
 from kipper.common.errors import UserError
 from kipper.common.settings import (
-    DistillSettings,
     LaunchSettings,
     NodeSettings,
     RunSettings,
@@ -22,6 +21,7 @@ from kipper.common.settings import (
     arguments_of,
     check_at_least,
 )
+from kipper.server.algorithms import algorithm_of
 
 COORDINATOR = "coordinator"
 # Nodes beside the coordinator, of KIP alone, for only it has snapshots; and of runs over Courier,
@@ -85,12 +85,12 @@ def check_launch(launch: LaunchSettings, settings: RunSettings) -> None:
 
 def command_of(settings: RunSettings) -> str:
     """The command whose settings these are."""
-    return "distill" if isinstance(settings, DistillSettings) else "solve_labels"
+    return algorithm_of(settings).command
 
 
 def head_labels(settings: RunSettings) -> tuple[str, ...]:
     """Labels of the nodes that run on the coordinator's host, the coordinator's first."""
-    has_companions = isinstance(settings, DistillSettings) and settings.transport == "courier"
+    has_companions = algorithm_of(settings).holds_out_validation and settings.transport == "courier"
     return (COORDINATOR, *(_COMPANIONS if has_companions else ()))
 
 

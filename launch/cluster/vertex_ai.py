@@ -12,8 +12,9 @@ import tempfile
 
 import kipper
 from kipper.common.errors import UserError
-from kipper.common.settings import DistillSettings, RunSettings
+from kipper.common.settings import RunSettings
 from kipper.launch.local_program import check_launchpad
+from kipper.server.algorithms import algorithm_of
 
 _ROOMS = ("common", "workers", "server", "launch")
 
@@ -37,7 +38,7 @@ def launch_on_vertex_ai(settings: RunSettings) -> None:
 
     from kipper.launch.program import make_program
 
-    program = make_program(settings, with_evaluator=isinstance(settings, DistillSettings))
+    program = make_program(settings, with_evaluator=algorithm_of(settings).holds_out_validation)
     with tempfile.TemporaryDirectory() as folder:
         config = DockerConfig(
             code_directory=_copy_of_kipper(folder), docker_requirements=_requirements(folder)

@@ -8,8 +8,8 @@ from kipper.common.files import write_bytes
 from kipper.common.settings import CompareSettings
 from kipper.launch.commands.text_table import text_table
 from kipper.server.figures import style
-from kipper.server.figures.measures import Measure
 from kipper.server.figures.support_sizes import SizedScore, support_sizes_figure
+from kipper.server.measures import Measure
 from kipper.server.report.run_files import RunFiles, read_run
 
 _HEADS = ("run", *("dataset", "preprocess", "kernel", "algorithm"), "images", "test", "natural")
@@ -26,7 +26,7 @@ def print_comparison(settings: CompareSettings) -> None:
     settings.check()
     runs = [read_run(folder) for folder in settings.runs]
     for run in runs:
-        if run.measure.of(run.latest, "test") is None:
+        if run.test is None:
             raise UserError(
                 f"{run.workdir.path} has no score yet; wait for the run's first evaluation, or "
                 "leave it out."
@@ -48,18 +48,18 @@ def print_comparison(settings: CompareSettings) -> None:
 
 
 def _size(run: RunFiles) -> int:
-    return int(run.settings["support_size"])
+    return run.support_size
 
 
 def _traits(run: RunFiles) -> tuple[str, str, str, str]:
     """Data set, preprocessing, kernel and algorithm: what is joined by a line shares all four."""
-    settings = run.settings
-    kernel = settings.get("kernel", "ntk")
+    settings = run.algorithm.settings
+    kernel = settings.kernel
     return (
         run.dataset,
-        str(settings.get("preprocess", "standard")),
+        settings.preprocess,
         run.architecture + ("" if kernel == "ntk" else f" {kernel}"),
-        run.algorithm,
+        run.algorithm.title,
     )
 
 
@@ -69,8 +69,7 @@ def sized_scores(runs: Sequence[RunFiles]) -> tuple[str, list[SizedScore]]:
     differ = [len(set(values)) > 1 for values in zip(*traits, strict=True)]
     scores = []
     for run, own in zip(runs, traits, strict=True):
-        score = run.measure.of(run.latest, "test")
-        assert score is not None
+        assert run.test is not None
         named = [trait for trait, differs in zip(own, differ, strict=True) if differs]
         data = named[:-1] if differ[-1] else named  # natural images know no algorithm
         scores.append(
@@ -78,8 +77,8 @@ def sized_scores(runs: Sequence[RunFiles]) -> tuple[str, list[SizedScore]]:
                 line=", ".join(named) or own[-1],
                 baseline=", ".join(data),
                 support_size=_size(run),
-                score=score,
-                natural=run.natural_score,
+                score=run.test.shown,
+                natural=run.natural.shown if run.natural is not None else None,
             )
         )
     shared = [trait for trait, differs in zip(traits[0], differ, strict=True) if not differs]
@@ -90,14 +89,14 @@ def table(runs: Sequence[RunFiles], measure: Measure) -> str:
     """Runs as lines of text, their columns aligned."""
     rows = []
     for run in runs:
-        scores = (measure.of(run.latest, "test"), run.natural_score)
-        steps = f"{run.latest.get('steps', run.latest.get('step', 0)):,}"
+        scores = run.test, run.natural
+        steps = f"{run.step or 0:,}"
         rows.append(
             (
                 str(run.workdir.path),
                 *_traits(run),
                 f"{_size(run):,}",
-                *("" if score is None else measure.digits(score) for score in scores),
+                *("" if score is None else measure.digits(score.shown) for score in scores),
                 steps if run.result is not None else f"{steps} so far",
             )
         )

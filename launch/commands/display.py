@@ -7,11 +7,12 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator
+from typing import TextIO
 
-from kipper.server.figures.measures import measure_of
-from kipper.server.status import read_status
+from kipper.server.measures import ACCURACY, Score
+from kipper.server.records import Evaluation
+from kipper.server.status import Status, read_status
 from kipper.server.workdir import Workdir
 
 POLL_SECONDS = 0.25
@@ -25,7 +26,7 @@ def showing_progress(workdir: Workdir) -> Iterator[None]:
 
     Plain lines are evaluations, and after a minute without one how far the run is.
     """
-    before = _Shown(len(workdir.read_records(workdir.metrics)), read_status(workdir.status))
+    before = _Shown(len(workdir.evaluations()), read_status(workdir.status))
     ended = threading.Event()
     terminal = sys.stdout  # as it is now: Launchpad's own talk is redirected to a file later
     show = _show_live if terminal.isatty() else _show_plain
@@ -41,11 +42,11 @@ def showing_progress(workdir: Workdir) -> Iterator[None]:
 class _Shown:
     """What has been printed of a run, beyond what was there before it."""
 
-    def __init__(self, num_records: int, status: dict[str, Any]):
+    def __init__(self, num_records: int, status: Status):
         self._records = num_records
         self._address = _address(status)
 
-    def print_new(self, workdir: Workdir, status: dict[str, Any], show: Any) -> bool:
+    def print_new(self, workdir: Workdir, status: Status, show: Callable[[str], None]) -> bool:
         """Prints the address of the run's page once, and evaluations that are new.
 
         Returns:
@@ -57,17 +58,17 @@ class _Shown:
             self._address = address
             show(f"dashboard {address[1]}")
             anything = True
-        records = workdir.read_records(workdir.metrics)
-        for record in records[self._records :]:
-            show(_evaluation_line(record))
+        evaluations = workdir.evaluations()
+        for evaluation in evaluations[self._records :]:
+            show(_evaluation_line(evaluation))
             anything = True
-        self._records = len(records)
+        self._records = len(evaluations)
         return anything
 
 
-def _address(status: dict[str, Any]) -> tuple[int, str] | None:
-    """Of a run's page, and of which process."""
-    return (status["pid"], status["dashboard"]) if status.get("dashboard") else None
+def _address(status: Status) -> tuple[int | None, str] | None:
+    """The process that serves a run's live page, and the URL."""
+    return (status.pid, status.dashboard) if status.dashboard else None
 
 
 def _show_live(workdir: Workdir, shown: _Shown, ended: threading.Event, terminal: TextIO) -> None:
@@ -97,36 +98,38 @@ def _show_plain(workdir: Workdir, shown: _Shown, ended: threading.Event, termina
     shown.print_new(workdir, read_status(workdir.status), show)
 
 
-def _evaluation_line(record: dict[str, Any]) -> str:
-    key = measure_of(record).key
-    of = "" if key == "accuracy" else "R² "
+def _evaluation_line(evaluation: Evaluation) -> str:
+    scores = (("train", evaluation.train), ("test", evaluation.test))
+    words = "  ".join(f"{part} {_value(score)}" for part, score in scores if score is not None)
     return (
-        f"step {record['step']:>6}  loss {record['loss']:.6f}  "
-        f"train {of}{record[f'train_{key}']:.4f}  test {of}{record[f'test_{key}']:.4f}  "
-        f"{record['seconds']:8.1f} s"
+        f"step {evaluation.step:>6}  loss {evaluation.loss:.6f}  {words}  "
+        f"{evaluation.seconds:8.1f} s"
     )
 
 
-def progress_line(status: dict[str, Any]) -> str:
-    """One line from status.json: step or rows, loss, accuracy, blocks, workers, rate, time left."""
-    if status.get("state") != "running":
-        return str(status.get("state", "starting"))
-    parts = []
-    if status.get("steps"):
-        parts.append(f"step {status.get('step', 0)}/{status['steps']}")
-    if status.get("rows_total"):
-        parts.append(f"{status['rows_of']} {status['rows']:,}/{status['rows_total']:,}")
-    if "loss" in status:
-        parts.append(f"loss {status['loss']:.6f}")
-    for key, of in (("accuracy", ""), ("r2", "R² ")):
-        if f"test_{key}" in status:
-            parts.append(f"test {of}{status[f'test_{key}']:.4f} (step {status['evaluated_step']})")
-    parts.append(f"{status.get('blocks', 0)} blocks")
-    parts.append(f"{status.get('workers', 0)} workers")
-    if status.get("pairs_per_second"):
-        parts.append(f"{status['pairs_per_second']:,} pairs/s by {status['engine']}")
-    if status.get("seconds_left") is not None:
-        parts.append(f"{duration(status['seconds_left'])} left")
+def _value(score: Score) -> str:
+    return f"{'' if score.measure is ACCURACY else 'R² '}{score.value:.4f}"
+
+
+def progress_line(status: Status) -> str:
+    """One line: step or rows, loss, score, blocks, workers, rate, time left."""
+    if status.state != "running":
+        return status.state or "starting"
+    parts, account = [], status.account
+    if status.steps:
+        parts.append(f"step {status.step or 0}/{status.steps}")
+    if status.rows_total:
+        parts.append(f"{status.rows_of} {status.rows:,}/{status.rows_total:,}")
+    if status.loss is not None:
+        parts.append(f"loss {status.loss:.6f}")
+    if status.test is not None:
+        parts.append(f"test {_value(status.test)} (step {status.evaluated_step})")
+    parts.append(f"{status.blocks or 0} blocks")
+    parts.append(f"{status.workers or 0} workers")
+    if account.pairs_per_second:
+        parts.append(f"{account.pairs_per_second:,} pairs/s by {account.engine}")
+    if status.seconds_left is not None:
+        parts.append(f"{duration(status.seconds_left)} left")
     return "  ".join(parts)
 
 

@@ -25,6 +25,7 @@ from kipper.server.distilled_set import (
 )
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.experiment import Split
+from kipper.server.measures import Score
 from kipper.server.pool import Pool
 from kipper.server.session import open_kernel
 from kipper.workers.choice import check_engine
@@ -58,8 +59,7 @@ class DistilledFile:
         run: settings of the run that made it, with what the command line overrides.
         dataset: in raw pixels; test images limited; targets centred as the set's labels are.
         preprocessing: from raw pixels to the space of `images`.
-        recorded_test_accuracy: as the run measured it; None if that is not known.
-        recorded_test_r2: likewise, of targets.
+        recorded: the test score that the run measured; None if it is not known.
         as_recorded: whether `run` and `dataset` are those that it was measured with.
     """
 
@@ -69,14 +69,8 @@ class DistilledFile:
     run: RunSettings
     dataset: Dataset
     preprocessing: Preprocessing
-    recorded_test_accuracy: float | None = None
-    recorded_test_r2: float | None = None
+    recorded: Score | None = None
     as_recorded: bool = False
-
-    @property
-    def recorded_test_score(self) -> float | None:
-        """The one of both that its data set has."""
-        return self.recorded_test_accuracy if self.dataset.has_classes else self.recorded_test_r2
 
 
 def conditions(run: RunSettings, test: Split) -> dict[str, Any]:
@@ -143,8 +137,7 @@ def read_distilled(settings: EvaluateSettings) -> DistilledFile:
         dataset,
         recipe.preprocessing,
         # Early versions kept it with the settings.
-        found.made.test_accuracy if found.made else recipe.settings.get("test_accuracy"),
-        found.made.test_r2 if found.made else None,
+        found.made.test if found.made else Score.read(recipe.settings, "test"),
         as_recorded=found.made is not None
         and not other_data
         and all(run.record()[name] == recipe.settings[name] for name in _RECORDED_WITH),

@@ -10,19 +10,18 @@ import os
 import time
 from typing import Any
 
-from kipper.common.settings import DistillSettings, EstimateSettings, RunSettings
+from kipper.common.settings import EstimateSettings, RunSettings
 from kipper.launch.commands.display import duration
 from kipper.launch.commands.pace import Measuring
 from kipper.launch.commands.text_table import text_table
 from kipper.launch.coordinator import check_settings
 from kipper.launch.inprocess import inprocess_links
+from kipper.server.algorithms import algorithm_of
 from kipper.server.estimate import (
     Memory,
     Part,
     Sizes,
-    checkpoint_bytes,
     memory_of,
-    parts_of,
 )
 from kipper.server.experiment import Experiment, prepare
 from kipper.server.session import open_kernel, tiling_of
@@ -133,7 +132,7 @@ def estimate_run(settings: RunSettings) -> Estimate:
     Workdir(settings.workdir).check(settings, data_hash)
     experiment = prepare(settings, dataset)
     tiling = tiling_of(settings, experiment.support.shape[1:])
-    sizes = Sizes.of(experiment)
+    algorithm, sizes = algorithm_of(settings), Sizes.of(experiment, settings.kernel_dtype)
     scores_here = settings.launch == "inprocess" or settings.transport != "courier"
     workers = settings.num_workers or 1
     threads = settings.threads_per_worker or os.cpu_count() or 1
@@ -157,10 +156,12 @@ def estimate_run(settings: RunSettings) -> Estimate:
             part,
             part.times * (steps[part.kernel] if part.vjp_pairs else per_pair * part.pairs),
         )
-        for part in parts_of(settings, sizes, tiling, scores_here)
+        for part in algorithm.parts(sizes, tiling, scores_here)
     ]
-    memory = memory_of(settings, sizes, *_of_engines(settings, experiment, tiling, workers))
-    count, size = checkpoint_bytes(settings, sizes)
+    targets = algorithm.gradient_targets(sizes)
+    engines = _of_engines(settings, experiment, tiling, workers, targets)
+    memory = memory_of(sizes, targets, *engines)
+    count, size = algorithm.checkpoints(sizes)
     return Estimate(
         start=max(0.0, measure.first_answer - began),
         parts=parts,
@@ -175,7 +176,7 @@ def estimate_run(settings: RunSettings) -> Estimate:
 
 
 def _of_engines(
-    settings: RunSettings, experiment: Experiment, tiling: Tiling, workers: int
+    settings: RunSettings, experiment: Experiment, tiling: Tiling, workers: int, targets: int
 ) -> tuple[int, int]:
     """Numbers that engines keep of an image, and bytes that a worker keeps of a step's blocks."""
     images = experiment.support[: tiling.support].astype(settings.kernel_dtype)
@@ -187,18 +188,12 @@ def _of_engines(
         one = engine.residual_bytes(rows, rows, both=False)
         if one is None:
             continue
-        per_pair, targets = one / len(images) ** 2, _targets(settings, experiment)
+        per_pair = one / len(images) ** 2
         block = per_pair * min(tiling.target, targets) * len(images)
         if block <= MAX_RESIDUAL_BYTES_PER_BLOCK:
             pairs = len(experiment.support) * targets / workers
             kept = max(kept, int(min(MAX_RESIDUAL_BYTES, per_pair * pairs)))
     return features, kept
-
-
-def _targets(settings: RunSettings, experiment: Experiment) -> int:
-    if not isinstance(settings, DistillSettings):
-        return 0
-    return min(settings.targets_per_step, len(experiment.target.labels))
 
 
 def _processes(settings: RunSettings, memory: Memory, workers: int) -> dict[str, int]:

@@ -45,15 +45,15 @@ def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
     with kernel_on_test(file.run, file.dataset, file.preprocessing) as (pool, kernel, test):
         kernel.set_support(file.images.astype(file.run.kernel_dtype))
         result = score(kernel, file.labels, file.run.ridge, test.key, test.labels)
-    recorded = file.recorded_test_score
+    recorded = file.recorded
     agrees = None
     if file.as_recorded and recorded is not None:
         rounding = max(_SHARE_BY_ROUNDING, 1.5 / len(test.labels))
-        agrees = abs(result.value - recorded) <= rounding
+        agrees = abs(result.value - recorded.value) <= rounding
     return {
-        **result.fields("test"),
+        **result.record("test"),
         "test_loss": result.loss,
-        f"recorded_test_{result.name}": recorded,
+        f"recorded_test_{result.measure.key}": recorded.value if recorded else None,
         "agrees_with_record": agrees,
         "support_size": len(file.images),
         **conditions(file.run, test),

@@ -28,10 +28,11 @@ from kipper.launch.commands.distilled_file import (
 )
 from kipper.server import krr, sampling
 from kipper.server.distributed_kernel import DistributedKernel
-from kipper.server.evaluation import Score, score, score_coefficients
+from kipper.server.evaluation import score, score_coefficients
 from kipper.server.experiment import Split
+from kipper.server.measures import ACCURACY, Score, ScoreWithLoss
 
-# What the values of all draws are called in the report, by the name of the score.
+# What the values of all draws are called in the report, by the key of the measure.
 _ALL_DRAWS = {"accuracy": "test_accuracies", "r2": "test_r2s"}
 
 
@@ -83,7 +84,7 @@ def evaluate_natural(settings: EvaluateSettings) -> dict[str, Any]:
 
 def natural_scores(
     kernel: DistributedKernel, subject: Subject, test: Split, sizes: list[int], seed: int
-) -> list[Score]:
+) -> list[ScoreWithLoss]:
     """The score of each number of natural images, by one pass over the kernel of the largest.
 
     The draws of one seed lie within each other, so the smaller ones' kernels are parts of the
@@ -145,22 +146,22 @@ def _check_sizes(sizes: list[int], dataset: Dataset) -> None:
             )
 
 
-def _summary(size: int, scores: list[Score]) -> dict[str, Any]:
+def _summary(size: int, scores: list[ScoreWithLoss]) -> dict[str, Any]:
     """Mean and standard deviation over draws; no deviation of a single one."""
-    name, values = scores[0].name, [one.value for one in scores]
+    key, values = scores[0].measure.key, [one.value for one in scores]
     losses = [one.loss for one in scores]
     several = len(scores) > 1
     return {
         "support_size": size,
-        f"test_{name}": statistics.mean(values),
-        f"test_{name}_spread": statistics.stdev(values) if several else None,
+        f"test_{key}": statistics.mean(values),
+        f"test_{key}_spread": statistics.stdev(values) if several else None,
         "test_loss": statistics.mean(losses),
         "test_loss_spread": statistics.stdev(losses) if several else None,
-        _ALL_DRAWS[name]: values,
+        _ALL_DRAWS[key]: values,
     }
 
 
-def _comparison(natural: list[dict[str, Any]], reached: Score, size: int) -> dict[str, Any]:
+def _comparison(natural: list[dict[str, Any]], reached: ScoreWithLoss, size: int) -> dict[str, Any]:
     """What the distilled set reaches, and how many natural images would."""
     needed = natural_images_for(natural, reached)
     most = max(entry["support_size"] for entry in natural)
@@ -168,7 +169,7 @@ def _comparison(natural: list[dict[str, Any]], reached: Score, size: int) -> dic
     return {
         "distilled": {
             "support_size": size,
-            f"test_{reached.name}": reached.value,
+            f"test_{reached.measure.key}": reached.value,
             "test_loss": reached.loss,
         },
         "natural_images_needed": needed,
@@ -180,7 +181,7 @@ def _comparison(natural: list[dict[str, Any]], reached: Score, size: int) -> dic
 
 
 def _in_words(score: Score) -> str:
-    return f"{score.value:.2%}" if score.name == "accuracy" else f"R² {score.value:.4f}"
+    return f"{score.value:.2%}" if score.measure is ACCURACY else f"R² {score.value:.4f}"
 
 
 def _ratio(needed: int, size: int) -> str:
@@ -196,11 +197,11 @@ def natural_images_for(natural: list[dict[str, Any]], wanted: Score) -> int | No
     ordered = sorted(natural, key=lambda entry: entry["support_size"])
     below = None
     for entry in ordered:
-        size, reached = entry["support_size"], entry[f"test_{wanted.name}"]
+        size, reached = entry["support_size"], entry[f"test_{wanted.measure.key}"]
         if reached >= wanted.value:
             if below is None:
                 return int(size)
-            smaller, less = below["support_size"], below[f"test_{wanted.name}"]
+            smaller, less = below["support_size"], below[f"test_{wanted.measure.key}"]
             share = (wanted.value - less) / (reached - less)
             return round(smaller * math.exp(share * math.log(size / smaller)))
         below = entry

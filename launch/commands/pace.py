@@ -4,17 +4,12 @@ import statistics
 import time
 from collections.abc import Callable
 
-import numpy as np
-
-from kipper.common.settings import DistillSettings, RunSettings
-from kipper.server import kip, krr, label_solve, sampling
+from kipper.common.settings import RunSettings
+from kipper.server.algorithms import algorithm_of
+from kipper.server.algorithms.algorithm import Trial
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.estimate import support_pairs
-from kipper.server.evaluation import score_coefficients
-from kipper.server.experiment import Experiment, Split
-from kipper.server.initial_images import frozen_pixels
-from kipper.server.kip_run import first_state, rows_of, targets_of
-from kipper.server.optimiser import adam_of
+from kipper.server.experiment import Experiment
 from kipper.server.pool import Pool
 from kipper.server.tiling import Tiling, spans
 
@@ -52,48 +47,27 @@ class Measuring:
         return next(iter(self._pool.engines.values()), self._settings.engine)
 
     def steps(self) -> tuple[dict[int, float], tuple[int, int]]:
-        """Seconds of a step by each kernel that some step has; how many target images were used."""
-        settings, experiment = self._settings, self.experiment
-        if not isinstance(settings, DistillSettings) or settings.steps == 0:
-            return {}, (0, 0)
-        used = {
-            sampling.architecture(len(settings.architectures), settings.seed, step)
-            for step in range(settings.steps)
-        }
+        """Seconds of a step with each kernel that some step uses; how many target images were used.
+
+        Of these, the second number is what a step of the run takes.
+        """
         times: dict[int, float] = {}
-        for position in sorted(used):
-            number = len(rows_of(experiment, settings, 0))
-            times[position], rows = self._timed(_Steps(self, settings, position), number)
-            sampled = rows, number
+        sampled = 0, 0
+        trials = algorithm_of(self._settings).step_trials(self.experiment, self.kernel)
+        for index, trial in trials.items():
+            times[index], rows = self._timed(trial)
+            sampled = rows, trial.num_rows
         return times, sampled
 
     def seconds_per_pair(self) -> float:
-        """Of kernels alone: on test images, or, of Label Solve, of the sums over targets."""
-        settings, experiment = self._settings, self.experiment
-        is_kip = isinstance(settings, DistillSettings)
-        split: Split = experiment.test if is_kip else experiment.target
-        images = experiment.support.astype(settings.kernel_dtype)
-        values = experiment.values(experiment.support_labels)
+        """Seconds of a kernel pair without gradient."""
+        trial = algorithm_of(self._settings).pass_trial(self.experiment, self.kernel)
+        seconds, _ = self._timed(trial)
+        return seconds / (self._support_pairs + trial.num_rows * self._num_support)
 
-        def some(count: int) -> None:
-            self.kernel.set_support(images.copy())
-            k_ss = self.kernel.support_matrix()
-            if is_kip:
-                weights = [krr.Factor(k_ss, settings.ridge).solve(values)]
-                rows = np.arange(count)
-                score_coefficients(self.kernel, weights, split.key, rows, split.labels[:count])
-                return
-            none = label_solve.no_moments(len(images), experiment.num_outputs)
-            for _ in label_solve.add_targets(none, self.kernel, split.key, split.labels[:count]):
-                pass
-
-        number = len(split.labels)
-        seconds, _ = self._timed(some, number)
-        return seconds / (self._support_pairs + number * len(images))
-
-    def _timed(self, act: Callable[[int], None], number: int) -> tuple[float, int]:
-        """Seconds that `act` takes for `number` rows, from those it takes for so many blocks of
-        them as time allows; and how many rows that were."""
+    def _timed(self, trial: Trial) -> tuple[float, int]:
+        """Seconds for all rows of a trial, extrapolated from the rows timed; how many those are."""
+        act, number = trial
         blocks = spans(number, self._tiling.target)
         used = min(len(blocks), self._settings.num_workers or 1)
         self._seconds_of(act, blocks[used - 1][1])  # compiles, which takes however long it takes
@@ -126,34 +100,3 @@ class Measuring:
         now = time.monotonic()
         self.first_answer = self.first_answer or now
         return now - start
-
-
-class _Steps:
-    """Steps of KIP from the run's first state, each with other target images as in the run."""
-
-    def __init__(self, measuring: Measuring, settings: DistillSettings, position: int):
-        self._settings = settings
-        self._experiment = measuring.experiment
-        self._kernel = measuring.kernel
-        self._position = position
-        self._state = first_state(self._experiment, settings)
-        self._adam = adam_of(settings)
-        self._frozen = frozen_pixels(self._experiment, settings)
-        self._step = 0
-        self._drawn = {0: rows_of(self._experiment, settings, 0)}
-
-    def __call__(self, count: int) -> None:
-        """One step on the first `count` of its target images; makes those of the next ready."""
-        targets = self._targets(count)
-        fresh = self._state._replace(images=self._state.images.copy())
-        regression = kip.loss_at(self._kernel, fresh, targets, self._settings.ridge)
-        self._step += 1
-        self._drawn = {self._step: rows_of(self._experiment, self._settings, self._step)}
-        ahead = self._targets(count)
-        self._kernel.bring_ahead(ahead.key, ahead.rows, ahead.draw, ahead.kernel)
-        kip.update(self._kernel, fresh, regression.cotangents, self._adam, self._frozen)
-
-    def _targets(self, count: int) -> kip.Targets:
-        rows = self._drawn[self._step][:count]
-        targets = targets_of(self._experiment, self._settings, self._step, rows)
-        return targets._replace(kernel=self._position)

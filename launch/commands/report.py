@@ -3,7 +3,7 @@
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import ReportSettings
 from kipper.server.report.run_files import read_run
-from kipper.server.report.writing import command_of, write_report
+from kipper.server.report.writing import write_report
 
 
 def print_report(settings: ReportSettings) -> None:
@@ -16,7 +16,7 @@ def print_report(settings: ReportSettings) -> None:
     settings.check()
     run = read_run(settings.run)
     try:
-        failed = write_report(run, command_of(run))
+        failed = write_report(run)
     except OSError as error:
         raise UserError(f"{settings.run} cannot be written ({error.strerror}).") from error
     print(f"report   {run.workdir.report}")

@@ -1,11 +1,10 @@
 """`kipper distill` and `kipper solve_labels`: a run, with its progress and its outcome in text."""
 
-from typing import Any
-
 from kipper.common.settings import DryRunSettings, EstimateSettings, RunSettings
 from kipper.launch.commands.display import showing_progress
 from kipper.launch.run import run
-from kipper.server.figures.measures import ACCURACY, measure_of
+from kipper.server.measures import ACCURACY
+from kipper.server.records import RunResult
 from kipper.server.workdir import Workdir
 
 
@@ -23,15 +22,17 @@ def run_with_display(settings: RunSettings, asked: DryRunSettings) -> None:
     print(summary(workdir, result))
 
 
-def summary(workdir: Workdir, result: dict[str, Any]) -> str:
-    """What came of a run, in a few lines for a person."""
-    measure = measure_of(result)
-    name = "accuracy" if measure is ACCURACY else measure.name
+def summary(workdir: Workdir, result: RunResult) -> str:
+    """The outcome of a run, in a few lines."""
+    account, test, natural = result.account, result.test, result.natural
+    assert test is not None
+    assert natural is not None
+    name = "accuracy" if test.measure is ACCURACY else test.measure.name
     return (
-        f"test {name} {result[f'natural_{measure.key}']:.4f} (natural images, natural labels) -> "
-        f"{result[f'test_{measure.key}']:.4f} (distilled)\n"
-        f"{result['kernel_pairs']:,} kernel pairs in {result['seconds']:.0f} s by "
-        f"{result['engine']} ({result['pairs_per_second']:,} a second)\n"
+        f"test {name} {natural.value:.4f} (natural images, natural labels) -> "
+        f"{test.value:.4f} (distilled)\n"
+        f"{account.kernel_pairs:,} kernel pairs in {account.seconds:.0f} s by "
+        f"{account.engine} ({account.pairs_per_second:,} a second)\n"
         f"distilled set {workdir.distilled}\n"
         f"pictures      {workdir.figures}\n"
         f"report        {workdir.report}"

@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import pathlib
 import socket
-from typing import Any
 
 from kipper.launch.commands.display import duration
 from kipper.server.report.run_files import RunFiles, read_run
@@ -30,32 +29,20 @@ class RunState:
     changed: datetime.datetime | None
 
     @property
-    def status(self) -> dict[str, Any]:
-        """What status.json says."""
-        return self.run.status
-
-    @property
     def progress(self) -> str:
-        """How far it has come, in the unit of its algorithm."""
-        status = self.status
-        if status.get("rows_total") and self.state != "finished":
-            return f"{status['rows']:,} of {status['rows_total']:,} {status['rows_of']}"
-        if not self.run.learns_images:
-            return ""
-        step = self.run.latest.get("steps", self.run.latest.get("step", 0))
-        return f"step {max(step, status.get('step', 0)):,} of {self.run.settings['steps']:,}"
+        """How far the run is, in the unit of its algorithm."""
+        return self.run.algorithm.progress(self.run.status, self.run.step or 0)
 
     @property
     def score(self) -> str:
-        """The newest score on test images, and that of natural ones."""
-        measure = self.run.measure
-        test = measure.of(self.run.latest, "test")
+        """The newest test score, and that of natural images."""
+        test, natural = self.run.test, self.run.natural
         if test is None:
             return ""
-        natural = self.run.natural_score
+        words = test.measure.text(test.shown)
         if natural is None:
-            return measure.text(test)
-        return f"{measure.text(test)}; of natural images {measure.digits(natural)}"
+            return words
+        return f"{words}; of natural images {natural.measure.digits(natural.shown)}"
 
 
 def state_of(folder: str | pathlib.Path) -> RunState:
@@ -65,7 +52,7 @@ def state_of(folder: str | pathlib.Path) -> RunState:
         UserError: there is no run in the folder.
     """
     run = read_run(folder)
-    said = str(run.status.get("state", "not begun"))
+    said = run.status.state or "not begun"
     try:
         changed = datetime.datetime.fromtimestamp(run.workdir.status.stat().st_mtime)
     except OSError:
@@ -77,33 +64,31 @@ def state_of(folder: str | pathlib.Path) -> RunState:
 
 def _lives(run: RunFiles, changed: datetime.datetime) -> bool:
     """Whether a run's coordinator is there: on this machine its lock tells, elsewhere its words."""
-    if run.status.get("host", socket.gethostname()) == socket.gethostname():
+    if run.status.host in (None, socket.gethostname()):
         return run.workdir.is_locked()
     return datetime.datetime.now() - changed < _SILENCE
 
 
 def lines_about(state: RunState) -> list[tuple[str, str]]:
     """What to tell of a run, as (name, value)."""
-    run, status = state.run, state.status
-    settings = run.settings
-    about = f"{run.algorithm} of {run.dataset} with {run.architecture}"
+    run, status = state.run, state.run.status
     lines = [
         ("run", str(run.workdir.path)),
-        ("what", f"{about}, {settings['support_size']} images"),
+        ("what", f"{run.title}, {run.support_size} images"),
         ("state", _state(state)),
         ("progress", state.progress),
-        ("loss", f"{status['loss']:.6f}" if "loss" in status else ""),
+        ("loss", f"{status.loss:.6f}" if status.loss is not None else ""),
         ("test", _scored(state)),
-        ("workers", str(status["workers"]) if "workers" in status else ""),
-        ("blocks", f"{status['blocks']:,}" if "blocks" in status else ""),
+        ("workers", str(status.workers) if status.workers is not None else ""),
+        ("blocks", f"{status.blocks:,}" if status.blocks is not None else ""),
     ]
-    if status.get("pairs_per_second"):
-        rate = f"{status['pairs_per_second']:,} kernel pairs a second by {status['engine']}"
-        lines.append(("speed", rate))
-    if state.state == "running" and status.get("seconds_left") is not None:
-        lines.append(("time left", duration(status["seconds_left"])))
-    if state.state == "running" and status.get("dashboard"):
-        lines.append(("dashboard", status["dashboard"]))
+    if status.account.pairs_per_second:
+        rate = f"{status.account.pairs_per_second:,} kernel pairs a second"
+        lines.append(("speed", f"{rate} by {status.account.engine}"))
+    if state.state == "running" and status.seconds_left is not None:
+        lines.append(("time left", duration(status.seconds_left)))
+    if state.state == "running" and status.dashboard:
+        lines.append(("dashboard", status.dashboard))
     if state.state in ("interrupted", "died", "failed"):
         lines.append(("to go on", "give the same command again"))
     return [(name, value) for name, value in lines if value]
@@ -112,7 +97,7 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
 def _state(state: RunState) -> str:
     said = state.state
     if state.state == "failed":
-        said = f"failed: {state.status.get('message', '')}"
+        said = f"failed: {state.run.status.message or ''}"
     if state.state == "died":
         said = "died: its process is gone and did not say why"
     if state.changed is None:
@@ -123,5 +108,6 @@ def _state(state: RunState) -> str:
 def _scored(state: RunState) -> str:
     if not state.score:
         return ""
-    step = state.run.latest.get("step")
-    return state.score if step is None else f"{state.score} (step {step:,})"
+    if state.run.result is not None:
+        return state.score
+    return f"{state.score} (step {state.run.step:,})"

@@ -63,8 +63,8 @@ def _row(state: RunState) -> tuple[str, ...]:
     return (
         str(run.workdir.path),
         state.state,
-        f"{run.algorithm} of {run.dataset} with {run.architecture}",
-        f"{run.settings['support_size']}",
+        run.title,
+        str(run.support_size),
         state.progress,
         state.score,
     )

@@ -13,8 +13,9 @@ from absl import logging
 from kipper import __version__
 from kipper.common.errors import UserError
 from kipper.common.files import write_text
-from kipper.common.settings import DistillSettings, RunSettings
+from kipper.common.settings import RunSettings
 from kipper.launch.page.listening import KnownHosts, listen, url_of
+from kipper.server.algorithms import algorithm_of
 from kipper.server.experiment import Experiment
 from kipper.server.report.run_files import shown_architecture, shown_dataset
 from kipper.server.watch.pictures import ToPixels, pixels_of
@@ -55,13 +56,12 @@ def shown_live(settings: RunSettings, experiment: Experiment) -> Iterator[Watch 
 
 def about(settings: RunSettings) -> dict[str, Any]:
     """What does not change of the part "run" of /api/state, and the version."""
-    record = settings.record()
     return {
         "kipper": __version__,
         "workdir": settings.workdir,
-        "algorithm": "KIP" if isinstance(settings, DistillSettings) else "Label Solve",
-        "dataset": shown_dataset(record),
-        "architecture": shown_architecture(record),
+        "algorithm": algorithm_of(settings).name,
+        "dataset": shown_dataset(settings.dataset),
+        "architecture": shown_architecture(settings.architecture),
         "support_size": settings.support_size,
         "started": round(time.time(), 3),
     }

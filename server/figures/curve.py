@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from kipper.server.figures import style
-from kipper.server.figures.measures import Measure
 from kipper.server.figures.style import LINE, Page
+from kipper.server.measures import Measure, Score
 
 _LEFT, _WIDTH, _RIGHT = 64, 640, 150
 _HEIGHT = 230
@@ -127,9 +127,9 @@ def _single(
         bars.append(("natural images, natural labels", natural, style.MUTED))
     for part, name, colour, _ in _PARTS:
         source = (validation[-1] if validation else None) if part == "validation" else record
-        value = measure.of(source, part)
-        if value is not None:
-            bars.append((name, value, colour))
+        score = Score.read(source or {}, part)
+        if score is not None:
+            bars.append((name, score.shown, colour))
     page = Page(740, 4 * LINE + 30 * len(bars) + 30)
     page.text(f"{_capital(measure.name)}; loss {record['loss']:.4g}", 16, 12, fontweight="bold")
     axes = page.axes(210, 2 * LINE + 6, 440, 30 * len(bars))

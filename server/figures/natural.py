@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kipper.server.figures import style
-from kipper.server.figures.measures import ACCURACY, R_SQUARED, Measure
 from kipper.server.figures.style import LINE, Page
 from kipper.server.figures.support_sizes import size_axis
+from kipper.server.measures import ACCURACY, R_SQUARED, Measure
 
 _LEFT, _WIDTH, _HEIGHT = 64, 640, 400
 # Natural images are grey and dashed in every figure.

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from kipper.server.figures import style
-from kipper.server.figures.measures import Measure
 from kipper.server.figures.style import LINE, Page
+from kipper.server.measures import Measure
 
 _LEFT, _WIDTH, _HEIGHT = 64, 640, 400
 _MARKERS = "os^DvP"

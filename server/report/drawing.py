@@ -10,6 +10,7 @@ from kipper.server.figures.distilled import SupportSet, distilled_figure
 from kipper.server.figures.labels import labels_figure
 from kipper.server.figures.spectrum import spectrum_figure
 from kipper.server.figures.timeline import Activity, timeline_figure
+from kipper.server.measures import Score
 from kipper.server.report.run_files import RunFiles, SupportFiles
 
 
@@ -18,40 +19,35 @@ def figures_of(
 ) -> dict[str, Callable[[], Figure]]:
     """By name, in the order of the report; each is drawn when it is called."""
     figures: dict[str, Callable[[], Figure]] = {}
-    measure, natural = run.measure, run.natural_score
+    natural = run.natural.shown if run.natural is not None else None
+    metrics = [evaluation.record() for evaluation in run.metrics]
+    validation = [each.record() for each in run.validation]
     if support is not None:
         pictures = _Pictures(support)
         after = _after(run, support.step)
         figures["distilled"] = lambda: distilled_figure(
-            pictures.support_set(), _before(run), after, support.step
+            pictures.support_set(), _in_words(run.initial), after, support.step
         )
         if support.are_classes and pictures.labels_learned:
             figures["labels"] = pictures.labels_figure
-    if run.metrics:
-        figures["curve"] = lambda: curve_figure(run.metrics, run.validation, natural, measure)
+    if metrics:
+        figures["curve"] = lambda: curve_figure(metrics, validation, natural, run.measure)
     if run.spectra:
-        ridge = float(run.settings.get("ridge", 0.0))
-        figures["spectrum"] = lambda: spectrum_figure(run.spectra, run.metrics, ridge)
+        ridge = run.algorithm.settings.ridge
+        figures["spectrum"] = lambda: spectrum_figure(run.spectra, metrics, ridge)
     if activity is not None:
         figures["timeline"] = lambda: timeline_figure(activity)
     return figures
 
 
-def _before(run: RunFiles) -> str:
-    """The score that the run began with, in words."""
-    measure = run.measure
-    if not run.learns_images:
-        return measure.text(run.natural_score)
-    found = measure.of(run.metrics[0], "test") if run.metrics else None
-    return measure.text(found)
+def _in_words(score: Score | None) -> str:
+    return score.measure.text(score.shown) if score is not None else ""
 
 
 def _after(run: RunFiles, step: int) -> str:
-    """The score at a step, in words; or the last before it, where that was not evaluated."""
-    measure, latest = run.measure, run.latest
-    evaluated = latest.get("steps", latest.get("step", step))
-    words = measure.text(measure.of(latest, "test"))
-    return words if evaluated == step or not words else f"{words} at step {evaluated:,}"
+    """The score at a step, in words; or the last before it, if that was not evaluated."""
+    words = _in_words(run.test)
+    return words if run.step in (step, None) or not words else f"{words} at step {run.step:,}"
 
 
 class _Pictures:

@@ -4,14 +4,15 @@ import base64
 import dataclasses
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kipper.common.settings import DistillSettings, SolveLabelsSettings
 from kipper.server.figures.timeline import KINDS, Activity
 from kipper.server.html_page import html_page
+from kipper.server.measures import ACCURACY, Score
+from kipper.server.records import Account
 from kipper.server.report.run_files import RunFiles
 
 _PAGE = pathlib.Path(__file__).with_name("page.html")
@@ -55,6 +56,7 @@ def render(
         activity: what its workers did, if that is known.
     """
     worker_heads, workers = _workers(run, activity)
+    result = run.result.record() if run.result is not None else {}
     return html_page(_PAGE).render(
         title=_title(run),
         state=_state(run),
@@ -72,7 +74,7 @@ def render(
         worker_heads=worker_heads,
         workers=workers,
         workers_left_out=max(0, len(activity.workers) - _MOST_WORKERS) if activity else 0,
-        result=[(name, _plain(value)) for name, value in (run.result or {}).items()],
+        result=[(name, _plain(value)) for name, value in result.items()],
         settings=_settings(run),
         environment=_environment(run.environment),
     )
@@ -84,43 +86,56 @@ def _width(png: bytes) -> int:
 
 
 def _title(run: RunFiles) -> str:
-    images = run.settings["support_size"]
-    return f"{run.dataset}, {run.architecture}, {images} images, {run.algorithm}"
+    images = run.support_size
+    return f"{run.dataset}, {run.architecture}, {images} images, {run.algorithm.title}"
 
 
 def _state(run: RunFiles) -> str:
     if run.result is not None:
         return "finished"
     status = run.status
-    words = str(status.get("state", "not begun"))
+    words = status.state or "not begun"
     if words == "finished":  # and then resumed, by a coordinator that has not said so yet
         words = "resumed"
-    if "step" in status and run.learns_images:
-        words += f" at step {status['step']:,} of {run.settings.get('steps'):,}"
-    return f"{words}: {status['message']}" if "message" in status else words
+    if status.step is not None:
+        words += f" at {run.algorithm.progress(status, status.step)}"
+    return words if status.message is None else f"{words}: {status.message}"
 
 
 def _numbers(run: RunFiles) -> Rows:
     """What a person wants to know first: (what, value)."""
-    measure, latest = run.measure, run.latest
-    account = run.result or run.status
-    name = measure.name.split(" ")[0]
-    unit = " %" if measure.factor == 100.0 else ""
+    account = _account(run)
+    latest = run.result or (run.metrics[-1] if run.metrics else None)
+    name = run.measure.name.split(" ")[0]
     found: list[tuple[str, str | None]] = [
-        (f"test {name}", _shown(measure.of(latest, "test"), measure.digits, unit)),
-        (f"{name} of natural images", _shown(run.natural_score, measure.digits, unit)),
-        ("loss", _shown(latest.get("loss"), "{:.4g}".format)),
-        ("steps", _shown(latest.get("steps", latest.get("step")), "{:,}".format)),
-        ("time", _shown(account.get("seconds"), _duration)),
-        ("kernel pairs", _shown(account.get("kernel_pairs"), "{:,}".format)),
-        ("pairs a second", _shown(account.get("pairs_per_second"), "{:,}".format)),
-        ("engine", account.get("engine")),
+        (f"test {name}", _score(run.test)),
+        (
+            f"{name} of natural images",
+            _score(run.natural),
+        ),
+        ("loss", _shown(latest and latest.loss, "{:.4g}".format)),
+        ("steps", _shown(run.step, "{:,}".format)),
+        ("time", _shown(account.seconds, _duration)),
+        ("kernel pairs", _shown(account.kernel_pairs, "{:,}".format)),
+        ("pairs a second", _shown(account.pairs_per_second, "{:,}".format)),
+        ("engine", account.engine),
     ]
     return [(what, value) for what, value in found if value is not None]
 
 
-def _shown(value: Any, show: Any, unit: str = "") -> str | None:
-    return None if value is None else show(value) + unit
+def _account(run: RunFiles) -> Account:
+    return run.result.account if run.result is not None else run.status.account
+
+
+def _score(score: Score | None) -> str | None:
+    if score is None:
+        return None
+    unit = " %" if score.measure is ACCURACY else ""
+    return score.measure.digits(score.shown) + unit
+
+
+def _shown(value: Any, show: Callable[[Any], str]) -> str | None:
+    return None if value is None else show(value)
 
 
 def _duration(seconds: float) -> str:
@@ -140,8 +155,7 @@ def _plain(value: Any) -> str:
 
 def _phases(run: RunFiles) -> Rows:
     """Of the last coordinator: (phase, seconds, share of workers' time at work)."""
-    account = run.result or run.status
-    seconds, idle = account.get("phase_seconds", {}), account.get("idle_share", {})
+    seconds, idle = _account(run).phase_seconds, _account(run).idle_share
     return [
         (name, f"{seconds[name]:.1f}", f"{100 * (1 - idle[name]):.0f} %" if name in idle else "")
         for name in seconds
@@ -177,8 +191,8 @@ def _workers(run: RunFiles, activity: Activity | None) -> tuple[tuple[str, ...],
 
 def _settings(run: RunFiles) -> list[tuple[str, str, bool]]:
     """(name, value, whether it differs from its default)."""
-    cls = DistillSettings if run.learns_images else SolveLabelsSettings
-    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    fields = dataclasses.fields(run.algorithm.settings_class)
+    defaults = {field.name: field.default for field in fields}
     return [
         (name, "" if value is None else _plain(value), value != defaults.get(name))
         for name, value in run.settings.items()

@@ -1,19 +1,20 @@
-"""What the files of a run's folder tell of it, finished or not."""
+"""A run, finished or not, as the files in its folder describe it."""
 
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from kipper.common.errors import UserError
 from kipper.common.labels import centred_one_hot
 from kipper.server import checkpoint
+from kipper.server.algorithms import recorded_algorithm
+from kipper.server.algorithms.algorithm import Algorithm
 from kipper.server.distilled_set import Recipe, load_distilled, load_recipe
-from kipper.server.figures.measures import Measure, measure_of
-from kipper.server.status import read_status
+from kipper.server.measures import ACCURACY, Measure, Score
+from kipper.server.records import Evaluation, Json, RunResult, Validation
+from kipper.server.status import Status, read_status
 from kipper.server.workdir import Workdir
 
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError)
@@ -24,14 +25,14 @@ class SupportFiles:
     """Support images of a run, preprocessed, (n, h, w, c).
 
     Attributes:
-        recipe: the way to pixels, and the names of classes.
+        recipe: the preprocessing, and the names of classes.
         natural: the natural images that were drawn.
         targets: of the initial images: integer classes (n,), or float targets (n, d).
-        initial: what the first step began with.
+        initial: the images before the first step.
         original_labels: (n, C) before any was learned: centred one-hot vectors, or the targets.
-        final, labels: as they are at `step`; labels (n, C).
+        final, labels: images and labels (n, C) at `step`.
         step: gradient steps made.
-        nearest, nearest_targets: the natural training image most like each final one, if known.
+        nearest, nearest_targets: the training image most similar to each final one, if known.
     """
 
     recipe: Recipe
@@ -53,135 +54,132 @@ class SupportFiles:
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """A run as its files have it.
+    """A run as its files describe it.
 
     Attributes:
-        workdir: they are in.
-        command: the name of its settings' class.
-        settings: by name.
+        workdir: the run's folder.
+        algorithm: with the recorded settings.
+        settings: as recorded, by name.
         data_hash: of the data set.
-        result: what result.json holds; None while the run is not finished.
-        status: what status.json holds, or {}.
-        metrics, validation, spectra: records by step.
-        environment: what environment.json holds, or {}.
+        result: None while the run is not finished.
+        status: what the coordinator said last.
+        metrics, validation: evaluations by step.
+        spectra: lines of spectrum.jsonl, by step.
+        environment: environment.json, or {}.
     """
 
     workdir: Workdir
-    command: str
-    settings: dict[str, Any]
+    algorithm: Algorithm
+    settings: Json
     data_hash: str
-    result: dict[str, Any] | None
-    status: dict[str, Any]
-    metrics: list[dict[str, Any]]
-    validation: list[dict[str, Any]]
-    spectra: list[dict[str, Any]]
-    environment: dict[str, Any]
+    result: RunResult | None
+    status: Status
+    metrics: list[Evaluation]
+    validation: list[Validation]
+    spectra: list[Json]
+    environment: Json
 
     @property
-    def learns_images(self) -> bool:
-        """Whether it is a run of KIP and not of Label Solve."""
-        return self.command == "DistillSettings"
-
-    @property
-    def algorithm(self) -> str:
-        """KIP or Label Solve, and whether labels are learned."""
-        if not self.learns_images:
-            return "LS"
-        learned = self.settings.get("learn_labels") or self.settings.get("solve_labels_every")
-        return "KIP, labels learned" if learned else "KIP"
+    def title(self) -> str:
+        """Algorithm, data set and architecture, in words."""
+        return f"{self.algorithm.title} of {self.dataset} with {self.architecture}"
 
     @property
     def architecture(self) -> str:
         """See `shown_architecture`."""
-        return shown_architecture(self.settings)
+        return shown_architecture(self.algorithm.settings.architecture)
 
     @property
     def dataset(self) -> str:
         """See `shown_dataset`."""
-        return shown_dataset(self.settings)
+        return shown_dataset(self.algorithm.settings.dataset)
+
+    @property
+    def support_size(self) -> int:
+        """The number of support images."""
+        return self.algorithm.settings.support_size
+
+    @property
+    def step(self) -> int | None:
+        """Gradient steps made by the newest evaluation; None before the first."""
+        if self.result is not None:
+            return self.result.steps
+        return self.metrics[-1].step if self.metrics else None
+
+    @property
+    def test(self) -> Score | None:
+        """The newest test score."""
+        latest = self.result or (self.metrics[-1] if self.metrics else None)
+        return latest.test if latest is not None else None
+
+    @property
+    def natural(self) -> Score | None:
+        """The test score of natural images with natural labels, if it is known."""
+        return self.algorithm.natural_score(self.result, self._first)
+
+    @property
+    def initial(self) -> Score | None:
+        """The test score of the set that the run started from, if it is known."""
+        return self.algorithm.initial_score(self.result, self._first)
 
     @property
     def measure(self) -> Measure:
-        """What it is judged by."""
-        return measure_of(self.result, *self.metrics[:1])
+        """What the run's scores measure; accuracy before the first."""
+        scores = self.test, self._first.test if self._first else None
+        return next((score.measure for score in scores if score), ACCURACY)
 
     @property
-    def latest(self) -> dict[str, Any]:
-        """The result, or the last record of a run that is not finished; {} before the first."""
-        return self.result or (self.metrics[-1] if self.metrics else {})
-
-    @property
-    def natural_score(self) -> float | None:
-        """Of natural images with natural labels, as `measure` shows it."""
-        found = natural_value(self.learns_images, self.settings, self.result, self.metrics)
-        return None if found is None else self.measure.factor * found
+    def _first(self) -> Evaluation | None:
+        return self.metrics[0] if self.metrics else None
 
 
-def shown_architecture(settings: Mapping[str, Any]) -> str:
-    """Its name; of a file of the user's own the last part, without its hash."""
-    return pathlib.PurePath(str(settings["architecture"]).partition("#")[0]).name
+def shown_architecture(architecture: str) -> str:
+    """The name of an architecture; for a user-defined network the file's name and the function."""
+    return pathlib.PurePath(architecture.partition("#")[0]).name
 
 
-def shown_dataset(settings: Mapping[str, Any]) -> str:
-    """Its name; of a file the last part."""
-    name, _, path = str(settings["dataset"]).partition(":")
+def shown_dataset(dataset: str) -> str:
+    """The name of a data set; for the user's own files the last part of the path."""
+    name, _, path = dataset.partition(":")
     return pathlib.PurePath(path).name or name
 
 
-def natural_value(
-    learns_images: bool,
-    settings: Mapping[str, Any],
-    result: Mapping[str, Any] | None,
-    metrics: Sequence[Mapping[str, Any]],
-) -> float | None:
-    """The score of natural images with natural labels, as records have it; None: not known yet."""
-    key = measure_of(result, *metrics[:1]).key
-    found = (result or {}).get(f"natural_{key}")
-    others = ("freeze_pixels", "initial", "solve_labels_every")
-    begins_natural = settings.get("support_init", "natural") == "natural" and not any(
-        settings.get(name) for name in others
-    )
-    if found is None and learns_images and metrics and begins_natural:
-        found = metrics[0].get(f"test_{key}")
-    return None if found is None else float(found)
-
-
 def read_run(folder: str | pathlib.Path) -> RunFiles:
-    """Reads what is small; `read_support` reads the images.
+    """Reads the small files of a run; `read_support` reads the images.
 
     Raises:
-        UserError: there is no run in the folder.
+        UserError: the folder does not hold a run, or a run of an unknown algorithm.
     """
     workdir = Workdir(folder)
     try:
         config = json.loads(workdir.config.read_text())
-        command, settings = str(config["command"]), dict(config["settings"])
+        settings = dict(config["settings"])
+        algorithm = recorded_algorithm(str(config["command"]), settings)
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} is not the folder of a run: there is no {workdir.config.name} in it."
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{workdir.config} is not a kipper configuration.") from error
-    result = _json(workdir.result)
-    metrics = workdir.read_records(workdir.metrics)
-    if result is not None and metrics and metrics[-1]["step"] > result.get("steps", 0):
-        result = None  # of a run that is going on to more steps
+    metrics, result = workdir.evaluations(), workdir.read_result()
+    if result is not None and metrics and metrics[-1].step > result.steps:
+        result = None  # the run has been resumed with more steps
     return RunFiles(
         workdir=workdir,
-        command=command,
+        algorithm=algorithm,
         settings=settings,
         data_hash=str(config.get("data_hash", "")),
         result=result,
         status=read_status(workdir.status),
         metrics=metrics,
-        validation=workdir.read_records(workdir.validation),
-        spectra=workdir.read_records(workdir.spectrum),
-        environment=_json(workdir.environment) or {},
+        validation=workdir.validations(),
+        spectra=list(workdir.read_records(workdir.spectrum)),
+        environment=_json(workdir.environment),
     )
 
 
 def read_support(run: RunFiles) -> SupportFiles | None:
-    """The images of a run; None while its coordinator has not begun.
+    """The images of a run; None before its coordinator has started.
 
     Raises:
         UserError: a file that the coordinator wrote cannot be read.
@@ -191,12 +189,13 @@ def read_support(run: RunFiles) -> SupportFiles | None:
         return None
     recipe = load_recipe(workdir.preprocessing)
     natural, targets = _arrays(workdir.natural, "images", "targets")
-    begun = checkpoint.support_of(workdir.checkpoints, first=True) if run.learns_images else None
+    learns_images = run.algorithm.learns_images
+    begun = checkpoint.support_of(workdir.checkpoints, first=True) if learns_images else None
     initial = natural
     if begun is not None and begun[0] == 0 and not np.array_equal(begun[1], natural):
-        _, initial, begun_with = begun
-        if targets.dtype.kind in "iu":  # a set that the run goes on from may have other classes
-            targets = begun_with.argmax(1)
+        _, initial, initial_labels = begun
+        if targets.dtype.kind in "iu":  # a set given with --initial may have other classes
+            targets = initial_labels.argmax(1)
     original = _original_labels(targets, recipe.class_names)
     step, final, labels = _newest(run) or (0, initial, original)
     nearest: list[np.ndarray] | tuple[None, None] = (None, None)
@@ -208,10 +207,10 @@ def read_support(run: RunFiles) -> SupportFiles | None:
 
 
 def _newest(run: RunFiles) -> tuple[int, np.ndarray, np.ndarray] | None:
-    """Step, images and labels of the result, or of the newest checkpoint that has them."""
+    """Step, images and labels of the result, or of the newest checkpoint that holds images."""
     if run.result is not None and run.workdir.distilled.exists():
-        return int(run.result["steps"]), *load_distilled(run.workdir.distilled)
-    return checkpoint.support_of(run.workdir.checkpoints) if run.learns_images else None
+        return run.result.steps, *load_distilled(run.workdir.distilled)
+    return checkpoint.support_of(run.workdir.checkpoints) if run.algorithm.learns_images else None
 
 
 def _original_labels(targets: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
@@ -220,11 +219,11 @@ def _original_labels(targets: np.ndarray, class_names: tuple[str, ...]) -> np.nd
     return targets
 
 
-def _json(path: pathlib.Path) -> dict[str, Any] | None:
+def _json(path: pathlib.Path) -> Json:
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
-        return None
+        return {}
 
 
 def _arrays(path: pathlib.Path, *names: str) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from absl import logging
 
-from kipper.server.figures.measures import measure_of
+from kipper.server.measures import ACCURACY, Score
 from kipper.server.scheduler import events
 from kipper.server.scheduler.events import Event, Instruction
 from kipper.server.scheduler.ledger import WorkerRecord
@@ -159,6 +159,7 @@ class Watch:
         workers = self._workers.listed()
         for worker in workers:
             worker.look(now)
+        test = Score.read(records[0], "test") if records else None
         self.newest = Snapshot(
             number=self.newest.number + 1,
             now=now,
@@ -166,7 +167,7 @@ class Watch:
             about=self.newest.about,
             status=dict(status),
             records=records,
-            measure=dataclasses.asdict(measure_of(*records[:1])),
+            measure=dataclasses.asdict(test.measure if test else ACCURACY),
             natural=natural,
             workers=[worker.shown(there.get(worker.name), unix - now) for worker in workers],
             deaths=self._workers.deaths,

@@ -69,7 +69,7 @@ def quiet(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "quiet"
     result = _run(_settings(workdir))
     assert _saved(workdir) == [TARGETS]
-    return _outcome(workdir), result["kernel_pairs"]
+    return _outcome(workdir), result.account.kernel_pairs
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -119,7 +119,7 @@ def test_ctrl_c_keeps_the_sums_so_far(quiet, tmp_path, times):
     result = _run(settings)
     assert _outcome(tmp_path) == quiet[0]
     # The support matrix was made twice; blocks that were out when it stopped may count too.
-    assert result["kernel_pairs"] >= total
+    assert result.account.kernel_pairs >= total
 
 
 def test_ctrl_c_ends_the_evaluation_too_and_keeps_all_sums(quiet, tmp_path):

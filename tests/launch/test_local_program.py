@@ -13,6 +13,7 @@ from kipper.launch import local_program
 from kipper.launch.processes import supervisor
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import GaveUp, Limits
+from kipper.server.measures import ACCURACY, Score
 from kipper.server.workdir import Workdir
 
 pytestmark = pytest.mark.processes
@@ -82,7 +83,7 @@ def test_a_program_stopped_before_it_began_was_interrupted(workdir):
 def test_a_finished_run_has_its_result(workdir):
     workdir.result.write_text(json.dumps({"test_accuracy": 0.5}))
     _end(workdir, state="finished")
-    assert local_program.outcome(workdir, asked_to_stop=True) == {"test_accuracy": 0.5}
+    assert local_program.outcome(workdir, asked_to_stop=True).test == Score(ACCURACY, 0.5)
 
 
 def test_no_coordinator_is_asked_that_has_not_begun_or_is_gone(workdir):

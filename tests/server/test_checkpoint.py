@@ -11,9 +11,10 @@ import pytest
 from kipper.server import checkpoint
 from kipper.server.checkpoint import Checkpoint, is_named, newest, save
 from kipper.server.kip import KipState, initial_state
+from kipper.server.records import Counters
 
 CONFIG = {"command": "DistillSettings", "settings": {"seed": 3}, "data_hash": "abc"}
-COUNTERS = {"seconds": 12.345, "kernel_pairs": 2**40, "vjp_pairs": 7}
+COUNTERS = Counters(seconds=12.345, kernel_pairs=2**40, vjp_pairs=7)
 
 
 def template(learn_labels: bool = True, dtype: str = "float32") -> KipState:
@@ -70,7 +71,7 @@ def test_round_trip_is_bitwise(tmp_path: pathlib.Path, learn_labels: bool, dtype
 
 def test_odd_numbers_keep_their_bits(tmp_path: pathlib.Path) -> None:
     sent = state(0)._replace(labels=np.array([[np.nan, -0.0], [np.inf, 5e-324]] * 2))
-    save(tmp_path, Checkpoint(0, sent, {}), CONFIG, keep=False)
+    save(tmp_path, Checkpoint(0, sent, Counters()), CONFIG, keep=False)
     found = newest(tmp_path, template())
     assert found is not None
     check_same_state(found.state, sent)
@@ -183,7 +184,7 @@ def test_a_save_that_fails_leaves_the_earlier_checkpoint(
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_saving_over_an_existing_step_replaces_it(tmp_path: pathlib.Path, whole: bool) -> None:
-    save(tmp_path, Checkpoint(6, state(99), {}), CONFIG, keep=False)
+    save(tmp_path, Checkpoint(6, state(99), Counters()), CONFIG, keep=False)
     if not whole:
         cut(tmp_path / "step-000006" / "state.npz")
     write(tmp_path, 6)

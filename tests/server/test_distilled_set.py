@@ -19,6 +19,7 @@ from kipper.server.distilled_set import (
     save_recipe,
     set_key,
 )
+from kipper.server.measures import ACCURACY, Score
 
 RNG = np.random.default_rng(11)
 IMAGES = RNG.normal(size=(5, 3, 4, 2)).astype(np.float32)
@@ -190,9 +191,9 @@ def recipe_for(*sets: MadeSet) -> Recipe:
 
 def written(folder: pathlib.Path, recipe: Recipe | None = None) -> pathlib.Path:
     """A set, and a recipe that knows it as the second of two unless another is given."""
-    made = MadeSet(set_key(IMAGES, LABELS), 7, 0.75)
+    made = MadeSet(set_key(IMAGES, LABELS), 7, Score(ACCURACY, 0.75))
     save_distilled(folder / "distilled.npz", IMAGES, LABELS)
-    save_recipe(folder / "preprocessing.npz", recipe or recipe_for(MadeSet("other", 3, None), made))
+    save_recipe(folder / "preprocessing.npz", recipe or recipe_for(MadeSet("other", 3), made))
     return folder / "distilled.npz"
 
 
@@ -200,7 +201,7 @@ def test_a_set_is_read_with_its_recipe(tmp_path: pathlib.Path) -> None:
     found = read_set(written(tmp_path))
     np.testing.assert_array_equal(found.images, IMAGES)
     np.testing.assert_array_equal(found.labels, LABELS)
-    assert found.made == MadeSet(set_key(IMAGES, LABELS), 7, 0.75)
+    assert found.made == MadeSet(set_key(IMAGES, LABELS), 7, Score(ACCURACY, 0.75))
     assert found.name is None
     assert found.recipe is not None
     assert found.recipe.pixel_range == (0.0, 255.0)
@@ -232,11 +233,11 @@ def test_a_recipe_beside_another_set_is_refused(tmp_path: pathlib.Path, change: 
 
 
 def test_a_recipe_of_its_own_goes_before_that_of_the_folder(tmp_path: pathlib.Path) -> None:
-    path = written(tmp_path, recipe_for(MadeSet("other", 3, None)))
+    path = written(tmp_path, recipe_for(MadeSet("other", 3)))
     refused(read_set, path, "files of one run")
     save_recipe(
         tmp_path / "distilled.preprocessing.npz",
-        recipe_for(MadeSet(set_key(IMAGES, LABELS), 8, None)),
+        recipe_for(MadeSet(set_key(IMAGES, LABELS), 8)),
     )
     found = read_set(path)
     assert found.made is not None

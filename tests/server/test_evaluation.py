@@ -14,7 +14,7 @@ def test_r2_and_mse_of_targets_are_those_of_scikit_learn():
     predictions = expected + RNG.normal(size=(50, 3)) * [0.1, 50, 0.02]
     score = score_of(predictions, expected)
     mse = metrics.mean_squared_error(expected, predictions)
-    assert score.fields("test") == pytest.approx(
+    assert score.record("test") == pytest.approx(
         {"test_r2": metrics.r2_score(expected, predictions), "test_mse": mse}
     )
     assert score.loss == pytest.approx(mse / 2)
@@ -32,7 +32,7 @@ def test_accuracy_and_loss_of_classes():
     predictions = RNG.normal(size=(40, 4))
     classes = RNG.integers(0, 4, 40)
     score = score_of(predictions, classes)
-    assert score.fields("test") == {
+    assert score.record("test") == {
         "test_accuracy": metrics.accuracy_score(classes, predictions.argmax(axis=1))
     }
     one_hot = np.eye(4)[classes] - 0.25
@@ -45,4 +45,6 @@ def test_pieces_make_the_whole(expected):
     spans = [slice(0, 7), slice(7, 8), slice(8, 20)]
     scores = streamed_scores(((span, k_ts[span]) for span in spans), weights, expected)
     for score, coefficients in zip(scores, weights, strict=True):
-        assert score == pytest.approx(score_of(k_ts @ coefficients, expected))
+        whole = score_of(k_ts @ coefficients, expected)
+        assert score.measure is whole.measure
+        assert (score.value, score.loss) == pytest.approx((whole.value, whole.loss))

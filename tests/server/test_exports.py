@@ -15,6 +15,7 @@ from kipper.common.errors import UserError
 from kipper.common.preprocessing import fit_preprocessing, preprocessing_from_arrays
 from kipper.server import exports
 from kipper.server.distilled_set import DistilledSet, MadeSet, Recipe, read_set, set_key
+from kipper.server.measures import ACCURACY, Score
 
 RNG = np.random.default_rng(5)
 NAMES = ("airplane", "traffic light", "Hündin/3")
@@ -36,7 +37,7 @@ def subject(
     raw = raw_images(channels, RANGES[of])
     fitted = fit_preprocessing(preprocess, raw)
     images, labels = fitted.apply(raw[:n]), RNG.normal(size=(n, 3))
-    made = MadeSet(set_key(images, labels), 300, 0.75)
+    made = MadeSet(set_key(images, labels), 300, Score(ACCURACY, 0.75))
     settings = {"architecture": "convnet", "preprocess": preprocess, "learn_labels": True}
     recipe = Recipe(fitted, NAMES, settings, pixel_range=RANGES[of], sets=(made,), data_hash="f00")
     path = pathlib.Path("distilled.npz")
@@ -165,7 +166,7 @@ def test_the_released_form_is_the_set_itself_under_its_name(
 ) -> None:
     found, recipe, _ = subject("zca")
     images = found.images.astype(dtype) + np.array(1e-12, dtype)
-    made = MadeSet(set_key(images, found.labels), 300, 0.75)
+    made = MadeSet(set_key(images, found.labels), 300, Score(ACCURACY, 0.75))
     recipe = Recipe(recipe.preprocessing, NAMES, recipe.settings, sets=(made,))
     found = DistilledSet(found.path, images, found.labels, recipe, made, None)
     path = exports.write_released(found, recipe, tmp_path)
@@ -181,7 +182,7 @@ def test_the_released_form_is_the_set_itself_under_its_name(
 
 def test_label_solve_has_the_shorter_name(tmp_path: pathlib.Path) -> None:
     found, recipe, _ = subject()
-    made = MadeSet(set_key(found.images, found.labels), None, 0.75)
+    made = MadeSet(set_key(found.images, found.labels), None, Score(ACCURACY, 0.75))
     settings = {"architecture": "fc1", "preprocess": "standard", "label_ridge": "paper"}
     recipe = Recipe(recipe.preprocessing, NAMES, settings, sets=(made,))
     found = DistilledSet(found.path, found.images, found.labels, recipe, made, None)

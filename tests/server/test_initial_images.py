@@ -5,8 +5,9 @@ import pytest
 
 from kipper.common.datasets import Dataset
 from kipper.common.settings import DistillSettings
+from kipper.server.algorithms.kip import Kip
 from kipper.server.experiment import Experiment, prepare
-from kipper.server.initial_images import frozen_pixels, initial_images, starts_natural
+from kipper.server.initial_images import frozen_pixels, initial_images
 
 PIXELS = 12 * 12
 
@@ -27,25 +28,25 @@ def settings(**changes: object) -> DistillSettings:
 
 def test_natural_images_are_taken_as_they_are() -> None:
     experiment = experiment_of()
-    images = initial_images(experiment, settings())
+    images = initial_images(experiment, Kip(settings()))
     assert images.dtype == np.float32
     np.testing.assert_array_equal(images, experiment.support)
     assert frozen_pixels(experiment, settings()) is None
-    assert starts_natural(settings())
-    assert initial_images(experiment, settings(kernel_dtype="float64")).dtype == np.float64
+    assert Kip(settings()).images_start_natural
+    assert initial_images(experiment, Kip(settings(kernel_dtype="float64"))).dtype == np.float64
 
 
 @pytest.mark.parametrize("preprocess", ["standard", "zca"])
 def test_noise_has_the_mean_and_deviation_of_the_target_images(preprocess: str) -> None:
     experiment, noisy = experiment_of(preprocess), settings(support_init="noise")
-    images, target = initial_images(experiment, noisy), experiment.target.images
+    images, target = initial_images(experiment, Kip(noisy)), experiment.target.images
     assert images.shape == experiment.support.shape
     for channel in range(3):
         noise, natural = images[..., channel], target[..., channel]
         assert abs(noise.mean() - natural.mean()) < 0.1 * natural.std()
         assert noise.std() == pytest.approx(natural.std(), rel=0.05)
     assert abs(np.corrcoef(images[..., 0].ravel(), images[..., 1].ravel())[0, 1]) < 0.1
-    assert not starts_natural(noisy)
+    assert not Kip(noisy).images_start_natural
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.9, 130), (0.5, 72), (0.001, 0)])
@@ -57,8 +58,8 @@ def test_the_share_of_each_image_is_frozen_and_noise_and_the_rest_is_natural(
     assert frozen is not None
     assert frozen.shape == (20, 12, 12, 1)
     assert (frozen.sum((1, 2, 3)) == count).all()
-    images = initial_images(experiment, corrupted)
-    noise = initial_images(experiment, settings(support_init="noise"))
+    images = initial_images(experiment, Kip(corrupted))
+    noise = initial_images(experiment, Kip(settings(support_init="noise")))
     everywhere = np.broadcast_to(frozen, images.shape)
     np.testing.assert_array_equal(images[everywhere], noise[everywhere])
     np.testing.assert_array_equal(images[~everywhere], experiment.support[~everywhere])
@@ -70,9 +71,9 @@ def test_the_share_of_each_image_is_frozen_and_noise_and_the_rest_is_natural(
 
 def test_noise_everywhere_may_be_frozen_in_part() -> None:
     experiment, noisy = experiment_of(), settings(support_init="noise", freeze_pixels=0.5)
-    images = initial_images(experiment, noisy)
+    images = initial_images(experiment, Kip(noisy))
     np.testing.assert_array_equal(
-        images, initial_images(experiment, settings(support_init="noise"))
+        images, initial_images(experiment, Kip(settings(support_init="noise")))
     )
     np.testing.assert_array_equal(
         frozen_pixels(experiment, noisy), frozen_pixels(experiment, settings(freeze_pixels=0.5))
@@ -86,7 +87,7 @@ def test_noise_and_mask_are_functions_of_the_seed() -> None:
         corrupted = settings(freeze_pixels=0.5, seed=seed)
         frozen = frozen_pixels(experiment, corrupted)
         assert frozen is not None
-        noise = initial_images(experiment, settings(support_init="noise", seed=seed))
+        noise = initial_images(experiment, Kip(settings(support_init="noise", seed=seed)))
         drawn.setdefault(seed, []).append((frozen.tobytes(), noise.tobytes()))
     assert drawn[0][0] == drawn[0][1]
     assert drawn[0][0][0] != drawn[1][0][0]

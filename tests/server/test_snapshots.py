@@ -7,8 +7,8 @@ import pytest
 
 from kipper.common.settings import DistillSettings
 from kipper.server.distilled_set import load_distilled
-from kipper.server.evaluation import Score
-from kipper.server.snapshots import BestKeeper, Snapshot
+from kipper.server.measures import ACCURACY, R_SQUARED, Score
+from kipper.server.snapshots import BestKeeper, SupportSnapshot
 from kipper.server.workdir import Workdir
 
 
@@ -29,12 +29,12 @@ class Scores:
     def __call__(self, images: np.ndarray, labels: np.ndarray) -> Score:
         np.testing.assert_array_equal(labels, -images[:, 0, 0])
         self.asked.append(int(images[0, 0, 0, 0]))
-        return Score("accuracy", self._accuracies[self.asked[-1]], loss=0.0)
+        return Score(ACCURACY, self._accuracies[self.asked[-1]])
 
 
-def snapshot(step: int) -> Snapshot:
+def snapshot(step: int) -> SupportSnapshot:
     images = np.full((2, 3, 3, 1), step, np.float32)
-    return Snapshot(step, images, -np.full((2, 1), float(step)), loss=0.5**step)
+    return SupportSnapshot(step, images, -np.full((2, 1), float(step)), loss=0.5**step)
 
 
 def kept_step(workdir: Workdir) -> int:
@@ -44,12 +44,12 @@ def kept_step(workdir: Workdir) -> int:
 
 
 def test_any_r2_is_better_than_none(workdir: Workdir) -> None:
-    keeper = BestKeeper(workdir, lambda images, labels: Score("r2", -3.0, loss=0.5))
+    keeper = BestKeeper(workdir, lambda images, labels: Score(R_SQUARED, -3.0, mse=1.0))
     keeper.put(snapshot(2))
     assert kept_step(workdir) == 2
     (record,) = workdir.read_records(workdir.validation)
     assert (record["validation_r2"], record["validation_mse"]) == (-3.0, 1.0)
-    better = BestKeeper(workdir, lambda images, labels: Score("r2", -4.0, loss=0.5))
+    better = BestKeeper(workdir, lambda images, labels: Score(R_SQUARED, -4.0, mse=1.0))
     better.put(snapshot(3))
     assert kept_step(workdir) == 2
 

@@ -1,5 +1,6 @@
 """status.json, as another process sees it."""
 
+import json
 import os
 import pathlib
 import socket
@@ -7,7 +8,7 @@ import socket
 import pytest
 
 from kipper.server import status
-from kipper.server.status import StatusWriter, read_status
+from kipper.server.status import Status, StatusWriter, read_status
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_the_first_update_is_written_with_the_process(tmp_path: pathlib.Path) -> None:
     StatusWriter(tmp_path / "status.json").update(step=3)
-    assert read_status(tmp_path / "status.json") == {
+    assert json.loads((tmp_path / "status.json").read_text()) == {
         "state": "starting",
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -41,7 +42,7 @@ def test_updates_are_written_at_most_five_times_a_second(
     shown = []
     for step in range(101):
         writer.update(step=step)
-        shown.append(read_status(path)["step"])
+        shown.append(read_status(path).step)
         clock[0] += 0.01
     assert shown[0] == 0
     assert 4 <= len(set(shown)) <= 6
@@ -54,11 +55,11 @@ def test_fields_of_updates_not_written_come_with_the_next(
     writer = StatusWriter(path)
     writer.update(step=1)
     writer.update(loss=0.5)
-    assert "loss" not in read_status(path)
+    assert read_status(path).loss is None
     clock[0] += 1.0
     writer.update(step=2)
     told = read_status(path)
-    assert (told["state"], told["step"], told["loss"]) == ("starting", 2, 0.5)
+    assert (told.state, told.step, told.loss) == ("starting", 2, 0.5)
 
 
 def test_urgent_updates_are_written_at_once(tmp_path: pathlib.Path, clock: list[float]) -> None:
@@ -66,8 +67,8 @@ def test_urgent_updates_are_written_at_once(tmp_path: pathlib.Path, clock: list[
     writer = StatusWriter(path)
     writer.update(state="running")
     writer.update(now=True, state="failed", message="no worker is left")
-    assert read_status(path)["state"] == "failed"
-    assert "now" not in read_status(path)
+    assert read_status(path).state == "failed"
+    assert "now" not in json.loads(path.read_text())
 
 
 def test_nothing_temporary_is_left(tmp_path: pathlib.Path) -> None:
@@ -84,4 +85,4 @@ def test_an_absent_or_garbled_status_is_empty(
     path = tmp_path / "status.json"
     if content is not None:
         path.write_bytes(content)
-    assert read_status(path) == {}
+    assert read_status(path) == Status()

@@ -82,7 +82,7 @@ def _row(run: RunSettings, file: DistilledFile, test: Split, max_minutes: float)
         return {**row, "left_out": str(error)}
     return {
         **row,
-        "test_accuracy": result.accuracy,
+        "test_accuracy": result.value,
         "test_loss": result.loss,
         "seconds": round(time.monotonic() - started, 1),
     }

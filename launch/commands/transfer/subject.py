@@ -13,8 +13,9 @@ from kipper.common.settings import RunSettings, TransferSettings
 from kipper.launch.commands.distilled_file import DistilledFile, kernel_on, read_distilled
 from kipper.launch.commands.transfer.learning_rate import IMAGES
 from kipper.server import sampling
-from kipper.server.evaluation import Score, score
+from kipper.server.evaluation import score
 from kipper.server.experiment import Split
+from kipper.server.measures import ScoreWithLoss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,16 +99,16 @@ def regression_accuracy(file: DistilledFile, test: Split) -> dict[str, Any]:
 
     The recorded one, if the set's run measured it with the same architecture and test images.
     """
-    accuracy = file.recorded_test_accuracy if file.as_recorded else None
+    recorded = file.recorded if file.as_recorded else None
     return {
-        "test_accuracy": score_by(file.run, file, test).accuracy if accuracy is None else accuracy,
+        "test_accuracy": (recorded or score_by(file.run, file, test)).value,
         "architecture": file.run.kernel_spec.architecture.title,
         "kernel": file.run.kernel,
-        "recorded": accuracy is not None,
+        "recorded": recorded is not None,
     }
 
 
-def score_by(run: RunSettings, file: DistilledFile, test: Split) -> Score:
+def score_by(run: RunSettings, file: DistilledFile, test: Split) -> ScoreWithLoss:
     """The score of the set by regression with the kernel of `run`.
 
     Raises:

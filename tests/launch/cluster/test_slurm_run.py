@@ -65,7 +65,7 @@ def test_preempted_jobs_are_requeued_and_find_each_other_again(tmp_path):
     coordinator, worker = jobs[0], jobs[2]
     try:
         for job, step in ((coordinator, 10), (worker, 30)):
-            _wait_for(lambda s=step: read_status(workdir.status).get("step", 0) >= s, step, jobs)
+            _wait_for(lambda s=step: (read_status(workdir.status).step or 0) >= s, step, jobs)
             os.kill(_task_of(job), signal.SIGUSR2)
         for job in jobs:
             job.result()

@@ -42,9 +42,9 @@ def test_pairs_are_those_that_the_run_counts(tmp_path, settings):
     estimate = estimate_run(settings)
     assert not (tmp_path / "run").exists()
     result = run(settings)
-    assert estimate.kernel_pairs == result["kernel_pairs"]
-    assert estimate.vjp_pairs == result["vjp_pairs"]
-    assert estimate.engine == result["engine"]
+    assert estimate.kernel_pairs == result.account.kernel_pairs
+    assert estimate.vjp_pairs == result.account.vjp_pairs
+    assert estimate.engine == result.account.engine
     assert estimate.seconds > 0
     found = sum(p.stat().st_size for p in (tmp_path / "run/checkpoints").glob("*/state.npz"))
     count = len(list((tmp_path / "run/checkpoints").iterdir()))

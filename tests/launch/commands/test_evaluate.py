@@ -152,7 +152,7 @@ def test_a_run_that_goes_on_knows_its_earlier_set_and_a_new_one_none(
     old, new = tmp_path / "old", tmp_path / "new"
     flags = [f"--dataset=npz:{data}", "--support_size=4", *SHORT]
     assert run(["distill", f"--workdir={old}", *flags]) == 0
-    monkeypatch.setattr("kipper.launch.coordinator.run_kip", dies)
+    monkeypatch.setattr("kipper.server.kip_run.run_kip", dies)
     for workdir in (old, new):
         with pytest.raises(OSError, match="no space"):
             run(["distill", f"--workdir={workdir}", *flags, "--steps=4"])

@@ -16,7 +16,7 @@ from kipper.common.precision import enable_x64
 from kipper.launch.commands.natural import natural_images_for
 from kipper.launch.main import run
 from kipper.server import sampling
-from kipper.server.evaluation import Score
+from kipper.server.measures import ACCURACY, Score
 
 DIGITS = ["evaluate", "--dataset=digits"]
 
@@ -99,7 +99,7 @@ def test_how_many_images_is_read_off_on_a_log_scale():
     curve = [(10, 0.2), (1000, 0.6), (2000, 0.5), (4000, 0.9)]
     natural = [{"support_size": n, "test_accuracy": a} for n, a in curve]
     for accuracy, images in ((0.4, 100), (0.6, 1000), (0.7, 2828), (0.1, 10), (0.95, None)):
-        assert natural_images_for(natural, Score("accuracy", accuracy, 0.0)) == images
+        assert natural_images_for(natural, Score(ACCURACY, accuracy)) == images
 
 
 @pytest.mark.parametrize(

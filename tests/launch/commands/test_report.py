@@ -12,6 +12,7 @@ from pictures import pixels_of
 
 from kipper.launch.main import run
 from kipper.server.figures import style
+from kipper.server.records import Evaluation, RunResult
 from kipper.server.report import drawing, writing
 from kipper.server.report.run_files import read_run, read_support
 from kipper.server.report.writing import command_of
@@ -133,8 +134,8 @@ def test_targets_that_are_no_classes_have_no_labels_to_draw(solved):
         original_labels=rng.normal(size=(20, 2)),
         labels=rng.normal(size=(20, 2)),
     )
-    records = [{"step": 0, "loss": 1.0, "test_r2": 0.5}]
-    result = {"test_r2": 0.5, "natural_r2": 0.25, "loss": 1.0, "steps": 0}
+    records = [Evaluation.read({"step": 0, "loss": 1.0, "test_r2": 0.5})]
+    result = RunResult.read({"test_r2": 0.5, "natural_r2": 0.25, "loss": 1.0, "steps": 0})
     figures = drawing.figures_of(
         dataclasses.replace(found, metrics=records, result=result, spectra=[]), support, None
     )

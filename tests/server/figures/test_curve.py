@@ -7,7 +7,7 @@ from pictures import pixels_of, shows
 
 from kipper.server.figures import style
 from kipper.server.figures.curve import curve_figure
-from kipper.server.figures.measures import ACCURACY, R_SQUARED, measure_of
+from kipper.server.measures import ACCURACY, R_SQUARED, Score
 
 STEPS = [0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 100]
 RECORDS = [
@@ -61,7 +61,9 @@ def test_one_record_becomes_bars() -> None:
 
 def test_scores_of_regression_are_r_squared() -> None:
     records = [{"step": n, "loss": 1.0 / (n + 1), "test_r2": 0.1 * n} for n in range(4)]
-    measure = measure_of(*records)
+    score = Score.read(records[-1], "test")
+    assert score is not None
+    measure = score.measure
     assert measure is R_SQUARED
     _, scores = curve_figure(records, [], None, measure).axes
     assert np.allclose(lines(scores)[0], [[n, 0.1 * n] for n in range(4)])

@@ -3,8 +3,8 @@
 import numpy as np
 from pictures import pixels_of
 
-from kipper.server.figures.measures import ACCURACY
 from kipper.server.figures.support_sizes import SizedScore, support_sizes_figure
+from kipper.server.measures import ACCURACY
 
 
 def scores() -> list[SizedScore]:

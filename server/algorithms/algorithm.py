@@ -1,0 +1,144 @@
+"""What sets one algorithm apart from another, as the rest of the package sees it."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from kipper.common.settings import RunSettings
+from kipper.server.measures import Score
+from kipper.server.records import Evaluation, RunResult
+from kipper.server.status import Status
+
+if TYPE_CHECKING:  # these import this module, or what it takes a second to import
+    from kipper.server.distributed_kernel import DistributedKernel
+    from kipper.server.estimate import Part, Sizes
+    from kipper.server.experiment import Experiment, Rows
+    from kipper.server.session import Session
+    from kipper.server.snapshots import SnapshotSink
+    from kipper.server.tiling import Tiling
+
+
+class Trial(NamedTuple):
+    """A piece of a run that can be timed.
+
+    Attributes:
+        act: does it on the first rows of a row set, as many as it is told.
+        num_rows: that the run itself takes.
+    """
+
+    act: Callable[[int], None]
+    num_rows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm(abc.ABC):
+    """An algorithm with the settings of one run: what it computes, saves, shows and reports.
+
+    Attributes:
+        settings: of the run, of the class `settings_class`.
+        name: for people.
+        command: that runs it.
+        settings_class: its name also stands for the algorithm in config.json.
+        learns_images: whether support images change, so that checkpoints hold them.
+        holds_out_validation: whether some training images are held out to choose among snapshots.
+    """
+
+    settings: RunSettings
+
+    name: ClassVar[str]
+    command: ClassVar[str]
+    settings_class: ClassVar[type[RunSettings]]
+    learns_images: ClassVar[bool]
+    holds_out_validation: ClassVar[bool]
+
+    @property
+    @abc.abstractmethod
+    def title(self) -> str:
+        """A few words for tables and figures."""
+
+    @property
+    @abc.abstractmethod
+    def labels_learned(self) -> bool:
+        """Whether the labels of the distilled set are not those it started with."""
+
+    @property
+    def steps(self) -> int | None:
+        """Gradient steps to make; None for an algorithm without them."""
+        return None
+
+    @property
+    def augment(self) -> str | None:
+        """How target images are augmented, for `parse_augmentation`; None if they are not."""
+        return None
+
+    @property
+    def input_files(self) -> Mapping[str, str | None]:
+        """Files that it reads beside the data set, by the name of their setting."""
+        return {}
+
+    def check_data(self, rows: "Rows", data_hash: str) -> None:  # noqa: B027
+        """Checks what can only be checked with the data set at hand.
+
+        Raises:
+            UserError: the settings do not fit the data set.
+        """
+
+    @abc.abstractmethod
+    def run(self, session: "Session", sink: "SnapshotSink | None") -> RunResult:
+        """Runs to the end, from the newest checkpoint if there is one, and writes the results.
+
+        Args:
+            session: over the workers.
+            sink: receives evaluated snapshots, if the algorithm makes any.
+
+        Raises:
+            NumericalError: the regression could not be solved.
+            WorkerError: no worker is left, or a block failed on several.
+            Interrupted: the user asked to stop; a checkpoint was written first.
+        """
+
+    @abc.abstractmethod
+    def progress(self, status: Status, step: int) -> str:
+        """How far an unfinished run is; `step` is that of the newest evaluation."""
+
+    def natural_score(self, result: RunResult | None, first: Evaluation | None) -> Score | None:
+        """The test score of the natural images with natural labels; None if it is not known yet.
+
+        Args:
+            result: of a finished run.
+            first: evaluation of the run.
+        """
+        return result.natural if result is not None else None
+
+    def initial_score(self, result: RunResult | None, first: Evaluation | None) -> Score | None:
+        """The test score of the set that the run starts from; None if it is not known yet."""
+        return self.natural_score(result, first)
+
+    @abc.abstractmethod
+    def parts(self, sizes: "Sizes", tiling: "Tiling", scores_here: bool) -> "list[Part]":
+        """The parts of a run with the kernel pairs that each computes, in the order of their start.
+
+        Args:
+            sizes: of the data that it works on.
+            tiling: of its matrices.
+            scores_here: whether the run's own workers score validation images.
+        """
+
+    @abc.abstractmethod
+    def checkpoints(self, sizes: "Sizes") -> tuple[int, int]:
+        """The maximum number of checkpoints at any time, and the bytes of the arrays of one."""
+
+    def gradient_targets(self, sizes: "Sizes") -> int:
+        """Target images of a gradient step; 0 for an algorithm without them."""
+        return 0
+
+    def step_trials(
+        self, experiment: "Experiment", kernel: "DistributedKernel"
+    ) -> dict[int, Trial]:
+        """A gradient step to time, for each of the run's kernels that some step uses."""
+        return {}
+
+    @abc.abstractmethod
+    def pass_trial(self, experiment: "Experiment", kernel: "DistributedKernel") -> Trial:
+        """The pass over a row set that computes most kernel pairs without gradient, to time."""

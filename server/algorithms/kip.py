@@ -1,0 +1,155 @@
+"""KIP as an algorithm that the package can run."""
+
+import collections
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from kipper.common.settings import DistillSettings
+from kipper.server import checkpoint, sampling
+from kipper.server.algorithms.algorithm import Algorithm, Trial
+from kipper.server.estimate import RESUME_POINTS, Part, Sizes, support_pairs
+from kipper.server.measures import Score
+from kipper.server.records import Evaluation, RunResult
+from kipper.server.status import Status
+from kipper.server.tiling import Tiling
+
+if TYPE_CHECKING:
+    from kipper.server.distributed_kernel import DistributedKernel
+    from kipper.server.experiment import Experiment, Rows
+    from kipper.server.session import Session
+    from kipper.server.snapshots import SnapshotSink
+
+
+@dataclasses.dataclass(frozen=True)
+class Kip(Algorithm):
+    """Learns support images, and optionally labels, by gradient descent."""
+
+    settings: DistillSettings
+
+    name = "KIP"
+    command = "distill"
+    settings_class = DistillSettings
+    learns_images = True
+    holds_out_validation = True
+
+    @property
+    def title(self) -> str:
+        return "KIP, labels learned" if self.labels_learned else "KIP"
+
+    @property
+    def labels_learned(self) -> bool:
+        return self.settings.learn_labels or self.settings.solve_labels_every is not None
+
+    @property
+    def steps(self) -> int:
+        return self.settings.steps
+
+    @property
+    def augment(self) -> str | None:
+        return self.settings.augment
+
+    @property
+    def input_files(self) -> Mapping[str, str | None]:
+        return {"initial": self.settings.initial}
+
+    @property
+    def images_start_natural(self) -> bool:
+        """Whether the initial images are natural ones, unchanged."""
+        settings = self.settings
+        is_natural = settings.support_init == "natural" and settings.freeze_pixels == 0
+        return is_natural and settings.initial is None
+
+    @property
+    def starts_natural(self) -> bool:
+        """Whether step 0 is evaluated with natural images and natural labels."""
+        return self.images_start_natural and self.settings.solve_labels_every is None
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether the state at a step is scored on the test images."""
+        if step in (0, self.steps):
+            return True
+        every = self.settings.eval_every
+        return checkpoint.is_named(step) if every is None else step % every == 0
+
+    def is_kept(self, step: int) -> bool:
+        """Whether the checkpoint of a step is kept for good."""
+        return checkpoint.is_named(step) or step == self.steps
+
+    def check_data(self, rows: "Rows", data_hash: str) -> None:
+        from kipper.server.initial_set import check_initial
+
+        if self.settings.initial is not None:
+            check_initial(self.settings, rows, data_hash)
+
+    def run(self, session: "Session", sink: "SnapshotSink | None") -> RunResult:
+        # Imported here: optax takes a second, which readers of a run's files need not wait for.
+        from kipper.server.kip_run import run_kip
+
+        return run_kip(session, self, sink)
+
+    def progress(self, status: Status, step: int) -> str:
+        return f"step {max(step, status.step or 0):,} of {self.steps:,}"
+
+    def natural_score(self, result: RunResult | None, first: Evaluation | None) -> Score | None:
+        found = super().natural_score(result, first)
+        if found is None and first is not None and self.starts_natural:
+            return first.test
+        return found
+
+    def initial_score(self, result: RunResult | None, first: Evaluation | None) -> Score | None:
+        return first.test if first is not None else None
+
+    def parts(self, sizes: Sizes, tiling: Tiling, scores_here: bool) -> list[Part]:
+        n, settings = sizes.support, self.settings
+        k_ss = support_pairs(n, tiling)
+        pairs = k_ss + n * self.gradient_targets(sizes)
+        number = len(settings.architectures)
+        steps = range(self.steps + 1)
+        kernels = [sampling.architecture(number, settings.seed, step) for step in steps]
+        counts = collections.Counter(kernels[:-1])
+        parts = [Part("steps", counts[i], pairs, pairs, i) for i in range(number) if counts[i]]
+        parts.append(Part("last loss", 1, pairs, kernel=kernels[-1]))
+        evaluations = sum(map(self.is_evaluated, steps))
+        parts.append(Part("evaluations", evaluations, k_ss + n * sizes.test))
+        if scores_here and sizes.validation:
+            parts.append(Part("validation", evaluations, k_ss + n * sizes.validation))
+        if not self.starts_natural:
+            parts.append(Part("natural images", 1, k_ss + n * sizes.test))
+        return parts
+
+    def checkpoints(self, sizes: Sizes) -> tuple[int, int]:
+        images = sizes.itemsize * sizes.support * sizes.pixels
+        labels = 8 * sizes.support * sizes.outputs
+        # Adam keeps two moments of each array that it learns.
+        size = 3 * images + (3 if self.settings.learn_labels else 1) * labels
+        return sum(map(self.is_kept, range(self.steps + 1))) + RESUME_POINTS, size
+
+    def gradient_targets(self, sizes: Sizes) -> int:
+        return min(self.settings.targets_per_step, sizes.target)
+
+    def step_trials(
+        self, experiment: "Experiment", kernel: "DistributedKernel"
+    ) -> dict[int, Trial]:
+        from kipper.server.kip_run import StepTrial, rows_of
+
+        number, seed = len(self.settings.architectures), self.settings.seed
+        used = {sampling.architecture(number, seed, step) for step in range(self.steps)}
+        num_rows = len(rows_of(experiment, self.settings, 0)) if used else 0
+        return {
+            index: Trial(StepTrial(self, experiment, kernel, index), num_rows)
+            for index in sorted(used)
+        }
+
+    def pass_trial(self, experiment: "Experiment", kernel: "DistributedKernel") -> Trial:
+        from kipper.server.evaluation import score
+
+        test, ridge = experiment.test, self.settings.ridge
+        images = experiment.support.astype(self.settings.kernel_dtype)
+        values = experiment.values(experiment.support_labels)
+
+        def act(count: int) -> None:
+            kernel.set_support(images.copy())
+            score(kernel, values, ridge, test.key, test.labels[:count])
+
+        return Trial(act, len(test.labels))

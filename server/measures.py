@@ -1,0 +1,82 @@
+"""How well a support set predicts: accuracy on classes, R² on real-valued targets."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """What a score measures.
+
+    Attributes:
+        name: as shown, with its unit.
+        key: records call its fields train_KEY, test_KEY, validation_KEY and natural_KEY.
+        factor: from a recorded value to the shown one.
+    """
+
+    name: str
+    key: str
+    factor: float
+
+    def digits(self, value: float) -> str:
+        """A shown value, rounded."""
+        return f"{value:.1f}" if self.factor == 100.0 else f"{value:.3f}"
+
+    def text(self, value: float | None) -> str:
+        """A shown value in words; empty for None."""
+        if value is None:
+            return ""
+        return f"accuracy {value:.1f} %" if self.factor == 100.0 else f"R² {value:.3f}"
+
+
+ACCURACY = Measure("accuracy (%)", "accuracy", 100.0)
+R_SQUARED = Measure("R²", "r2", 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The score of a support set on some images, as records keep it.
+
+    Attributes:
+        measure: accuracy is the share of images whose largest prediction is at their class; R² is
+            the share of the targets' variance that is predicted, averaged over outputs.
+        value: at most 1; larger is better.
+        mse: mean squared error over all entries, in the targets' own units; None for classes.
+    """
+
+    measure: Measure
+    value: float
+    mse: float | None = None
+
+    @property
+    def shown(self) -> float:
+        """The value in the unit of `measure.name`."""
+        return self.measure.factor * self.value
+
+    def record(self, part: str) -> dict[str, float]:
+        """Fields of a record: PART_accuracy, or PART_r2 and PART_mse."""
+        fields = {f"{part}_{self.measure.key}": self.value}
+        return fields if self.mse is None else {**fields, f"{part}_mse": self.mse}
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any], part: str) -> "Score | None":
+        """The score of a part such as "test"; None if the record has none."""
+        for measure in (ACCURACY, R_SQUARED):
+            value = record.get(f"{part}_{measure.key}")
+            if value is not None:
+                mse = record.get(f"{part}_mse") if measure is R_SQUARED else None
+                return cls(measure, float(value), mse)
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreWithLoss(Score):
+    """A score with the loss that was computed beside it.
+
+    Attributes:
+        loss: half the mean squared error over all entries, against centred one-hot vectors or
+            centred targets.
+    """
+
+    loss: float = dataclasses.field(kw_only=True)
