@@ -1,4 +1,4 @@
-"""Commands and snippets of README.md and docs/*.md, as they stand in blocks."""
+"""Commands and snippets in the code blocks of README.md and docs/*.md."""
 
 import pathlib
 import re
@@ -8,16 +8,12 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
-# What begins a line that a reader is to type.
-_TOOLS = (
-    r"kipper|python|make|bash|sudo|pip|source|scp|ssh|kubectl|docker|cmp|ip|tensorboard|mkdocs|curl|"
-    r"sbatch|git|promtool|eval|export"
-)
-_COMMAND = re.compile(rf"(?:\$ )?((?:{_TOOLS}) .*)")
+# Lines of a block that the tests look at; other lines are output, or commands of other programs.
+_COMMAND = re.compile(r"(?:\$ )?((?:kipper|python|make|bash|sudo|pip|source|cmp) .*)")
 
 
 class Command(NamedTuple):
-    """A command line of a page, continuation lines joined, as it stands there."""
+    """A command line of a page, its continuation lines joined."""
 
     page: str
     line: int
@@ -28,13 +24,13 @@ class Command(NamedTuple):
 
 
 def blocks(page: pathlib.Path) -> list[tuple[int, str, list[str]]]:
-    """The code blocks of a page: the number of the first line, the fence's word, the lines.
+    """The code blocks of a page: the number of the first line, the language, the lines.
 
-    The word is "" of indented blocks and of fences without one.
+    The language is "" for indented blocks and for fences that name none.
     """
     found: list[tuple[int, str, list[str]]] = []
     fenced = indented = False
-    blank = True  # the line before
+    blank = True  # whether the line before was blank
     for number, line in enumerate(page.read_text().splitlines(), 1):
         if line.startswith("```"):
             fenced, indented = not fenced, False
@@ -54,7 +50,7 @@ def blocks(page: pathlib.Path) -> list[tuple[int, str, list[str]]]:
 
 
 def commands(page: pathlib.Path) -> list[Command]:
-    """The command lines of a page's blocks, comments at their ends left out."""
+    """The command lines of a page's blocks, without comments at their ends."""
     found = []
     for first, word, lines in blocks(page):
         if word == "python":
@@ -78,5 +74,5 @@ def snippets(page: pathlib.Path) -> list[tuple[int, str]]:
 
 
 def words_of(text: str) -> list[str]:
-    """A command line in words; what is optional is left out."""
+    """A command line in words, without its optional parts, which are in brackets."""
     return shlex.split(re.sub(r"\s*\[[^\]]*\]", "", text))

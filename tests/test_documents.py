@@ -1,9 +1,9 @@
-"""Every command and snippet of the documents is run, made small; or listed here with the reason.
+"""Every command and snippet of the documents works.
 
-Pages are gone through from top to bottom in a folder of their own, so that a command finds what the
-ones before it left. A new command is run without further ado. One that cannot run on one machine
-belongs into `ELSEWHERE`; one that takes long, into `SLOW`: it is run by `-m slow`, and until then
-its flags are checked.
+A page is read from top to bottom in a folder of its own, so that a command finds the files that
+earlier ones left. Commands run with less to do, by the rules below. Those in `SLOW` run with
+`-m slow`; otherwise their flags are checked. Commands of other programs are not run, but the files
+of this repository and the make targets that they name must exist.
 """
 
 import contextlib
@@ -29,62 +29,40 @@ from kipper.launch.commands.table import command_forms
 from kipper.launch.flag_sets import parse
 from kipper.launch.link.transports.addresses import free_port
 
-# The documents are about an installation with all there is.
-# What neural-tangents says of every network with branches.
+# The documents describe a complete installation; neural-tangents warns of networks with branches.
 pytestmark = [needs_launchpad, pytest.mark.filterwarnings("ignore:`FanIn` layers assume")]
 
-# What is not run here, by how it begins, and why.
-ELSEWHERE = {
-    "pip install": "installs; CI does it, by make",
-    "source .venv/bin/activate": "of a shell",
-    "make": "sets up .venv; that the target exists is checked, CI makes it",
-    "kubectl": "needs a cluster",
-    "scp": "needs other hosts",
-    "ssh": "needs other hosts",
-    "sudo bash examples/cluster_in_namespaces.sh": "tests/test_cluster_in_namespaces.py runs it",
-    "ip": "part of that script",
-    "python -m pytest": "runs tests",
-    "python examples": "tests/test_examples.py runs them",
-    "python benchmarks/comparison": "needs environments with dask and with Ray",
-    "tensorboard": "serves until it is stopped; tests/server/test_event_files.py reads its files",
-}
-# What needs a partner: run together with it by `test_workers_from_elsewhere`.
+# Commands of two hosts: `test_workers_from_elsewhere` runs one of each kind together.
 TOGETHER = re.compile(r"kipper (worker .*|distill .*--port=.*)")
-# What is run by -m slow only, as it stands but for sizes.
+# Commands that start processes, measure, or compile large kernels.
 SLOW = re.compile(
     r".*--launch=local_m|python benchmarks/|.*--all_kernels|kipper doctor|kipper bench|.*fc2_erf"
     r"|.*ssize10_zca|.*nets\.py|.*runs/(z|fixed)\b"
 )
-
-# Words that stand for something; then numbers that are made small: at most, or by a rule.
-PLACES = {"DIR": "data", "HOST": "localhost", "IMAGE": "kipper:test", "S": "1", "N": "10"}
-FILES = {"cluster.md": "hosts.txt", "formats.md": "runs/mine/distilled.npz"}
-REST = {
-    "cluster.md": "--dataset=digits",
-    "formats.md": "--workdir=runs/on --dataset=digits",
-    "metrics.md": "--dataset=digits",
-    "security.md": "--workdir=runs/tls --dataset=digits",
-    "example_cluster.md": "--dataset=digits",
-    "README.md": "--dataset=mnist --data_dir=data",
+# Placeholders, larger images than a test needs, and a fixed port.
+REPLACED = {
+    "hosts:FILE": "hosts:hosts.txt",
+    "--initial=FILE": "--initial=runs/mine/distilled.npz",
+    "=DIR": "=data",
+    "=HOST:": "=localhost:",
+    "=IMAGE": "=kipper:test",
+    "=S": "=1",
+    "=N": "=10",
+    "folder:pets@32": "folder:pets@16",
+    "--dashboard=0.0.0.0:8471": "--dashboard=127.0.0.1:0",
 }
+# "…" stands for flags that the page has shown before; these are the required ones.
+REST = {"workdir": "runs/on", "dataset": "digits"}
+# Values that a command gets at most, also where a page leaves them at their defaults.
 AT_MOST = {
     "support_size": 10,
     "target_batch_size": 20,
-    "width": 4,
     "train_limit": 40,
     "test_limit": 20,
-}
-# What is another here altogether.
-OTHERS = {
-    "--dataset=folder:pets@32": "--dataset=folder:pets@16",
-    "--dashboard=0.0.0.0:8471": "--dashboard=127.0.0.1:0",
-}
-SMALL = {
-    "distill": "--steps=1",
-    "launch": "--dry_run",
-    "transfer": "--steps=2 --seeds=1 --curve_images=10 --test_limit=20 --width=4 --max_minutes=0.1",
-    "evaluate": "--test_limit=20 --seeds=1",
-    "solve_labels": "--test_limit=20",
+    "width": 4,
+    "seeds": 1,
+    "curve_images": 10,
+    "max_minutes": 0.1,
 }
 SMALL_BENCHMARKS = {
     "kernel_engines.py": "--image=8x8x1 --support=4 --target=4 --xla_target=4 --nt_blocks=2 "
@@ -102,54 +80,60 @@ SMALL_BENCHMARKS = {
 EVERY = [command for page in PAGES for command in commands(page)]
 
 
-def _is_elsewhere(text):
-    return any(re.match(rf"{re.escape(begin)}(?![\w.-])", text) for begin in ELSEWHERE)
-
-
 def _filled_in(command):
-    """The command in words, with something for whatever is left open."""
-    text = command.text.replace("…", REST.get(command.page, ""))
-    places = {**PLACES, "FILE": FILES.get(command.page, "file")}
-    pattern = rf"(?<=[=:])({'|'.join(places)})(?=[:\s]|$)"
-    return words_of(re.sub(pattern, lambda match: places[match[1]], text))
+    """The command in words, with values for its placeholders."""
+    text = command.text
+    for placeholder, value in REPLACED.items():
+        text = re.sub(rf"{re.escape(placeholder)}(?![\w.-])", value, text)
+    missing = [f"--{name}={value}" for name, value in REST.items() if f"--{name}=" not in text]
+    return words_of(text.replace("…", " ".join(missing)))
+
+
+def _flags_of(words):
+    """The settings classes of a kipper command, and its arguments after the words that name it."""
+    forms, two = command_forms(), " ".join(words[1:3])
+    return (forms[two], words[3:]) if two in forms else (forms[words[1]], words[2:])
 
 
 def _made_small(words):
     """The same command with less to do."""
     if words[0] == "python":
         script = words[1].rpartition("/")[2]
-        assert script in SMALL_BENCHMARKS, f"how is {script} made small? say it there"
+        assert script in SMALL_BENCHMARKS, f"add {script} to SMALL_BENCHMARKS"
         return [*words, *shlex.split(SMALL_BENCHMARKS[script])]
-    small = [*words]
-    for position, word in enumerate(small):
-        small[position] = OTHERS.get(word, word)
+    small, given = [], set()
+    for word in words:
         name, _, value = word.removeprefix("--").partition("=")
+        given.add(name)
         if name in AT_MOST:
-            small[position] = f"--{name}={min(int(value), AT_MOST[name])}"
+            small.append(f"--{name}={min(float(value), AT_MOST[name]):g}")
         elif name == "steps":
-            small[position] = f"--steps={max(1, min(4, int(value) // 100))}"
+            small.append(f"--steps={max(1, min(4, int(value) // 100))}")
         elif name == "natural":
-            small[position] = "--natural=10,20,30"
-    given = {word.partition("=")[0] for word in small}
-    added = SMALL.get(words[1], "").split()
-    return small + [flag for flag in added if flag.partition("=")[0] not in given]
+            small.append("--natural=10,20,30")
+        else:
+            small.append(word)
+    classes, _ = _flags_of(words)
+    known = {name for settings in classes for name in settings.__dataclass_fields__}
+    added = {**AT_MOST, "steps": 2} | ({"dry_run": "true"} if words[1] == "launch" else {})
+    return [*small, *(f"--{name}={added[name]}" for name in added if name in known - given)]
 
 
 def _check_flags(words):
-    """Refuses flags that the command has not; those of a script are in its help."""
+    """Fails if the command or script does not have one of the flags."""
     if words[0] == "python":
-        assert _made_small(words)  # there is a way to
+        assert _made_small(words)
         assert _run_script([words[1], "--help"]) == 0
-        shown = words[2:] and (ROOT / words[1]).read_text()
+        source = (ROOT / words[1]).read_text()
         for flag in (word.partition("=")[0] for word in words[2:] if word.startswith("--")):
-            assert f'"{flag}"' in shown, f"{words[1]} has no {flag}"
+            assert f'"{flag}"' in source, f"{words[1]} has no {flag}"
         return
-    forms, two = command_forms(), " ".join(words[1:3])
-    parse(forms.get(two, forms[words[1]]), words[1], words[3:] if two in forms else words[2:])
+    classes, arguments = _flags_of(words)
+    parse(classes, words[1], arguments)
 
 
 def _run_script(words):
-    """A script with its arguments, in this process; returns its exit status."""
+    """Runs a script with its arguments in this process; returns its exit status."""
     with _arguments(*words):
         try:
             runpy.run_path(str(ROOT / words[0]), run_name="__main__")
@@ -160,7 +144,7 @@ def _run_script(words):
 
 @contextlib.contextmanager
 def _arguments(script, *arguments):
-    """A script's command line, and its folder among those where modules are found."""
+    """Sets `sys.argv`, and lets the script import the modules beside it."""
     before = sys.argv, sys.path
     sys.argv = [script, *arguments]
     sys.path = [str((ROOT / script).parent), *sys.path]
@@ -172,7 +156,7 @@ def _arguments(script, *arguments):
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory):
-    """The run that many pages are about."""
+    """The run that many pages begin with."""
     folder = tmp_path_factory.mktemp("documents")
     flags = "--dataset=digits --support_size=10 --learn_labels --steps=2 --test_limit=100"
     assert main.run(["distill", f"--workdir={folder / 'mine'}", *flags.split()]) == 0
@@ -188,30 +172,30 @@ def mine(made_once, tmp_path, monkeypatch):
 
 
 def _go_through(page, mine, and_slow):
-    if "--workdir=runs/mine" not in page.read_text():  # else it makes its own
+    if "--workdir=runs/mine" not in page.read_text():  # else the page makes this run itself
         shutil.copytree(mine, "runs/mine")
     for command in commands(page):
         started = time.monotonic()
         words = _filled_in(command)
-        if words[0] == "make":
+        if words[0] == "kipper" or re.match(r"python benchmarks/\w+\.py", command.text):
+            if TOGETHER.fullmatch(command.text) or (SLOW.match(command.text) and not and_slow):
+                _check_flags(words)
+            else:
+                small = _made_small(words)
+                run = _run_kipper(small) if words[0] == "kipper" else _run_script(small[1:])
+                assert run == 0, f"{command}: {command.text}"
+        elif words[0] == "make":
             subprocess.run(["make", "-n", words[1]], cwd=ROOT, check=True, capture_output=True)
-        elif _is_elsewhere(command.text):
-            continue
-        elif TOGETHER.fullmatch(command.text) or (SLOW.match(command.text) and not and_slow):
-            _check_flags(words)
-        elif words[0] == "kipper":
-            assert _run_kipper(_made_small(words)) == 0, f"{command}: {command.text}"
-        elif words[0] == "python":
-            assert _run_script(_made_small(words)[1:]) == 0, f"{command}: {command.text}"
-        elif words[0] == "cmp":
-            assert and_slow is False or subprocess.run(words).returncode == 0, command.text
+        elif words[0] == "cmp":  # one of its files may be of a slow command
+            assert not and_slow or subprocess.run(words).returncode == 0, command.text
         else:
-            pytest.fail(f"{command}: neither run nor listed: {command.text}")
+            named = [word for word in words if word.endswith((".py", ".sh", ".txt"))]
+            assert all((ROOT / word).exists() for word in named), f"{command}: {command.text}"
         print(f"{time.monotonic() - started:5.1f} s {command} {' '.join(words)}", file=sys.stderr)
 
 
 def _run_kipper(words):
-    """In this process where that can be."""
+    """Runs in this process, except what starts Launchpad."""
     if any(word.startswith("--launch=local_m") for word in words):
         return subprocess.run([sys.executable, "-c", RUN, *words[1:]]).returncode
     return main.run(words[1:])
@@ -234,7 +218,7 @@ def test_slow_commands_of_a_page(page, mine):
 
 
 def _pairs():
-    """Of each page its first command that lets workers in, and its first worker."""
+    """The first command of each page that lets workers in, and its first worker."""
     for page in PAGES:
         found = [command for command in commands(page) if TOGETHER.fullmatch(command.text)]
         workers = [c for c in found if c.text.startswith("kipper worker")]
@@ -258,7 +242,7 @@ def test_workers_from_elsewhere(run, worker, mine):
         ]
 
     kipper = [sys.executable, "-m", "kipper"]
-    # None of its own, or the run may be over before the other has come.
+    # With workers of its own the run could end before the other joins.
     flags = () if "--num_workers=0" in here(run) else ("--num_workers=0",)
     with subprocess.Popen([*kipper, *here(worker)]) as helper:
         try:
@@ -278,7 +262,7 @@ def test_snippets_of_a_page(page, mine, monkeypatch):
         "x_test": digits.images[400:500],
         "y_test": digits.target[400:500],
     }
-    # torch is not installed here; what the snippet gives it is what is looked at.
+    # torch is not installed here; this stands in for it and returns what it is given.
     data = types.SimpleNamespace(TensorDataset=lambda *tensors: tensors)
     torch = types.SimpleNamespace(from_numpy=np.copy, utils=types.SimpleNamespace(data=data))
     monkeypatch.setitem(sys.modules, "torch", torch)
@@ -316,8 +300,9 @@ def test_flags_named_in_a_page_exist(page):
     assert named - _flags_of_everything() - {"noname", "name", "nthreads"} == set()
 
 
-def test_what_is_listed_is_there():
+def test_the_rules_apply_to_some_command():
     texts = [command.text for command in EVERY]
-    for begin in ELSEWHERE:
-        assert any(text.startswith(begin) for text in texts), f"nothing begins with {begin}"
-    assert len(texts) > 60
+    ours = [text for text in texts if text.startswith(("kipper ", "python "))]
+    assert len(ours) > 60
+    names = [*REPLACED, *SMALL_BENCHMARKS]
+    assert [name for name in names if not any(name in text for text in ours)] == []
