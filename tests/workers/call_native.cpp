@@ -1,18 +1,24 @@
 // Calls one function of a native library as XLA does, without XLA and Python, so that sanitizers
-// watch nothing else. Written for and compiled by test_native_sanitized.py.
+// watch nothing else. test_native_sanitized.py compiles and runs it.
 //
 //     call_native LIBRARY FUNCTION < values > results
 //
-// Values come as they are in the signature: arguments, results, attributes. Each is a line of
-// kind, name, dtype, rank and dimensions, with its bytes behind it unless it is a result.
+// Values come in the order of the signature: arguments, results, attributes. Each is a line of
+// kind, name, dtype, rank and dimensions, followed by its bytes unless it is a result.
+//
+// It also fails if anything is allocated inside an OpenMP region: std::bad_alloc cannot leave one,
+// so it would end a worker.
 #include <dlfcn.h>
+#include <omp.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -38,13 +44,24 @@ constexpr Dtype kDtypes[] = {
     std::exit(2);
 }
 
-// Kept at a fixed address: what XLA hands over points into it.
+void* allocate(std::size_t size, std::size_t alignment) {
+    if (omp_get_level() > 0) {
+        std::fputs("an allocation inside a parallel region\n", stderr);
+        std::_Exit(3);
+    }
+    void* memory = nullptr;
+    if (posix_memalign(&memory, std::max(alignment, sizeof(void*)), std::max<std::size_t>(size, 1)))
+        throw std::bad_alloc();
+    return memory;
+}
+
+// Never moved: the structures that are passed to the library point into it.
 struct Value {
     std::string kind, name, dtype;
     XLA_FFI_DataType type;
     std::vector<std::int64_t> dims;
     std::size_t count = 1, bytes;
-    std::unique_ptr<char[]> data;  // of just these bytes: one more or less is noticed
+    std::unique_ptr<char[]> data;  // exactly these bytes, so that sanitizers notice others
     XLA_FFI_Buffer buffer;
     XLA_FFI_ByteSpan name_span;
     XLA_FFI_Scalar scalar;
@@ -80,7 +97,7 @@ std::unique_ptr<Value> read_value(const std::string& kind) {
     return value;
 }
 
-// Arguments, results and attributes are each an array of pointers beside one of their types.
+// Arguments, results and attributes: an array of types and one of pointers each.
 template <class Type>
 struct Typed {
     std::vector<Type> types;
@@ -96,6 +113,16 @@ struct Typed {
 XLA_FFI_Error* refuse(XLA_FFI_Error_Create_Args* args) { fail(args->message); }
 
 }  // namespace
+
+// The library uses these too, instead of its own.
+void* operator new(std::size_t size) { return allocate(size, alignof(std::max_align_t)); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+    return allocate(size, std::size_t(alignment));
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 int main(int, char** arguments) {
     void* library = dlopen(arguments[1], RTLD_NOW);

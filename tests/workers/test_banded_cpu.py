@@ -210,8 +210,62 @@ def test_no_pairs_give_no_kernels_and_cotangents_of_zero():
 def test_inputs_that_do_not_fit_each_other_are_refused():
     network, x1, x2, _ = _problem("convnet3", (8, 8, 1), dtype="float32")
     v2 = banded_cpu.variance_maps(network, x2)
-    with pytest.raises(Exception, match="variance maps and network do not fit each other"):
+    with pytest.raises(Exception, match="shapes of arrays and network do not fit"):
         banded_cpu.cross_kernel(network, "ntk", x1, v2, x2, v2, threads=1).block_until_ready()
+
+
+NETWORK_ATTRIBUTES = [
+    {"pooled": [1, 1]},
+    {"sizes": [8, 8, 4, 4, 2, 2]},
+    {"bands": [1, 1, 0, 0, 0, 0]},
+    {"convs": [1, 1, 1, 1]},
+    {"convs": [], "pooled": [], "sizes": [8, 8], "bands": [0, 0]},
+    {"convs": [1, 1, 0]},
+    {"sizes": [8, 8, 4, 4, 3, 2, 1, 1]},
+    {"bands": [8, 1, 1, 1, 0, 0, 0, 0]},
+]
+
+
+@NATIVE
+@pytest.mark.parametrize("attributes", NETWORK_ATTRIBUTES, ids=str)
+@pytest.mark.parametrize("name", ["variance_maps", "variance_maps_vjp"])
+def test_networks_whose_attributes_do_not_fit_each_other_are_refused(name, attributes):
+    network, x1, *_ = _problem("convnet3", (8, 8, 1), dtype="float32")
+    maps = np.zeros((len(x1), network.variances_per_image), np.float32)
+    inputs, result = ((x1,), maps) if name == "variance_maps" else ((x1, maps), x1)
+    call = native_library.entry_point(name, x1, [result.shape], None)
+    right = banded_cpu._variance_attributes(network, 1)  # no public function passes wrong ones
+    call(*inputs, **right)[0].block_until_ready()
+    wrong = {key: np.array(value, np.int64) for key, value in attributes.items()}
+    with pytest.raises(Exception, match="shapes of arrays and network do not fit"):
+        call(*inputs, **right | wrong)[0].block_until_ready()
+
+
+@NATIVE
+def test_results_of_a_wrong_shape_are_refused():
+    network, x1, x2, cotangent = _problem("convnet3", (8, 8, 1), dtype="float32")
+    v1, v2 = (np.ones((len(x), network.variances_per_image), np.float32) for x in (x1, x2))
+    variance = banded_cpu._variance_attributes(network, 1)
+    cross = banded_cpu._attributes(network, network.bands, tangent=True, both=True, threads=1)
+    pairs, kept = (x1, v1, x2, v2), np.empty(0, np.float32)
+    shapes = [cotangent.shape, x1.shape, v1.shape, x2.shape, v2.shape]
+    calls = [
+        ("variance_maps", (x1,), [v1.shape], variance),
+        ("variance_maps_vjp", (x1, v1), [x1.shape], variance),
+        ("cross", pairs, [cotangent.shape, (0,)], cross),
+        ("cross_vjp", (*pairs, kept, cotangent), shapes, cross),
+    ]
+    for name, inputs, right, attributes in calls:
+        for i, shape in enumerate(right):
+            results = [
+                *right[:i],
+                (shape[0] - 1, *shape[1:]) if shape[0] else (7,),
+                *right[i + 1 :],
+            ]
+            with pytest.raises(Exception, match="shapes of arrays and network do not fit"):
+                jax.block_until_ready(
+                    native_library.entry_point(name, x1, results, None)(*inputs, **attributes)
+                )
 
 
 def test_what_is_missing_is_said(monkeypatch, tmp_path):

@@ -23,6 +23,7 @@ from kipper.common.precision import enable_x64
 from kipper.server.tiling import Tiling
 from kipper.workers import dense, dense_cpu, dense_engine
 from kipper.workers.choice import make_engine
+from kipper.workers.dense import DenseNetwork
 from kipper.workers.dense_engine import DenseEngine
 from kipper.workers.engine import PreparedImages
 
@@ -281,3 +282,25 @@ def test_every_library_agrees(level, dtype):
     for got, want in zip((native, *pulled), expected, strict=True):
         error = relative_error(np.asarray(got), np.asarray(want))
         assert error < (2e-6 if dtype == "float32" else 1e-13)
+
+
+@NATIVE
+@pytest.mark.parametrize("wrong", range(4))
+def test_arrays_of_a_wrong_shape_are_refused(wrong):
+    shapes = [(3, 70), (3,), (70,), (3, 70)]
+    shapes[wrong] = tuple(size - 1 for size in shapes[wrong])
+    gaps, q1, q2, cotangent = (np.ones(shape, np.float32) for shape in shapes)
+    network = dense.dense_network(architecture_named("fc3"))
+    with pytest.raises(Exception, match="shapes of arrays and network do not fit"):
+        jax.block_until_ready(
+            dense_cpu.kernel_vjp(network, "ntk", gaps, q1, q2, cotangent, threads=1)
+        )
+
+
+@NATIVE
+def test_a_network_without_hidden_layers_is_refused():
+    gaps, q1, q2 = (np.ones(shape, np.float32) for shape in ((3, 5), (3,), (5,)))
+    with pytest.raises(Exception, match="shapes of arrays and network do not fit"):
+        jax.block_until_ready(
+            dense_cpu.kernel(DenseNetwork(-2, 2.0, 0.01), "ntk", gaps, q1, q2, threads=1)
+        )

@@ -1,9 +1,9 @@
 """The native kernels under the address and undefined-behaviour sanitizers, outside of Python.
 
-A library built with them is called by a small program, `call_native.cpp`, in place of XLA: what is
-read beyond the end of an array, or overflows, ends that program with a complaint. Arrays are of
-just the sizes that XLA would make. Values are compared too, because nothing else runs the kernels
-as they are built for processors other than x86-64.
+A small program, `call_native.cpp`, calls a library that was built with sanitizers. It fails if the
+library reads beyond the end of an array, overflows, or allocates inside a parallel region. Arrays
+have exactly the sizes that XLA would give them. Values are compared too, because nothing else runs
+the kernels as they are built for processors other than x86-64.
 """
 
 import os
@@ -31,23 +31,23 @@ from kipper.workers.bands import banded_network
 from kipper.workers.dense import DenseNetwork
 from kipper.workers.native.build import compile_levels
 
-pytestmark = pytest.mark.slow  # for the compiler's sake; run by `make sanitize`
+pytestmark = pytest.mark.slow  # compiles for a minute; `make sanitize` runs it
 
 PROGRAM = pathlib.Path(__file__).with_name("call_native.cpp")
 COMPILER = shlex.split(os.environ.get("CXX") or "g++")
-# -O0 because nothing is optimised away before it is watched, and compiles in half the time of -O1;
-# -g1 is what line numbers need; -D checks the indices of vectors as well.
+# -O0, so that no access is optimised away before it is watched (and it compiles in half the time
+# of -O1); -g1 for line numbers; -D to check the indices of vectors.
 SANITIZERS = (
     *("-O0", "-g1", "-fno-sanitize-recover=all", "-D_GLIBCXX_ASSERTIONS"),
     "-fsanitize=address,undefined,float-cast-overflow",
 )
 LEVELS = ("x86-64-v3", "native")
-# Of cotangents, which lose more digits than kernels do; see test_banded_cpu.py.
+# For cotangents, which lose more digits than kernels do; see test_banded_cpu.py.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
 CONV_LAST = (Conv(), Relu(), AvgPool(), Conv(), Relu(), Flatten(), Dense())
-# Image shapes and sizes of both batches. Odd sizes leave rows and columns to no pooled pixel; most
-# batches leave lanes without an image; some images are smaller than a window, or a pixel.
+# Image shapes and the sizes of both batches. Odd sides have rows and columns that belong to no
+# pooled pixel, most batches leave lanes without an image, some images are smaller than 3x3.
 PROBLEMS = {
     "conv_vec1": ((1, 1, 3), (2, 5)),
     "conv_vec3": ((5, 2, 1), (1, 17)),
@@ -65,7 +65,7 @@ def _network(name, shape):
 
 
 def _unsupported(folder):
-    """None if the compiler can make sanitized programs that run here, else why not."""
+    """Why no sanitized program can be compiled and run here; None if one can."""
     source, program = folder / "empty.cpp", folder / "empty"
     source.write_text("int main() {}\n")
     for command in ([*COMPILER, *SANITIZERS, "-o", program, source], [program]):
@@ -80,11 +80,11 @@ def _unsupported(folder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """With the sanitized libraries, and the program that calls them."""
+    """A folder with the sanitized libraries and the program that calls them."""
     folder = tmp_path_factory.mktemp("sanitized")
     if reason := banded_cpu.unavailable() or _unsupported(folder):
         pytest.skip(reason)
-    program = [*COMPILER, "-std=c++17", "-Wall", "-Wextra", "-Werror", *SANITIZERS]
+    program = [*COMPILER, "-std=c++17", "-fopenmp", "-Wall", "-Wextra", "-Werror", *SANITIZERS]
     program += ["-isystem", jax.ffi.include_dir(), PROGRAM, "-o", folder / "call_native", "-ldl"]
     subprocess.run(program, check=True)
     outcome = compile_levels(folder, levels=LEVELS, extra_flags=("-Werror", *SANITIZERS))
@@ -93,14 +93,14 @@ def folder(tmp_path_factory):
 
 
 def _described(kind, name, value):
-    """A value in the words of call_native.cpp; of a result, its shape."""
+    """A value as call_native.cpp reads it; of a result, only its shape."""
     words = (kind, name, value.dtype.name, len(value.shape), *value.shape)
     data = b"" if kind == "result" else np.asarray(value).tobytes()
     return " ".join(map(str, words)).encode() + b"\n" + data
 
 
 def _call_in(folder):
-    """Stands in for `entry_point`."""
+    """A replacement for `entry_point` that calls the sanitized library."""
 
     def call(name, like, shapes, level):
         dtype = np.dtype(like.dtype)
@@ -132,7 +132,7 @@ def _call_in(folder):
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_every_pass_ends_without_complaint(monkeypatch, folder, name, level, dtype):
     if level != "native" and level not in banded_cpu.runnable_levels():
-        pytest.skip(f"this processor is none of {level}")
+        pytest.skip(f"this processor cannot run {level}")
     shape, counts = PROBLEMS[name]
     network = _network(name, shape)
     rng = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def test_every_pass_ends_without_complaint(monkeypatch, folder, name, level, dty
 
 
 def _passes(network, x1, x2, cotangent, level=None):
-    """What all passes return, in a list."""
+    """The results of all passes, in a list."""
     v1 = banded_cpu.variance_maps(network, x1, level=level)
     v2 = banded_cpu.variance_maps(network, x2, threads=2, level=level)
     pulled = banded_cpu.variance_maps_vjp(network, x2, v2, threads=2, level=level)
@@ -167,12 +167,24 @@ def _passes(network, x1, x2, cotangent, level=None):
     return results
 
 
+@pytest.mark.parametrize("attribute", ["pooled", "sizes", "bands", "convs"])
+def test_attributes_that_do_not_fit_each_other_are_refused(folder, attribute):
+    network = _network("convnet3", (8, 8, 1))
+    images = np.zeros((3, 8, 8, 1), np.float32)
+    shape = (3, network.variances_per_image)
+    call = _call_in(folder)("variance_maps", images, [shape], "native")
+    attributes = banded_cpu._variance_attributes(network, 1)
+    attributes[attribute] = attributes[attribute][:-1]
+    with pytest.raises(AssertionError, match="shapes of arrays and network do not fit"):
+        call(images, **attributes)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("counts", [(3, 5), (2, 301), (70, 64)])
 def test_fully_connected_kernels_end_without_complaint(monkeypatch, folder, counts, level, dtype):
     if level != "native" and level not in dense_cpu.runnable_levels():
-        pytest.skip(f"this processor is none of {level}")
+        pytest.skip(f"this processor cannot run {level}")
     network, rng = DenseNetwork(hidden=3, w2=2.0, b2=0.01), np.random.default_rng(0)
     gaps, cotangent = rng.uniform(0, 1.9, counts), rng.normal(size=counts)
     gaps[0, 0] = 0

@@ -1,4 +1,4 @@
-// Fully connected kernels and their derivatives, of pairs of images whose gap 1 - cos is known.
+// Fully connected kernels and their derivatives, from the gap 1 - cos of each pair of images.
 //
 // Lanes are images of batch 2. A pair goes through all layers in registers; formulas and names are
 // those of kipper/workers/dense.py, derived in docs/dense_kernel.md.
@@ -35,22 +35,30 @@ struct DenseCotangents {
     T* q2;
 };
 
-// Columns that are done together: few enough for their deviations to stay in the cache. Sums over
-// pairs are taken within such a tile and then over tiles, so that bits do not depend on threads.
+// Columns of a tile: few enough for their deviations to stay in the cache. Sums over pairs are
+// taken within a tile and then over tiles, so that bits do not depend on the number of threads.
 constexpr int kTileColumns = 256;
 
 template <class T, bool kTangent>
 class DenseChain {
   public:
     explicit DenseChain(const DensePairs<T>& pairs)
-        : pairs_(pairs), tiles_((pairs.count2 + kTileColumns - 1) / kTileColumns) {
-        for (int i = 0; i < pairs.count1; ++i) append_deviations(pairs.q1[i], rows_);
+        : pairs_(pairs),
+          layers_(pairs.hidden + 1),
+          tiles_((pairs.count2 + kTileColumns - 1) / kTileColumns),
+          rows_(pairs.count1 * layers_) {
+        for (int i = 0; i < pairs.count1; ++i)
+            for_each_layer(pairs.q1[i], [&](std::size_t l, const Deviations<T>& deviations) {
+                rows_[i * layers_ + l] = deviations;
+            });
     }
 
     void forward(int threads, T* kernel) const {
-#pragma omp parallel for num_threads(useful(threads)) schedule(dynamic)
+        std::vector<Columns> all_columns = scratch(threads);
+#pragma omp parallel for num_threads(int(all_columns.size())) schedule(dynamic)
         for (int tile = 0; tile < tiles_; ++tile) {
-            const Columns columns(*this, tile);
+            Columns& columns = all_columns[omp_get_thread_num()];
+            columns.load(*this, tile);
             for (int i = 0; i < pairs_.count1; ++i)
                 columns.for_each_block([&](int first, int count, const Deviations<Lanes<T>>* two) {
                     const Lanes<T> gaps = load(pairs_.gaps, i, first, count);
@@ -61,9 +69,11 @@ class DenseChain {
 
     void vjp(const T* cotangent, int threads, const DenseCotangents<T>& out) const {
         AlignedArray<T> of_rows(std::size_t(tiles_) * pairs_.count1);  // (tiles, count1)
-#pragma omp parallel for num_threads(useful(threads)) schedule(dynamic)
+        std::vector<Columns> all_columns = scratch(threads);
+#pragma omp parallel for num_threads(int(all_columns.size())) schedule(dynamic)
         for (int tile = 0; tile < tiles_; ++tile)
-            vjp_tile(tile, cotangent, out, &of_rows[std::size_t(tile) * pairs_.count1]);
+            vjp_tile(tile, cotangent, all_columns[omp_get_thread_num()], out,
+                     of_rows.data() + std::size_t(tile) * pairs_.count1);
         for (int i = 0; i < pairs_.count1; ++i) {
             T sum = 0;
             for (int tile = 0; tile < tiles_; ++tile)
@@ -73,33 +83,29 @@ class DenseChain {
     }
 
   private:
-    // A millisecond of work each: on a busy machine, waiting for one that has lost its core costs
-    // eight.
-    int useful(int threads) const {
-        const double steps = double(pairs_.count1) * pairs_.count2 * pairs_.hidden;
-        return std::clamp(int(steps / (1 << 20)), 1, threads);
-    }
-
-    using Layers = AlignedArray<DenseLayer<T>>;
-
-    // The deviations of a tile of images of batch 2, a block of lanes after the other.
+    // A tile of images of batch 2, and a thread's memory for it. Nothing may be allocated inside a
+    // parallel region: std::bad_alloc cannot leave it, and would end the process.
     struct Columns {
-        Columns(const DenseChain& chain, int tile)
-            : stride(chain.pairs_.hidden + 1),
-              begin(tile * kTileColumns),
-              end(std::min(begin + kTileColumns, chain.pairs_.count2)),
-              deviations(std::size_t(blocks()) * stride) {
-            std::vector<Deviations<T>> of_one;
+        explicit Columns(const DenseChain& chain)
+            : stride(chain.layers_),
+              deviations(kTileColumns / kLanes<T> * stride),
+              cotangents(kTileColumns / kLanes<T>),
+              layers(stride) {}
+
+        void load(const DenseChain& chain, int tile) {
+            begin = tile * kTileColumns;
+            end = std::min(begin + kTileColumns, chain.pairs_.count2);
+            deviations.clear();  // lanes without an image hold zeros
+            cotangents.clear();
             for (int j = begin; j < end; ++j) {
-                of_one.clear();
-                chain.append_deviations(chain.pairs_.q2[j], of_one);
                 const int block = (j - begin) / kLanes<T>, lane = (j - begin) % kLanes<T>;
-                for (int l = 0; l < stride; ++l) {
-                    Deviations<Lanes<T>>& all = deviations[std::size_t(block) * stride + l];
-                    all.into[lane] = of_one[l].into;
-                    all.sigma[lane] = of_one[l].sigma;
-                    all.inverse[lane] = of_one[l].inverse;
-                }
+                chain.for_each_layer(chain.pairs_.q2[j],
+                                     [&](std::size_t l, const Deviations<T>& one) {
+                                         Deviations<Lanes<T>>& all = deviations[block * stride + l];
+                                         all.into[lane] = one.into;
+                                         all.sigma[lane] = one.sigma;
+                                         all.inverse[lane] = one.inverse;
+                                     });
             }
         }
 
@@ -109,27 +115,39 @@ class DenseChain {
         void for_each_block(Visit visit) const {
             for (int block = 0; block < blocks(); ++block) {
                 const int first = begin + block * kLanes<T>;
-                visit(first, std::min(kLanes<T>, end - first),
-                      deviations.data() + std::size_t(block) * stride);
+                visit(first, std::min(kLanes<T>, end - first), deviations.data() + block * stride);
             }
         }
 
-        int stride, begin, end;
-        AlignedArray<Deviations<Lanes<T>>> deviations;
+        std::size_t stride;
+        int begin = 0, end = 0;
+        AlignedArray<Deviations<Lanes<T>>> deviations;  // (blocks of lanes, layers)
+        AlignedArray<Lanes<T>> cotangents;              // of q2, by block
+        AlignedArray<DenseLayer<T>> layers;             // of the pairs of a block
     };
 
-    void append_deviations(T q, std::vector<Deviations<T>>& out) const {
+    // For as many threads as have a millisecond of work each: on a busy machine, waiting for a
+    // thread that has lost its core costs eight.
+    std::vector<Columns> scratch(int threads) const {
+        const double steps = double(pairs_.count1) * pairs_.count2 * pairs_.hidden;
+        std::vector<Columns> columns;
+        for (int thread = 0; thread < std::clamp(int(steps / (1 << 20)), 1, threads); ++thread)
+            columns.emplace_back(*this);
+        return columns;
+    }
+
+    // Calls visit(l, deviations) for all layers, the read-out last, of an image with mean square q.
+    template <class Visit>
+    void for_each_layer(T q, Visit visit) const {
         T into = T(pairs_.w2) * q;
-        for (int l = 0; l <= pairs_.hidden; ++l) {
+        for (std::size_t l = 0; l < layers_; ++l) {
             const T variance = into + T(pairs_.b2), sigma = std::sqrt(variance);
-            out.push_back({std::sqrt(into), sigma, sigma > 0 ? 1 / sigma : T(0)});
+            visit(l, Deviations<T>{std::sqrt(into), sigma, sigma > 0 ? 1 / sigma : T(0)});
             into = T(0.5 * pairs_.w2) * variance;
         }
     }
 
-    const Deviations<T>* row(int i) const {
-        return rows_.data() + std::size_t(i) * (pairs_.hidden + 1);
-    }
+    const Deviations<T>* row(int i) const { return rows_.data() + i * layers_; }
 
     Lanes<T> load(const T* matrix, int i, int first, int count) const {
         const T* from = matrix + std::size_t(i) * pairs_.count2 + first;
@@ -161,35 +179,34 @@ class DenseChain {
         return kTangent ? carried + covariance : covariance;
     }
 
-    void vjp_tile(int tile, const T* cotangent, const DenseCotangents<T>& out, T* of_rows) const {
-        const Columns columns(*this, tile);
-        AlignedArray<Lanes<T>> of_columns(columns.blocks());
-        Layers layers(pairs_.hidden);
+    void vjp_tile(int tile, const T* cotangent, Columns& columns, const DenseCotangents<T>& out,
+                  T* of_rows) const {
+        columns.load(*this, tile);
         for (int i = 0; i < pairs_.count1; ++i) {
             Lanes<T> of_row{};
             columns.for_each_block([&](int first, int count, const Deviations<Lanes<T>>* two) {
                 const Lanes<T> seed = load(cotangent, i, first, count);
                 const Lanes<T> gaps = load(pairs_.gaps, i, first, count);
-                Lanes<T>& of_column = of_columns[(first - columns.begin) / kLanes<T>];
+                Lanes<T>& of_column = columns.cotangents[(first - columns.begin) / kLanes<T>];
                 const Lanes<T> gram =
-                    pull_back(row(i), two, gaps, seed, layers.data(), of_row, of_column);
+                    pull_back(row(i), two, gaps, seed, columns.layers.data(), of_row, of_column);
                 store(gram, out.gram, i, first, count);
             });
             of_rows[i] = sum_over_lanes<T>(of_row);
         }
         columns.for_each_block([&](int first, int count, const Deviations<Lanes<T>>*) {
-            std::memcpy(out.q2 + first, &of_columns[(first - columns.begin) / kLanes<T>],
+            std::memcpy(out.q2 + first, &columns.cotangents[(first - columns.begin) / kLanes<T>],
                         count * sizeof(T));
         });
     }
 
-    // Adds to the cotangents of q1 and q2, and returns that of the inner products.
+    // Adds to the cotangents of q1 and q2, and returns those of the inner products.
     Lanes<T> pull_back(const Deviations<T>* one, const Deviations<Lanes<T>>* two, Lanes<T> gap,
                        Lanes<T> seed, DenseLayer<T>* layers, Lanes<T>& of_row,
                        Lanes<T>& of_column) const {
         const T w2 = T(pairs_.w2), b2 = T(pairs_.b2), scale = T(0.5 * pairs_.w2 * kOneOverPi);
         Lanes<T> deficit = gap, carried{};
-        T factor = w2;  // of a variance by q
+        T factor = w2;  // the derivative of a layer's variance by q
         for (int l = 0; l < pairs_.hidden; ++l) {
             layers[l] = dense_layer<T>(one[l], two[l], b2, deficit, carried);
             deficit = layers[l].deficit;
@@ -215,8 +232,9 @@ class DenseChain {
     }
 
     const DensePairs<T>& pairs_;
+    std::size_t layers_;  // hidden ones and the read-out
     int tiles_;
-    std::vector<Deviations<T>> rows_;  // (count1, hidden + 1)
+    std::vector<Deviations<T>> rows_;  // (count1, layers)
 };
 
 }  // namespace kipper

@@ -7,11 +7,11 @@
 
 namespace kipper {
 
-// Of images alone: of one for batch 1, of a register of them for batch 2.
+// Of one image of batch 1, or of a register of images of batch 2.
 template <class Value>
 struct Deviations {
     Value into;     // standard deviation before the bias is added
-    Value sigma;    // and after
+    Value sigma;    // standard deviation after the bias is added
     Value inverse;  // 1 / sigma, or 0 for 0
 };
 
@@ -23,7 +23,7 @@ struct DenseLayer {
     Lanes<T> deficit;  // 1 - kappa_1(c)
 };
 
-// 1 - c behind a Dense layer, of 1 - c in front of it; the bias brings directions together.
+// 1 - c behind a Dense layer, from the `deficit` in front of it; the bias makes it smaller.
 template <class T>
 KIPPER_INLINE Lanes<T> gap_behind(const Deviations<T>& one, const Deviations<Lanes<T>>& two, T b2,
                                   Lanes<T> deficit) {
@@ -35,7 +35,7 @@ KIPPER_INLINE Lanes<T> gap_behind(const Deviations<T>& one, const Deviations<Lan
     return s > T(0) ? gap : all_lanes<T>(1);
 }
 
-// Directions closer than 16 epsilons are taken for equal.
+// Directions closer than 16 epsilons count as equal.
 template <class T>
 constexpr T kCoincidentGap =
     T(128) * std::numeric_limits<T>::epsilon() * std::numeric_limits<T>::epsilon();

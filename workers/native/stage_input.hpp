@@ -1,15 +1,13 @@
-// What a pass over a stage reads: the images, and what the earlier stages made of them.
+// The inputs of a pass over a stage: the images, and the outputs of the stage before.
 #pragma once
-
-#include <vector>
 
 #include "images.hpp"
 #include "offset_maps.hpp"
 
 namespace kipper {
 
-// What a ReLU layer needs of the images, for one row at one offset. `First` is T for one image of
-// batch 1, Lanes<T> if batch 1 is in lanes as well.
+// The factors of a ReLU layer that depend on single images, for one row at one offset. `First` is
+// T for one image of batch 1, Lanes<T> if batch 1 is in lanes as well.
 template <class T, class First>
 struct RowFactors {
     const First* __restrict deviations1;
@@ -25,27 +23,26 @@ class StageInput {
     // `maps` is null for the first stage, which reads the images' pixels.
     StageInput(const Network& network, int stage, const ImageView<First>& first,
                const ImageView<Lanes<T>>& second, OffsetMaps<T>* maps)
-        : network(network), stage(stage), first(first), second(second), maps(maps) {
-        for (int level = 1; level <= convs(); ++level) {
-            const std::size_t map = network.map_start(stage, level);
-            levels_.push_back({first.deviations + map, first.inverses + map,
-                               second.deviations + map, second.inverses + map,
-                               T(network.relu_scale(stage, level))});
-        }
-    }
+        : network(network),
+          stage(stage),
+          first(first),
+          second(second),
+          maps(maps),
+          inner_scale_(T(network.relu_scale(stage, 0))),
+          top_scale_(T(network.relu_scale(stage, convs()))) {}
 
     const Resolution& resolution() const { return network.resolutions[stage]; }
     int convs() const { return network.stages[stage].convs; }
     bool pooled() const { return network.stages[stage].pooled; }
 
-    // There the tangent kernel equals the NNGP kernel, and is not read.
+    // The first layer's tangent kernel equals its NNGP kernel, and is not read.
     bool is_first_layer(int level) const { return level == 1 && !maps; }
 
     RowFactors<T, First> factors(int level, const Overlap& overlap, int h) const {
-        const RowFactors<T, First>& map = levels_[level - 1];
-        const std::size_t pixel1 = overlap.pixel1(h), pixel2 = overlap.pixel2(h);
-        return {map.deviations1 + pixel1, map.inverses1 + pixel1, map.deviations2 + pixel2,
-                map.inverses2 + pixel2, map.scale};
+        const std::size_t map = network.map_start(stage, level);
+        const std::size_t pixel1 = map + overlap.pixel1(h), pixel2 = map + overlap.pixel2(h);
+        return {first.deviations + pixel1, first.inverses + pixel1, second.deviations + pixel2,
+                second.inverses + pixel2, level == convs() ? top_scale_ : inner_scale_};
     }
 
     const Network& network;
@@ -55,7 +52,7 @@ class StageInput {
     OffsetMaps<T>* const maps;
 
   private:
-    std::vector<RowFactors<T, First>> levels_;  // of the whole maps
+    const T inner_scale_, top_scale_;  // of the ReLUs below the top level, and of the top one
 };
 
 }  // namespace kipper
