@@ -1,8 +1,8 @@
-"""What the documents need to be a site as well as files: links, pages from elsewhere, flags.
+"""MkDocs hooks that turn the documents into a site: links, pages outside docs/, flags.
 
-Links in Markdown lead to files as they lie in the repository. On the site those to other pages stay
-what they are; those to sources lead to copies of them, as text. README.md, WORKSPACE.md and
-CHANGELOG.md are pages. Nothing that the built pages need is fetched from elsewhere.
+Links in Markdown are relative to the repository. On the site, links to other pages stay relative,
+and links to sources lead to copies of them as text. README.md, CONTRIBUTING.md, WORKSPACE.md and
+CHANGELOG.md become pages. The built pages fetch nothing from other sites.
 """
 
 import pathlib
@@ -17,14 +17,19 @@ from mkdocs.structure.pages import Page
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# Pages whose files lie beside docs/, and what stands for a folder.
-_PAGES = {"README.md": "index.md", "WORKSPACE.md": "map.md", "CHANGELOG.md": "changelog.md"}
+# Pages whose files lie outside docs/, and the pages that folders map to.
+_PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "WORKSPACE.md": "map.md",
+    "CHANGELOG.md": "changelog.md",
+}
 _FOLDERS = {"examples": "examples.md"}
 _REPOSITORY_PATHS = {page: path for path, page in _PAGES.items()}
 _SOURCES = "sources"
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
-_COMMANDS_HERE = "<!-- the flags of every command -->"
-# What a browser fetches of itself; links that a reader follows may lead anywhere.
+_COMMANDS_PLACEHOLDER = "<!-- the flags of every command -->"
+# Resources that a browser fetches by itself; links for readers may lead anywhere.
 _FETCHED = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^\"'\s>]*"
     r"|<link\b(?![^>]*\brel=[\"']?canonical)[^>]*\bhref=[\"']?(?:https?:)?//[^\"'\s>]*"
@@ -33,9 +38,9 @@ _FETCHED = re.compile(
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Shows the rooms under the package's name to what reads docstrings, as `make check` does.
+    """Links the rooms under the package's name, as `make check` does.
 
-    It cannot look through an editable install.
+    mkdocstrings cannot read them through an editable install.
     """
     del config
     package = ROOT / ".typing" / "kipper"
@@ -46,7 +51,7 @@ def on_config(config: MkDocsConfig) -> None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages that lie elsewhere, and every source that some page links to."""
+    """Adds the pages outside docs/, and every source that a page links to."""
     for path, page in _PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / path)))
     linked = {
@@ -63,51 +68,51 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Leads links to where things are on the site; puts the flags of every command in."""
+    """Rewrites links for the site, and inserts the flags of every command."""
     del config, files
     here = page.file.src_uri
 
-    def led(match: re.Match[str]) -> str:
+    def rewritten(match: re.Match[str]) -> str:
         target = _resolved(match[1], here)
         if target is None:
             return match[0]
         on_site = posixpath.relpath(_on_site(target), posixpath.dirname(here) or ".")
         return on_site + (match[2] or "")
 
-    if _COMMANDS_HERE in markdown:
-        markdown = markdown.replace(_COMMANDS_HERE, _commands())
-    return _LINK.sub(led, markdown)
+    if _COMMANDS_PLACEHOLDER in markdown:
+        markdown = markdown.replace(_COMMANDS_PLACEHOLDER, _commands())
+    return _LINK.sub(rewritten, markdown)
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Refuses a site that would fetch something from elsewhere."""
+    """Rejects a site that would fetch a resource from another site."""
     for page in pathlib.Path(config.site_dir).rglob("*"):
         if page.suffix in (".html", ".css") and (found := _FETCHED.search(page.read_text())):
-            raise PluginError(f"{page.name} fetches something from elsewhere: {found[0]}")
+            raise PluginError(f"{page.name} fetches from another site: {found[0]}")
 
 
 def _resolved(link: str, page: str) -> str | None:
-    """The path in the repository that a link on a page leads to; None if it leads elsewhere."""
+    """The repository path that a link on a page leads to; None for links to other sites."""
     if "://" in link or link.startswith(("mailto:", "/")):
         return None
-    lies = _REPOSITORY_PATHS.get(page, f"docs/{page}")
-    return posixpath.normpath(posixpath.join(posixpath.dirname(lies), link))
+    source = _REPOSITORY_PATHS.get(page, f"docs/{page}")
+    return posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
 
 
 def _on_site(target: str) -> str:
-    """Where a file or folder of the repository is found on the site."""
+    """The path on the site of a file or folder of the repository."""
     if target.startswith("docs/"):
         return target.removeprefix("docs/")
     return _PAGES.get(target) or _FOLDERS.get(target) or _copy_of(target)
 
 
 def _copy_of(target: str) -> str:
-    # As text, which browsers show; a .py they would save.
+    # As text, because browsers show .txt and download .py.
     return f"{_SOURCES}/{target}.txt"
 
 
 def _commands() -> str:
-    """The flags of every command, as Markdown, from the classes that flags are made from."""
+    """The flags of every command as Markdown, from the settings classes."""
     import dataclasses
 
     from kipper.launch.commands.table import COMMANDS
@@ -117,13 +122,13 @@ def _commands() -> str:
         rows = [
             _flag(field) for settings in command.settings for field in dataclasses.fields(settings)
         ]
-        table = ["| flag | | what |", "| --- | --- | --- |", *rows]
+        table = ["| flag | values | meaning |", "| --- | --- | --- |", *rows]
         sections.append("\n".join([f"## kipper {command.name}", "", command.summary, "", *table]))
     return "\n\n".join(sections)
 
 
 def _flag(field: Any) -> str:
-    """A row: the flag, its choices or its default, its help."""
+    """A table row: the flag, its choices and default, its help."""
     from kipper.launch.flag_sets import shown_default
 
     default = f"`{shown_default(field)}`" if shown_default(field) else ""

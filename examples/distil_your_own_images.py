@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Distil your own images
 #
-# Arrays in, ten synthetic images with learned labels out. Here the arrays are scikit-learn's
-# handwritten digits, 8x8 pixels; put yours in their place. The same file runs as a script and,
-# cell by cell, in editors that know `# %%`.
+# This example turns arrays into ten synthetic images with learned labels. The arrays are
+# scikit-learn's handwritten digits, 8x8 pixels; replace them with yours. Run the file as a script,
+# or cell by cell in an editor that supports `# %%`.
 
 # %%
 import numpy as np
@@ -18,9 +18,9 @@ x_train, y_train = images[:1437], labels[:1437]
 x_test, y_test = images[1437:], labels[1437:]
 
 # %% [markdown]
-# Every flag of `kipper distill` is a keyword. Images with pooling kernels, such as
-# `architecture="convnet"`, take longer and distil better; colour images profit from
-# `preprocess="zca"`. With `workdir="runs/mine"` the same call resumes what is there.
+# Every flag of `kipper distill` is a keyword. Pooling kernels such as `architecture="convnet"` take
+# longer and distil better; `preprocess="zca"` helps with colour images. With `workdir="runs/mine"`
+# the same call resumes the run in that folder.
 
 # %%
 result = kipper.distill(
@@ -29,16 +29,16 @@ result = kipper.distill(
 print(f"ten natural images {result.natural_accuracy:.1%}, distilled {result.test_accuracy:.1%}")
 
 # %% [markdown]
-# `images` are in the preprocessed space that kernels see, `pixels` in that of your arrays. Labels
-# are real numbers now: here is how much of each class is in the image that started as a three.
+# `images` are in the preprocessed space that kernels use, `pixels` in the space of your arrays.
+# Labels are real numbers: those of the image that started as a three show its share of each class.
 
 # %%
 print("images", result.images.shape, "pixels", result.pixels.shape, "labels", result.labels.shape)
 print("the three:", ", ".join(f"{share:+.2f}" for share in result.labels[3]))
 
 # %% [markdown]
-# All files are in the workdir: figures, metrics by step, and `distilled.npz` with
-# `preprocessing.npz`, which belong together.
+# The workdir holds figures, metrics by step, and `distilled.npz` with its `preprocessing.npz`. Keep
+# these two together.
 
 # %%
 print("look at", result.workdir / "figures" / "distilled.png")

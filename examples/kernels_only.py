@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Kernels only
 #
-# `kipper.kernel` is the exact kernel of an infinitely wide network between arrays of images;
-# `kipper.kernel_vjp` pulls a gradient back through it to the images. That is enough for kernel
-# regression, and for distillation by hand. The same file runs as a script and, cell by cell, in
-# editors that know `# %%`.
+# `kipper.kernel` computes the exact kernel of an infinitely wide network between arrays of images,
+# and `kipper.kernel_vjp` pulls a gradient back through it to the images. This example uses them for
+# kernel regression and for distillation by hand. Run the file as a script, or cell by cell in an
+# editor that supports `# %%`.
 
 # %%
 import jax
@@ -43,18 +43,19 @@ print(f"300 natural images: {accuracy:.1%}")
 # %% [markdown]
 # ## Ten images, by gradient descent
 #
-# The loss is a function of two kernel matrices, and JAX differentiates that part. What is left is
-# to pull the two derivatives back to the images: K_ss depends on them through both arguments.
+# The loss is a function of two kernel matrices, and JAX differentiates it with respect to them.
+# `kernel_vjp` pulls both derivatives back to the images. K_ss depends on the images through both
+# arguments.
 
 
 # %%
 def loss(k_ss, k_ts):
-    """Half the mean squared error of predicting training images from the ten."""
+    """Half the mean squared error of the training labels predicted from the support."""
     return 0.5 * jnp.mean((predict(k_ts, k_ss, support_labels) - y_train) ** 2)
 
 
 def support_accuracy(support):
-    """On the test images."""
+    """Accuracy on the test images."""
     k_ss = kipper.kernel(support, architecture="fc2")
     k_ts = kipper.kernel(x_test, support, architecture="fc2")
     return float(np.mean(np.argmax(predict(k_ts, k_ss, support_labels), axis=1) == classes))

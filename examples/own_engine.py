@@ -1,11 +1,11 @@
 # %% [markdown]
-# # An engine of your own
+# # Your own engine
 #
 # An engine evaluates blocks of a kernel and pulls cotangents back through them. This one is for
-# fully connected networks with erf for every ReLU (`fc1_erf`, `fc2_erf`, …), which have a closed
-# form of their own (Williams, "Computing with infinite networks", 1996). docs/engines.md says
-# where the class would go and what the rules are. The same file runs as a script and, cell by
-# cell, in editors that know `# %%`.
+# fully connected networks with erf instead of ReLU (`fc1_erf`, `fc2_erf`, …), which have a closed
+# form (Williams, "Computing with infinite networks", 1996). docs/engines.md explains where to put
+# the class and which rules apply. Run the file as a script, or cell by cell in an editor that
+# supports `# %%`.
 
 # %%
 import functools
@@ -23,14 +23,14 @@ from kipper.workers.engine import PreparedImages, Pullback
 # %% [markdown]
 # ## The kernel, in plain JAX
 #
-# Between two images, with v and v′ the kernel of each with itself in front of an erf: behind it
-# the covariance is 2/π asin(2k / √((1 + 2v)(1 + 2v′))), and the derivatives' is
-# 4/π / √((1 + 2v)(1 + 2v′) − 4k²). Nothing is singular where images coincide.
+# Let k be the covariance of two images before an erf layer, and v, v′ their variances. After the
+# layer the covariance is 2/π asin(2k / √((1 + 2v)(1 + 2v′))), and that of the derivatives is
+# 4/π / √((1 + 2v)(1 + 2v′) − 4k²). Neither is singular where images coincide.
 
 
 # %%
 def erf_kernel(hidden, w2, b2, tangent, x1, x2):
-    """K (n, m) of images (n, h, w, c) and (m, h, w, c), behind `hidden` layers with erf."""
+    """K (n, m) of images (n, h, w, c) and (m, h, w, c) after `hidden` layers with erf."""
     x1, x2 = (x.reshape(len(x), -1) / x[0].size ** 0.5 for x in (x1, x2))
     covariance = w2 * x1 @ x2.T + b2
     v1, v2 = (w2 * jnp.sum(x**2, axis=1) + b2 for x in (x1, x2))
@@ -47,14 +47,14 @@ def erf_kernel(hidden, w2, b2, tangent, x1, x2):
 # %% [markdown]
 # ## The engine
 #
-# It prepares nothing of an image alone, and keeps nothing for the backward phase: `jax.vjp` makes
-# the kernel once more. Everything is in the kernel's own dtype; 64-bit mode is entered around each
-# call and never switched on.
+# The engine computes no features of single images and keeps no residuals for the backward phase:
+# `jax.vjp` computes the kernel again. All arrays have the kernel's dtype. Each call enters 64-bit
+# mode by context, never globally.
 
 
 # %%
 class ErfEngine:
-    """Fully connected networks with erf; see `kipper.workers.engine.Engine`."""
+    """Evaluates fully connected networks with erf; an `Engine` of `kipper.workers.engine`."""
 
     name = "fc_erf"
 
@@ -93,7 +93,7 @@ class ErfEngine:
         self, x1: PreparedImages, x2: PreparedImages, both: bool
     ) -> tuple[np.ndarray, Pullback]:
         del x1, x2, both
-        raise AssertionError("nobody calls it where residual_bytes is None")
+        raise AssertionError("not called, because residual_bytes is None")
 
     def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
         del x1, x2, both
@@ -101,10 +101,10 @@ class ErfEngine:
 
 
 # %% [markdown]
-# ## Held to another
+# ## Check it against neural-tangents
 #
-# neural-tangents knows this kernel too: that is what an engine's test compares it with, the
-# gradient included. `kipper.kernel` asks it, since no other engine can.
+# neural-tangents has this kernel too, so the test of an engine compares kernel and gradient with
+# it. `kipper.kernel` uses neural-tangents here, because no other engine has this kernel.
 
 # %%
 digits = load_digits()
@@ -124,5 +124,5 @@ errors = {
     "first images": np.abs(of_first - gradients[0]).max() / np.abs(gradients[0]).max(),
     "second images": np.abs(of_second - gradients[1]).max() / np.abs(gradients[1]).max(),
 }
-for what, error in errors.items():
-    print(f"{what}: {error:.1e} of the largest entry away from neural-tangents")
+for name, error in errors.items():
+    print(f"{name}: differs from neural-tangents by {error:.1e} of the largest entry")

@@ -1,10 +1,9 @@
 # %% [markdown]
 # # From infinite width to a network that you can train
 #
-# Ten images are distilled with the kernel of an infinitely wide network; then networks of finite
-# width are trained on nothing but these ten, and tested. Here with scikit-learn's handwritten
-# digits, 8x8 pixels, and small networks. The same file runs as a script and, cell by cell, in
-# editors that know `# %%`.
+# This example distils ten images with the kernel of an infinitely wide network, then trains finite
+# networks on these ten alone and tests them. It uses scikit-learn's handwritten digits, 8x8 pixels,
+# and small networks. Run the file as a script, or cell by cell in an editor that supports `# %%`.
 
 # %%
 import json
@@ -21,8 +20,7 @@ digits = load_digits()
 images = (digits.images / 16).astype(np.float32)
 
 # %% [markdown]
-# Labels are left as they are: finite networks profit little from learned ones (arXiv 2107.13034,
-# section 4).
+# Labels stay fixed: finite networks gain little from learned ones (arXiv 2107.13034, section 4).
 
 # %%
 result = kipper.distill(
@@ -38,8 +36,9 @@ print(f"by kernel regression: natural {result.natural_accuracy:.1%}, ", end="")
 print(f"distilled {result.test_accuracy:.1%}")
 
 # %% [markdown]
-# `kipper transfer` trains the network of the same layers, by gradient descent with momentum at the
-# largest stable learning rate. It prints JSON and leaves `figures/transfer.png` with the curves.
+# `kipper transfer` trains a finite network with the same layers, by gradient descent with momentum
+# at the largest stable learning rate. It prints JSON and writes its curves to
+# `figures/transfer.png`.
 
 # %%
 command = [

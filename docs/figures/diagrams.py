@@ -1,4 +1,4 @@
-"""Boxes, arrows and tiles on a page measured in pixels from its top left corner."""
+"""Draws boxes, arrows and tiles at pixel positions from the page's top left corner."""
 
 import io
 import itertools
@@ -18,7 +18,7 @@ Place = tuple[float, float]
 
 
 class Box(NamedTuple):
-    """A box that is drawn; its points are for arrows to end at."""
+    """The position of a drawn box, with points where arrows start and end."""
 
     x: float
     y: float
@@ -26,7 +26,7 @@ class Box(NamedTuple):
     height: float
 
     def at(self, across: float, down: float) -> Place:
-        """A point by shares of the sides."""
+        """The point at fractions of the width and the height."""
         return self.x + across * self.width, self.y + down * self.height
 
     @property
@@ -57,16 +57,16 @@ class Diagram:
         self._axes.set_axis_off()
 
     def text(self, x: float, y: float, words: str, **properties: Any) -> None:
-        """Words, by default with their top left corner there."""
+        """Writes `words`, by default with their top left corner at (x, y)."""
         self._axes.text(x, y, words, **{"va": "top", "ha": "left", "size": 9, **properties})
 
     def area(self, x: float, y: float, width: float, height: float, title: str) -> None:
-        """A pale field behind other things, its title inside at the top."""
+        """Draws a pale background with a title at its top."""
         self._axes.add_patch(Rectangle((x, y), width, height, facecolor="#f4f4f4", zorder=0))
         self.text(x + 10, y + 8, title, size=_SMALL, color=MUTED)
 
     def box(self, x: float, y: float, width: float, height: float, words: str, colour: str) -> Box:
-        """A rounded box with a coloured edge and words in its middle."""
+        """Draws a rounded box with a coloured edge and centred words."""
         self._axes.add_patch(
             FancyBboxPatch(
                 (x, y),
@@ -92,7 +92,7 @@ class Diagram:
         bend: float = 0.0,
         shift: Place = (0, -9),
     ) -> None:
-        """An arrow with a label beside its middle, `shift` pixels away."""
+        """Draws an arrow with a label `shift` pixels from its middle."""
         self._axes.add_patch(
             FancyArrowPatch(
                 start,
@@ -112,7 +112,7 @@ class Diagram:
             self.text(x, y, label, size=_SMALL, linespacing=1.1, **centred)
 
     def path(self, places: list[Place], label: str, at: Place, colour: str = MUTED) -> None:
-        """A line with corners that ends in an arrow's head, and its label centred somewhere."""
+        """Draws an arrow along `places`, with its label centred at `at`."""
         for start, end in itertools.pairwise(places[:-1]):
             self._axes.plot(*zip(start, end, strict=True), color=colour, linewidth=1.0, zorder=1)
         last = FancyArrowPatch(
@@ -139,9 +139,9 @@ class Diagram:
         entry: tuple[int, int],
         pool: tuple[int, int] | None,
     ) -> None:
-        """All pairs of `side` pixels; those within the band are coloured.
+        """Draws all pairs of `side` pixels, with those within the band coloured.
 
-        `entry` is marked as one entry, `pool` as the first of the two by two that a pool adds.
+        Marks `entry`, and the two by two entries from `pool` that a pool adds up.
         """
         cell = width / side
         edges = np.arange(side + 1)
@@ -160,7 +160,7 @@ class Diagram:
         self._axes.add_patch(Rectangle(corner, cell, cell, facecolor=VERMILION, zorder=2))
 
     def plane(self, x: float, y: float, width: float, height: float, colour: str | None) -> None:
-        """A plane of a stack; the one in front is coloured."""
+        """Draws one plane of a stack, white without a colour."""
         plane = Rectangle(
             (x, y), width, height, facecolor=colour or "white", edgecolor=MUTED, linewidth=0.8
         )
@@ -176,7 +176,7 @@ class Diagram:
         words: str,
         colour: str | None,
     ) -> None:
-        """A block of a matrix whose corner is (x, y); without a colour it is an empty one."""
+        """Draws a block of the matrix with corner (x, y), pale grey without a colour."""
         across, down = scale
         corner = (x + across * columns[0], y + down * rows[0])
         sides = (across * (columns[1] - columns[0]), down * (rows[1] - rows[0]))
@@ -189,7 +189,7 @@ class Diagram:
         self.text(*middle, words, ha="center", va="center", color=shade)
 
     def lanes(self, names: tuple[str, ...], top: float, bottom: float) -> list[float]:
-        """A vertical line for each of those who talk to each other; returns their places."""
+        """Draws a vertical line for each participant; returns their x positions."""
         left, right = self._axes.get_xlim()
         pitch = (right - left) / len(names)
         places = [pitch * (number + 0.5) for number in range(len(names))]
@@ -199,7 +199,7 @@ class Diagram:
         return places
 
     def message(self, y: float, start: float, end: float, words: str, colour: str) -> None:
-        """An arrow from lane to lane with what is said above it."""
+        """Draws an arrow from lane to lane, with `words` above it."""
         self._axes.add_patch(
             FancyArrowPatch(
                 (start, y),
@@ -224,19 +224,19 @@ class Diagram:
         )
 
     def note(self, x: float, y: float, words: str, colour: str) -> None:
-        """What happens in one place without a message."""
+        """Draws a framed note: an action without a message."""
         edge = {"facecolor": "white", "edgecolor": colour, "boxstyle": "round,pad=0.35"}
         self.text(x, y, words, size=_SMALL, ha="center", va="center", bbox=edge, zorder=3)
 
 
-def drawn(make: Callable[[], Diagram]) -> bytes:
-    """The figure as SVG: letters are outlines, and nothing depends on time or chance."""
+def as_svg(make: Callable[[], Diagram]) -> bytes:
+    """The figure as reproducible SVG, with letters as outlines."""
 
     @styled
     def svg() -> bytes:
         with matplotlib.rc_context({"svg.hashsalt": make.__name__, "svg.fonttype": "path"}):
             target = io.BytesIO()
-            # What made it, but not when: the same version makes the same bytes.
+            # Without a date, the same matplotlib version writes the same bytes.
             make().figure.savefig(target, format="svg", metadata={"Date": None})
             return target.getvalue()
 

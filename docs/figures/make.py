@@ -1,14 +1,14 @@
-"""Draws the figures of the documents: python docs/figures/make.py [FOLDER], by default beside it.
+"""Draws the figures of the documents: python docs/figures/make.py [FOLDER].
 
-What can be asked of the sources is asked of them: bands, tilings. The same version of matplotlib
-gives the same bytes, which tests/test_documents_figures.py holds the files to.
+The default folder is the script's own. Bands and tilings come from the sources. The same version of
+matplotlib writes the same bytes, which tests/test_documents_figures.py checks.
 """
 
 import pathlib
 import sys
 from collections.abc import Callable
 
-from diagrams import Diagram, drawn
+from diagrams import Diagram, as_svg
 
 from kipper.common.architecture import architecture_named
 from kipper.server.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, VERMILION
@@ -42,7 +42,7 @@ def regression() -> Diagram:
         (predicted.right, loss.left),
     ):
         page.arrow(start, end)
-    # Round the targets, back to the images.
+    # Back to the images, below the targets.
     back = [loss.bottom, (loss.bottom[0], 216), (6, 216), (6, images.left[1]), images.left]
     page.path(back, "dL/dK and dL/dM to the workers, dL/dX from them", (430, 216), VERMILION)
     return page
@@ -55,11 +55,11 @@ def _convnet() -> BandedNetwork:
 
 
 def bands() -> Diagram:
-    """Which pixel pairs a pooled network needs, in one direction of its images."""
+    """The pixel pairs that a pooled network needs, along one image dimension."""
     network = _convnet()
     page = Diagram(760, 250)
     titles = (*(f"stage {i + 1}" for i in range(len(network.stages))), "read-out")
-    # One entry of each map, and the first of the four of the map before that a pool makes it of.
+    # One entry of each map, and the first of the four entries that a pool adds up to it.
     entries = {4: (2, 2), 8: (4, 5), 16: (8, 11), 32: (16, 23)}
     pools = {8: (4, 4), 16: (8, 10), 32: (16, 22)}
     left = 36.0
@@ -76,7 +76,7 @@ def bands() -> Diagram:
 
 
 def stages() -> Diagram:
-    """The order in which the banded engines go through a kernel element."""
+    """The order in which the banded engines compute a kernel element."""
     network = _convnet()
     page = Diagram(760, 222)
     left = 16.0
@@ -100,7 +100,7 @@ def stages() -> Diagram:
 
 
 def tiling() -> Diagram:
-    """Blocks of K_ss and K_ts, numbered as their sums are taken."""
+    """Blocks of K_ss and K_ts, numbered in summation order."""
     support, targets, sides = 100, 600, Tiling(support=32, target=256)
     page = Diagram(760, 232)
     left, top, scale = 16.0, 34.0, 1.72
@@ -124,7 +124,7 @@ def tiling() -> Diagram:
 
 
 def step() -> Diagram:
-    """What is said in a step, and when."""
+    """The messages of a step."""
     page = Diagram(760, 446)
     kip, pool, first, second = page.lanes(
         ("coordinator", "pool and scheduler", "worker 0", "worker 1"), 34, 438
@@ -154,24 +154,24 @@ def step() -> Diagram:
 
 
 def block_states() -> Diagram:
-    """A block, as the scheduler sees it."""
+    """The states of a block in the scheduler."""
     page = Diagram(760, 264)
     waiting = page.box(110, 96, 110, 38, "waiting", BLUE)
-    out = page.box(350, 96, 120, 38, "out at a worker", ORANGE)
-    answered = page.box(606, 96, 140, 38, "answered, and\nto be confirmed", MUTED)
+    out = page.box(350, 96, 120, 38, "at a worker", ORANGE)
+    answered = page.box(606, 96, 140, 38, "answered,\nunconfirmed", MUTED)
     accepted = page.box(606, 210, 140, 38, "accepted", GREEN)
     quarantined = page.box(350, 210, 120, 38, "quarantined;\nrun aborted", VERMILION)
     withdrawn = page.box(110, 210, 110, 38, "withdrawn", MUTED)
     page.arrow((10, 115), waiting.left, "queued")
     page.arrow(waiting.at(1, 0.3), out.at(0, 0.3), "SendBlock")
-    lost = "lost, failed,\nworker gone\nor beyond a deadline"
+    lost = "lost, failed,\nworker gone\nor past its deadline"
     page.arrow(out.at(0, 0.7), waiting.at(1, 0.7), lost, shift=(0, 24))
     page.arrow(out.at(1, 0.3), answered.at(0, 0.3), "an answer")
     page.arrow(answered.at(0, 0.7), out.at(1, 0.7), "another worker", shift=(0, 10))
     page.arrow(out.at(0.95, 1), accepted.at(0, 0.4), "the first answer", shift=(0, 0))
     page.arrow(answered.bottom, accepted.top, "two agree", shift=(0, -6))
-    page.arrow(out.bottom, quarantined.top, "failed on three", shift=(0, 0))
-    page.arrow(waiting.bottom, withdrawn.top, "nobody waits", shift=(0, 0))
+    page.arrow(out.bottom, quarantined.top, "failed on three\nworkers", shift=(0, 0))
+    page.arrow(waiting.bottom, withdrawn.top, "no longer needed", shift=(0, 0))
     x, y = out.at(0.3, 0)
     loop = [(x, y), (x, 56), (x + 48, 56), (x + 48, y)]
     page.path(loop, "late: a copy goes to an idle worker, the first answer wins", (x + 24, 44))
@@ -179,7 +179,7 @@ def block_states() -> Diagram:
 
 
 def worker_states() -> Diagram:
-    """A worker, as the scheduler sees it."""
+    """The states of a worker in the scheduler."""
     page = Diagram(760, 290)
     joining = page.box(16, 110, 100, 38, "joining", MUTED)
     idle = page.box(240, 110, 100, 38, "idle", BLUE)
@@ -198,12 +198,12 @@ def worker_states() -> Diagram:
     page.arrow(working.top, resting.at(1, 0.7), "a message was lost", shift=(40, 0))
     page.arrow(resting.at(0, 0.7), idle.top, "pause over", shift=(-26, 0))
     page.arrow(idle.bottom, draining.top, "Leave", shift=(0, 0))
-    page.arrow(draining.right, gone.left, "nothing out")
+    page.arrow(draining.right, gone.left, "no blocks left")
     page.arrow(working.bottom, gone.top, "dies, or is\noutvoted", shift=(0, 0))
     page.arrow(stalled.bottom, gone.at(1, 0.4), "silent for\n90 s more", shift=(6, 0))
     x = joining.bottom[0]
     back = [gone.bottom, (gone.bottom[0], 272), (x, 272), joining.bottom]
-    page.path(back, "Hello again; whoever was outvoted is refused", (270, 272))
+    page.path(back, "Hello again; an outvoted worker is refused", (270, 272))
     return page
 
 
@@ -221,7 +221,7 @@ FIGURES: tuple[Callable[[], Diagram], ...] = (
 def main(folder: pathlib.Path) -> None:
     """Writes every figure as NAME.svg."""
     for figure in FIGURES:
-        (folder / f"{figure.__name__}.svg").write_bytes(drawn(figure))
+        (folder / f"{figure.__name__}.svg").write_bytes(as_svg(figure))
 
 
 if __name__ == "__main__":
