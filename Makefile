@@ -44,7 +44,7 @@ check: $(VENV)/installed $(VENV)/warning-free
 	@$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(wildcard tests/workers/*.cpp)
 	@mkdir -p .typing/kipper
 	@# The page serves its scripts joined into one, and they use each other's names.
-	@$(BIN)/python -c "from kipper.launch.page import page; print(page.script())" > .typing/page.js
+	@$(BIN)/python -c "from kipper.launch.page import server; print(server.asset('page.js').decode())" > .typing/page.js
 	@$(BIN)/oxlint --quiet -c launch/page/script/.oxlintrc.json .typing/page.js
 	@# mypy does not follow an editable install, so it finds the rooms by links in a package folder.
 	@for room in __init__.py common server workers launch; do \

@@ -35,7 +35,6 @@ class Workdir:
         self.neighbours = self.path / "neighbours.npz"  # training images most like distilled ones
         self.environment = self.path / "environment.json"
         self.report = self.path / "report.html"
-        self.dashboard = self.path / "dashboard.html"  # the live page as the run left it
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"
@@ -233,7 +232,7 @@ class Workdir:
             self.neighbours,
             self.environment,
             self.report,
-            self.dashboard,
+            self.path / "dashboard.html",  # which older versions wrote
         ):
             file.unlink(missing_ok=True)
 

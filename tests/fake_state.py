@@ -1,8 +1,12 @@
-"""States of runs that never were, as /api/state gives them, of any size."""
+"""Made-up states of runs, as /api/state serves them, of any size."""
 
 import itertools
+import time
+import types
 
 import numpy as np
+
+from kipper.server.watch.snapshot import ShownImages, as_json
 
 NOW = 1_790_000_000.0
 
@@ -44,7 +48,7 @@ def worker(index, draw):
 
 
 def state(workers=64, support=500, targets=6000, rows=32, columns=32, **run):
-    """A state with so many workers, and a kernel matrix of those blocks."""
+    """A state with the given number of workers, and a kernel matrix in blocks of the given size."""
     draw = np.random.default_rng(workers)
     blocks = cells(support, targets, rows, columns)
     letters = np.repeat(list("DDDDDDDDrxdqqq"), -(-len(blocks) // 14))[: len(blocks)]
@@ -125,3 +129,29 @@ def records(count=50, every=25):
         }
         for index, share in enumerate(learned)
     ]
+
+
+def snapshot(state, records, image=None):
+    """What the page's server needs of a snapshot that has this state.
+
+    Args:
+        state: as /api/state serves it.
+        records: of metrics.jsonl.
+        image: (h, w, c), the one distilled image, from 0 to 1; None: there is none yet.
+    """
+    if image is None:
+        state = {**state, "images": None}
+    number = 0 if state["images"] is None else state["images"]["step"]
+    images = () if image is None else (ShownImages(number, image[None], None, (), False),)
+    return types.SimpleNamespace(
+        number=1,
+        now=time.monotonic(),
+        about={"workdir": state["run"]["workdir"]},
+        status=state["run"],
+        state=state,
+        encoded=as_json(state),
+        records=tuple(records),
+        measure=state["measure"],
+        natural=state["natural"],
+        images=images,
+    )

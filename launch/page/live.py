@@ -1,4 +1,4 @@
-"""A run with its live page: served while it goes on, a file in its folder afterwards."""
+"""Serves the live page of a run while the run lasts."""
 
 import contextlib
 import functools
@@ -12,7 +12,6 @@ from absl import logging
 
 from kipper import __version__
 from kipper.common.errors import UserError
-from kipper.common.files import write_text
 from kipper.common.settings import RunSettings
 from kipper.launch.page.listening import KnownHosts, listen, url_of
 from kipper.server.algorithms import algorithm_of
@@ -20,17 +19,17 @@ from kipper.server.experiment import Experiment
 from kipper.server.report.run_files import shown_architecture, shown_dataset
 from kipper.server.watch.pictures import ToPixels, pixels_of
 from kipper.server.watch.watch import Watch
-from kipper.server.workdir import Workdir
 
-# Beyond which a server is left to end with its process.
+# A server that has not stopped after this long ends with its process.
 _SECONDS_TO_STOP = 10.0
 
 
 @contextlib.contextmanager
 def shown_live(settings: RunSettings, experiment: Experiment) -> Iterator[Watch | None]:
-    """What is to be told of a run, which is shown while the block runs and kept as a file after it.
+    """Serves the page of a run within the context, and yields the watch that the run reports to.
 
-    None if the settings want no page, or if it cannot be had: a run does not fail for want of one.
+    Yields None if the settings disable the page, or if its address cannot be used: a run does not
+    fail because its page does.
     """
     if settings.dashboard_address is None:
         yield None
@@ -39,23 +38,21 @@ def shown_live(settings: RunSettings, experiment: Experiment) -> Iterator[Watch 
     try:
         listener = listen(*settings.dashboard_address)
     except UserError as error:
-        logging.warning("%s The run goes on without its page.", error)
+        logging.warning("%s The run continues without its page.", error)
         yield None
         return
     watch.address = url_of(listener)
     hosts = KnownHosts(settings.dashboard_address[0], settings.host)
     to_pixels = pixels_of(experiment.preprocessing, experiment.pixel_range)
-    server = _ServerThread(watch, listener, hosts, to_pixels)
+    server = PageServer(watch, listener, hosts, to_pixels)
     try:
         yield watch
     finally:
         server.stop()
-        if watch.newest.number > 0:  # else the run did not begin, and the folder may be another's
-            _keep(watch, to_pixels, Workdir(settings.workdir))
 
 
 def about(settings: RunSettings) -> dict[str, Any]:
-    """What does not change of the part "run" of /api/state, and the version."""
+    """The constant fields of "run" in /api/state, and kipper's version."""
     return {
         "kipper": __version__,
         "workdir": settings.workdir,
@@ -67,22 +64,8 @@ def about(settings: RunSettings) -> dict[str, Any]:
     }
 
 
-def _keep(watch: Watch, to_pixels: ToPixels, workdir: Workdir) -> None:
-    """Writes the page as a file, as the run's end left it."""
-    from kipper.launch.page.page import render_file
-    from kipper.server.watch.pictures import picture
-
-    newest = watch.newest
-    try:
-        image = picture(newest.images[-1], to_pixels) if newest.images else None
-        write_text(workdir.dashboard, render_file(newest.state, newest.records, image))
-    except Exception as error:
-        # Of whatever kind: how the run ended is told by others.
-        logging.warning("%s could not be written: %r", workdir.dashboard, error)
-
-
-class _ServerThread:
-    """A server in a thread of its own."""
+class PageServer:
+    """Serves the page in a thread of its own, from construction to `stop`."""
 
     def __init__(self, watch: Watch, listener: socket.socket, hosts: KnownHosts, pixels: ToPixels):
         self._listener = listener
@@ -95,7 +78,7 @@ class _ServerThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the server; its clients get the last state first."""
+        """Ends the server after its clients received the last state."""
         self._begun.wait(_SECONDS_TO_STOP)
         with contextlib.suppress(RuntimeError):  # the loop failed and is closed
             self._stop()
@@ -103,7 +86,7 @@ class _ServerThread:
 
     def _run(self, watch: Watch, to_pixels: ToPixels) -> None:
         try:
-            # Here, because this takes longer than the first steps of a small run.
+            # Imported here because it takes longer than the first steps of a small run.
             import asyncio
 
             from kipper.launch.page.server import Board, serve
@@ -116,7 +99,7 @@ class _ServerThread:
 
             asyncio.run(main())
         except Exception:
-            logging.exception("The live page cannot be served; the run goes on.")
+            logging.exception("The live page cannot be served; the run continues.")
         finally:
             self._listener.close()
             self._begun.set()

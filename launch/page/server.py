@@ -1,16 +1,19 @@
-"""Serves a run's newest snapshot to browsers and programs, from one thread that only reads.
+"""Serves a run's newest snapshot to browsers and programs; read-only, in one thread.
 
 /                     the page, with /page.js and /page.css
 /events               server-sent events: `state` at most once a second, `records`
 /api/state            and its parts /api/workers, /api/matrix, /api/timeline; /api/records
 /images/STEP.png      the distilled images of an evaluation
+/figures/curve.png    loss and score against the step, as in the report
 /metrics              for Prometheus
 /health               503 if the run has been silent for a minute
 """
 
 import asyncio
 import contextlib
+import functools
 import logging as std_logging
+import pathlib
 import socket
 import time
 from collections.abc import Callable
@@ -23,31 +26,43 @@ import tornado.iostream
 import tornado.web
 from absl import logging
 
+from kipper.launch.page.curve import LiveCurve
 from kipper.launch.page.listening import KnownHosts
-from kipper.launch.page.page import render_live, script, style
 from kipper.launch.page.prometheus import exposition
 from kipper.server.watch.pictures import picture
 from kipper.server.watch.snapshot import Snapshot, as_json
 from kipper.server.watch.watch import Watch
 
-# A client gets no more states than one in so many seconds.
+# A client receives at most one state per this many seconds.
 SECONDS_BETWEEN_STATES = 1.0
-# Of a client that hears nothing it is not known whether it is there.
+# Writing to a client is the only way to find out that it has gone.
 _SECONDS_OF_SILENCE = 15.0
 _STALLED_SECONDS = 60.0
-# Files are few where gRPC is, which ends the process when there is none left.
+# gRPC aborts the process when no file descriptor is left, so the page may use only a few.
 MOST_LISTENERS, _MOST_CONNECTIONS = 64, 160
 _GOODBYE_SECONDS = 2.0
-_ASSETS = {"page.js": (script, "text/javascript"), "page.css": (style, "text/css")}
+_FOLDER = pathlib.Path(__file__).parent
+# The script is written in parts that share their names, and served as one file in this order.
+_SCRIPT = ("words", "marks", "summary", "curve", "matrix", "timeline", "workers", "live")
+_ASSETS = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+
+
+@functools.cache
+def asset(name: str) -> bytes:
+    """The content of page.html, page.js or page.css."""
+    parts = [f"script/{part}.js" for part in _SCRIPT] if name == "page.js" else [name]
+    return b"\n".join((_FOLDER / part).read_bytes() for part in parts)
 
 
 class Board:
-    """What all requests share.
+    """State that all requests share.
 
     Attributes:
         watch: of the run.
-        ended: set when the server is to stop.
-        listeners: clients of /events.
+        hosts: the names that the server answers to.
+        ended: set when the server must stop.
+        curve: the figure of loss and score.
+        listeners: number of clients of /events.
     """
 
     def __init__(
@@ -59,13 +74,14 @@ class Board:
         self.watch = watch
         self.hosts = hosts
         self.ended = asyncio.Event()
+        self.curve = LiveCurve(lambda: watch.newest, self.ended)
         self.listeners = 0
         self._to_pixels = to_pixels
         self._pictures: dict[int, bytes] = {}
 
     @property
     def newest(self) -> Snapshot:
-        """The run as it is."""
+        """The newest snapshot of the run."""
         return self.watch.newest
 
     def picture(self, step: int) -> bytes | None:
@@ -78,7 +94,7 @@ class Board:
 
 
 class _Handler(tornado.web.RequestHandler):
-    """A request for this server, by a name that is its own."""
+    """A request, refused unless it names this server as its host."""
 
     def initialize(self, board: Board) -> None:
         self.board = board
@@ -89,17 +105,17 @@ class _Handler(tornado.web.RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header(
             "Content-Security-Policy",
-            "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+            "default-src 'self'; frame-ancestors 'none'",
         )
 
     def prepare(self) -> None:
         stream = getattr(self.request.connection, "stream", None)
         local = stream.socket.getsockname()[0] if stream is not None and stream.socket else ""
         if not self.board.hosts.knows(self.request.host, str(local)):
-            self.say(403, "This server is not known by that name; call it by its address.")
+            self.say(403, "This server is not known by that name; use its address.")
 
     def say(self, status: int, sentence: str) -> None:
-        """Ends the request with a sentence."""
+        """Answers with a sentence of plain text."""
         self.set_status(status)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(sentence + "\n")
@@ -115,20 +131,14 @@ class _Handler(tornado.web.RequestHandler):
         return None
 
     def put(self, content: bytes, kind: str) -> None:
-        """The answer, of a content type."""
+        """Answers with content of the given type."""
         self.set_header("Content-Type", kind)
         self.write(content)
 
 
-class _Page(_Handler):
-    def get(self) -> None:
-        self.put(render_live().encode(), "text/html; charset=utf-8")
-
-
 class _Asset(_Handler):
-    def get(self, name: str) -> None:
-        text, kind = _ASSETS[name]
-        self.put(text().encode(), f"{kind}; charset=utf-8")
+    def get(self, name: str = "page.html") -> None:
+        self.put(asset(name), f"{_ASSETS[name]}; charset=utf-8")
 
 
 class _Nothing(_Handler):
@@ -155,9 +165,26 @@ class _Image(_Handler):
     def get(self, step: str) -> None:
         found = self.board.picture(int(step))
         if found is None:
-            self.say(404, f"The images of step {step} are not kept here.")
+            self.say(404, f"The images of step {step} are not available.")
         else:
             self.put(found, "image/png")
+
+
+class _Curve(_Handler):
+    async def get(self) -> None:
+        curve = self.board.curve
+        curve.requests += 1
+        try:
+            found = await curve.png()
+            if found is None:
+                self.say(404, "No curves have been drawn yet.")
+                return
+            self.put(found, "image/png")
+            await self.finish()
+        except tornado.iostream.StreamClosedError:
+            pass  # the client has gone
+        finally:
+            curve.requests -= 1
 
 
 class _Metrics(_Handler):
@@ -187,7 +214,7 @@ class _Health(_Handler):
 class _Events(_Handler):
     async def get(self) -> None:
         if self.board.listeners >= MOST_LISTENERS:
-            self.say(503, f"{MOST_LISTENERS} others listen already.")
+            self.say(503, f"There are {MOST_LISTENERS} listeners already; try again later.")
             return
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("X-Accel-Buffering", "no")
@@ -195,12 +222,12 @@ class _Events(_Handler):
         try:
             await self._tell()
         except tornado.iostream.StreamClosedError:
-            pass  # the client is gone
+            pass  # the client has gone
         finally:
             self.board.listeners -= 1
 
     async def _tell(self) -> None:
-        """The newest state again and again; the next only once the client took the last."""
+        """Sends each new state and new records, once the client has taken the ones before."""
         board, number = self.board, -1
         records: tuple[Any, ...] | None = None
         spoke = time.monotonic()
@@ -226,12 +253,12 @@ class _Events(_Handler):
 
 
 def _added(before: tuple[Any, ...], records: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Those that are new; all, if those of before are not the first any more."""
+    """The new records; all of them if the earlier ones have changed."""
     return records[len(before) :] if records[: len(before)] == before else records
 
 
 class _Server(tornado.httpserver.HTTPServer):
-    """Has no more connections than a run can spare."""
+    """Closes connections beyond the number that a run can spare."""
 
     connections = 0
 
@@ -250,7 +277,7 @@ class _Server(tornado.httpserver.HTTPServer):
 def application(board: Board) -> tornado.web.Application:
     """All routes."""
     routes: list[tuple[str, type[_Handler]]] = [
-        (r"/", _Page),
+        (r"/", _Asset),
         (r"/(page\.js|page\.css)", _Asset),
         (r"/favicon\.ico", _Nothing),
         (r"/events", _Events),
@@ -258,6 +285,7 @@ def application(board: Board) -> tornado.web.Application:
         (r"/api/records", _Records),
         (r"/api/(workers|matrix|timeline)", _Part),
         (r"/images/(\d{1,9})\.png", _Image),
+        (r"/figures/curve\.png", _Curve),
         (r"/metrics", _Metrics),
         (r"/health", _Health),
     ]
@@ -274,12 +302,18 @@ class _Unknown(_Handler):
     def prepare(self) -> None:
         super().prepare()
         if not self._finished:
-            self.say(404, "There is no such page; / is the run's.")
+            self.say(404, "There is no such page; the run's page is at /.")
 
 
 async def serve(board: Board, listener: socket.socket, begun: Callable[[], None]) -> None:
-    """Serves until `board.ended`; clients of /events then get the last state."""
-    # What strangers send that is no HTTP is no concern of the run's log.
+    """Serves until `board.ended`; onlookers then receive the last state and the last curves.
+
+    Args:
+        board: shared by all requests.
+        listener: listens at the server's address.
+        begun: called when requests are answered.
+    """
+    # Malformed requests of strangers do not belong in the run's log.
     std_logging.getLogger("tornado").setLevel(std_logging.ERROR)
     listener.setblocking(False)
     server = _Server(
@@ -288,9 +322,12 @@ async def serve(board: Board, listener: socket.socket, begun: Callable[[], None]
     server.add_socket(listener)
     begun()
     await board.ended.wait()
-    server.stop()
     deadline = time.monotonic() + _GOODBYE_SECONDS
-    while board.listeners and time.monotonic() < deadline:
+    is_watched = board.listeners > 0
+    while board.listeners or (is_watched and board.curve.is_awaited):
+        if time.monotonic() > deadline:
+            break
         await asyncio.sleep(0.02)
+    server.stop()
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(server.close_all_connections(), _GOODBYE_SECONDS)

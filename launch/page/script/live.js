@@ -1,14 +1,13 @@
-// Coming and going of states.
+// Receives states and records from the server.
 
-// Changes of state alone are said aloud.
+// Screen readers announce changes of the run's state and of the connection only.
 const said = {};
 function announce(about, words) {
   said[about] = words;
   show(element("announcer"), Object.values(said).join(" ").trim());
 }
 
-let waiting = false; // for the next frame, which hidden pages do not have
-let newRecords = false;
+let waiting = false; // for the next frame; a hidden page has none and draws nothing
 
 function schedule() {
   if (waiting) return;
@@ -25,22 +24,20 @@ function draw() {
   drawMatrix();
   drawTimeline();
   drawWorkers();
-  if (newRecords) drawRecords();
+  drawRecords();
   connectionWords();
 }
 
 function drawRecords() {
-  newRecords = false;
   element("curves").hidden = !records.length;
   element("no-curves").hidden = Boolean(records.length);
-  for (const plot of plots) plot.draw();
+  drawCurve();
   drawPoints();
 }
 
 function redraw() {
   palette = {};
   mapped = "";
-  newRecords = true;
   schedule();
 }
 
@@ -52,8 +49,6 @@ function receive(state) {
 
 function receiveRecords(list, anew) {
   records = anew ? list : records.concat(list);
-  if (anew) selected = null;
-  newRecords = true;
   schedule();
 }
 
@@ -72,7 +67,7 @@ function connect() {
   };
   source.onopen = () => (anew = true); // the server sends all records again
   source.addEventListener("state", (event) => receive(hear(event)));
-  source.addEventListener("silence", hear); // it is there, but has nothing new
+  source.addEventListener("silence", hear); // the server lives, but has nothing new
   source.addEventListener("records", (event) => {
     receiveRecords(hear(event), anew);
     anew = false;
@@ -80,37 +75,35 @@ function connect() {
   source.onerror = () => {
     if (connection === "live") connection = "lost";
     connectionWords();
-    // A finished run has nothing more to say. An error page of a proxy ends the connection for
-    // good, unlike the loss of it, after which the browser tries again.
+    // The browser reconnects by itself, except after an error page of a proxy.
     if (latest?.run.state === "finished") source.close();
     else if (source.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
   };
 }
 
-// A connection may be dead without an error, after a machine slept or behind a tunnel.
+// A connection can die without an error, for example when a machine sleeps.
 function connectAgainIfSilent() {
   if (connection !== "live" || Date.now() / 1000 - lastHeard < 40) return;
   connection = "lost";
   connect();
 }
 
-// What is said of the connection: its kind, in words, and to whom the page is read aloud.
+// The state of the connection, in words, and what screen readers announce.
 function connectionNow() {
   const state = latest?.run.state;
-  if (ENDED.includes(state)) {
+  if (hasEnded()) {
     const how = state === "interrupted" ? "was interrupted" : state;
-    const gone = served && connection === "lost";
-    const file = " Its server is gone; dashboard.html in its folder shows this page.";
-    return ["ended", `The run ${how} at ${clock(latest.now)}.${gone ? file : ""}`, ""];
+    const more = ` kipper report ${latest.run.workdir} shows the run from its files.`;
+    const gone = connection === "lost" ? more : "";
+    return ["ended", `The run ${how} at ${clock(latest.now)}.${gone}`, ""];
   }
-  if (!served) return ["ended", `The run as it was at ${clock(latest.now)}.`, ""];
   if (connection === "lost") {
     const since = duration(Date.now() / 1000 - lastHeard);
     const words = `No connection since ${clock(lastHeard)}, ${since} ago; trying again.`;
     return ["lost", words, "The connection is lost."];
   }
   const silent = latest && serverNow() - latest.now;
-  const standing = silent > 30 ? `; the run has said nothing for ${duration(silent)}` : "";
+  const standing = silent > 30 ? `; the run has reported nothing for ${duration(silent)}` : "";
   return [connection, `${connection}${standing}`, connection === "live" ? "Connected." : ""];
 }
 
@@ -121,23 +114,14 @@ function connectionWords() {
   announce("connection", aloud);
 }
 
-let embedded = null; // the image, where the page is a file
-if (served) {
-  connect();
-  setInterval(() => {
-    connectAgainIfSilent();
-    if (document.hidden || !latest) return;
-    if (connection === "live") tickAges();
-    connectionWords();
-  }, 1000);
-  addEventListener("pagehide", () => source.close());
-  addEventListener("pageshow", (event) => event.persisted && connect());
-} else {
-  const file = JSON.parse(element("ended").textContent);
-  embedded = file.image;
-  receive(file.state);
-  receiveRecords(file.records, true);
-}
+connect();
+setInterval(() => {
+  connectAgainIfSilent();
+  if (document.hidden || !latest) return;
+  if (connection === "live") tickAges();
+  connectionWords();
+}, 1000);
+addEventListener("pagehide", () => source.close());
+addEventListener("pageshow", (event) => event.persisted && connect());
 new ResizeObserver(redraw).observe(document.body);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-element("points").addEventListener("toggle", () => latest && drawPoints());

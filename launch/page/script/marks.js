@@ -1,6 +1,6 @@
-// Colours and marks, which mean the same in legends and in drawings.
+// Colours and patterns, shared by legends and drawings.
 
-// Each kind: its words, its colour (of page.css) and its mark, for whoever tells no colours.
+// Each kind: its name, its colour in page.css, and a pattern for people who cannot tell the colours.
 const CELLS = {
   q: ["queued", "--queued", "plain"],
   r: ["running", "--blue", "slanted"],
@@ -8,12 +8,12 @@ const CELLS = {
   d: ["running twice", "--purple", "upright"],
   D: ["done", "--green", "plain"],
 };
-// Of the timeline also how high: 1 is the whole lane.
+// In the timeline also its height, as a share of the lane.
 const ACTIVITIES = {
   k: ["kernel blocks", "--blue", "plain", 1],
   g: ["gradients", "--red", "plain", 0.7],
   e: ["evaluation", "--green", "plain", 0.45],
-  w: ["rows made ahead", "--sky", "plain", 0.3],
+  w: ["rows sent ahead", "--sky", "plain", 0.3],
   v: ["copies and failures", "--grey", "crossed", 1],
   ".": ["idle", "--grey", "plain", 0.12],
 };
@@ -59,7 +59,7 @@ function fill(context, [, name, mark], x, y, width, height) {
   context.fillRect(x, y, width, height);
 }
 
-// A canvas as wide as its place, with coordinates in CSS pixels.
+// Resizes a canvas to the width of its parent; its coordinates are CSS pixels.
 function prepared(canvas, height) {
   canvas.hidden = false;
   const ratio = window.devicePixelRatio || 1;

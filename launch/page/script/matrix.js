@@ -1,9 +1,9 @@
-// The kernel matrix: how far its blocks are.
+// The kernel matrix and the state of its blocks.
 
 const GAP = 14,
   BAND = 20;
-let mapped = ""; // what the canvas shows, to draw it only when that changes
-let cells = []; // [x, y, width, height, index] in CSS pixels, for the pointer
+let mapped = ""; // the content of the canvas, which is redrawn only when it changes
+let cells = []; // [x, y, width, height, index] in CSS pixels, to look up the pointer
 
 function drawMatrix() {
   const matrix = latest.matrix;

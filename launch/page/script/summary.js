@@ -3,19 +3,16 @@
 let latest = null; // the newest state
 let records = []; // all evaluations
 let heard = 0; // when `latest` came, by performance.now()
-const served = element("ended") === null;
-const ENDED = ["finished", "interrupted", "failed"];
-const serverNow = () =>
-  latest.now +
-  (served && !ENDED.includes(latest.run.state) ? (performance.now() - heard) / 1000 : 0);
+const hasEnded = () => ["finished", "interrupted", "failed"].includes(latest?.run.state);
+const serverNow = () => latest.now + (hasEnded() ? 0 : (performance.now() - heard) / 1000);
 
 function drawHead() {
   const { run, progress } = latest;
   const images = plural(run.support_size, "image");
   const title = `${run.dataset}, ${run.architecture}, ${images}, ${run.algorithm}`;
   show(element("title"), title);
-  const address = served ? `, served at ${location.host}` : "";
-  show(element("where"), `${run.workdir} on ${run.host}, process ${run.pid}${address}`);
+  const where = `${run.workdir} on ${run.host}, process ${run.pid}, served at ${location.host}`;
+  show(element("where"), where);
   show(element("state"), run.state);
   attribute(element("state"), "data-state", run.state);
   const [at, all] = known(progress.steps)
@@ -39,7 +36,7 @@ function drawNumbers() {
   const { progress, measure, scheduler } = latest;
   const put = (id, value, ...notes) => {
     show(element(id), value);
-    // Lines are broken between notes, if they are short.
+    // Lines may break between short notes only.
     const whole = notes.filter(Boolean).map((note) => (note.length < 20 ? unbroken(note) : note));
     show(element(`${id}-note`), whole.join(", "));
   };
@@ -53,7 +50,7 @@ function drawNumbers() {
   );
   const at = known(progress.step) && `step ${number(progress.step)}`;
   put("loss", loss(progress.loss ?? evaluated?.loss), at);
-  put("seconds", duration(progress.seconds), `begun ${clock(latest.run.started)}`);
+  put("seconds", duration(progress.seconds), `started ${clock(latest.run.started)}`);
   put(
     "pairs",
     amount(progress.kernel_pairs),
@@ -64,7 +61,7 @@ function drawNumbers() {
   const [sent, received] = [progress.bytes_sent ?? 0, progress.bytes_received ?? 0];
   put("bytes", bytes(sent + received), `${bytes(sent)} out`, `${bytes(received)} in`);
   const there = latest.workers.filter((worker) => worker.state !== "lost").length;
-  put("deaths", number(latest.deaths), `${plural(there, "worker")} there`);
+  put("deaths", number(latest.deaths), `${plural(there, "worker")} connected`);
   put(
     "retries",
     number(scheduler.retries),
@@ -79,7 +76,7 @@ const measureName = () => (latest.measure.name ?? "score").split(" (")[0];
 let shownImage = null;
 function drawImages() {
   const images = latest.images;
-  const url = images && (served ? images.url : embedded);
+  const url = images?.url;
   element("images").hidden = !url;
   element("no-images").hidden = Boolean(url);
   if (!url || url === shownImage) return;
@@ -91,6 +88,6 @@ function drawImages() {
   picture.alt = `${images.count} distilled images${solved ? "" : ` of ${step}`}`;
   show(element("images-step"), solved ? "Natural images." : `Step ${number(images.step)}.`);
   const classes = images.classes.length ? `Classes: ${images.classes.join(", ")}.` : "";
-  const labels = solved ? " Labels are solved for." : " Labels are learned too.";
+  const labels = solved ? " Labels are solved for." : " Labels are learned as well.";
   show(element("images-classes"), classes + (images.labels_learned ? labels : ""));
 }

@@ -1,4 +1,4 @@
-// What each worker did in the last minute.
+// The activity of each worker in the last minute.
 
 const AXIS = 18;
 let lane = null; // geometry of the drawn lanes: {left, pitch, width}
@@ -16,7 +16,7 @@ function drawTimeline() {
     element("timeline-words"),
     lanes.length < all
       ? `${number(lanes.length)} of ${number(all)} workers.`
-      : "A lane a worker; blank where it was not there.",
+      : "One lane per worker, blank while it was not connected.",
   );
   const pitch = lanes.length <= 12 ? 24 : lanes.length <= 24 ? 18 : 13;
   const [context, width] = prepared(canvas, AXIS + lanes.length * pitch);
@@ -34,7 +34,7 @@ function drawTimeline() {
   ]) {
     context.textAlign = align;
     const ago = Math.round((1 - share) * bins * bin);
-    const words = ago ? `−${ago} s` : served ? "now" : "end";
+    const words = ago ? `−${ago} s` : hasEnded() ? "end" : "now";
     context.fillText(words, left + share * (width - left), 12);
   }
   context.textAlign = "left";
@@ -77,8 +77,8 @@ element("timeline").addEventListener("pointermove", (event) => {
   const letter = at?.bins[index];
   if (letter === undefined) return show(element("timeline-readout"), "");
   const ago = Math.round((at.bins.length - index) * bin);
-  const when = `${ago} s ${served ? "ago" : "before the end"}`;
-  const what = ACTIVITIES[letter]?.[0] ?? "not there";
+  const when = `${ago} s ${hasEnded() ? "before the end" : "ago"}`;
+  const what = ACTIVITIES[letter]?.[0] ?? "not connected";
   show(element("timeline-readout"), `${at.worker}, ${when}: ${what}`);
 });
 element("timeline").addEventListener("pointerleave", () => show(element("timeline-readout"), ""));

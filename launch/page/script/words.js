@@ -1,6 +1,5 @@
 "use strict";
-// The page of one run. It shows what the server sends, or what the file that it is in holds. What
-// comes of a run enters the page as text or as a drawing, never as markup.
+// The page of a run. Text from the run enters the page as text nodes or drawings, never as markup.
 
 const element = (id) => document.getElementById(id);
 const make = (name, properties = {}, ...children) => {
@@ -8,7 +7,7 @@ const make = (name, properties = {}, ...children) => {
   node.append(...children);
   return node;
 };
-// Only what has changed touches the page: focus, selection and scroll stay, and layout is spared.
+// Nodes are touched only where something changed, which keeps focus, selection and scroll position.
 const show = (node, text) => {
   if (node.textContent !== text) node.textContent = text;
 };

@@ -1,13 +1,13 @@
 // The table of workers.
 
-const FEW = 20; // rows that are shown unless all are asked for
+const FEW = 20; // rows shown before "Show all"
 const MARKS = { working: "▶", idle: "○", leaving: "◁", lost: "✕" };
 const byName = new Intl.Collator("en", { numeric: true }).compare;
 const age = (worker) =>
   known(worker.last_answer) && worker.state !== "lost"
     ? Math.max(0, serverNow() - worker.last_answer)
     : null;
-// Head, value to sort by, words.
+// Each column: heading, value to sort by, text.
 const COLUMNS = [
   ["name", (w) => w.name, (w) => w.name],
   [
@@ -19,7 +19,7 @@ const COLUMNS = [
   [
     "last answer",
     age,
-    (w) => (age(w) === null ? NONE : `${duration(age(w))}${served ? " ago" : ""}`),
+    (w) => (age(w) === null ? NONE : `${duration(age(w))}${hasEnded() ? " before the end" : " ago"}`),
   ],
   ["deaths", (w) => w.deaths, (w) => number(w.deaths)],
   [
@@ -37,10 +37,10 @@ const COLUMNS = [
   ["engine", (w) => w.engine, (w) => [w.engine, w.device].filter(Boolean).join(" on ") || NONE],
 ];
 const WORDS = new Set(["name", "state", "host", "engine"]);
-let order = null; // {column, down}, or null for what needs attention first
+let order = null; // {column, down}, or null: workers that need attention first
 let all = false;
-let busy = new Map(); // share of the last minute that a worker was at work
-const rows = new Map(); // by name of worker
+let busy = new Map(); // worker to the share of the last minute in which it was busy
+const rows = new Map(); // worker to its table row
 
 function urgency(worker) {
   return (
@@ -67,15 +67,15 @@ function drawWorkers() {
   const { workers } = latest;
   busy = new Map(
     latest.timeline.lanes.map(({ worker, bins }) => {
-      const there = bins.replaceAll(" ", "");
-      return [worker, there.replaceAll(".", "").length / (there.length || 1)];
+      const present = bins.replaceAll(" ", "");
+      return [worker, present.replaceAll(".", "").length / (present.length || 1)];
     }),
   );
   const chosen = sorted(workers).slice(0, all ? workers.length : FEW);
   const lost = workers.filter((worker) => worker.state === "lost").length;
-  const sorting = order === null ? "by what needs attention" : `by ${COLUMNS[order.column][0]}`;
+  const sorting = order === null ? "by need of attention" : `by ${COLUMNS[order.column][0]}`;
   const found = plural(workers.length, "worker") + (lost ? `, ${number(lost)} of them lost` : "");
-  const words = `${found}; sorted ${sorting}. Busy: share of the last minute at work.`;
+  const words = `${found}; sorted ${sorting}. Busy: share of the last minute spent computing.`;
   show(element("workers-words"), workers.length ? words : "No workers yet.");
   const button = element("show-all");
   element("workers").hidden = !workers.length;
@@ -118,7 +118,7 @@ function tickAges() {
 }
 
 function sortBy(column) {
-  const first = !WORDS.has(COLUMNS[column][0]); // numbers begin with the greatest
+  const first = !WORDS.has(COLUMNS[column][0]); // numbers start in descending order
   if (order?.column !== column) order = { column, down: first };
   else order = order.down === first ? { column, down: !first } : null;
   [...element("workers").tHead.rows[0].cells].forEach((cell, index) => {

@@ -1,10 +1,10 @@
-"""The live page when its server goes, returns, or falls silent."""
+"""The live page when its server goes away, returns, or falls silent."""
 
 import contextlib
 import time
 
 from kipper.launch.page.listening import KnownHosts, listen
-from kipper.launch.page.live import _ServerThread
+from kipper.launch.page.live import PageServer
 from kipper.server.watch.snapshot import Snapshot
 from kipper.server.watch.watch import Watch
 
@@ -34,7 +34,7 @@ def _served(port, step, records):
     )
     listener = listen("127.0.0.1", port)
     port = listener.getsockname()[1]
-    server = _ServerThread(watch, listener, KnownHosts(), lambda images: images)
+    server = PageServer(watch, listener, KnownHosts(), lambda images: images)
     try:
         yield port
     finally:
@@ -77,7 +77,7 @@ def test_a_silent_run_is_told_and_a_dead_connection_made_again(opened):
         tab = opened(f"http://127.0.0.1:{port}/")
         _wait_for(tab, "#step", "step 5 of 100")
         tab.evaluate("heard -= 90_000")  # as if the last state had come so many milliseconds ago
-        _wait_for(tab, "#connection-words", "live; the run has said nothing for 1 min 3")
+        _wait_for(tab, "#connection-words", "live; the run has reported nothing for 1 min 3")
         tab.evaluate("lastHeard -= 90")  # nor did the server show that it lives
         deadline = time.monotonic() + 30
         while tab.inner_text("#connection-words") != "live":

@@ -1,5 +1,6 @@
 """The server of the live page over HTTP, with a watch that tests tell what they like."""
 
+import concurrent.futures
 import contextlib
 import io
 import json
@@ -17,9 +18,12 @@ from PIL import Image
 from kipper.common.errors import UserError
 from kipper.common.settings import DistillSettings
 from kipper.launch.coordinator import check_run
-from kipper.launch.page import server
+from kipper.launch.page import curve, server
 from kipper.launch.page.listening import KnownHosts, listen, url_of
 from kipper.launch.page.live import shown_live
+from kipper.server.figures import style
+from kipper.server.figures.curve import curve_figure
+from kipper.server.measures import ACCURACY
 from kipper.server.watch.snapshot import ShownImages
 
 AS_THEY_ARE = types.SimpleNamespace(
@@ -195,13 +199,6 @@ def test_at_the_end_listeners_get_the_last_state(tmp_path):
         assert listener.next() is None
     with pytest.raises(urllib.error.URLError):
         get(watch.address)
-    page = (tmp_path / "dashboard.html").read_text()
-    assert '"state":"finished"' in page
-
-
-def test_a_run_that_did_not_begin_leaves_no_page(tmp_path):
-    with contextlib.suppress(ZeroDivisionError), shown_live(settings(tmp_path), AS_THEY_ARE):
-        raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
 
@@ -222,6 +219,114 @@ def test_images_are_enlarged_a_column_a_class(watch):
     publish(watch)
     found = {step: get(f"{watch.address}/images/{step}.png")[0] for step in (5, 6, 7)}
     assert found == {5: 404, 6: 200, 7: 200}
+
+
+RECORDS = tuple(
+    {"step": step, "loss": 0.1 / (step + 1), "train_accuracy": 0.5, "test_accuracy": 0.6}
+    for step in range(5)
+)
+
+
+def test_the_curves_are_the_drawing_of_the_report(watch, tmp_path):
+    assert get(watch.address + "/figures/curve.png")[0] == 404
+    validation = [{"step": 2, "validation_accuracy": 0.4}]
+    (tmp_path / "validation.jsonl").write_text(json.dumps(validation[0]) + "\n")
+    watch.publish(time.monotonic(), time.time(), {"state": "running"}, None, RECORDS, 0.55)
+    status, headers, body = get(watch.address + "/figures/curve.png")
+    assert (status, headers.get_content_type()) == (200, "image/png")
+    assert body == style.png(curve_figure(RECORDS, validation, 55.0, ACCURACY))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Replaces the drawing by one that returns the number of records; lists those numbers."""
+    numbers = []
+
+    def draw(snapshot):
+        numbers.append(len(snapshot.records))
+        return b"%d" % len(snapshot.records)
+
+    monkeypatch.setattr(curve, "draw", draw)
+    return numbers
+
+
+def curves(watch):
+    return get(watch.address + "/figures/curve.png")[2]
+
+
+def test_curves_are_drawn_once_per_change_of_the_records_and_only_on_request(watch, drawn):
+    for count in (2, 3, 4):
+        publish(watch, RECORDS[:count])
+    assert drawn == []
+    assert [curves(watch), curves(watch)] == [b"4", b"4"]
+    publish(watch, watch.newest.records, step=4)
+    assert curves(watch) == b"4"
+    publish(watch, RECORDS)
+    assert [curves(watch), curves(watch)] == [b"5", b"5"]
+    assert drawn == [4, 5]
+
+
+def test_drawings_take_a_small_share_of_the_time(watch, drawn, monkeypatch):
+    draw = curve.draw
+    monkeypatch.setattr(curve, "draw", lambda snapshot: (time.sleep(0.03), draw(snapshot))[1])
+    publish(watch, RECORDS[:3])
+    curves(watch)
+    began = time.monotonic()
+    publish(watch, RECORDS)
+    assert curves(watch) == b"5"
+    assert time.monotonic() - began > 0.5
+
+
+def test_a_drawing_delays_no_other_answer(watch, monkeypatch):
+    began, finish = threading.Event(), threading.Event()
+
+    def draw(_snapshot):
+        began.set()
+        assert finish.wait(30)
+        return b"drawn"
+
+    monkeypatch.setattr(curve, "draw", draw)
+    publish(watch, RECORDS)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        asked = pool.submit(curves, watch)
+        assert began.wait(30)
+        assert get(watch.address + "/health")[0] == 200
+        assert not asked.done()
+        finish.set()
+        assert asked.result(30) == b"drawn"
+
+
+def test_an_error_in_drawing_is_logged_once_and_keeps_the_last_curves(watch, drawn, monkeypatch):
+    monkeypatch.setattr(curve, "REST", 0.0)
+    warned = []
+    monkeypatch.setattr(curve.logging, "warning", lambda text, *args: warned.append(text % args))
+    publish(watch, RECORDS[:2])
+    assert curves(watch) == b"2"
+    draw = curve.draw
+    monkeypatch.setattr(curve, "draw", lambda snapshot: 1 / 0)
+    for count in (3, 4):
+        publish(watch, RECORDS[:count])
+        assert curves(watch) == b"2"
+    assert len(warned) == 1
+    assert "ZeroDivisionError" in warned[0]
+    monkeypatch.setattr(curve, "draw", draw)
+    publish(watch, RECORDS)
+    assert curves(watch) == b"5"
+
+
+def test_onlookers_get_the_last_curves_at_the_end(tmp_path, drawn):
+    with shown_live(settings(tmp_path), AS_THEY_ARE) as watch:
+        publish(watch, RECORDS[:4])
+        listener = Listener(watch.address)
+        listener.next()
+        assert curves(watch) == b"4"
+        publish(watch, RECORDS, state="finished")
+        ending = threading.Timer(0.3, lambda: asked.append(curves(watch)))
+        asked = []
+        ending.start()
+    ending.join()
+    listener.close()
+    assert asked == [b"5"]
 
 
 def test_health_tells_a_run_that_is_silent_for_a_minute(watch):

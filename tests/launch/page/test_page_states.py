@@ -1,38 +1,46 @@
-"""The page as a file, of runs that never were: what it shows, to whom, and what it lets happen."""
+"""The page for made-up states in a real browser: its content, for any reader, size and width."""
 
-import io
-import json
+import contextlib
 import re
+import types
 
 import fake_state
 import numpy as np
 import pytest
-from PIL import Image
 
-from kipper.launch.page.page import render_file, render_live
+from kipper.launch.page.listening import KnownHosts, listen, url_of
+from kipper.launch.page.live import PageServer
+from kipper.launch.page.server import asset
 
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
 )
 
 
+IMAGE = np.random.default_rng(0).random((9, 30, 3), np.float32)
+
+
+def _pixels(images):
+    return (255 * images).astype(np.uint8)
+
+
 @pytest.fixture
-def shown(opened, tmp_path):
-    """Opens the page of a state."""
+def shown(opened):
+    """Serves the page of a state, and opens it."""
+    with contextlib.ExitStack() as stack:
 
-    def show(state, records, image=None, **options):
-        file = tmp_path / "dashboard.html"
-        file.write_text(render_file(state, records, image))
-        return opened(file.as_uri(), **options)
+        def show(state, records, image=None, **options):
+            newest = fake_state.snapshot(state, records, image)
+            listener = listen("127.0.0.1", 0)
+            url = url_of(listener)
+            watch = types.SimpleNamespace(newest=newest)
+            stack.callback(PageServer(watch, listener, KnownHosts(), _pixels).stop)
+            tab = opened(url, **options)
+            stack.callback(tab.close)
+            tab.until(f"records.length === {len(records)} && latest !== null && !waiting")
+            return tab
 
-    return show
-
-
-def _png():
-    pixels = np.random.default_rng(0).integers(0, 256, (90, 300, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+        yield show
 
 
 def _words(tab, place):
@@ -55,7 +63,7 @@ def _counts(tab):
 
 def test_the_page_says_what_the_state_holds(shown):
     state, records = fake_state.state(64, state="finished"), fake_state.records(50)
-    tab = shown(state, records, _png())
+    tab = shown(state, records, IMAGE)
     assert tab.title() == "finished, cifar10, convnet, 500 images, KIP"
     assert "The run finished at " in tab.inner_text("#connection")
     assert tab.inner_text("#score") == f"{100 * records[-1]['test_accuracy']:.1f} %"
@@ -66,8 +74,10 @@ def test_the_page_says_what_the_state_holds(shown):
     letters = state["matrix"]["states"]
     names = {"queued": "q", "running": "r", "tried again": "x", "running twice": "d", "done": "D"}
     assert _counts(tab) == {words: letters.count(letter) for words, letter in names.items()}
-    assert tab.locator("#images img").evaluate("image => image.naturalWidth") == 300
-    assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
+    tab.until("document.querySelector('#images img').naturalWidth === 60")
+    tab.until("document.querySelector('#curve img')?.naturalWidth > 700")
+    address = tab.url.rstrip("/")
+    assert [url for url in tab.requests if not url.startswith(address + "/")] == []
 
 
 def test_the_table_of_evaluations_has_them_all(shown):
@@ -83,34 +93,23 @@ def test_the_table_of_evaluations_has_them_all(shown):
     )
 
 
-def test_curves_are_read_by_keyboard(shown):
+def test_curves_have_their_last_values_as_text(shown):
     records = fake_state.records(50)
     tab = shown(fake_state.state(2), records)
-    slider = tab.get_by_role("slider", name="accuracy")
-    slider.focus()
-    for key, index in (("Home", 0), ("ArrowRight", 1), ("PageUp", 11), ("End", 49)):
-        tab.keyboard.press(key)
-        words = slider.get_attribute("aria-valuetext")
-        assert words.startswith(f"step {records[index]['step']:,}: ")
-        assert f"test {100 * records[index]['test_accuracy']:.1f} %" in words
-        assert f"loss {records[index]['loss']:.6g}" in tab.inner_text("#loss-plot .readout")
+    tab.until("document.querySelector('#curve img') !== null")
+    alt = tab.locator("#curve img").get_attribute("alt")
+    last = records[-1]
+    assert f"at step {last['step']:,} the loss is {last['loss']:.6g}" in alt
+    assert f"test accuracy {100 * last['test_accuracy']:.1f} %" in alt
 
 
-def test_curves_are_drawn_to_scale(shown):
-    """A logarithmic axis has equal factors at equal distances; that of steps begins at 0."""
-    losses = [1.0, 0.1, 0.01]
-    records = [
-        {**record, "loss": loss} for record, loss in zip(fake_state.records(3), losses, strict=True)
-    ]
-    tab = shown(fake_state.state(2), records)
-    points = tab.locator("#loss-plot polyline.curve").get_attribute("points").split()
-    heights = [float(point.split(",")[1]) for point in points]
-    assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.2)
-    across = [float(point.split(",")[0]) for point in points]
-    share = (across[1] - across[0]) / (across[2] - across[0])
-    assert share == pytest.approx(np.log(1 + 25) / np.log(1 + 50), abs=1e-3)
-    ticks = tab.locator("#loss-plot svg text[text-anchor=end]").all_text_contents()
-    assert ticks == ["0.01", "0.1", "1", "step (logarithmic)"]
+def test_curves_follow_new_records(shown):
+    tab = shown(fake_state.state(2), fake_state.records(3))
+    tab.until("document.querySelector('#curve img') !== null")
+    tab.evaluate("records => receiveRecords(records, false)", fake_state.records(60)[3:])
+    tab.until("document.querySelector('#curve img').alt.includes('at step 1,475 ')")
+    tab.until("curveOf === records")
+    assert sum("curve.png" in url for url in tab.requests) == 2
 
 
 def test_workers_are_sorted_by_keyboard(shown):
@@ -141,9 +140,10 @@ def test_an_update_keeps_focus_and_changes_what_it_must(shown):
     # What a server would send: the same run a little later, with more evaluations.
     later = fake_state.state(70)
     later["progress"]["step"] = 1300
+    later["images"] = None
     tab.evaluate("state => receive(state)", later)
     tab.evaluate("records => receiveRecords(records, true)", fake_state.records(60))
-    tab.wait_for_function("document.getElementById('step').textContent === 'step 1,300 of 5,000'")
+    tab.until("document.getElementById('step').textContent === 'step 1,300 of 5,000'")
     assert head.evaluate("button => button === document.activeElement")
     assert "70 workers" in tab.inner_text("#workers-words")
 
@@ -152,7 +152,7 @@ def test_an_update_keeps_focus_and_changes_what_it_must(shown):
 @pytest.mark.parametrize("width", [390, 800, 1400])
 def test_nothing_is_wider_than_the_screen(shown, width, workers):
     state = fake_state.state(workers, message="word " * 50 + "x" * 300)
-    tab = shown(state, fake_state.records(40), _png(), width=width)
+    tab = shown(state, fake_state.records(40), IMAGE, width=width)
     if workers == 500:
         tab.get_by_role("button", name="Show all 500 workers").click()
         assert len(_column(tab, 1)) == 500
@@ -165,12 +165,14 @@ def test_text_of_a_run_is_never_markup(shown):
         lane["worker"] = worker["name"] = HOSTILE + worker["name"]
         worker.update(host=HOSTILE, engine=HOSTILE, reason=HOSTILE)
     state["images"]["classes"] = [HOSTILE]
-    tab = shown(state, fake_state.records(3), _png())
+    tab = shown(state, fake_state.records(3), IMAGE)
     for place in ("#message", "#title", "#images-classes", "#workers"):
         assert "<img src=x onerror=" in tab.inner_text(place)
-    assert tab.locator("img").count() == 1
+    tab.until("curveOf === records")
+    assert tab.locator("img").count() == 2
     assert tab.title().startswith("24 %, <img")
-    assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
+    address = tab.url.rstrip("/")
+    assert [url for url in tab.requests if not url.startswith(address + "/")] == []
 
 
 def test_a_run_that_failed_at_once_has_a_page(shown):
@@ -179,7 +181,7 @@ def test_a_run_that_failed_at_once_has_a_page(shown):
     tab = shown(state, [])
     assert tab.inner_text("#message") == "The images diverged."
     assert "The run failed at " in tab.inner_text("#connection")
-    assert "Nothing was evaluated." in tab.inner_text("main")
+    assert "The curves appear after the first evaluation." in tab.inner_text("main")
     assert not tab.locator("#workers").is_visible()
 
 
@@ -191,19 +193,9 @@ def test_regressions_are_judged_by_r_squared(shown):
     assert "natural 0.250" in _words(tab, "#score-note")
 
 
-def test_what_json_lacks_is_left_out():
-    state = fake_state.state(1)
-    state["progress"]["loss"] = float("nan")
-    page = render_file(state, [{"step": 0, "loss": float("inf")}], None)
-    held = re.search(r'id="ended">(.*?)</script>', page, re.DOTALL)[1]
-    found = json.loads(held)
-    assert found["state"]["progress"]["loss"] is None
-    assert found["records"] == [{"step": 0, "loss": None}]
-
-
-def test_the_live_page_names_nothing_outside():
-    page = render_live()
+def test_the_page_refers_to_nothing_outside():
+    page = asset("page.html").decode()
     links = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert links
     assert [link for link in links if ":" in link or link.startswith("/")] == []
-    assert "style=" not in page  # which its content security policy would refuse
+    assert "style=" not in page  # inline styles are refused by its content security policy

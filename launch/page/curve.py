@@ -1,0 +1,78 @@
+"""The report's figure of loss and score, drawn while the run is under way."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+from absl import logging
+
+from kipper.server.measures import Measure
+from kipper.server.watch.snapshot import Record, Snapshot
+from kipper.server.workdir import Workdir
+
+# After a drawing the thread rests for this many times as long as the drawing took, so that a run
+# that evaluates often loses at most 5 % of one core to onlookers.
+REST = 20.0
+
+
+class LiveCurve:
+    """Draws the figure on request, in a worker thread, and once per change of the records.
+
+    A figure that cannot be drawn is logged once and never affects the run.
+
+    Args:
+        newest: returns the newest snapshot of the run.
+        ended: is set at the run's end; the last figure is drawn without a rest.
+    """
+
+    def __init__(self, newest: Callable[[], Snapshot], ended: asyncio.Event):
+        self.requests = 0
+        self._newest = newest
+        self._ended = ended
+        self._turn = asyncio.Lock()
+        self._drawn: tuple[Record, ...] = ()
+        self._png: bytes | None = None
+        self._rested = 0.0  # when the next drawing may begin, by the monotonic clock
+        self._has_failed = False
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether onlookers wait for a figure, or have seen one that is now out of date."""
+        is_old = bool(self._drawn) and self._drawn is not self._newest().records
+        return self.requests > 0 or is_old
+
+    async def png(self) -> bytes | None:
+        """The figure of the newest records as PNG; None before the first evaluation."""
+        async with self._turn:
+            if self._newest().records is not self._drawn:
+                await self._rest()
+                snapshot = self._newest()
+                began = time.monotonic()
+                try:
+                    self._png = await asyncio.to_thread(draw, snapshot)
+                except Exception as error:  # a figure must never cost a run anything
+                    if not self._has_failed:
+                        logging.warning("The curves of the live page cannot be drawn: %r", error)
+                    self._has_failed = True
+                self._drawn = snapshot.records
+                now = time.monotonic()
+                self._rested = now + REST * (now - began)
+            return self._png
+
+    async def _rest(self) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), max(0.0, self._rested - time.monotonic()))
+
+
+def draw(snapshot: Snapshot) -> bytes | None:
+    if not snapshot.records:
+        return None
+    # matplotlib takes a second to import, and most runs have no onlookers.
+    from kipper.server.figures import style
+    from kipper.server.figures.curve import curve_figure
+
+    measure = Measure(**snapshot.measure)
+    natural = None if snapshot.natural is None else measure.factor * snapshot.natural
+    validation = [each.record() for each in Workdir(snapshot.about["workdir"]).validations()]
+    return style.png(curve_figure(snapshot.records, validation, natural, measure))
