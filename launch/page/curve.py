@@ -66,6 +66,7 @@ class LiveCurve:
 
 
 def draw(snapshot: Snapshot) -> bytes | None:
+    """The figure of a snapshot's records as PNG; None if it has none."""
     if not snapshot.records:
         return None
     # matplotlib takes a second to import, and most runs have no onlookers.

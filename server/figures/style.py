@@ -6,6 +6,7 @@ that a user's own figures, settings and backend are left alone.
 
 import functools
 import io
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -63,12 +64,16 @@ _LOOK = {
 _Made = TypeVar("_Made")
 
 
+# matplotlib's settings are global, and the live page draws in a thread of its own.
+_SETTINGS = threading.RLock()
+
+
 def styled(make: Callable[..., _Made]) -> Callable[..., _Made]:
-    """Has a function make its figure in the look above, whatever the user's own settings are."""
+    """Makes a function draw its figure in the look above, whatever the user's settings are."""
 
     @functools.wraps(make)
     def in_style(*args: Any, **kwargs: Any) -> _Made:
-        with matplotlib.style.context(["default", _LOOK]):
+        with _SETTINGS, matplotlib.style.context(["default", _LOOK]):
             return make(*args, **kwargs)
 
     return in_style
