@@ -2,15 +2,16 @@
 
 import base64
 import dataclasses
+import functools
 import pathlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jinja2
 import numpy as np
 
 from kipper.server.figures.timeline import KINDS, Activity
-from kipper.server.html_page import html_page
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import Account
 from kipper.server.report.run_files import RunFiles
@@ -57,7 +58,7 @@ def render(
     """
     worker_heads, workers = _workers(run, activity)
     result = run.result.record() if run.result is not None else {}
-    return html_page(_PAGE).render(
+    return _template().render(
         title=_title(run),
         state=_state(run),
         numbers=_numbers(run),
@@ -78,6 +79,19 @@ def render(
         settings=_settings(run),
         environment=_environment(run.environment),
     )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    """page.html, which escapes its values and refuses names that it is not given."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PAGE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_PAGE.name)
 
 
 def _width(png: bytes) -> int:
