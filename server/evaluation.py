@@ -7,13 +7,13 @@ import numpy as np
 from kipper.common.labels import are_classes, target_values
 from kipper.server import krr
 from kipper.server.distributed_kernel import DistributedKernel
-from kipper.server.measures import ACCURACY, R_SQUARED, ScoreWithLoss
+from kipper.server.measures import ACCURACY, R_SQUARED, Score
 from kipper.server.pool import EVALUATION, STEP
 
 
 def score(
     kernel: DistributedKernel, labels: np.ndarray, ridge: float, key: str, expected: np.ndarray
-) -> ScoreWithLoss:
+) -> Score:
     """The score of the kernel's current support, with `labels` (n, C), on a whole row set.
 
     Args:
@@ -36,7 +36,7 @@ def begin_score(
     key: str,
     expected: np.ndarray,
     priority: int = EVALUATION,
-) -> Callable[[], tuple[ScoreWithLoss, np.ndarray]]:
+) -> Callable[[], tuple[Score, np.ndarray]]:
     """As `score`, but its blocks are only queued: what is returned waits for them.
 
     It also gives the K_ss (n, n) of the score. Until then a step may be computed, with the same
@@ -46,7 +46,7 @@ def begin_score(
     support_matrix = kernel.begin_support_matrix(priority)
     chunks = kernel.target_chunks(key, rows, priority)
 
-    def finish() -> tuple[ScoreWithLoss, np.ndarray]:
+    def finish() -> tuple[Score, np.ndarray]:
         k_ss = support_matrix()
         coefficients = krr.Factor(k_ss, ridge).solve(labels)
         return streamed_scores(chunks, [coefficients], expected)[0], k_ss
@@ -60,7 +60,7 @@ def score_coefficients(
     key: str,
     rows: np.ndarray,
     expected: np.ndarray,
-) -> list[ScoreWithLoss]:
+) -> list[Score]:
     """Scores of several regressions on the same support, in one pass over the kernel.
 
     Args:
@@ -75,7 +75,7 @@ def score_coefficients(
 
 def streamed_scores(
     chunks: Iterator[tuple[slice, np.ndarray]], coefficients: list[np.ndarray], expected: np.ndarray
-) -> list[ScoreWithLoss]:
+) -> list[Score]:
     """The same from `chunks` of K_ts, as `DistributedKernel.target_chunks` gives them."""
     sums = [_Sums(expected, weights.shape[1]) for weights in coefficients]
     for span, k_ts in chunks:
@@ -84,7 +84,7 @@ def streamed_scores(
     return [of_one.score() for of_one in sums]
 
 
-def score_of(predictions: np.ndarray, expected: np.ndarray) -> ScoreWithLoss:
+def score_of(predictions: np.ndarray, expected: np.ndarray) -> Score:
     """The score of predictions (t, C)."""
     sums = _Sums(expected, predictions.shape[1])
     sums.add(slice(None), predictions)
@@ -107,12 +107,12 @@ class _Sums:
         errors = predictions - target_values(expected, self._num_outputs)
         self._squares += np.sum(errors**2, axis=0)
 
-    def score(self) -> ScoreWithLoss:
+    def score(self) -> Score:
         count = len(self._expected)
         loss = 0.5 * float(self._squares.sum()) / (count * self._num_outputs)
         if are_classes(self._expected):
-            return ScoreWithLoss(ACCURACY, self._correct / count, loss=loss)
-        return ScoreWithLoss(R_SQUARED, self._r2(), mse=2 * loss, loss=loss)
+            return Score(ACCURACY, self._correct / count, loss)
+        return Score(R_SQUARED, self._r2(), loss)
 
     def _r2(self) -> float:
         """The mean over outputs; of a constant one 1 if it is predicted without error, else 0."""

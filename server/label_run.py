@@ -15,7 +15,7 @@ from kipper.server.checkpoint import ResumePoints
 from kipper.server.evaluation import streamed_scores
 from kipper.server.experiment import Split
 from kipper.server.label_solve import Moments
-from kipper.server.measures import Score, ScoreWithLoss
+from kipper.server.measures import Score
 from kipper.server.records import Evaluation, RunResult
 from kipper.server.session import Session
 from kipper.server.spectrum import record_spectrum
@@ -106,7 +106,7 @@ class _LabelRun:
         self._resume_points.save(moments.num_targets, moments, keep=True)
         return moments
 
-    def test_scores(self, coefficients: list[np.ndarray]) -> list[ScoreWithLoss]:
+    def test_scores(self, coefficients: list[np.ndarray]) -> list[Score]:
         """Scores of several regressions (n, C) on all test images."""
         test = self._session.experiment.test
         return self._scores("test images", coefficients, test, np.arange(len(test.labels)))
@@ -128,7 +128,7 @@ class _LabelRun:
 
     def _scores(
         self, rows_of: str, coefficients: list[np.ndarray], split: Split, rows: np.ndarray
-    ) -> list[ScoreWithLoss]:
+    ) -> list[Score]:
         chunks = self._session.kernel.target_chunks(split.key, rows)
         return streamed_scores(
             self._shown(rows_of, len(rows), chunks), coefficients, split.labels[rows]

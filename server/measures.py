@@ -36,18 +36,19 @@ R_SQUARED = Measure("R²", "r2", 1.0)
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """The score of a support set on some images, as records keep it.
+    """The score of a support set on some images.
 
     Attributes:
         measure: accuracy is the share of images whose largest prediction is at their class; R² is
             the share of the targets' variance that is predicted, averaged over outputs.
         value: at most 1; larger is better.
-        mse: mean squared error over all entries, in the targets' own units; None for classes.
+        loss: half the mean squared error over all entries, against centred one-hot vectors or
+            centred targets; None for a score of classes that was read from a record.
     """
 
     measure: Measure
     value: float
-    mse: float | None = None
+    loss: float | None = dataclasses.field(default=None, compare=False)
 
     @property
     def shown(self) -> float:
@@ -55,9 +56,11 @@ class Score:
         return self.measure.factor * self.value
 
     def record(self, part: str) -> dict[str, float]:
-        """Fields of a record: PART_accuracy, or PART_r2 and PART_mse."""
+        """Fields of a record: PART_accuracy, or PART_r2 and PART_mse in the targets' own units."""
         fields = {f"{part}_{self.measure.key}": self.value}
-        return fields if self.mse is None else {**fields, f"{part}_mse": self.mse}
+        if self.measure is R_SQUARED and self.loss is not None:
+            fields[f"{part}_mse"] = 2 * self.loss
+        return fields
 
     @classmethod
     def read(cls, record: Mapping[str, Any], part: str) -> "Score | None":
@@ -65,18 +68,6 @@ class Score:
         for measure in (ACCURACY, R_SQUARED):
             value = record.get(f"{part}_{measure.key}")
             if value is not None:
-                mse = record.get(f"{part}_mse") if measure is R_SQUARED else None
-                return cls(measure, float(value), mse)
+                mse = record.get(f"{part}_mse")
+                return cls(measure, float(value), None if mse is None else mse / 2)
         return None
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoreWithLoss(Score):
-    """A score with the loss that was computed beside it.
-
-    Attributes:
-        loss: half the mean squared error over all entries, against centred one-hot vectors or
-            centred targets.
-    """
-
-    loss: float = dataclasses.field(kw_only=True)

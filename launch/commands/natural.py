@@ -30,7 +30,7 @@ from kipper.server import krr, sampling
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.evaluation import score, score_coefficients
 from kipper.server.experiment import Split
-from kipper.server.measures import ACCURACY, Score, ScoreWithLoss
+from kipper.server.measures import ACCURACY, Score
 
 # What the values of all draws are called in the report, by the key of the measure.
 _ALL_DRAWS = {"accuracy": "test_accuracies", "r2": "test_r2s"}
@@ -84,7 +84,7 @@ def evaluate_natural(settings: EvaluateSettings) -> dict[str, Any]:
 
 def natural_scores(
     kernel: DistributedKernel, subject: Subject, test: Split, sizes: list[int], seed: int
-) -> list[ScoreWithLoss]:
+) -> list[Score]:
     """The score of each number of natural images, by one pass over the kernel of the largest.
 
     The draws of one seed lie within each other, so the smaller ones' kernels are parts of the
@@ -146,10 +146,10 @@ def _check_sizes(sizes: list[int], dataset: Dataset) -> None:
             )
 
 
-def _summary(size: int, scores: list[ScoreWithLoss]) -> dict[str, Any]:
+def _summary(size: int, scores: list[Score]) -> dict[str, Any]:
     """Mean and standard deviation over draws; no deviation of a single one."""
     key, values = scores[0].measure.key, [one.value for one in scores]
-    losses = [one.loss for one in scores]
+    losses = [one.loss for one in scores if one.loss is not None]
     several = len(scores) > 1
     return {
         "support_size": size,
@@ -161,7 +161,7 @@ def _summary(size: int, scores: list[ScoreWithLoss]) -> dict[str, Any]:
     }
 
 
-def _comparison(natural: list[dict[str, Any]], reached: ScoreWithLoss, size: int) -> dict[str, Any]:
+def _comparison(natural: list[dict[str, Any]], reached: Score, size: int) -> dict[str, Any]:
     """What the distilled set reaches, and how many natural images would."""
     needed = natural_images_for(natural, reached)
     most = max(entry["support_size"] for entry in natural)

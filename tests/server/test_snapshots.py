@@ -44,12 +44,12 @@ def kept_step(workdir: Workdir) -> int:
 
 
 def test_any_r2_is_better_than_none(workdir: Workdir) -> None:
-    keeper = BestKeeper(workdir, lambda images, labels: Score(R_SQUARED, -3.0, mse=1.0))
+    keeper = BestKeeper(workdir, lambda images, labels: Score(R_SQUARED, -3.0, loss=0.5))
     keeper.put(snapshot(2))
     assert kept_step(workdir) == 2
     (record,) = workdir.read_records(workdir.validation)
     assert (record["validation_r2"], record["validation_mse"]) == (-3.0, 1.0)
-    better = BestKeeper(workdir, lambda images, labels: Score(R_SQUARED, -4.0, mse=1.0))
+    better = BestKeeper(workdir, lambda images, labels: Score(R_SQUARED, -4.0, loss=0.5))
     better.put(snapshot(3))
     assert kept_step(workdir) == 2
 

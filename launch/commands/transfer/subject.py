@@ -15,7 +15,7 @@ from kipper.launch.commands.transfer.learning_rate import IMAGES
 from kipper.server import sampling
 from kipper.server.evaluation import score
 from kipper.server.experiment import Split
-from kipper.server.measures import ScoreWithLoss
+from kipper.server.measures import Score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ def regression_accuracy(file: DistilledFile, test: Split) -> dict[str, Any]:
     }
 
 
-def score_by(run: RunSettings, file: DistilledFile, test: Split) -> ScoreWithLoss:
+def score_by(run: RunSettings, file: DistilledFile, test: Split) -> Score:
     """The score of the set by regression with the kernel of `run`.
 
     Raises:
