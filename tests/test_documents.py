@@ -25,7 +25,7 @@ from runs import RUN
 from sklearn.datasets import load_digits
 
 from kipper.launch import main
-from kipper.launch.commands.table import command_forms
+from kipper.launch.commands.table import COMMANDS, command_forms
 from kipper.launch.flag_sets import parse
 from kipper.launch.link.transports.addresses import free_port
 
@@ -129,7 +129,7 @@ def _check_flags(words):
             assert f'"{flag}"' in source, f"{words[1]} has no {flag}"
         return
     classes, arguments = _flags_of(words)
-    parse(classes, words[1], arguments)
+    parse(classes, words[1], arguments, COMMANDS[words[1]].positional)
 
 
 def _run_script(words):
@@ -201,6 +201,14 @@ def _run_kipper(words):
     return main.run(words[1:])
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_a_page_have_the_flags_that_it_gives_them(page):
+    for command in commands(page):
+        if command.text.startswith("kipper "):
+            _check_flags(_filled_in(command))
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda page: page.name)
 def test_commands_of_a_page(page, mine):
     _go_through(page, mine, and_slow=False)

@@ -42,6 +42,7 @@ def test_kernels_only():
     assert values["distilled_accuracy"] > values["natural_accuracy"] + 0.2
 
 
+@pytest.mark.thorough
 def test_transfer():
     values = _values("transfer")
     transferred = values["transferred"]["test_accuracy"]
@@ -49,6 +50,7 @@ def test_transfer():
     assert pathlib.Path("runs/digits/figures/transfer.png").exists()
 
 
+@pytest.mark.thorough
 @needs_neural_tangents
 def test_own_engine(monkeypatch):
     """It agrees with neural-tangents, block by block and over a run."""

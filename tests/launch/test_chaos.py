@@ -110,6 +110,7 @@ def _all(logs):
     return "\n".join(logs.values())
 
 
+@pytest.mark.thorough
 @needs_launchpad
 def test_an_attacked_run_ends_in_the_same_bits(tmp_path):
     chaos = "kill:15s,freeze:15s,drop:0.03,delay:5ms,corrupt:0.02,lie:0.1"

@@ -47,7 +47,7 @@ def learned(tmp_path_factory):
     return _in_parts(tmp_path_factory.mktemp("learned"), LEARNED)
 
 
-@pytest.fixture(params=["solved", "learned"])
+@pytest.fixture(params=[pytest.param("solved", marks=pytest.mark.thorough), "learned"])
 def runs(request):
     return request.getfixturevalue(request.param)
 

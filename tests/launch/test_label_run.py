@@ -72,7 +72,7 @@ def quiet(tmp_path_factory):
     return _outcome(workdir), result.account.kernel_pairs
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.thorough)])
 def test_killed_at_several_moments_it_ends_in_the_same_bits(
     quiet, tmp_path, monkeypatch, num_workers
 ):

@@ -25,8 +25,8 @@ def quiet(tmp_path_factory):
 @pytest.mark.parametrize(
     ("launch", "num_workers"),
     [
-        ("inprocess", 3),
-        pytest.param("local_mt", 2, marks=needs_launchpad),
+        pytest.param("inprocess", 3, marks=pytest.mark.thorough),
+        pytest.param("local_mt", 2, marks=[needs_launchpad, pytest.mark.thorough]),
         pytest.param("local_mp", 2, marks=needs_launchpad),
     ],
 )
@@ -48,6 +48,7 @@ def test_every_launch_gives_the_same_bits(quiet, tmp_path, launch, num_workers):
     assert nodes_of(tmp_path) == []
 
 
+@pytest.mark.thorough
 def test_kill_at_several_moments_and_resume_ends_in_the_same_bits(quiet, tmp_path):
     for step in (0, 7, 29):
         process = subprocess.Popen(
@@ -66,6 +67,7 @@ def test_kill_at_several_moments_and_resume_ends_in_the_same_bits(quiet, tmp_pat
     assert curves_agree_with_records(tmp_path)
 
 
+@pytest.mark.thorough
 @needs_launchpad
 def test_a_killed_coordinator_process_is_reported_and_the_run_resumes(quiet, tmp_path):
     process = subprocess.Popen(
@@ -84,6 +86,7 @@ def test_a_killed_coordinator_process_is_reported_and_the_run_resumes(quiet, tmp
     assert distill(tmp_path, *VARIED, "--steps=60") == (quiet / "distilled.npz").read_bytes()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("launch", ["inprocess", pytest.param("local_mp", marks=needs_launchpad)])
 def test_ctrl_c_ends_every_process_and_keeps_the_step(tmp_path, launch):
     process = subprocess.Popen(
@@ -104,6 +107,7 @@ def test_ctrl_c_ends_every_process_and_keeps_the_step(tmp_path, launch):
     assert steps[-1] >= 9
 
 
+@pytest.mark.thorough
 @needs_launchpad
 def test_a_killed_launcher_leaves_no_orphan(tmp_path):
     process = subprocess.Popen(

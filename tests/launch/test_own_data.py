@@ -78,6 +78,7 @@ def test_a_network_from_a_file_is_the_same_in_every_launch(folder, tmp_path, net
         assert metrics(tmp_path / launch) == metrics(tmp_path / "one")
 
 
+@pytest.mark.thorough
 @needs_neural_tangents
 def test_a_network_from_a_file_is_resumed_and_evaluated_if_it_is_the_same(
     folder, tmp_path, network, capsys

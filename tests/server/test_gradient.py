@@ -15,13 +15,13 @@ from kipper.server.tiling import Tiling
 # With the number of target images: 7 leave a ragged block, 4 do not and compile in half the time.
 FAMILIES = [
     pytest.param("fc1", (6, 6, 2), 7, marks=needs_neural_tangents),
-    pytest.param("fc3", (5, 5, 1), 7, marks=needs_neural_tangents),
+    pytest.param("fc3", (5, 5, 1), 7, marks=[needs_neural_tangents, pytest.mark.thorough]),
     ("conv_vec2", (6, 6, 2), 7),
     # Plain JAX, the reference without that library, takes half a minute to compile for each.
     # And convnet3 is convnet with a stage less, so it is left to slow runs.
     pytest.param("convnet3", (8, 8, 1), 4, marks=[needs_neural_tangents, pytest.mark.slow]),
-    pytest.param("convnet", (9, 8, 2), 4, marks=needs_neural_tangents),
-    pytest.param("myrtle5", (8, 8, 1), 4, marks=needs_neural_tangents),
+    pytest.param("convnet", (9, 8, 2), 4, marks=[needs_neural_tangents, pytest.mark.thorough]),
+    pytest.param("myrtle5", (8, 8, 1), 4, marks=[needs_neural_tangents, pytest.mark.thorough]),
 ]
 
 
@@ -83,6 +83,7 @@ def test_fixed_labels_get_no_update_and_images_get_adams():
     np.testing.assert_allclose(stepped.images, expected, rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_gradient_is_a_descent_direction_in_float32_too():
     spec = KernelSpec(architecture_named("convnet3"), "ntk", "float32")
     double = KernelSpec(spec.architecture, "ntk", "float64")

@@ -33,11 +33,11 @@ DEEPER = Architecture(
 )
 NETWORKS = [
     ("convnet", (9, 11, 3), "ntk"),
-    ("convnet3", (13, 8, 1), "nngp"),
-    ("deeper", (7, 5, 2), "ntk"),
+    pytest.param("convnet3", (13, 8, 1), "nngp", marks=pytest.mark.thorough),
+    pytest.param("deeper", (7, 5, 2), "ntk", marks=pytest.mark.thorough),
     ("conv_vec3", (5, 4, 1), "ntk"),
-    ("myrtle5", (9, 7, 3), "ntk"),
-    ("myrtle5", (5, 6, 2), "nngp"),
+    pytest.param("myrtle5", (9, 7, 3), "ntk", marks=pytest.mark.thorough),
+    pytest.param("myrtle5", (5, 6, 2), "nngp", marks=pytest.mark.thorough),
 ]
 
 

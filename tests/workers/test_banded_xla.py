@@ -24,12 +24,12 @@ from kipper.workers.bands import banded_network
 
 # (architecture, (h, w, c), kind): each is compiled once, by both libraries.
 CASES = [
-    ("convnet", (9, 11, 2), "ntk"),
-    ("convnet3", (8, 8, 1), "ntk"),
+    pytest.param("convnet", (9, 11, 2), "ntk", marks=pytest.mark.thorough),
+    pytest.param("convnet3", (8, 8, 1), "ntk", marks=pytest.mark.thorough),
     ("conv_vec2", (12, 12, 3), "ntk"),
     ("conv_vec2", (5, 7, 1), "nngp"),
     ("one_stage", (5, 4, 3), "ntk"),
-    ("myrtle5", (6, 7, 2), "ntk"),
+    pytest.param("myrtle5", (6, 7, 2), "ntk", marks=pytest.mark.thorough),
 ]
 ONE_STAGE = Architecture("one_stage", (Conv(), Relu(), AvgPool(), Flatten(), Dense()), b_std=0.0)
 

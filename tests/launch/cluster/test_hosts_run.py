@@ -12,7 +12,7 @@ from runs import command, distill, metrics, nodes_of, wait_for_step
 
 from kipper.launch.link.certificates import make_certificates
 
-pytestmark = [pytest.mark.processes, needs_launchpad]
+pytestmark = [pytest.mark.processes, pytest.mark.thorough, needs_launchpad]
 
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 # Like ssh: drops the host, and has a shell read the rest as one command.

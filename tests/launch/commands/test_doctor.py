@@ -18,6 +18,7 @@ def verdicts(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     return {line[5:20].strip(): line[:3].strip() for line in lines}
 
 
+@pytest.mark.thorough
 def test_a_machine_that_passes_these_tests_is_well(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

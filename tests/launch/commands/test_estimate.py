@@ -21,6 +21,7 @@ def hurried(monkeypatch):
     monkeypatch.setattr(pace, "SECONDS", 0.05)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "settings",
     [

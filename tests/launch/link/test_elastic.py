@@ -17,7 +17,7 @@ from kipper.launch.link.certificates import make_certificates
 from kipper.launch.link.transports.addresses import free_port
 
 # What carries bytes between processes comes with Python 3.10 only.
-pytestmark = [pytest.mark.processes, needs_launchpad]
+pytestmark = [pytest.mark.processes, pytest.mark.thorough, needs_launchpad]
 
 STEPS = "--steps=300"
 

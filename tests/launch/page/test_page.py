@@ -11,7 +11,7 @@ import pytest
 from installation import needs_launchpad
 from runs import command, nodes_of
 
-pytestmark = [pytest.mark.processes, needs_launchpad]
+pytestmark = [pytest.mark.processes, pytest.mark.thorough, needs_launchpad]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from kipper.launch.commands.transfer import all_kernels
 from kipper.launch.main import run
 
@@ -12,6 +14,7 @@ def table(distilled, tmp_path, capsys, *flags):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.thorough
 def test_each_kernel_gets_a_row_and_the_sets_own_comes_first(
     distilled, tmp_path, capsys, monkeypatch
 ):

@@ -54,7 +54,7 @@ def error(name, kind, width):
     ("name", "kind"),
     [
         ("fc1", "ntk"),
-        ("convnet3", "ntk"),
+        pytest.param("convnet3", "ntk", marks=pytest.mark.thorough),
         pytest.param("convnet", "ntk", marks=pytest.mark.slow),
         pytest.param("convnet3", "nngp", marks=pytest.mark.slow),
         pytest.param("myrtle5", "ntk", marks=pytest.mark.slow),

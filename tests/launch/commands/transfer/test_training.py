@@ -100,6 +100,7 @@ def test_divergence_is_said_at_once():
             pass
 
 
+@pytest.mark.thorough
 def test_a_wide_network_without_decay_becomes_the_kernel_regression():
     """What it predicts, less what it predicted at first, once that is added to the labels.
 

@@ -179,6 +179,7 @@ def test_the_same_command_goes_on_with_the_next_network(
     assert not (tmp_path / "transfer_unfinished.json").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("flag", ["--steps=90", "--l2=0.01", "--width=128"])
 def test_networks_of_another_experiment_are_not_taken(
     distilled, tmp_path, capsys, monkeypatch, flag
