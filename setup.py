@@ -67,7 +67,7 @@ class BuildWithNativeKernels(build_py):
 
     def run(self) -> None:
         build = pathlib.Path(__file__).parent / "workers" / "native" / "build.py"
-        print(runpy.run_path(str(build))["compile_all"]())
+        print(runpy.run_path(str(build))["compile_levels"]().sentence)
         super().run()
 
 

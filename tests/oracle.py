@@ -1,6 +1,6 @@
-"""Kernel ridge regression written down plainly, through reference kernels in float64.
+"""Kernel ridge regression in plain JAX, with reference kernels in float64.
 
-What kipper assembles from blocks and cotangents is compared with `jax.grad` of this.
+Tests compare the gradients that kipper assembles from blocks with `jax.grad` of these functions.
 """
 
 import jax
@@ -10,12 +10,12 @@ from installation import NEURAL_TANGENTS
 
 from kipper.common.architecture import KernelSpec
 from kipper.common.precision import enable_x64
-from kipper.workers.banded_xla import banded_kernel
-from kipper.workers.bands import banded_network
+from kipper.workers.banded_xla import cross_kernel, variance_maps
+from kipper.workers.bands import BandedNetwork, banded_network
 
 
 def untouched_kernel(spec: KernelSpec):
-    """The kernel by neural-tangents' own layers, written again here."""
+    """The kernel by neural-tangents' own layers, without kipper's rule for coincident images."""
     from kipper.workers.neural_tangents import stax
 
     w, b = spec.architecture.w_std, spec.architecture.b_std
@@ -36,9 +36,10 @@ def untouched_kernel(spec: KernelSpec):
 
 
 def reference_kernel(spec: KernelSpec):
-    """(x1, x2) -> K, by neural-tangents; by plain JAX where that is not installed.
+    """(x1, x2) -> K, by neural-tangents, or by plain JAX if that is not installed.
 
-    Plain JAX is held to it by tests where it is, and to kernels stored of it everywhere.
+    Tests compare plain JAX with neural-tangents where it is installed, and with its stored kernels
+    everywhere.
     """
     if NEURAL_TANGENTS:
         from kipper.workers.neural_tangents import kernel_function
@@ -47,6 +48,16 @@ def reference_kernel(spec: KernelSpec):
 
     def kernel(x1, x2):
         return banded_kernel(banded_network(spec.architecture, *x1.shape[1:3]), spec.kind)(x1, x2)
+
+    return kernel
+
+
+def banded_kernel(network: BandedNetwork, kind: str):
+    """(x1, x2) -> K, by the banded algorithm in plain JAX, variance maps included."""
+
+    def kernel(x1, x2):
+        v1, v2 = variance_maps(network, x1), variance_maps(network, x2)
+        return cross_kernel(network, kind, x1, v1, x2, v2)
 
     return kernel
 
@@ -67,7 +78,7 @@ def loss_and_gradients(spec, images, labels, x_target, y_target, ridge):
 
 
 def least_loss_and_gradient(spec, images, x_target, y_target, ridge):
-    """The loss with the labels that make it least, and its gradient through the solve for them."""
+    """The loss with the labels that minimise it, and its gradient through the solve for them."""
     kernel = reference_kernel(spec)
 
     def loss(images):
@@ -83,5 +94,5 @@ def least_loss_and_gradient(spec, images, x_target, y_target, ridge):
 
 
 def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, as a share of the largest expected entry."""
+    """The largest difference, relative to the largest expected entry."""
     return float(np.abs(got - expected).max() / np.abs(expected).max())

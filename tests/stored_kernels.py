@@ -1,7 +1,7 @@
-"""Kernels of a few small images as neural-tangents gives them in float64, kept in a file.
+"""Kernels of a few small images by neural-tangents in float64, stored in a file.
 
-They stand for that library where it cannot be installed. `python tests/stored_kernels.py`, where
-it can, writes the file anew.
+They replace that library where it cannot be installed. `python tests/stored_kernels.py` rewrites
+the file where it can.
 """
 
 import pathlib
@@ -22,7 +22,7 @@ CASES = [
     ("convnet4", "nngp", (16, 17, 1)),
     ("convnet2_gap", "ntk", (9, 6, 1)),
 ]
-# What is kept of a case: inputs, then the kernel (2, 3) and the cotangents of both inputs.
+# The arrays of a case: inputs, then the kernel (2, 3) and the cotangents of both inputs.
 PARTS = ("x1", "x2", "cotangent", "kernel", "x1_cotangent", "x2_cotangent")
 
 
@@ -33,7 +33,7 @@ def stored(name: str, kind: str) -> list[np.ndarray]:
 
 
 def _inputs(shape: tuple[int, int, int]) -> list[np.ndarray]:
-    """Images with a row in common, as digits have, one of them in both batches."""
+    """Images with an equal row, as digits have; one image is in both batches."""
     rng = np.random.default_rng(0)
     x1, x2 = rng.normal(size=(2, *shape)), rng.normal(size=(3, *shape))
     x1[:, 0] = x2[:, 0] = -0.4

@@ -1,12 +1,12 @@
 """The arc-cosine kernels of a ReLU, and their derivatives, without cancellation near c = 1.
 
-For two Gaussians of standard deviations s1, s2 and covariance k = c s, s = s1 s2, a ReLU gives
+For two Gaussians with standard deviations s1, s2 and covariance k = c s, s = s1 s2, a ReLU gives
     covariance k' = s k1(c) / 2,  k1(c) = (sqrt(1 - c^2) + (pi - acos c) c) / pi,
     tangent    n' = n k0(c) / 2,  k0(c) = 1 - acos(c) / pi.
-With t = |c| and g(t) = sqrt(1 - t^2) - t acos t these are evaluated as
+With t = |c| and g(t) = sqrt(1 - t^2) - t acos t, these are evaluated as
     s k1(c) = max(k, 0) + s g(t) / pi,  k0(c) = acos(t) / pi, or 1 minus that if c >= 0.
-Where 1 - t is within rounding of 0, t is taken for 1 and the derivatives that are singular there
-for 0, their limit. Derivation: docs/banded_kernel.md.
+If 1 - t is 0 up to rounding, t counts as 1, and the derivatives that are singular there count as
+0, which is their limit. Derivation: docs/banded_kernel.md.
 """
 
 import math
@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-ROUNDING_UNITS = 4  # 1 - |c| of fewer machine epsilons is taken for 0
+ROUNDING_UNITS = 4  # 1 - |c| of up to so many machine epsilons counts as 0
 
-# For float32, over 0 <= t <= 1, with u = sqrt(1 - t): acos t = u P(t) and g(t) = u^3 Q(t), to a
-# relative 1e-7 (docs/banded_kernel.md). Lowest power first.
+# For float32 and 0 <= t <= 1, with u = sqrt(1 - t): acos t = u P(t) and g(t) = u^3 Q(t), with a
+# relative error of 1e-7 (docs/banded_kernel.md). Lowest power first.
 _P = (
     1.5707961320877075,
     -0.21458470821380615,
@@ -38,8 +38,7 @@ _Q = (
     -0.0005327846156433225,
 )
 
-
-# For float64, on |x| <= 1/2: asin x = x + x z R(z) / S(z) with z = x^2, from FreeBSD's e_asin.c
+# For float64 and |x| <= 1/2: asin x = x + x z R(z) / S(z) with z = x^2, from FreeBSD's e_asin.c
 # (Sun Microsystems 1993), within one unit in the last place.
 _R = (
     1.66666666666666657415e-01,
@@ -59,7 +58,7 @@ _S = (
 
 
 class _Angle(NamedTuple):
-    """What both kernels need of the correlation c: c in [-1, 1], 1 - |c|, acos |c|, g(|c|)."""
+    """The correlation c in [-1, 1] and its functions 1 - |c|, acos |c| and g(|c|)."""
 
     c: Array
     gap: Array
@@ -68,7 +67,7 @@ class _Angle(NamedTuple):
 
 
 def _polynomial(coefficients: tuple[float, ...], t: Array) -> Array:
-    """Horner's scheme; the first coefficient is the constant."""
+    """By Horner's scheme; the first coefficient is the constant."""
     value = coefficients[-1] * t + coefficients[-2]
     for coefficient in coefficients[-3::-1]:
         value = value * t + coefficient
@@ -80,7 +79,7 @@ def _is_double(array: Array) -> bool:
 
 
 def _angle(k: Array, s: Array) -> _Angle:
-    # s = 0 comes with k = 0: any finite reciprocal gives the right c = 0.
+    # Where s = 0, k = 0 too: any finite reciprocal gives the right c = 0.
     c = jnp.clip(k * reciprocal(s), -1, 1)
     gap = 1 - jnp.abs(c)
     gap = jnp.where(gap <= ROUNDING_UNITS * jnp.finfo(k.dtype).eps, 0, gap)
@@ -88,7 +87,7 @@ def _angle(k: Array, s: Array) -> _Angle:
 
 
 def acos_and_rest(gap: Array) -> tuple[Array, Array]:
-    """acos t and g(t) of t = 1 - gap, for gaps from 0 to 1; of one floating dtype and shape."""
+    """acos t and g(t) for t = 1 - gap, with gaps from 0 to 1."""
     t, root = 1 - gap, jnp.sqrt(gap)
     if not _is_double(gap):
         return root * _polynomial(_P, t), root * gap * _polynomial(_Q, t)
@@ -102,7 +101,7 @@ def acos_and_rest(gap: Array) -> tuple[Array, Array]:
 
 
 def reciprocal(x: Array) -> Array:
-    """1 / x of x from 0 up, or something finite for 0."""
+    """1 / x for x > 0, and a finite number for 0."""
     return 1 / jnp.maximum(x, jnp.finfo(x.dtype).tiny)
 
 
@@ -124,10 +123,10 @@ def _sine(angle: _Angle) -> Array:
 
 @jax.custom_jvp
 def relu_covariance(k: Array, s: Array) -> Array:
-    """The covariance behind a ReLU; arrays of one floating dtype and shape.
+    """The covariance behind a ReLU; all arrays have one floating dtype and shape.
 
     Args:
-        k: covariances in front of it, 0 where `s` is 0.
+        k: covariances in front of the ReLU, 0 where `s` is 0.
         s: products of the two standard deviations.
     """
     return _covariance(k, s, _angle(k, s))
@@ -147,11 +146,11 @@ def _relu_covariance_jvp(
 
 @jax.custom_jvp
 def relu_covariance_and_tangent(k: Array, n: Array, s: Array) -> tuple[Array, Array]:
-    """The covariance and the tangent kernel behind a ReLU; arrays of one floating dtype and shape.
+    """The covariance and tangent kernel behind a ReLU; all arrays have one dtype and shape.
 
     Args:
-        k: covariances in front of it, 0 where `s` is 0.
-        n: tangent kernels in front of it, 0 where `s` is 0.
+        k: covariances in front of the ReLU, 0 where `s` is 0.
+        n: tangent kernels in front of the ReLU, 0 where `s` is 0.
         s: products of the two standard deviations.
     """
     angle = _angle(k, s)
@@ -168,7 +167,7 @@ def _relu_covariance_and_tangent_jvp(
     half_k0, sine = _half_k0(angle), _sine(angle)
     singular = angle.gap > 0
     inverse_sine = jnp.where(singular, 1 / jnp.where(singular, sine, 1), 0)
-    by_k = n * inverse_sine * reciprocal(s) * (0.5 / math.pi)  # of n', and by_s = -c by_k
+    by_k = n * inverse_sine * reciprocal(s) * (0.5 / math.pi)  # dn'/dk; dn'/ds = -c dn'/dk
     covariance_tangent = half_k0 * dk + sine * (0.5 / math.pi) * ds
     tangent_tangent = half_k0 * dn + by_k * dk - by_k * angle.c * ds
     return (

@@ -1,4 +1,4 @@
-"""Target images augmented for a step, preprocessed, and prepared for an engine."""
+"""Target images, augmented for a step, preprocessed, with their features."""
 
 import numpy as np
 
@@ -9,15 +9,15 @@ from kipper.common.preprocessing import Preprocessing, Standardisation, ZcaWhite
 from kipper.workers.engine import Engine, PreparedImages
 from kipper.workers.row_store import RowStore
 
-# The step that is computed, and the next one, for which rows may have been prepared ahead.
+# The current step, and the next one, whose rows may have been prepared ahead.
 _DRAWS_KEPT = 2
 
 
 class AugmentedRows:
-    """Raw rows of a store, made into columns of one kernel; for one thread at a time.
+    """Turns raw rows of a store into the columns of one kernel's blocks; for one thread at a time.
 
-    The columns of a block are made together and kept for its vjp. Which columns stand together
-    follows from the tiling, so that everybody who makes them makes the same bits.
+    The columns of a block are made together and kept for its vjp. The tiling decides which columns
+    are together, so that all workers make the same bits.
     """
 
     def __init__(self, engine: Engine, store: RowStore, configure: Configure):
@@ -35,7 +35,7 @@ class AugmentedRows:
         """Rows `columns` of a raw row set, augmented for step `draw`.
 
         Raises:
-            RowsMissing: some of them, or of the whitening matrix, are not here.
+            RowsMissing: some of them, or of the whitening matrix, have not arrived.
             WorkerError: see `RowStore.take`.
         """
         place = key, draw, columns.tobytes()
@@ -65,6 +65,6 @@ class AugmentedRows:
                     mean=self._mean,
                     std=self._std,
                     whitening=rows.reshape(size, -1),
-                    typical_norm=np.array(1.0),  # for the way back, which nobody goes here
+                    typical_norm=np.array(1.0),  # used only by `invert`
                 )
         return self._preprocessing

@@ -1,13 +1,11 @@
 """Convolutional kernels of image pairs over a band of pixel offsets, in native code for CPUs.
 
-The same functions as `banded_xla`, many times faster; their C++ is in `native/`.
+The functions are those of `banded_xla`, many times faster. Their C++ is in `native/`.
 Derivation: docs/banded_kernel.md.
 """
 
-import functools
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 
@@ -19,7 +17,6 @@ from kipper.workers.native_library import entry_point, runnable_levels, unavaila
 __all__ = [
     "cross_kernel",
     "cross_kernel_vjp",
-    "differentiable_cross_kernel",
     "kept_values",
     "linearised_cross_kernel",
     "runnable_levels",
@@ -32,7 +29,7 @@ __all__ = [
 def variance_maps(
     network: BandedNetwork, images: Array, *, threads: int = 1, level: str | None = None
 ) -> Array:
-    """(n, h, w, c) -> (n, network.variances_per_image): as `banded_xla.variance_maps`."""
+    """(n, h, w, c) -> (n, network.variances_per_image), see `banded_xla.variance_maps`."""
     shape = (images.shape[0], network.variances_per_image)
     call = entry_point("variance_maps", images, [shape], level)
     (variances,) = call(images, **_variance_attributes(network, threads))
@@ -67,13 +64,13 @@ def cross_kernel(
     """The kernel of every pair, given the images and their variance maps; all of one dtype.
 
     Args:
-        network: of which the kernel is evaluated.
+        network: the network.
         kind: `ntk` or `nngp`.
         x1: (n1, h, w, c).
         v1: (n1, network.variances_per_image), as from `variance_maps`.
         x2: (n2, h, w, c).
         v2: (n2, network.variances_per_image).
-        threads: that it may use; results do not depend on it.
+        threads: the number to use; results do not depend on it.
         level: the instruction set; by default the best one.
 
     Returns:
@@ -94,7 +91,7 @@ def linearised_cross_kernel(
     threads: int,
     level: str | None = None,
 ) -> tuple[Array, Array]:
-    """`cross_kernel`, and `kept_values` that `cross_kernel_vjp` would have to compute again."""
+    """`cross_kernel`, and values (kept_values,) that save `cross_kernel_vjp` work."""
     size = kept_values(network, kind, len(x1), len(x2), x1.dtype, level)
     return _cross(network, kind, (x1, v1, x2, v2), size, threads, level)
 
@@ -102,10 +99,10 @@ def linearised_cross_kernel(
 def kept_values(
     network: BandedNetwork, kind: str, n1: int, n2: int, dtype: Any, level: str | None = None
 ) -> int:
-    """How many numbers `linearised_cross_kernel` keeps of n1 by n2 pairs: what stages hand on."""
+    """The number of values that `linearised_cross_kernel` keeps: the outputs of stages."""
     lanes = native_library.lanes(dtype, level)
     maps = 2 if is_tangent(kind) else 1
-    return maps * network.handed_on * n1 * -(-n2 // lanes) * lanes
+    return maps * network.stage_outputs * n1 * -(-n2 // lanes) * lanes
 
 
 def cross_kernel_vjp(
@@ -122,13 +119,13 @@ def cross_kernel_vjp(
     kept: Array | None = None,
     level: str | None = None,
 ) -> tuple[Array, ...]:
-    """`cross_kernel` with its cotangent (n1, n2) pulled back, in one pass over the pairs.
+    """`cross_kernel`, and its cotangent (n1, n2) pulled back, in one pass over the pairs.
 
-    `kept` saves time and changes no bit; it is from `linearised_cross_kernel` of the same inputs.
+    `kept`, from `linearised_cross_kernel` with the same inputs, saves time and changes no bit.
 
     Returns:
-        The kernel (n1, n2), its bits those of `cross_kernel`; cotangents of x1 and v1; and of x2
-        and v2 if `both`. Variance maps count as inputs of their own.
+        The kernel (n1, n2), with the bits of `cross_kernel`; the cotangents of x1 and v1, and those
+        of x2 and v2 if `both`. Variance maps count as separate inputs.
     """
     second = (x2.shape, v2.shape) if both else ((0,), (0,))
     shapes = [cotangent.shape, x1.shape, v1.shape, *second]
@@ -139,33 +136,6 @@ def cross_kernel_vjp(
     given = np.empty(0, x1.dtype) if kept is None else kept
     results = call(x1, v1, x2, v2, given, cotangent, **attributes)
     return tuple(results if both else results[:3])
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 6))
-def differentiable_cross_kernel(
-    network: BandedNetwork, kind: str, x1: Array, v1: Array, x2: Array, v2: Array, threads: int
-) -> Array:
-    """`cross_kernel`, which `jax.grad` and `jax.vjp` can go through."""
-    return cross_kernel(network, kind, x1, v1, x2, v2, threads=threads)
-
-
-def _keep_inputs(
-    network: BandedNetwork, kind: str, x1: Array, v1: Array, x2: Array, v2: Array, threads: int
-) -> tuple[Array, tuple[Array, ...]]:
-    return cross_kernel(network, kind, x1, v1, x2, v2, threads=threads), (x1, v1, x2, v2)
-
-
-def _pull_back(
-    network: BandedNetwork, kind: str, threads: int, inputs: tuple[Array, ...], cotangent: Array
-) -> tuple[Array, ...]:
-    x1, v1, x2, v2 = inputs
-    _, *cotangents = cross_kernel_vjp(
-        network, kind, x1, v1, x2, v2, cotangent, both=True, threads=threads
-    )
-    return tuple(cotangents)
-
-
-differentiable_cross_kernel.defvjp(_keep_inputs, _pull_back)
 
 
 def _cross(
@@ -188,7 +158,7 @@ def _cross(
 def _attributes(
     network: BandedNetwork, bands: tuple[Side, ...], *, tangent: bool, both: bool, threads: int
 ) -> dict[str, Any]:
-    """What `Attributes` in native/handlers.cpp reads."""
+    """The fields of `Attributes` in native/handlers.cpp."""
     return {
         "convs": np.array([stage.convs for stage in network.stages], np.int64),
         "pooled": np.array([stage.pooled for stage in network.stages], np.int64),

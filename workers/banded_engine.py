@@ -32,7 +32,7 @@ class CrossVjp(Protocol):
 
 
 class BandedEngine:
-    """See `Engine`. 64-bit mode is entered around each call and never switched on globally."""
+    """Convolutional kernels, with the functions that are given; see `Engine`."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class BandedEngine:
     def _of_images(
         self, x1: PreparedImages, x2: PreparedImages, pieces: Sequence[Array]
     ) -> tuple[np.ndarray, ...]:
-        """Cotangents of x1's images, and x2's, from those of images and variance maps in turn."""
+        """The cotangents of x1, and of x2, from `pieces`: of images and variance maps in turn."""
         network = self._network(x1.images)
         return tuple(
             np.asarray(image_cotangent) + self._through_maps(network, side.images, maps)

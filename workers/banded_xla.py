@@ -1,15 +1,14 @@
 """Convolutional kernels of image pairs over a band of pixel offsets, in plain JAX.
 
-Pair maps have the shape [2 dh + 1, 2 dw + 1, h, w, J]: offset d of the second pixel from the first,
-first pixel, and J images of batch 2 at once ("lanes") in the minor dimension. Entries whose second
-pixel lies outside its image are 0. A map that a convolution reads carries the factor
-w2 / 9 of that convolution already, so that the convolution itself only adds.
+Pair maps have the shape [2 dh + 1, 2 dw + 1, h, w, J]: the offset d of the second pixel from the
+first, the first pixel, and J images of batch 2 ("lanes") in the minor dimension. Entries whose
+second pixel lies outside its image are 0. A map that a convolution reads already carries the factor
+w2 / 9 of that convolution, so that the convolution only adds.
 Derivation: docs/banded_kernel.md.
 """
 
 import functools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,43 +20,30 @@ from kipper.common.architecture import is_tangent
 from kipper.workers.arc_cosine import relu_covariance, relu_covariance_and_tangent
 from kipper.workers.bands import BandedNetwork, Side
 
-# Images of batch 2 taken at once: of 16, 32 and 64, the last made the kernel fastest on two cores,
-# gradients no slower than noise. Fewer where the largest pair map would exceed MOST_ENTRIES.
+# Images of batch 2 that are evaluated together. Of 16, 32 and 64, the last made the kernel fastest
+# on two cores, with gradients as fast. Fewer if the largest pair map would exceed MOST_ENTRIES.
 MOST_LANES = 64
 MOST_ENTRIES = 2**26
 
 Maps = tuple[Array, ...]  # covariances k, or covariances k and tangent kernels n
 
-# Without barriers XLA merges layers into one loop that recomputes each box sum many times over.
+# Without barriers XLA merges layers into one loop that recomputes each box sum many times.
 _materialised = lax.optimization_barrier
 
-# Only bodies of `lax.map` are checkpointed: XLA cannot undo it by merging code across a loop.
+# For bodies of `lax.map` only, across which XLA cannot merge code and so undo the checkpoint.
 _checkpointed = functools.partial(jax.checkpoint, prevent_cse=False)
 
 
 class _Images(NamedTuple):
-    """Images and their standard deviation maps, spatial axes last but one: [..., h, w, J or 1].
+    """Images and their standard deviation maps; J is 1 for a single image.
 
     Attributes:
         pixels: [c, h, w, J].
-        deviations: of each ReLU layer, [h, w, J]; 0 beyond the images.
+        deviations: [h, w, J] for each ReLU layer; 0 beyond the images.
     """
 
     pixels: Array
     deviations: tuple[Array, ...]
-
-
-def banded_kernel(network: BandedNetwork, kind: str) -> Callable[[Array, Array], Array]:
-    """(n1, h, w, c), (n2, h, w, c) -> (n1, n2): the kernel of `network`, "ntk" or "nngp".
-
-    Differentiable and jittable; the dtype is that of the images.
-    """
-
-    def kernel(x1: Array, x2: Array) -> Array:
-        v1, v2 = variance_maps(network, x1), variance_maps(network, x2)
-        return cross_kernel(network, kind, x1, v1, x2, v2)
-
-    return kernel
 
 
 def cross_kernel(
@@ -72,18 +58,18 @@ def cross_kernel(
 ) -> Array:
     """The kernel of every pair, given the images and their variance maps; all of one dtype.
 
-    The variance maps count as inputs of their own: a gradient with respect to the images alone is
-    that of this function plus what `variance_maps` makes of the cotangents of `v1` and `v2`.
+    The variance maps are separate inputs: the gradient with respect to the images alone is that of
+    this function plus the cotangents of `v1` and `v2`, pulled back through `variance_maps`.
 
     Args:
-        network: of which the kernel is evaluated.
+        network: the network.
         kind: `ntk` or `nngp`.
         x1: (n1, h, w, c).
         v1: (n1, network.variances_per_image), as from `variance_maps`.
         x2: (n2, h, w, c).
         v2: (n2, network.variances_per_image).
-        lanes: images of batch 2 taken at once, to which memory is proportional; None leaves the
-            choice to this function.
+        lanes: images of batch 2 that are evaluated together, to which memory is proportional; by
+            default this function chooses.
 
     Returns:
         (n1, n2).
@@ -93,7 +79,7 @@ def cross_kernel(
     singles = _in_lanes(network, x1, v1, 1)
     lanes = lanes or _even_lanes(num_columns, _most_lanes(network))
     blocks = _in_lanes(network, x2, v2, lanes)
-    # Checkpointed, so that differentiation keeps no maps of one block while it visits another.
+    # Checkpointed, so that differentiation does not keep the maps of one block during another.
     kernels_of = _checkpointed(functools.partial(_kernels, network, tangent))
 
     def columns(block: _Images) -> Array:
@@ -107,11 +93,11 @@ def variance_maps(network: BandedNetwork, images: Array) -> Array:
     """Pre-activation variances of each ReLU layer at each pixel of each image; differentiable.
 
     Args:
-        network: of which the variances are.
+        network: the network.
         images: (n, h, w, c).
 
     Returns:
-        (n, network.variances_per_image) of the same dtype: layer after layer, each row-major.
+        (n, network.variances_per_image) of the same dtype: all layers, each row-major.
     """
     pixels = _pixels_in_lanes(images, _even_lanes(len(images), MOST_LANES))
     variances_of = _checkpointed(functools.partial(_variances, network))
@@ -128,13 +114,13 @@ def _most_lanes(network: BandedNetwork) -> int:
 
 
 def _even_lanes(num_images: int, most: int) -> int:
-    """Lanes for as few blocks as possible, about equally full."""
+    """The number of lanes that makes blocks as few and as equally full as possible."""
     blocks = max(1, -(-num_images // most))
     return max(1, -(-num_images // blocks))
 
 
 def _blocks_of(array: Array, lanes: int) -> Array:
-    """[n, ...] -> [blocks, ..., lanes], the last block filled up with zeros."""
+    """[n, ...] -> [blocks, ..., lanes], the last block padded with zeros."""
     missing = -len(array) % lanes
     array = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
     return jnp.moveaxis(array.reshape(-1, lanes, *array.shape[1:]), 1, -1)
@@ -146,7 +132,7 @@ def _pixels_in_lanes(images: Array, lanes: int) -> Array:
 
 
 def _in_lanes(network: BandedNetwork, images: Array, variances: Array, lanes: int) -> _Images:
-    """Images (n, h, w, c) and variances (n, all of an image) in blocks of `lanes`."""
+    """Images (n, h, w, c) and variances (n, variances_per_image) in blocks of `lanes`."""
     ends = np.cumsum([height * width for height, width in network.map_sizes])[:-1]
     layers = jnp.split(_square_root(variances), ends, axis=1)
     deviations = tuple(
@@ -157,7 +143,7 @@ def _in_lanes(network: BandedNetwork, images: Array, variances: Array, lanes: in
 
 
 def _square_root(variances: Array) -> Array:
-    """With derivative 0 at 0."""
+    """The square root, with derivative 0 at 0."""
     positive = variances > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, variances, 1)), 0)
 
@@ -192,7 +178,7 @@ def _variances(network: BandedNetwork, pixels: Array) -> Array:
     maps: Maps = ()
     for index, stage in enumerate(network.stages):
         band = network.variance_bands[index]
-        # Offset 0 first: it needs no other offset, and all the others need its variances.
+        # Offset 0 first: it needs no other offset, and all others need its variances.
         centre = maps[0][band] if maps else _input_covariance(network, pixels, pixels)
         layers = []
         for layer in range(stage.convs):
@@ -218,17 +204,18 @@ def _stage_maps(
     images2: _Images,
     tangent: bool,
 ) -> Maps:
-    """The pair maps behind the last ReLU of a stage, from those at its entry (none: the images).
+    """The pair maps behind the last ReLU of a stage, from those at its entry.
 
-    A convolution and a ReLU leave the offset alone, so the whole stage is evaluated offset by
-    offset, and what lies between its layers never leaves the cache.
+    For the first stage `maps` is empty, and the images are read instead. Convolutions and ReLUs do
+    not mix offsets, so a stage is evaluated offset by offset, and the maps between its layers stay
+    in the cache.
     """
     height, width = network.sizes[index]
     images2 = jax.tree.map(lambda array: _padded(array, band), images2)
     offsets = np.stack(np.meshgrid(*(np.arange(2 * side + 1) for side in band), indexing="ij"), -1)
 
-    # Checkpointed, so that differentiation stores a stage's entry alone; compilation of the
-    # gradient, too, is far quicker.
+    # Checkpointed, so that differentiation stores only the entry of a stage. The gradient also
+    # compiles much faster.
     @_checkpointed
     def at_offset(offset: Array, maps: Maps, images1: _Images, images2: _Images) -> Maps:
         shifted = jax.tree.map(lambda array: _window(array, offset, (height, width)), images2)
@@ -250,7 +237,7 @@ def _stage_maps(
 
 
 def _scale_behind(network: BandedNetwork, index: int, layer: int) -> float:
-    """The factor that a ReLU's outputs carry: w2 / 9 of a next convolution, 1/16 of a pool."""
+    """The factor of a ReLU's outputs: w2 / 9 for a next convolution, 1/16 for a pool."""
     stage = network.stages[index]
     ends_stage = layer + 1 == stage.convs
     ends_network = ends_stage and index + 1 == len(network.stages)
@@ -259,7 +246,7 @@ def _scale_behind(network: BandedNetwork, index: int, layer: int) -> float:
 
 
 def _input_covariance(network: BandedNetwork, pixels1: Array, pixels2: Array) -> Array:
-    """<x1, x2> / c at each pixel, with the factor of the first convolution: [h, w, J]."""
+    """<x1, x2> / c at each pixel, times the factor of the first convolution: [h, w, J]."""
     return (pixels1 * pixels2).sum(0) * (network.w2 / 9 / len(pixels1))
 
 
@@ -270,8 +257,8 @@ def _conv_relu(maps: Maps, s: Array, b2: float, scale: float, tangent: bool) -> 
         maps: k, and n unless this is the first layer: [h, w, J].
         s: products of the standard deviations; 0 where the second pixel is outside its image.
         b2: variance of the biases.
-        scale: of the outputs.
-        tangent: whether n is asked for.
+        scale: the factor of the outputs.
+        tangent: whether to compute n.
     """
     inside = s > 0
     k = _box_sum(maps[0]) + b2
@@ -284,7 +271,7 @@ def _conv_relu(maps: Maps, s: Array, b2: float, scale: float, tangent: bool) -> 
 
 
 def _box_sum(array: Array) -> Array:
-    """Sums over 3x3 pixels, zeros outside: [h, w, J] -> [h, w, J]."""
+    """Sums over 3x3 pixels, with zeros outside: [h, w, J] -> [h, w, J]."""
     for axis in (0, 1):
         size = array.shape[axis]
         padded = jnp.pad(array, [(int(axis == other),) * 2 for other in range(3)])
@@ -294,21 +281,21 @@ def _box_sum(array: Array) -> Array:
 
 
 def _padded(array: Array, band: Side) -> Array:
-    """[..., h, w, J] with as many zeros on each side as the band is wide."""
+    """[..., h, w, J], padded on each side with as many zeros as the band is wide."""
     around = [(0, 0)] * (array.ndim - 3)
     return jnp.pad(array, [*around, (band[0],) * 2, (band[1],) * 2, (0, 0)])
 
 
 def _window(array: Array, start: Array, size: Side) -> Array:
-    """[..., h, w, J] of `size` out of a padded array; `start` counts from the lowest offset."""
+    """A window [..., h, w, J] of a padded array; `start` counts from the lowest offset."""
     rows = lax.dynamic_slice_in_dim(array, start[0], size[0], axis=array.ndim - 3)
     return lax.dynamic_slice_in_dim(rows, start[1], size[1], axis=array.ndim - 2)
 
 
 def _pooled(network: BandedNetwork, index: int, bands: tuple[Side, ...], maps: Maps) -> Maps:
-    """Pair maps behind the pool of a stage, whose entries carry its factor 1/16 already.
+    """Pair maps behind the pool of a stage; the entries of `maps` carry its factor 1/16.
 
-    `bands` are those in front of the pool and behind it.
+    `bands` are the bands in front of the pool and behind it.
     """
     for axis in (0, 1):
         size = network.sizes[index][axis]
@@ -318,12 +305,12 @@ def _pooled(network: BandedNetwork, index: int, bands: tuple[Side, ...], maps: M
 
 
 def _pooled_along(axis: int, size: int, band: int, pooled_band: int, map_: Array) -> Array:
-    """Sums over pixels 2a + i and 2b + j, i and j of 0 and 1, along the rows (0) or columns (1).
+    """Sums over pixels 2a + i and 2b + j with i, j in {0, 1}, along rows (0) or columns (1).
 
-    Their offset is 2D + j - i if that of a and b is D. `size` and `band` are those of `map_`.
+    Their offset is 2D + j - i if the offset of a and b is D. `size` and `band` describe `map_`.
     """
     pooled_size = size // 2
-    beyond = 2 * pooled_band + 1 - band  # offsets larger than the image, which no pixels have
+    beyond = 2 * pooled_band + 1 - band  # offsets larger than the image, where maps are 0
     map_ = jnp.pad(map_, [(beyond * (axis == other),) * 2 for other in range(map_.ndim)])
     total = jnp.zeros((), map_.dtype)
     for i in (0, 1):
@@ -333,7 +320,7 @@ def _pooled_along(axis: int, size: int, band: int, pooled_band: int, map_: Array
             total += lax.slice_in_dim(terms, i, i + 2 * pooled_size - 1, 2, axis + 2)
     if size % 2 == 0:
         return total
-    # The pool drops an odd last pixel; as a second pixel it is still among those summed.
+    # The pool drops an odd last pixel, but as a second pixel it is in the sums above.
     offset = np.arange(-pooled_band, pooled_band + 1)[:, None]
     second = np.arange(pooled_size)[None] + offset
     kept = (second >= 0) & (second < pooled_size)

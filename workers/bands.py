@@ -1,9 +1,10 @@
-"""Which pixel pairs a convolutional kernel really needs: the geometry behind the banded engines.
+"""The pixel pairs that a convolutional kernel needs: the geometry of the banded engines.
 
-A kernel at a layer is a function of two pixels, one of each image. Written by the first pixel
-and the offset d between the two, a 3x3 convolution is a box filter at fixed d and a ReLU is
-elementwise; only pooling mixes offsets: a 2x2 pool of |D| <= k reads |d| <= 2k + 1. Flatten reads
-d = 0 alone, so offsets outside a band are never read. Derivation: docs/banded_kernel.md.
+The kernel at a layer is a function of two pixels, one of each image. As a function of the first
+pixel and the offset d between the two, a 3x3 convolution is a box filter at fixed d, and a ReLU
+acts on each entry. Only pooling mixes offsets: a 2x2 pool reads |d| <= 2k + 1 for offsets up to k.
+Flatten reads d = 0 only, so offsets outside a band are never read. Derivation:
+docs/banded_kernel.md.
 """
 
 import dataclasses
@@ -16,14 +17,15 @@ Side = tuple[int, int]  # (rows, columns)
 
 @dataclasses.dataclass(frozen=True)
 class BandedNetwork:
-    """A convolutional network on images of one size, as the banded engines see it.
+    """A convolutional ReLU network on images of one size.
 
     Attributes:
         stages: from the full resolution down.
-        global_average: whether the read-out averages over all pixels, or keeps them (Flatten).
-        height, width: of the images.
-        w2: the square of the weights' standard deviation.
-        b2: the square of the biases'.
+        global_average: whether the read-out averages over all pixels instead of keeping them
+            (Flatten).
+        height, width: the size of the images in pixels.
+        w2: variance of the weights, before the 1/fan-in factor.
+        b2: variance of the biases.
     """
 
     stages: tuple[Stage, ...]
@@ -35,7 +37,7 @@ class BandedNetwork:
 
     @functools.cached_property
     def sizes(self) -> tuple[Side, ...]:
-        """The resolution of each stage, and last that of what the read-out sees."""
+        """The resolution of each stage, and of the read-out's input."""
         sizes = [(self.height, self.width)]
         for stage in self.stages:
             height, width = sizes[-1]
@@ -44,16 +46,16 @@ class BandedNetwork:
 
     @functools.cached_property
     def bands(self) -> tuple[Side, ...]:
-        """The largest |d| needed of a pair kernel at each stage, and last at the read-out."""
+        """The largest |d| at which a pair kernel is needed, for each stage and the read-out."""
         height, width = self.sizes[-1]
         last = (height - 1, width - 1) if self.global_average else (0, 0)
         return self._bands_up_from(last)
 
     @functools.cached_property
     def variance_bands(self) -> tuple[Side, ...]:
-        """The same for an image with itself, of which only d = 0 of each pre-activation is used.
+        """The bands of the kernel of an image with itself, for each stage.
 
-        Nothing is read below the last ReLU, so the band of the last stage is (0, 0).
+        Only d = 0 of each pre-activation is used, so the band of the last stage is (0, 0).
         """
         stages = self.stages[:-1]
         bands = [(0, 0)]
@@ -63,21 +65,21 @@ class BandedNetwork:
 
     @functools.cached_property
     def map_sizes(self) -> tuple[Side, ...]:
-        """The resolution of each ReLU layer's variance map, first layer first."""
+        """The resolution of each ReLU layer's variance map."""
         pairs = zip(self.stages, self.sizes, strict=False)  # the read-out has no ReLU
         return tuple(size for stage, size in pairs for _ in range(stage.convs))
 
     @property
     def variances_per_image(self) -> int:
-        """Length of all variance maps of an image, one behind the other."""
+        """The total length of an image's variance maps."""
         return sum(height * width for height, width in self.map_sizes)
 
     @functools.cached_property
-    def handed_on(self) -> int:
-        """Entries of a pair map, padded as native/offset_maps.hpp does, that stages hand on.
+    def stage_outputs(self) -> int:
+        """The entries of a pair map in the outputs of all stages but the last, at all offsets.
 
-        Of each stage but the last, for all offsets together: what a backward pass need not make
-        again if it was kept.
+        The backward pass need not recompute them if they were kept. Counts padding, as in
+        native/offset_maps.hpp.
         """
         total = 0
         for (height, width), (rows, columns) in zip(
@@ -96,12 +98,12 @@ class BandedNetwork:
 
 
 def _read_by_pool(band: Side, size: Side) -> Side:
-    """Offsets that a 2x2 pool reads to give those of `band`, within images of `size`."""
+    """The offsets that a 2x2 pool reads for those in `band`, within images of `size`."""
     return min(2 * band[0] + 1, size[0] - 1), min(2 * band[1] + 1, size[1] - 1)
 
 
 def banded_network(architecture: Architecture, height: int, width: int) -> BandedNetwork | None:
-    """`architecture` on images of that size, or None if the banded engines cannot evaluate it."""
+    """`architecture` on images of that size; None if it is no convolutional ReLU network."""
     if not architecture.stages:
         return None
     return BandedNetwork(

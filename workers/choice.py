@@ -1,4 +1,4 @@
-"""Which engine evaluates a kernel: the one asked for, or the fastest that can."""
+"""Chooses the engine for a kernel: the one asked for, or the fastest that can evaluate it."""
 
 import importlib
 from typing import cast

@@ -1,7 +1,7 @@
-"""Fully connected kernels in closed form: one matrix product, then arithmetic on each pair alone.
+"""Fully connected kernels in closed form: one matrix product, then arithmetic on each pair.
 
-Pairs are followed by the gap 1 - c of their correlation, never by c, so that nothing cancels where
-images are close to each other. Derivation: docs/dense_kernel.md.
+A pair is represented by the gap 1 - c of its correlation, never by c, so that nothing cancels for
+images that are close to each other. Derivation: docs/dense_kernel.md.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from jax import Array
 from kipper.common.architecture import Architecture, is_tangent
 from kipper.workers.arc_cosine import acos_and_rest, reciprocal
 
-# Gaps from a matrix product below these are computed again, with rounding of float64 or less.
-# There the product's own rounding, times 1 / sqrt(gap), would show (docs/dense_kernel.md).
+# Gaps below these are recomputed with rounding of float64 or less: the rounding of the matrix
+# product, times 1 / sqrt(gap), would show there (docs/dense_kernel.md).
 _NEAR = {"float32": 1e-2, "float64": 1e-5}
-# Directions closer than 16 epsilons, |u - u'| = sqrt(2 gap), are taken for equal: the derivative
-# is singular there, and differences of such images are rounding.
+# Directions closer than 16 epsilons, |u - u'| = sqrt(2 gap), count as equal: their difference is
+# rounding, and the derivative is singular there.
 _COINCIDENT_EPSILONS = 16
-# Pairs whose difference is formed at a time, so that memory stays below a block's own.
+# Pairs whose differences are formed together; their memory stays below that of a block.
 _PAIRS_AT_A_TIME = 256
 
 
@@ -42,7 +42,7 @@ class DenseNetwork:
 
 
 def dense_network(architecture: Architecture) -> DenseNetwork | None:
-    """The network of that architecture; None if it is not fully connected."""
+    """The network of an architecture; None if it is no fully connected ReLU network."""
     if not (hidden := architecture.hidden_layers):
         return None
     return DenseNetwork(hidden, architecture.w_std**2, architecture.b_std**2)
@@ -51,30 +51,30 @@ def dense_network(architecture: Architecture) -> DenseNetwork | None:
 def mean_squares(images: np.ndarray) -> np.ndarray:
     """(n, h, w, c) -> (n,): the mean of x^2, summed in float64 and rounded to the images' dtype.
 
-    Equal images have equal bits, whatever else is in the batch.
+    The bits do not depend on the rest of the batch.
     """
     rows = images.reshape(len(images), -1)
     sums = np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
-    # Infinite images are those of a run that has diverged; the regression says so in a sentence.
+    # Infinite images mean that a run has diverged, which the regression reports.
     with np.errstate(over="ignore", invalid="ignore"):
         return (sums / rows.shape[1]).astype(images.dtype)
 
 
 def input_gaps(x1: Array, q1: Array, x2: Array, q2: Array) -> Array:
-    """1 - cos of the angle of each pair of images, as a matrix product rounds it.
+    """1 - cos of the angle of each pair of images, with the rounding of a matrix product.
 
     Args:
         x1: (n, h, w, c).
-        q1: (n,), as from `mean_squares`; 0 makes the gap 1.
+        q1: (n,), as from `mean_squares`; the gap is 1 where it is 0.
         x2: (m, h, w, c).
         q2: (m,).
 
     Returns:
-        (n, m), all of one floating dtype.
+        (n, m). All arrays have one floating dtype.
     """
     rows, columns = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
-    # XLA's product for CPUs is several times slower where both operands run along the sum and
-    # their length is a multiple of 1024: one of them is transposed for it, behind a barrier that
+    # XLA's product on CPUs is several times slower if both operands are contiguous along the sum
+    # and its length is a multiple of 1024. One of them is transposed first, behind a barrier that
     # keeps XLA from undoing that.
     turned = jax.lax.optimization_barrier(rows.T)
     product = jnp.matmul(columns, turned, precision=jax.lax.Precision.HIGHEST)
@@ -84,15 +84,15 @@ def input_gaps(x1: Array, q1: Array, x2: Array, q2: Array) -> Array:
 
 
 def refined_gaps(gaps: np.ndarray, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
-    """`input_gaps` with those of nearly parallel images computed again, on the host.
+    """`gaps` from `input_gaps`, with those of nearly parallel images recomputed on the host.
 
     Args:
-        gaps: (n, m), not changed.
+        gaps: (n, m); not modified.
         x1: (n, h, w, c).
         x2: (m, h, w, c).
 
     Returns:
-        (n, m) of the same dtype; `gaps` itself if no pair is near.
+        (n, m) of the same dtype; `gaps` itself if no images are nearly parallel.
     """
     near = gaps < _NEAR[gaps.dtype.name]
     if not near.any():
@@ -112,7 +112,7 @@ def refined_gaps(gaps: np.ndarray, x1: np.ndarray, x2: np.ndarray) -> np.ndarray
 
 
 def _gaps_by_product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(n, d), (m, d) -> (n, m), of images other than 0, in float64: good to some 1e-15."""
+    """(n, d), (m, d) -> (n, m) in float64, to about 1e-15; for images other than 0."""
     first, second = rows.astype(np.float64), columns.astype(np.float64)
     first /= np.linalg.norm(first, axis=1, keepdims=True)
     second /= np.linalg.norm(second, axis=1, keepdims=True)
@@ -120,9 +120,9 @@ def _gaps_by_product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _gaps_by_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(p, d), (p, d) in float64 -> (p,): of each pair, other than 0; its square root is good.
+    """(p, d), (p, d) in float64 -> (p,), accurate even in its square root; for images other than 0.
 
-    By x' less its projection on x, which is sin |x'| long: nothing cancels but within a pixel.
+    x' minus its projection on x has length sin |x'|, so that nothing cancels except within a pixel.
     """
     across = np.einsum("pd,pd->p", first, second)
     residual = second - (across / np.einsum("pd,pd->p", first, first))[:, None] * first
@@ -131,10 +131,10 @@ def _gaps_by_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class _Deviations(NamedTuple):
-    """Of each image alone; stacked over the layers, the read-out last."""
+    """Standard deviations of single images, stacked over the layers, the read-out last."""
 
-    into: Array  # standard deviations before the bias is added
-    sigma: Array  # and after
+    into: Array  # before the bias is added
+    sigma: Array  # after the bias is added
     inverse: Array  # 1 / sigma, or 0 for 0
 
     def layer(self, index: int) -> "_Deviations":
@@ -145,7 +145,7 @@ class _Deviations(NamedTuple):
 
 
 def _deviations(network: DenseNetwork, q: Array) -> _Deviations:
-    """Behind a ReLU a variance is halved."""
+    """The deviations at mean squares `q`; a ReLU halves variances."""
     variances = [network.w2 * q + network.b2]
     for _ in range(network.hidden):
         variances.append(network.w2 / 2 * variances[-1] + network.b2)
@@ -155,7 +155,7 @@ def _deviations(network: DenseNetwork, q: Array) -> _Deviations:
 
 
 class _Layer(NamedTuple):
-    """Pre-activations of a hidden layer and what its ReLU makes of them; all (n, m)."""
+    """The kernels of a hidden layer, before and behind its ReLU; all (n, m)."""
 
     gap: Array  # 1 - c, 0 where the images coincide
     half_k0: Array  # k0(c) / 2
@@ -163,7 +163,7 @@ class _Layer(NamedTuple):
 
 
 def _gap(network: DenseNetwork, deficit: Array, one: _Deviations, two: _Deviations) -> Array:
-    """1 - c behind a Dense layer, of 1 - c in front of it; the bias brings directions together."""
+    """1 - c behind a Dense layer, from the `deficit` in front of it; the bias makes it smaller."""
     p = one.into[:, None] * two.into
     s = one.sigma[:, None] * two.sigma
     apart = one.into[:, None] - two.into
@@ -175,7 +175,7 @@ def _gap(network: DenseNetwork, deficit: Array, one: _Deviations, two: _Deviatio
 def _forward(
     network: DenseNetwork, gaps: Array, first: _Deviations, second: _Deviations
 ) -> tuple[_Layer, Array, Array]:
-    """The hidden layers, stacked, and covariance and tangent kernel of the read-out."""
+    """The hidden layers, stacked; the covariance and the tangent kernel of the read-out."""
 
     def through_layer(
         carry: tuple[Array, Array], deviations: tuple[_Deviations, _Deviations]
@@ -192,7 +192,7 @@ def _forward(
         deficit = jnp.minimum(gap, 1) - rest * (1 / math.pi)  # 1 - k1(c)
         return (deficit, network.w2 * tangent * half_k0), _Layer(gap, half_k0, tangent)
 
-    # A loop, since XLA would merge layers and compute each again for every use of it in the next.
+    # A loop, because XLA would merge layers and recompute each for every use in the next.
     start = gaps, jnp.zeros_like(gaps)
     (deficit, carried), layers = jax.lax.scan(
         through_layer, start, (first.hidden(), second.hidden())
@@ -206,7 +206,7 @@ def kernel(network: DenseNetwork, kind: str, gaps: Array, q1: Array, q2: Array) 
     """The kernel of every pair.
 
     Args:
-        network: of which it is evaluated.
+        network: the network.
         kind: `ntk` or `nngp`.
         gaps: (n, m), as from `input_gaps`.
         q1: (n,), as from `mean_squares`.
@@ -226,8 +226,8 @@ def kernel_vjp(
     """Pulls a cotangent (n, m) of `kernel` back to the inner products.
 
     Returns:
-        Cotangents of <x, x'> / d (n, m), and of its values <x, x> / d of the first (n,) and of the
-        second images (m,) with themselves.
+        Cotangents of <x, x'> / d (n, m), and of <x, x> / d for the first (n,) and second images
+        (m,).
     """
     w2 = network.w2
     first, second = _deviations(network, q1), _deviations(network, q2)
@@ -248,7 +248,7 @@ def kernel_vjp(
         of_tangent = w2 * half_k0 * of_tangent
         return (of_tangent, w2 * half_k0 * of_covariance + by_k + of_tangent), (of_v1, of_v2)
 
-    # Of the covariance, what comes through the tangent kernel, which contains it, included.
+    # The covariance's cotangent includes that through the tangent kernel, which contains it.
     start = cotangent if is_tangent(kind) else jnp.zeros_like(cotangent), cotangent
     (_, of_covariance), of_variances = jax.lax.scan(
         back_through_layer, start, (layers, first.hidden(), second.hidden()), reverse=True
@@ -259,7 +259,7 @@ def kernel_vjp(
 
 
 def images_vjp(of_gram: Array, of_q1: Array, x1: Array, x2: Array) -> Array:
-    """From the cotangents of <x, x'> / d (n, m) and <x, x> / d (n,) to that of x1 (n, h, w, c)."""
+    """The cotangent of x1 (n, h, w, c) from those of <x, x'> / d (n, m) and <x, x> / d (n,)."""
     rows, columns = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
     across = jnp.matmul(of_gram, columns, precision=jax.lax.Precision.HIGHEST)
     return ((across + 2 * of_q1[:, None] * rows) / rows.shape[1]).reshape(x1.shape)

@@ -1,6 +1,6 @@
 """The arithmetic of fully connected kernels behind the matrix product, in native code for CPUs.
 
-The same functions as `dense.kernel` and `dense.kernel_vjp`, several times faster; their C++ is
+The functions are `dense.kernel` and `dense.kernel_vjp`, several times faster. Their C++ is in
 `native/dense_chain.hpp`. Derivation: docs/dense_kernel.md.
 """
 
@@ -26,15 +26,15 @@ def kernel(
     threads: int,
     level: str | None = None,
 ) -> Array:
-    """As `dense.kernel`, (n, m).
+    """`dense.kernel`: (n, m).
 
     Args:
-        network: of which it is evaluated.
+        network: the network.
         kind: `ntk` or `nngp`.
-        gaps: (n, m), as from `dense.input_gaps`; float32 or float64, as all arrays.
+        gaps: (n, m), as from `dense.input_gaps`; all arrays are float32 or float64.
         q1: (n,), as from `dense.mean_squares`.
         q2: (m,).
-        threads: that it may use; results do not depend on it.
+        threads: the number to use; results do not depend on it.
         level: the instruction set; by default the best one.
     """
     call = entry_point("dense", gaps, [gaps.shape], level)
@@ -53,13 +53,13 @@ def kernel_vjp(
     threads: int,
     level: str | None = None,
 ) -> tuple[Array, Array, Array]:
-    """As `dense.kernel_vjp`: cotangents of <x, x'> / d (n, m), of q1 (n,) and of q2 (m,)."""
+    """`dense.kernel_vjp`: cotangents of <x, x'> / d (n, m), of q1 (n,) and of q2 (m,)."""
     call = entry_point("dense_vjp", gaps, [gaps.shape, q1.shape, q2.shape], level)
     return tuple(call(gaps, q1, q2, cotangent, **_attributes(network, kind, threads)))
 
 
 def _attributes(network: DenseNetwork, kind: str, threads: int) -> dict[str, Any]:
-    """What `DenseAttributes` in native/handlers.cpp reads."""
+    """The fields of `DenseAttributes` in native/handlers.cpp."""
     return {
         "hidden": np.int64(network.hidden),
         "w2": np.float64(network.w2),

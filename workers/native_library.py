@@ -1,6 +1,6 @@
-"""The library of native kernels: which one this processor can run, and its functions for JAX.
+"""The library of native kernels for this processor, and its functions for JAX.
 
-It is chosen by the instructions that the processor has, and called by XLA.
+The instruction sets of the processor decide which library is used. XLA calls its functions.
 """
 
 import ctypes
@@ -19,10 +19,10 @@ from kipper.workers.native.build import libraries
 
 LIBRARIES = libraries()
 
-# Of native/handlers.cpp.
+# In native/handlers.cpp.
 _ENTRY_POINTS = ("variance_maps", "variance_maps_vjp", "cross", "cross_vjp", "dense", "dense_vjp")
 
-# What a processor must have, beyond what the level below it has, as /proc/cpuinfo spells it.
+# The flags that each level requires in addition to the level below, as in /proc/cpuinfo.
 _LEVELS = {
     "x86-64-v2": {"cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2"},
     "x86-64-v3": {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"},
@@ -31,7 +31,7 @@ _LEVELS = {
 
 
 def runnable_levels() -> list[str]:
-    """Instruction sets that this processor has and a library was built for, best first."""
+    """Instruction sets that this processor has and that a library was built for, best first."""
     if platform.machine() not in ("x86_64", "AMD64"):
         levels = ["native"]
     else:
@@ -45,7 +45,7 @@ def runnable_levels() -> list[str]:
 
 
 def unavailable() -> str | None:
-    """None if the native library can be used, else one sentence on what is missing."""
+    """One sentence on why the native library cannot be used; None if it can."""
     levels = runnable_levels()
     if not levels:
         return (
@@ -60,7 +60,7 @@ def unavailable() -> str | None:
 
 
 def lanes(dtype: np.dtype, level: str | None) -> int:
-    """How many values of `dtype` a vector holds; see native/lanes.hpp."""
+    """The number of values of `dtype` in a vector, as in native/lanes.hpp."""
     vector_bytes = {"x86-64-v4": 64, "x86-64-v3": 32}.get(level or runnable_levels()[0], 16)
     return vector_bytes // np.dtype(dtype).itemsize
 
@@ -70,8 +70,8 @@ def entry_point(name: str, like: Array, shapes: list[tuple[int, ...]], level: st
 
     Args:
         name: one of `_ENTRY_POINTS`.
-        like: of the dtype, float32 or float64, of all arguments and results.
-        shapes: of the results.
+        like: an array of the dtype, float32 or float64, of all arguments and results.
+        shapes: the shapes of the results.
         level: the instruction set; by default the best one.
     """
     targets = _register(level or runnable_levels()[0])
@@ -82,10 +82,10 @@ def entry_point(name: str, like: Array, shapes: list[tuple[int, ...]], level: st
 
 @functools.cache
 def _register(level: str) -> dict[tuple[str, str], str]:
-    """Loads a library and tells XLA of it: entry point and dtype -> name of the target.
+    """Loads a library and registers it with XLA: (entry point, dtype) -> name of the target.
 
     Raises:
-        OSError, AttributeError: it cannot be loaded, or is of another version.
+        OSError, AttributeError: the library cannot be loaded, or is of another version.
     """
     library = ctypes.cdll.LoadLibrary(os.fspath(_library_path(level)))
     handlers = {
@@ -108,7 +108,7 @@ def _library_path(level: str) -> pathlib.Path:
 
 @functools.cache
 def _processor_flags() -> frozenset[str]:
-    """The instructions of the processor, none if the system does not say."""
+    """The flags of the processor; empty if the system does not list them."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

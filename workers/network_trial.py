@@ -1,7 +1,7 @@
-"""Tries a network of the user's own before a run begins, in a process of its own, on the CPU.
+"""Tries a user-defined network before a run begins, in a separate process on the CPU.
 
-What the file does to its process is then nobody else's trouble, and the process that starts a run
-does not take a device that its workers need.
+The user's code then cannot harm the process that starts the run, and that process does not occupy
+a device that its workers need.
 """
 
 import contextlib
@@ -17,18 +17,18 @@ from kipper.common.errors import UserError
 from kipper.workers.engine import PreparedImages
 from kipper.workers.neural_tangents_engine import NeuralTangentsEngine
 
-_SHOWN = 300  # characters of what a process said before it died
+_SHOWN = 300  # characters of the stderr of a process that died
 
 
 def try_network(spec: KernelSpec, image_shape: tuple[int, ...]) -> None:
-    """Evaluates the user's own network on a few images; nothing happens if `spec` has none.
+    """Evaluates the user-defined network of `spec`, if it has one, on a few images.
 
     Args:
         spec: the kernel.
         image_shape: (h, w, c) of the run's images.
 
     Raises:
-        UserError: the network cannot be made, or what it computes is no kernel.
+        UserError: the network cannot be made, or it does not compute a kernel.
     """
     file = spec.architecture.file
     if file is None:
@@ -42,7 +42,7 @@ def try_network(spec: KernelSpec, image_shape: tuple[int, ...]) -> None:
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
     if done.returncode:
-        words = " ".join(done.stderr.split())[-_SHOWN:] or "without a word"
+        words = " ".join(done.stderr.split())[-_SHOWN:] or "no message"
         died = f"{file.path} ended its process with status {done.returncode}: {words}."
         raise UserError(done.stdout.strip() or died)
 
@@ -61,7 +61,7 @@ def _evaluate(reference: str, kind: str, dtype: str, image_shape: list[int]) -> 
 
 
 def _main() -> int:
-    """One sentence on the standard output, and status 2, if it is no kernel."""
+    """Prints one sentence and returns 2 if the network does not compute a kernel."""
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what the file prints
             _evaluate(*json.loads(sys.argv[1]))

@@ -1,6 +1,6 @@
-"""The one door to neural-tangents, with the three stand-ins that let 0.6.4 run on JAX 0.5.3.
+"""The only module that imports neural-tangents; import `nt` and `stax` from here.
 
-Nothing else in kipper imports that library: whoever needs `nt` or `stax` imports them from here.
+It replaces three names, so that neural-tangents 0.6.4 runs on JAX 0.5.3.
 """
 
 import functools
@@ -8,6 +8,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.extend.linear_util
@@ -30,17 +31,17 @@ from kipper.common.architecture import (
 from kipper.workers.own_network import made_kernel
 
 
-def _install_stand_ins() -> None:
-    """Names that JAX moved after neural-tangents' last release, set where it looks for them."""
-    # Imported eagerly only for a TensorFlow front end; without this every worker would also
-    # import TensorFlow: eleven seconds and 250 MB.
+def _replace_moved_names() -> None:
+    """Sets names that JAX moved after neural-tangents' last release."""
+    # neural-tangents imports this module only for a TensorFlow front end. Without an empty module
+    # in its place every worker would import TensorFlow: eleven seconds and 250 MB.
     sys.modules["neural_tangents.experimental"] = types.ModuleType("neural_tangents.experimental")
     setattr(jax, "linear_util", jax.extend.linear_util)  # noqa: B010 (mypy knows no such name)
     sys.modules["jax.linear_util"] = jax.extend.linear_util
     setattr(jax.random, "KeyArray", jax.Array)  # noqa: B010
 
 
-_install_stand_ins()
+_replace_moved_names()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import neural_tangents as nt
@@ -49,14 +50,16 @@ with warnings.catch_warnings():
 
 __all__ = ["kernel_function", "nt", "relu", "stax"]
 
+_Layer = tuple[Callable[..., Any], Callable[..., Any], Callable[..., nt.Kernel]]  # as in stax
+
 
 def _keep_coincident(kernel: nt.Kernel) -> nt.Kernel:
-    """Covariances within rounding of sqrt(var1 var2) moved just above it.
+    """Moves covariances within rounding of sqrt(var1 var2) just above it.
 
-    The arc-cosine has a vertical tangent at correlation 1. There, a rounding error of 1e-16 in the
-    correlation becomes 1e-8 in the tangent kernel and in its gradient, and another 1e-8 for every
-    other block shape. Just above 1, neural-tangents takes angle and singular derivative as zero,
-    which is their limit. Elsewhere nothing changes.
+    The arc-cosine has a vertical tangent at correlation 1. A rounding error of 1e-16 in the
+    correlation becomes 1e-8 in the tangent kernel and its gradient there, and a different 1e-8 for
+    each block shape. Just above 1, neural-tangents takes the angle and the singular derivative as
+    zero, which is their limit.
     """
     _, product, _ = get_diagonal_outer_prods(
         kernel.cov1, kernel.cov2, kernel.diagonal_batch, kernel.diagonal_spatial, jnp.multiply
@@ -66,8 +69,8 @@ def _keep_coincident(kernel: nt.Kernel) -> nt.Kernel:
     return kernel.replace(nngp=jnp.where(coincident, kernel.nngp * (1 + 2 * epsilon), kernel.nngp))
 
 
-def relu(slope: float = 0.0) -> tuple:
-    """stax.LeakyRelu(slope) that takes the kernel of an image with itself to be exact."""
+def relu(slope: float = 0.0) -> _Layer:
+    """stax.LeakyRelu(slope), with an exact kernel of each image with itself."""
     init_fn, apply_fn, relu_kernel_fn = stax.LeakyRelu(slope)
 
     @functools.wraps(relu_kernel_fn)  # stax finds a layer's requirements in its attributes
@@ -77,7 +80,7 @@ def relu(slope: float = 0.0) -> tuple:
     return init_fn, apply_fn, kernel_fn
 
 
-def _stax_layer(layer: Layer, architecture: Architecture) -> tuple:
+def _stax_layer(layer: Layer, architecture: Architecture) -> _Layer:
     deviations = {"W_std": architecture.w_std, "b_std": architecture.b_std}
     match layer:
         case Conv():
@@ -86,7 +89,7 @@ def _stax_layer(layer: Layer, architecture: Architecture) -> tuple:
             return relu()
         case LeakyRelu(slope):
             return relu(slope)
-        case Erf():  # kernels of these two have no kink where images coincide
+        case Erf():  # kernels of erf and gelu have no kink where images coincide
             return stax.Erf()
         case Gelu():
             return stax.Gelu()
@@ -101,15 +104,14 @@ def _stax_layer(layer: Layer, architecture: Architecture) -> tuple:
 
 
 def kernel_function(spec: KernelSpec) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """(n, h, w, c), (m, h, w, c) -> (n, m): the kernel of `spec` as neural-tangents evaluates it.
+    """(n, h, w, c), (m, h, w, c) -> (n, m): the kernel of `spec` by neural-tangents.
 
-    Equal to the library's own but for `_keep_coincident`, which a network of the user's own has
-    where it uses `relu`.
-
-    Differentiable and jittable; the dtype is that of the images.
+    Differs from the library's own only where images coincide (`_keep_coincident`); user-defined
+    networks get this rule by using `relu`. Differentiable and jittable; the dtype is that of the
+    images.
 
     Raises:
-        UserError: the user's own network cannot be made; raised by the kernel, it is not one.
+        UserError: a user-defined network cannot be made; its kernel raises this too.
     """
     architecture = spec.architecture
     if architecture.file is not None:

@@ -3,9 +3,11 @@
 import functools
 import importlib.util
 import math
+from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax import Array
 
 from kipper.common.architecture import KernelSpec
 from kipper.common.precision import enable_x64
@@ -34,7 +36,7 @@ def _engine(spec: KernelSpec) -> "NeuralTangentsEngine":
 
 
 class NeuralTangentsEngine:
-    """See `Engine`. 64-bit mode is entered around each call and never switched on globally."""
+    """Any kernel; prepares no features. See `Engine`."""
 
     name = "neural_tangents"
 
@@ -44,12 +46,16 @@ class NeuralTangentsEngine:
         kernel = kernel_function(spec)
         self._x64 = spec.dtype == "float64"
 
-        def linearise(x1, x2, both):  # type: ignore[no-untyped-def]
+        def linearise(
+            x1: Array, x2: Array, both: bool
+        ) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
             if both:
                 return jax.vjp(kernel, x1, x2)
             return jax.vjp(lambda rows: kernel(rows, x2), x1)
 
-        def block_vjp(x1, x2, cotangent, both):  # type: ignore[no-untyped-def]
+        def block_vjp(
+            x1: Array, x2: Array, cotangent: Array, both: bool
+        ) -> tuple[Array, tuple[Array, ...]]:
             value, pullback = linearise(x1, x2, both)
             return value, pullback(cotangent)
 
@@ -57,7 +63,7 @@ class NeuralTangentsEngine:
         self._linearise = jax.jit(linearise, static_argnames="both")
         self._block_vjp = jax.jit(block_vjp, static_argnames="both")
         self._pull = jax.jit(lambda pullback, cotangent: pullback(cotangent))
-        self._residual_bytes: dict[tuple, int] = {}
+        self._residual_bytes: dict[tuple[object, ...], int] = {}
 
     def features(self, images: np.ndarray) -> np.ndarray:
         return np.empty((len(images), 0), images.dtype)

@@ -1,4 +1,4 @@
-"""Networks of the user's own, made from their files."""
+"""Makes user-defined networks from their files."""
 
 import contextlib
 import functools
@@ -16,28 +16,30 @@ _EXPECTED = "expected what stax.serial returns, (init_fn, apply_fn, kernel_fn)"
 
 @functools.cache
 def made_kernel(file: NetworkFile) -> Callable[..., Any]:
-    """The kernel function of the network that `file` makes: (x1, x2, kind) -> (n, m).
+    """The kernel function of the network that `file` defines: (x1, x2, kind) -> (n, m).
 
-    Its own errors become sentences, and so does a kernel of another shape or dtype.
+    It raises UserError if the user's code fails or returns a wrong shape or dtype.
 
     Raises:
-        UserError: the file or its function fails, or the function returns something else.
+        UserError: the file or its function fails, or the function does not return a network.
     """
     module = types.ModuleType(f"kipper_network_{file.sha256[:16]}")
     module.__file__ = file.path
-    sys.modules[module.__name__] = module  # where dataclasses, for one, look for it
-    with _told(file, "cannot be run"):
+    sys.modules[module.__name__] = module  # dataclasses, for example, look it up there
+    with _as_user_error(file, "cannot be run"):
         exec(compile(file.source, file.path, "exec"), module.__dict__)
     make = getattr(module, file.function, None)
     if not callable(make):
         raise UserError(f"{file.path} has no function {file.function!r} to make the network.")
-    with _told(file, f"{file.function}() failed"):
+    with _as_user_error(file, f"{file.function}() failed"):
         made = make()
     if not (isinstance(made, tuple) and len(made) == 3 and all(map(callable, made))):
         raise UserError(f"{file.path}: {file.function}() returned {_described(made)}, {_EXPECTED}.")
 
     def kernel(x1: Any, x2: Any, kind: str) -> Any:
-        with _told(file, f"the kernel of {file.function}() failed on images {x1.shape[1:]}"):
+        with _as_user_error(
+            file, f"the kernel of {file.function}() failed on images {x1.shape[1:]}"
+        ):
             values = made[2](x1, x2, kind)
         wanted = (len(x1), len(x2)), x1.dtype
         if (getattr(values, "shape", None), getattr(values, "dtype", None)) != wanted:
@@ -52,13 +54,13 @@ def made_kernel(file: NetworkFile) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _told(file: NetworkFile, what: str) -> Iterator[None]:
-    """Turns whatever the user's code raises into one sentence with the line of their file."""
+def _as_user_error(file: NetworkFile, what: str) -> Iterator[None]:
+    """Turns exceptions of the user's code into one sentence with the line of their file."""
     try:
         yield
     except (KeyboardInterrupt, UserError):
         raise
-    except BaseException as error:  # SystemExit too: the file is no program here
+    except BaseException as error:  # SystemExit too
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if _is_in(f, file)]
         message = " ".join(str(error).split())
         if isinstance(error, SyntaxError) and error.filename == file.path:

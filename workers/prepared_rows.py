@@ -1,4 +1,4 @@
-"""Resident rows with their features, each computed when it is first needed and then kept."""
+"""Resident rows with their features, which are computed on first use and kept."""
 
 import numpy as np
 
@@ -7,16 +7,16 @@ from kipper.workers.row_store import RowStore
 
 
 class PreparedRows:
-    """Rows of a store as one engine wants them; for one thread at a time.
+    """Rows of a store with the features of one engine; for one thread at a time.
 
-    Features are kept in the kernel's dtype: for `convnet` in float32, 7 kB a 28x28 image.
+    For `convnet` in float32, the features of a 28x28 image take 7 kB.
     """
 
     def __init__(self, engine: Engine, store: RowStore, dtype: str):
         self._engine = engine
         self._store = store
         self._dtype = dtype
-        self._kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # features, which are there
+        self._kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # features, computed
 
     def take(self, key: str, columns: np.ndarray) -> PreparedImages:
         """Rows `columns` of a resident row set.
@@ -28,9 +28,9 @@ class PreparedRows:
         if key not in self._kept:
             width = self._engine.features(images[:1]).shape[1]
             self._kept[key] = np.empty((total, width), self._dtype), np.zeros(total, bool)
-        features, there = self._kept[key]
-        missing = ~there[columns]
+        features, computed = self._kept[key]
+        missing = ~computed[columns]
         if missing.any():
             features[columns[missing]] = self._engine.features(images[missing])
-            there[columns[missing]] = True
+            computed[columns[missing]] = True
         return PreparedImages(images, features[columns])

@@ -1,4 +1,4 @@
-"""Row sets on a worker, by content hash, as far as their rows have come."""
+"""The row sets of a worker, by content hash, as far as their rows have arrived."""
 
 import threading
 from collections.abc import Mapping
@@ -7,47 +7,49 @@ import numpy as np
 
 from kipper.common.errors import WorkerError
 
-# Of one row set: beyond this a total is a mistake, or malice.
+# For one row set. A larger total is a mistake or an attack.
 _MAX_BYTES = 2**38
 
 
 class RowsMissing(WorkerError):
-    """Rows that a block names are not on this worker."""
+    """Rows that a block needs have not arrived on this worker."""
 
 
 class RowStore:
-    """Row sets, mostly of float32 images, of which rows arrive as blocks need them.
+    """Row sets, mostly float32 images, whose rows arrive when blocks need them.
 
-    One store may serve all workers of a process, from several threads.
+    Several threads may use a store, and all workers of a process may share one.
 
     Args:
-        complete: row sets by key that are there from the start, taken without a copy.
+        complete: row sets by key that are complete from the start; not copied.
     """
 
     def __init__(self, complete: Mapping[str, np.ndarray] | None = None) -> None:
         self._lock = threading.Lock()
         self._complete: dict[str, np.ndarray] = dict(complete or {})
-        self._partial: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # rows, which have arrived
+        self._partial: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # rows, arrived
 
     def keys(self) -> list[str]:
-        """Keys of the row sets of which every row is here."""
+        """The keys of complete row sets."""
         with self._lock:
-            arrived = [key for key, (_, there) in self._partial.items() if there.all()]
+            arrived = [key for key, (_, arrived) in self._partial.items() if arrived.all()]
             return sorted([*self._complete, *arrived])
 
     def put(self, key: str, total: int, index: np.ndarray, rows: np.ndarray) -> None:
-        """Takes rows `index` of a set of `total`; repeating some is harmless.
+        """Stores rows `index` of a set of `total` rows; repeated rows are harmless.
 
         Raises:
-            WorkerError: they do not fit the set.
+            WorkerError: the rows do not fit the set.
         """
         with self._lock:
             if key in self._complete:
                 return
             if not 0 <= total * max(1, rows[:1].nbytes) <= _MAX_BYTES:
-                raise WorkerError(f"A row set of {total} rows like these would not fit a worker.")
+                raise WorkerError(
+                    f"A row set of {total} rows of this size exceeds a worker's limit."
+                )
             whole, arrived = self._partial.get(key) or (
-                # Memory is taken page by page as rows come.
+                # The system provides memory page by page, as rows arrive.
                 np.empty((total, *rows.shape[1:]), rows.dtype),
                 np.zeros(total, bool),
             )
@@ -69,7 +71,7 @@ class RowStore:
         """Rows `columns` of a set, in `dtype`, and the number of rows of the set.
 
         Raises:
-            RowsMissing: some of them are not here.
+            RowsMissing: some of them have not arrived.
             WorkerError: an index lies outside the set.
         """
         with self._lock:

@@ -1,4 +1,4 @@
-"""A worker behind a transport: one function, bytes in and bytes out."""
+"""A worker behind a transport: bytes in, bytes out."""
 
 import threading
 
@@ -10,10 +10,10 @@ from kipper.workers.worker import Worker
 
 
 class WorkerService:
-    """What a transport exposes; of a Courier node, every public attribute is.
+    """The interface that transports expose. A Courier node exposes every public attribute.
 
     Args:
-        threads: as of `Worker`.
+        threads: the number that a native engine may use, as for `Worker`.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -24,20 +24,20 @@ class WorkerService:
         self._changed = threading.Condition()
 
     def refusal(self) -> str | None:
-        """Why this worker cannot compute for its coordinator, once it has said so."""
+        """Why this worker refused its coordinator's last configuration; None if it did not."""
         return self._refusal
 
     def run(self) -> str | None:
-        """The name of the run that this worker computes for, once it has been told."""
+        """The name of the run that this worker was last configured for, if any."""
         return self._run
 
     def is_idle(self, within: float) -> bool:
-        """Whether no request is under way, or will be after `within` seconds at most."""
+        """Waits up to `within` seconds until no request is under way; returns whether it is so."""
         with self._changed:
             return self._changed.wait_for(lambda: self._under_way == 0, within)
 
     def handle(self, payload: bytes) -> bytes:
-        """Answers one encoded request; bytes that are none are answered with a `Failure`."""
+        """Answers one encoded request, and other bytes with a `Failure`."""
         with self._changed:
             self._under_way += 1
         try:
@@ -53,7 +53,7 @@ class WorkerService:
         except wire.WireError as error:
             return _refusal(str(error))
         if not isinstance(request, Request):
-            return _refusal(f"A worker was sent a {type(request).__name__}, which asks nothing.")
+            return _refusal(f"A worker expects a request, not a {type(request).__name__}.")
         reply = self._worker.handle(request)
         if isinstance(request, Configure):
             self._refusal, self._run = None, request.run
@@ -63,5 +63,5 @@ class WorkerService:
 
 
 def _refusal(message: str) -> bytes:
-    logging.warning("Refused what was received: %s", message)
+    logging.warning("Refused a damaged message: %s", message)
     return wire.encode(Failure(kind=DAMAGED, message=message))

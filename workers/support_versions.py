@@ -1,4 +1,4 @@
-"""Support images of the newest step versions, as far as they came, with their features."""
+"""The support images of the newest step versions, as far as they have arrived."""
 
 import threading
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from kipper.common.messages import PutSupport
 from kipper.workers.engine import Engine, PreparedImages
 from kipper.workers.row_store import RowsMissing
 
-# The newest, and one that an evaluation or a late block may still name.
+# The newest, and the one before, which an evaluation or a late block may still use.
 _VERSIONS_KEPT = 2
-# Of one version: beyond this a total is a mistake, or malice.
+# For one version. A larger total is a mistake or an attack.
 _MAX_BYTES = 2**36
 
 
 class SupportVersions:
-    """Prepared support images by version.
+    """Support images with their features, by version.
 
-    Features are computed for the images of each `PutSupport` together, so that their bits do not
-    depend on what else a worker was sent.
+    Features are computed for all images of one `PutSupport` together, so that their bits do not
+    depend on what else the worker received.
     """
 
     def __init__(self, engines: Sequence[Engine], dtype: str):
@@ -30,21 +30,21 @@ class SupportVersions:
         self._versions: dict[int, _Version] = {}
 
     def put(self, request: PutSupport) -> int:
-        """Takes some images; returns the oldest version that is kept.
+        """Stores some images of a version; returns the oldest version that is still kept.
 
         Raises:
-            WorkerError: of another dtype than the kernel's, or out of place.
+            WorkerError: the images have a dtype other than the kernel's, or do not fit the version.
         """
         images, start, total = request.images, request.start, request.total
         if images.dtype.name != self._dtype:
             raise WorkerError(
-                f"Support images arrived as {images.dtype}, the kernel is {self._dtype}."
+                f"Support images are {images.dtype}, but the kernel is {self._dtype}."
             )
         if total * max(1, images[:1].nbytes) > _MAX_BYTES:
-            raise WorkerError(f"{total} support images like these would not fit a worker.")
+            raise WorkerError(f"{total} support images of this size exceed a worker's limit.")
         if not 0 <= start <= start + len(images) <= total:
             raise WorkerError(
-                f"Support images {start} to {start + len(images)} of {total} do not exist."
+                f"Support images {start} to {start + len(images)} lie outside 0 to {total}."
             )
         if not 0 <= request.kernel < len(self._engines):
             raise WorkerError(
@@ -62,27 +62,24 @@ class SupportVersions:
             return min(self._versions)
 
     def kernel_of(self, version: int) -> int:
-        """The position of the kernel that a version's blocks are of.
+        """The position of the kernel that a version is for.
 
         Raises:
-            RowsMissing: nothing of the version is here.
+            RowsMissing: no image of the version has arrived.
         """
         with self._lock:
             return self._kept(version).kernel
 
     def step_of(self, version: int) -> int | None:
-        """The step of the run that a version is of, if anything of it is here and the run has one.
-
-        For lines of the log.
-        """
-        kept = self._versions.get(version)  # one look needs no lock
+        """The step of a version, for log lines; None if it has none or has not arrived."""
+        kept = self._versions.get(version)  # a single read needs no lock
         return kept.step if kept is not None and kept.step >= 0 else None
 
     def take(self, version: int, index: np.ndarray) -> PreparedImages:
         """Images `index` of a version.
 
         Raises:
-            RowsMissing: some are not here.
+            RowsMissing: some have not arrived.
             WorkerError: an index lies outside the version.
         """
         with self._lock:

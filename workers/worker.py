@@ -1,10 +1,9 @@
-"""A worker without its transport: requests in, replies out, one block at a time."""
+"""A worker apart from its transport: turns requests into replies, one block at a time."""
 
 import collections
 import dataclasses
 import os
 import threading
-from typing import Any
 
 import numpy as np
 from absl import logging
@@ -20,13 +19,13 @@ from kipper.workers.prepared_rows import PreparedRows
 from kipper.workers.row_store import RowsMissing, RowStore
 from kipper.workers.support_versions import SupportVersions
 
-# Linearising a block keeps its residuals until the cotangent comes, which saves the backward phase
-# a second forward (docs/gradient.md). The choice depends on the block's shape alone, so that every
-# worker makes the same one and bits agree.
+# A linearised block keeps its residuals until its cotangent arrives, so that the backward phase
+# does not repeat the forward phase (docs/gradient.md). Whether a block is linearised depends on its
+# shape only, so that all workers decide alike and give equal bits.
 MAX_RESIDUAL_BYTES_PER_BLOCK = 256 * 2**20
 MAX_RESIDUAL_BYTES = 2**30
 
-# Cancellations remembered: those of blocks that had been answered already are never asked for.
+# A limit, because cancellations of blocks that were already answered are never used.
 _CANCELLED_KEPT = 1000
 _LONGEST_MESSAGE = 4000
 
@@ -34,13 +33,13 @@ _LONGEST_MESSAGE = 4000
 class Worker:
     """Answers the requests of `messages.py`.
 
-    `handle` may be called from several threads: blocks wait for each other, as they would for the
-    device, and everything else does not wait for blocks.
+    `handle` may be called from several threads. Blocks run one after another, since they share the
+    device; other requests do not wait for blocks.
 
     Args:
-        store: of rows, if it is shared.
-        threads: that a native engine may use; what the coordinator says if not given, and all
-            cores if it says nothing.
+        store: the row store, if workers share one.
+        threads: the number that a native engine may use; by default what the coordinator says, or
+            else all cores.
     """
 
     def __init__(self, store: RowStore | None = None, threads: int | None = None):
@@ -52,13 +51,13 @@ class Worker:
         self._configured: _Configured | None = None
 
     def handle(self, request: Request) -> Reply:
-        """The reply to one request; a failure is a reply too, and leaves the worker usable."""
+        """Answers one request; failures are replies too, and leave the worker usable."""
         with logs.about(**self._subject(request)):
             return self._answer_or_failure(request)
 
-    def _subject(self, request: Request) -> dict[str, Any]:
-        """What lines logged on the way are about."""
-        about: dict[str, Any] = {}
+    def _subject(self, request: Request) -> dict[str, str | int]:
+        """The run, step and block for log lines."""
+        about: dict[str, str | int] = {}
         if self._configured is not None:
             if self._configured.run:
                 about["run"] = self._configured.run
@@ -77,7 +76,7 @@ class Worker:
             return _failure(messages.MISSING, str(error))
         except KipperError as error:
             return _failure(messages.FAILED, str(error))
-        except Exception as error:  # XLA raises many kinds; the coordinator decides what follows
+        except Exception as error:  # XLA raises many types; the coordinator decides what to do
             logging.info("The request failed.", exc_info=True)
             return _failure(messages.FAILED, f"{type(error).__name__}: {error}")
 
@@ -86,7 +85,7 @@ class Worker:
             case messages.Configure():
                 try:
                     return self._configure(request)
-                except UserError as error:  # it would be no other the next time
+                except UserError as error:  # a retry would fail in the same way
                     return _failure(messages.REFUSED, str(error))
             case messages.Probe():
                 with self._compute:
@@ -123,7 +122,7 @@ class Worker:
                 request.run, kernels, SupportVersions(engines, request.dtype)
             )
             self._residuals.clear()
-            self._cancelled = _Cancelled()  # another coordinator's numbers
+            self._cancelled = _Cancelled()  # the old numbers are another coordinator's
         return messages.Configured(
             engine=", ".join(dict.fromkeys(engine.name for engine in engines)),
             device=device_description(),
@@ -132,7 +131,7 @@ class Worker:
 
     def _ready(self) -> "_Configured":
         if self._configured is None:
-            raise WorkerError("This worker has not been told which kernel to compute.")
+            raise WorkerError("This worker received a block before it was configured.")
         return self._configured
 
     def _probe(self, request: messages.Probe) -> messages.KernelBlock:
@@ -144,7 +143,7 @@ class Worker:
         self, request: messages.Block | messages.BlockVjp | messages.Prepare
     ) -> Reply:
         if self._cancelled.remove(request.block):
-            return Failure(kind=messages.CANCELLED, message="The block was taken back.")
+            return Failure(kind=messages.CANCELLED, message="The block was cancelled.")
         if isinstance(request, messages.Block):
             return self._block(request)
         if isinstance(request, messages.BlockVjp):
@@ -192,12 +191,12 @@ class Worker:
 
 
 def _failure(kind: str, message: str) -> Failure:
-    """XLA's messages may be as long as a program."""
+    """Shortened, because XLA's messages can be as long as a program."""
     return Failure(kind=kind, message=message[:_LONGEST_MESSAGE])
 
 
 def device_description() -> str:
-    """What decides the bits of a result: like devices compute equal ones."""
+    """Everything about this machine that bits depend on: equal descriptions give equal bits."""
     import jax
 
     from kipper.workers.native_library import runnable_levels
@@ -207,7 +206,7 @@ def device_description() -> str:
 
 
 class _Kernel:
-    """One of the kernels that a run asks for, with target rows prepared for it."""
+    """One of a run's kernels, with target rows prepared for it."""
 
     def __init__(self, engine: Engine, store: RowStore, configure: messages.Configure):
         self.engine = engine
@@ -221,7 +220,7 @@ class _Kernel:
         if request.draw == messages.UNCHANGED:
             return self._rows.take(request.columns_key, request.columns)
         if self._augmented is None:
-            raise WorkerError("This worker has not been told how to augment.")
+            raise WorkerError("This worker was not configured to augment target rows.")
         return self._augmented.take(request.columns_key, request.columns, request.draw)
 
 
@@ -253,7 +252,7 @@ def _block_key(request: messages.Block | messages.BlockVjp) -> _BlockKey:
 
 
 class _Residuals:
-    """Pullbacks waiting for their cotangents, the oldest dropped where memory would run over."""
+    """Pullbacks that wait for their cotangents; the oldest are dropped at a limit of memory."""
 
     def __init__(self, max_bytes: int):
         self._max_bytes = max_bytes
@@ -291,7 +290,7 @@ class _Residuals:
 
 
 class _Cancelled:
-    """Numbers of blocks that nobody waits for any more."""
+    """Numbers of cancelled blocks."""
 
     def __init__(self) -> None:
         self._blocks: collections.OrderedDict[int, None] = collections.OrderedDict()
@@ -304,6 +303,6 @@ class _Cancelled:
                 self._blocks.popitem(last=False)
 
     def remove(self, block: int) -> bool:
-        """Whether the block was cancelled; it is not any more."""
+        """Forgets the block; returns whether it was cancelled."""
         with self._lock:
             return self._blocks.pop(block, 0) is None

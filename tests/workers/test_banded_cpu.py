@@ -21,7 +21,7 @@ from kipper.common.architecture import (
 from kipper.common.precision import enable_x64
 from kipper.workers import banded_cpu, banded_xla, native_library
 from kipper.workers.bands import banded_network
-from kipper.workers.native.build import compile_all
+from kipper.workers.native.build import compile_levels
 
 NATIVE = pytest.mark.skipif(
     banded_cpu.unavailable() is not None, reason=str(banded_cpu.unavailable())
@@ -182,22 +182,6 @@ def test_not_a_number_stays_one(dtype):
 
 
 @NATIVE
-def test_jax_differentiates_through_the_kernel():
-    network, x1, x2, cotangent = _problem("convnet3", (8, 8, 1), dtype="float32")
-    v1, v2 = (banded_cpu.variance_maps(network, x) for x in (x1, x2))
-
-    def loss(*inputs):
-        kernel = banded_cpu.differentiable_cross_kernel(network, "ntk", *inputs, 2)
-        return (kernel * cotangent).sum()
-
-    value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3)))(x1, v1, x2, v2)
-    kernel, *expected = _native(network, "ntk", x1, x2, cotangent)
-    assert float(value) == pytest.approx(float((kernel * cotangent).sum()), rel=1e-5)
-    for got, want in zip(gradients, expected, strict=True):
-        assert np.array_equal(np.asarray(got), want)
-
-
-@NATIVE
 def test_no_pairs_give_no_kernels_and_cotangents_of_zero():
     network, x1, x2, cotangent = _problem("convnet3", (8, 8, 1), (3, 0), "float32")
     kernel, dx1, _, dx2, _ = _native(network, "ntk", x1, x2, cotangent)
@@ -279,7 +263,7 @@ def test_what_is_missing_is_said(monkeypatch, tmp_path):
 )
 def test_building_without_a_compiler_is_no_error(monkeypatch, tmp_path, compiler, complaint):
     monkeypatch.setenv("CXX", compiler)
-    sentence = compile_all(tmp_path)
+    sentence = compile_levels(tmp_path).sentence
     assert sentence.startswith("The native kernels were not built (")
     assert complaint in sentence
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from installation import needs_neural_tangents
-from oracle import reference_kernel, relative_error, untouched_kernel
+from oracle import banded_kernel, reference_kernel, relative_error, untouched_kernel
 
 from kipper.common.architecture import (
     Architecture,
@@ -19,7 +19,7 @@ from kipper.common.architecture import (
     architecture_named,
 )
 from kipper.common.precision import enable_x64
-from kipper.workers.banded_xla import banded_kernel, cross_kernel, variance_maps
+from kipper.workers.banded_xla import cross_kernel, variance_maps
 from kipper.workers.bands import banded_network
 
 # (architecture, (h, w, c), kind): each is compiled once, by both libraries.

@@ -1,6 +1,6 @@
-"""Compiles the native kernels: one library for each instruction set that a processor may have.
+"""Compiles the native kernels: one library for each instruction set.
 
-Run by `pip install`, where kipper itself cannot be imported yet, and by hand as
+`pip install` runs this file before kipper can be imported. To run it by hand:
 `python -m kipper.workers.native.build`.
 """
 
@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 _HERE = pathlib.Path(__file__).parent
 
-# None of -ffast-math: it would let the compiler drop NaNs, and linking with it switches subnormal
-# numbers off for the whole process. What is named here changes no result but by contraction.
+# Not -ffast-math: it lets the compiler drop NaNs, and linking with it switches subnormal numbers
+# off for the whole process. Of these flags only -ffp-contract can change results.
 _FLAGS = [
     *("-O3", "-std=c++17", "-fopenmp", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
@@ -30,22 +30,22 @@ _X86_LEVELS = {
     "x86-64-v3": ["-march=x86-64-v3"],
     "x86-64-v2": ["-march=x86-64-v2"],
 }
-# What the compiler makes if it is told of no instruction set; all there is for other processors.
+# The compiler's default instruction set, for other processors.
 _ANY_PROCESSOR: dict[str, list[str]] = {"native": []}
 
 
 class Outcome(NamedTuple):
-    """How a build went: whether no library is missing, and a sentence for whoever asked for it."""
+    """The outcome of a build: whether every library was built, and a sentence for the user."""
 
     complete: bool
     sentence: str
 
 
 def libraries() -> pathlib.Path:
-    """The folder of libraries for the jaxlib that is installed, named by the version of its FFI.
+    """The folder of libraries for the installed jaxlib, named after the version of its FFI.
 
-    A library of a newer version than jaxlib's stops all of JAX. So environments that share this
-    source tree must not share their libraries.
+    Loading a library with a newer FFI than jaxlib's makes all of JAX fail. Environments that share
+    this source tree must therefore not share libraries.
     """
     headers = _ffi_headers()
     header = headers / "xla" / "ffi" / "api" / "c_api.h" if headers else None
@@ -55,21 +55,18 @@ def libraries() -> pathlib.Path:
     return _HERE / "lib" / f"ffi-{'.'.join(numbers)}"
 
 
-def compile_all(output_dir: str | os.PathLike | None = None) -> str:
-    """Builds every library and says how it went, in one sentence; never raises for a failure."""
-    return compile_levels(output_dir).sentence
-
-
 def compile_levels(
-    output_dir: str | os.PathLike | None = None,
+    output_dir: pathlib.Path | None = None,
     *,
     levels: Sequence[str] | None = None,
     extra_flags: Sequence[str] = (),
 ) -> Outcome:
-    """Builds a library for each of the levels, or of the levels that this machine is built for.
+    """Builds one library for each level, with the compiler $CXX or g++; failures do not raise.
 
-    The compiler is $CXX, or g++. They go to `libraries()` if no folder is given. Never raises for
-    a failure.
+    Args:
+        output_dir: the folder for the libraries; by default `libraries()`.
+        levels: instruction sets; by default those of this machine's kind of processor.
+        extra_flags: further flags for the compiler.
     """
     compiler = shlex.split(os.environ.get("CXX") or "g++")
     headers = _ffi_headers()
@@ -79,7 +76,7 @@ def compile_levels(
     if levels is None:
         on_x86 = platform.machine() in ("x86_64", "AMD64")
         levels = list(_X86_LEVELS if on_x86 else _ANY_PROCESSOR)
-    output = libraries() if output_dir is None else pathlib.Path(output_dir)
+    output = output_dir or libraries()
     output.mkdir(parents=True, exist_ok=True)
 
     def build(level: str) -> str | None:
@@ -99,7 +96,7 @@ def compile_levels(
 
 
 def _ffi_headers() -> pathlib.Path | None:
-    """The folder of XLA's FFI headers, found without importing anything."""
+    """The folder of XLA's FFI headers, found without importing jaxlib."""
     spec = importlib.util.find_spec("jaxlib")
     if spec is None or spec.origin is None:
         return None
@@ -107,8 +104,8 @@ def _ffi_headers() -> pathlib.Path | None:
 
 
 def _compile(command: list[str], target: pathlib.Path) -> str | None:
-    """Makes `target`; None, or what the compiler complained of, in one line."""
-    # Renamed when it is complete: a process that has the old one open keeps it.
+    """Builds `target`; returns None, or the compiler's first error in one line."""
+    # Renamed when complete, so that a process that has the old one open keeps it.
     unfinished = target.with_suffix(f".{os.getpid()}.tmp")
     command = [*command, "-shared", "-o", str(unfinished), str(_HERE / "handlers.cpp")]
     try:
@@ -126,7 +123,7 @@ def _compile(command: list[str], target: pathlib.Path) -> str | None:
 
 
 def main(extra_flags: Sequence[str]) -> int:
-    """Builds by hand, with further flags such as -Werror; 1 if a library could not be built."""
+    """Builds with further compiler flags such as -Werror; returns 1 if a library failed."""
     outcome = compile_levels(extra_flags=extra_flags)
     print(outcome.sentence)
     return 0 if outcome.complete else 1
