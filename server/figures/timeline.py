@@ -29,7 +29,8 @@ class Activity:
         seconds: how long it lasted; times below are from 0 to this.
         worker, kind: of each time span (n,): indices into `workers` and `KINDS`.
         start, stop: of each time span, float64 (n,), seconds.
-        there: when each worker was there, as (index, start, stop).
+        there: when each worker was connected, as (index, start, stop).
+        deaths: when and why workers were lost, as (index, seconds, reason).
     """
 
     workers: tuple[str, ...]
@@ -39,6 +40,7 @@ class Activity:
     start: np.ndarray
     stop: np.ndarray
     there: tuple[tuple[int, float, float], ...]
+    deaths: tuple[tuple[int, float, str], ...] = ()
 
     def busy_seconds(self) -> np.ndarray:
         """Seconds of each worker (rows) with each kind (columns)."""

@@ -1,4 +1,4 @@
-"""What workers did and when, out of the scheduler's log."""
+"""The activity of workers, from the scheduler's log."""
 
 import json
 import pathlib
@@ -15,9 +15,9 @@ _Span = tuple[int, int, float, float]  # worker, kind, start, stop
 
 
 def read_activity(log: pathlib.Path) -> Activity | None:
-    """What `log` and the part of it that was set aside tell; None where there is nothing to tell.
+    """The activity in `log` and in its rotated part; None if they name no worker.
 
-    See `Follower` for what counts as work.
+    `Follower` defines what counts as work.
     """
     spans = _Spans()
     follower = Follower(spans)
@@ -31,7 +31,7 @@ def read_activity(log: pathlib.Path) -> Activity | None:
 
 
 def _records(log: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of both files in order; of a log before a reboot nothing."""
+    """The complete lines of both files in order, without those of a log before a reboot."""
     earlier = log.with_name(log.name + ".1")
     begun = _first_time(log)
     for path in (earlier, log):
@@ -48,7 +48,7 @@ def _records(log: pathlib.Path) -> Iterator[dict[str, Any]]:
                 if "at" not in record:
                     continue
                 if path is earlier and (begun is None or record["at"] > begun):
-                    break  # its clock is another's
+                    break  # from before a reboot, which resets the clock
                 yield record
 
 
@@ -65,11 +65,12 @@ def _first_time(log: pathlib.Path) -> float | None:
 
 
 class _Spans:
-    """All that a follower tells."""
+    """Collects what a follower reports."""
 
     def __init__(self) -> None:
         self._workers: dict[str, int] = {}
         self._came: dict[str, float] = {}
+        self._deaths: list[tuple[int, float, str]] = []
         self._there: list[tuple[int, float, float]] = []
         self._spans: list[_Span] = []
 
@@ -77,18 +78,20 @@ class _Spans:
         self._workers.setdefault(worker, len(self._workers))
         self._came[worker] = now
 
-    def left(self, worker: str, now: float, _reason: str, _in_peace: bool) -> None:
+    def left(self, worker: str, now: float, reason: str, in_peace: bool) -> None:
         self._there.append((self._workers[worker], self._came.pop(worker), now))
+        if not in_peace:
+            self._deaths.append((self._workers[worker], now, reason))
 
     def spent(self, worker: str, kind: int, start: float, stop: float) -> None:
         self._spans.append((self._workers[worker], kind, start, stop))
 
     def activity(self, first: float, last: float) -> Activity | None:
-        """What was told between two times; None if nobody came."""
+        """The activity between two times; None if no worker came."""
         if not self._workers:
             return None
         for worker in list(self._came):
-            self.left(worker, last, "", False)
+            self.left(worker, last, "", True)
         spans = np.array(self._spans, float).reshape(-1, 4)
         return Activity(
             workers=tuple(self._workers),
@@ -98,4 +101,5 @@ class _Spans:
             start=spans[:, 2] - first,
             stop=spans[:, 3] - first,
             there=tuple((w, a - first, b - first) for w, a, b in self._there),
+            deaths=tuple((w, at - first, reason) for w, at, reason in self._deaths),
         )

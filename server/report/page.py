@@ -1,4 +1,4 @@
-"""report.html: one file that says of a run what it did, by what, and how to do it again."""
+"""report.html: one file with a run's results, its workers, and how to repeat it."""
 
 import base64
 import dataclasses
@@ -19,22 +19,22 @@ from kipper.server.report.run_files import RunFiles
 _PAGE = pathlib.Path(__file__).with_name("page.html")
 _CAPTIONS = {
     "distilled": (
-        "Support images in the space of the data set's pixels. Values beyond those of natural "
-        "images are shown as the nearest of these. The nearest natural image is the training image "
-        "at the smallest angle to the learned one, after preprocessing."
+        "Support images in pixel space. Values outside the range of natural images are clipped. "
+        "The nearest natural image is the training image at the smallest angle to the learned one, "
+        "after preprocessing."
     ),
     "labels": (
-        "Labels are one-hot vectors less their mean to begin with. The covariance is taken over "
-        "support images, between each original label (row) and each learned one (column)."
+        "Original labels are one-hot vectors minus their mean. The covariance is taken over the "
+        "support images, between each original label (row) and each learned label (column)."
     ),
-    "curve": "Natural: the images that the run began with, as they are, with their own labels.",
+    "curve": "Natural: the natural images that were drawn, with their own labels.",
     "spectrum": (
-        "Eigenvalues of the kernel of the support images with themselves. The ridge is added to "
-        "each of them in the regression. What is below zero is rounding."
+        "Eigenvalues of K_ss, the kernel of the support images with themselves. The regression "
+        "adds the ridge to each. Negative ones are rounding errors."
     ),
     "timeline": (
-        "A lane a worker; a pixel's colour mixes what it did meanwhile, grey is waiting. Copies "
-        "are blocks that another worker had already answered, computed to compare or to make haste."
+        "One lane per worker. The colour of a pixel mixes its activities by time; light grey is "
+        "idle. Copies are blocks that a second worker computed, to verify an answer or save time."
     ),
 }
 _MOST_WORKERS = 200
@@ -51,21 +51,22 @@ def render(
     """The whole page, which refers to nothing outside itself.
 
     Args:
-        run: what it is of.
+        run: the run to report.
         command: the words of the command line that started it.
         pictures: PNG files by the names of figures.
-        activity: what its workers did, if that is known.
+        activity: of its workers, if known.
     """
     worker_heads, workers = _workers(run, activity)
     result = run.result.record() if run.result is not None else {}
     return _template().render(
         title=_title(run),
         state=_state(run),
-        numbers=_numbers(run),
+        numbers=_numbers(run, activity),
         pictures=[
             (name, base64.b64encode(png).decode(), _width(png), _CAPTIONS[name])
             for name, png in pictures.items()
         ],
+        evaluations=_evaluations(run),
         command=shlex.join(command),
         flags="\n".join(word for word in command if word.startswith("--")),
         data_hash=run.data_hash,
@@ -95,7 +96,7 @@ def _template() -> jinja2.Template:
 
 
 def _width(png: bytes) -> int:
-    """Pixels across, which a PNG says in its bytes 16 to 20."""
+    """The width in pixels, bytes 16 to 20 of a PNG."""
     return int.from_bytes(png[16:20], "big")
 
 
@@ -109,32 +110,32 @@ def _state(run: RunFiles) -> str:
         return "finished"
     status = run.status
     words = status.state or "not begun"
-    if words == "finished":  # and then resumed, by a coordinator that has not said so yet
+    if words == "finished":  # a resumed run whose coordinator has not written its status yet
         words = "resumed"
     if status.step is not None:
         words += f" at {run.algorithm.progress(status, status.step)}"
     return words if status.message is None else f"{words}: {status.message}"
 
 
-def _numbers(run: RunFiles) -> Rows:
-    """What a person wants to know first: (what, value)."""
+def _numbers(run: RunFiles, activity: Activity | None) -> Rows:
+    """The most important facts: (name, value)."""
     account = _account(run)
+    moved = (account.bytes_sent or 0) + (account.bytes_received or 0)
     latest = run.result or (run.metrics[-1] if run.metrics else None)
     name = run.measure.name.split(" ")[0]
     found: list[tuple[str, str | None]] = [
         (f"test {name}", _score(run.test)),
-        (
-            f"{name} of natural images",
-            _score(run.natural),
-        ),
+        (f"{name} of natural images", _score(run.natural)),
         ("loss", _shown(latest and latest.loss, "{:.4g}".format)),
         ("steps", _shown(run.step, "{:,}".format)),
         ("time", _shown(account.seconds, _duration)),
         ("kernel pairs", _shown(account.kernel_pairs, "{:,}".format)),
         ("pairs a second", _shown(account.pairs_per_second, "{:,}".format)),
+        ("bytes moved", _bytes(moved) if moved else None),
+        ("worker deaths", str(len(activity.deaths)) if activity else None),
         ("engine", account.engine),
     ]
-    return [(what, value) for what, value in found if value is not None]
+    return [(name, value) for name, value in found if value is not None]
 
 
 def _account(run: RunFiles) -> Account:
@@ -159,6 +160,14 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def _bytes(number: float) -> str:
+    units = ["TB", "GB", "MB", "kB", "B"]
+    while number >= 999.5 and len(units) > 1:
+        number /= 1000
+        units.pop()
+    return f"{number:.3g} {units[-1]}"
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
@@ -168,7 +177,7 @@ def _plain(value: Any) -> str:
 
 
 def _phases(run: RunFiles) -> Rows:
-    """Of the last coordinator: (phase, seconds, share of workers' time at work)."""
+    """Of the last coordinator: (phase, seconds, share of the workers' time spent computing)."""
     seconds, idle = _account(run).phase_seconds, _account(run).idle_share
     return [
         (name, f"{seconds[name]:.1f}", f"{100 * (1 - idle[name]):.0f} %" if name in idle else "")
@@ -176,28 +185,43 @@ def _phases(run: RunFiles) -> Rows:
     ]
 
 
+def _evaluations(run: RunFiles) -> Rows:
+    held_out = {each.step: each.score for each in run.validation}
+    rows: Rows = []
+    for each in run.metrics:
+        scores = each.train, held_out.get(each.step), each.test
+        shown = [_score(score) or "" for score in scores]
+        rows.append((f"{each.step:,}", f"{each.loss:.6g}", *shown, f"{each.seconds:.1f}"))
+    return rows
+
+
 def _workers(run: RunFiles, activity: Activity | None) -> tuple[tuple[str, ...], Rows]:
-    """Heads and rows: each worker's name, blocks, seconds of each kind, engine and device."""
+    """Headings, and a row for each worker: blocks, seconds by kind of work, deaths, engine."""
     if activity is None:
         return (), []
     known = run.environment.get("workers", {})
     blocks = np.bincount(activity.worker, minlength=len(activity.workers))
-    there = np.zeros(len(activity.workers))
+    connected = np.zeros(len(activity.workers))
     for worker, start, stop in activity.there:
-        there[worker] += stop - start
+        connected[worker] += stop - start
+    deaths: dict[int, list[str]] = {}
+    for worker, at, reason in activity.deaths:
+        deaths.setdefault(worker, []).append(f"the last at {_duration(at)}: {reason}")
     spent = activity.busy_seconds()
     kinds = np.flatnonzero(spent.sum(0))
-    heads = ("name", "blocks", "there, s", *(f"{KINDS[k]}, s" for k in kinds), "engine")
+    seconds = (f"{KINDS[k]}, s" for k in kinds)
+    heads = ("name", "blocks", "connected, s", *seconds, "deaths", "engine")
     rows: Rows = []
     for number, name in enumerate(activity.workers[:_MOST_WORKERS]):
-        means = known.get(name, {})
+        described, died = known.get(name, {}), deaths.get(number, [])
         rows.append(
             (
                 name,
                 f"{blocks[number]:,}",
-                f"{there[number]:.1f}",
+                f"{connected[number]:.1f}",
                 *(f"{seconds:.1f}" for seconds in spent[number, kinds]),
-                " on ".join(means[key] for key in ("engine", "device") if means.get(key)),
+                ", ".join([str(len(died)), *died[-1:]]),
+                " on ".join(described[key] for key in ("engine", "device") if described.get(key)),
             )
         )
     return heads, rows

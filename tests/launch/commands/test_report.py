@@ -95,6 +95,9 @@ def test_a_run_draws_all_its_figures_and_a_report_that_holds_them(odd_names):
     assert f"{100 * result['test_accuracy']:.1f} %" in words
     for said in ("forward", "worker-0", "numpy", "learn_labels", "kipper evaluate"):
         assert said in words, said
+    evaluated = json.loads((odd_names / "metrics.jsonl").read_text().splitlines()[-1])
+    for said in (f"{evaluated['loss']:.6g}", "bytes moved", "worker deaths"):
+        assert said in words, said
 
 
 def test_names_are_text_and_never_markup(odd_names):
@@ -179,7 +182,7 @@ def test_an_unfinished_run_is_told_as_far_as_it_came(odd_names, tmp_path):
 def test_a_run_that_has_not_begun_has_a_report_too(odd_names, tmp_path):
     (tmp_path / "config.json").write_bytes((odd_names / "config.json").read_bytes())
     assert run(["report", str(tmp_path)]) == 0
-    assert "There is nothing to draw yet." in _page(tmp_path).words
+    assert "No figures yet." in _page(tmp_path).words
 
 
 def test_a_figure_that_cannot_be_drawn_costs_the_run_nothing_else(tmp_path, monkeypatch, capsys):

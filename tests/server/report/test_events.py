@@ -89,3 +89,17 @@ def test_where_there_is_no_log_nothing_is_known(log: pathlib.Path) -> None:
     assert read_activity(log) is None
     log.write_text("no json\n")
     assert read_activity(log) is None
+
+
+def test_deaths_have_a_time_and_a_reason_and_leaving_in_peace_is_none(log: pathlib.Path) -> None:
+    scheduler = RecordedScheduler(Policy(), log)
+    for worker in ("a", "b"):
+        scheduler.handle(events.WorkerJoined(worker), 10.0)
+    scheduler.handle(events.WorkerDraining("b"), 11.0)
+    scheduler.handle(events.WorkerLeft("b", "it was done"), 12.0)
+    scheduler.handle(events.WorkerLeft("a", "no sign of life"), 14.0)
+    scheduler.handle(events.WorkerJoined("a"), 15.0)
+    scheduler.close()
+    found = read_activity(log)
+    assert found is not None
+    assert found.deaths == ((0, 4.0, "no sign of life"),)
