@@ -1,13 +1,13 @@
-"""Label Solve under each reading of what the papers leave open, ConvNet NTK.
+"""Compares conventions that the papers leave open, in Label Solve with the ConvNet NTK.
 
     python benchmarks/conventions.py --workdir=DIR --dataset=mnist --data_dir=DIR [--preprocess=zca]
         [--support_size=100] [--seeds=0,1,2] [--b_std=0.1,0.01] [--statistics=50000,45000]
         [--dtypes=float32]
 
-`statistics` is the number of training images, from the first, that preprocessing is fitted to.
-Kernel matrices are computed once for each draw of support images, b_std, number and dtype, and kept
-in `workdir`; each then gives test accuracy and loss by both ridge conventions of the labels, and
-for several ridges. Prints a line of JSON for each.
+Preprocessing is fitted to the first `statistics` training images. Kernel matrices are computed once
+per draw of support images, b_std, number of images and dtype, and kept in `workdir`. Each case
+gives test accuracy and loss for both ridge conventions of the labels and several ridges. Prints one
+JSON object per line.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from kipper.server import krr, label_solve, sampling
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import Engine, PreparedImages
 
-_TARGETS_A_BLOCK = 256
+_TARGETS_PER_BLOCK = 256
 _RIDGES = (1e-5, 1e-6, 1e-7)
 
 
@@ -40,8 +40,8 @@ def prepared(engine: Engine, images: np.ndarray) -> PreparedImages:
 def kernel_columns(engine: Engine, support: PreparedImages, images: np.ndarray) -> np.ndarray:
     """K(images, support), float64."""
     columns = np.empty((len(images), len(support.images)))
-    for first in range(0, len(images), _TARGETS_A_BLOCK):
-        chunk = slice(first, first + _TARGETS_A_BLOCK)
+    for first in range(0, len(images), _TARGETS_PER_BLOCK):
+        chunk = slice(first, first + _TARGETS_PER_BLOCK)
         columns[chunk] = engine.block(support, prepared(engine, images[chunk])).T
     return columns
 
@@ -49,7 +49,7 @@ def kernel_columns(engine: Engine, support: PreparedImages, images: np.ndarray) 
 def matrices(
     options: argparse.Namespace, case: tuple[int, float, int, str]
 ) -> dict[str, np.ndarray]:
-    """K_ss, the sums over all targets, K_test and what is needed to score it."""
+    """K_ss, the sums over all targets, K_test, and the labels needed to score it."""
     seed, b_std, statistics, dtype = case
     path = options.workdir / ("-".join(map(str, (*name_of(options), *case))) + ".npz")
     if path.exists():
@@ -86,7 +86,7 @@ def name_of(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def scores(of: dict[str, np.ndarray], ridge: float, convention: str) -> dict[str, float]:
-    """Test accuracy and loss of solved labels, and of the natural ones."""
+    """Test accuracy and loss of solved labels, and test accuracy of natural labels."""
     moments = label_solve.Moments(
         of["gram"], of["cross"], float(of["square"]), int(of["num_targets"])
     )
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--support_size", type=int, default=100)
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--b_std", default="0.1")
-    parser.add_argument("--statistics", help="all training images if not given")
+    parser.add_argument("--statistics", help="default: all training images")
     parser.add_argument("--dtypes", default="float32")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

@@ -1,10 +1,11 @@
-"""What a run loses with its coordinator: `kipper distill`, SIGKILL, the same command again.
+"""Measures what a run recomputes after SIGKILL of `kipper distill` and the same command again.
 
     python benchmarks/coordinator_restart.py [--kills=3] [--steps=200] [-- FLAGS OF DISTILL]
 
-One quiet run, then one that is killed `--kills` times, evenly spread over the quiet run's seconds.
-Recomputed are the kernel pairs that the dead coordinator had counted (status.json, which it writes
-about once a second) beyond the checkpoint from which the next one went on. Prints one JSON object.
+Makes one undisturbed run, then one that is killed `--kills` times, evenly spread over the time of
+the first. Recomputed pairs are the kernel pairs that the killed coordinator had counted (in
+status.json, written about once a second) since the checkpoint that the next one resumes from.
+Prints one JSON object.
 """
 
 import argparse
@@ -44,13 +45,13 @@ def finish(process: subprocess.Popen[bytes]) -> None:
 
 
 def kept_pairs(folder: Workdir) -> int:
-    """Kernel pairs counted by the newest checkpoint; 0 if there is none."""
+    """Kernel pairs at the newest checkpoint; 0 if there is none."""
     manifests = sorted(folder.checkpoints.glob("step-*/manifest.json"))
     return json.loads(manifests[-1].read_text())["counters"]["kernel_pairs"] if manifests else 0
 
 
 def kill(workdir: pathlib.Path, after: float, steps: int, flags: list[str]) -> dict[str, Any]:
-    """One life of the coordinator, ended by SIGKILL."""
+    """Runs a coordinator for `after` seconds and ends it by SIGKILL."""
     process = start(workdir, steps, flags)
     time.sleep(after)
     if process.poll() is not None:

@@ -1,22 +1,22 @@
-"""Workers' servers on loopback: calls and blocks a second, latency, MB/s each way, and the limit.
+"""Measures worker servers on loopback: calls and blocks per second, latency, MB/s, the bottleneck.
 
     python benchmarks/courier.py --json [--transport=courier|grpc_tls] [--certificates=DIR]
         [--layouts=1x1,2x1,4x1,1x64,1x256] [--seconds=1] [--patience=0]
 
-A layout is PROCESSESxSERVERS of each. The servers are those of real workers
-(launch/link/transports) with a handler that computes nothing. The coordinator's side is one process
-that keeps a number of calls in flight, spread over all servers, and sends the next when an answer
-arrives. Measured:
+A layout is PROCESSESxSERVERS, the second number per process. The servers are those of real workers
+(launch/link/transports) with a handler that computes nothing. The coordinator is one process that
+keeps a number of calls in flight, spread over all servers, and sends the next call when an answer
+arrives. It measures:
 
-- `small_calls`: 64 bytes each way, no codec: what a call costs.
+- `small_calls`: 64 bytes each way, no codec: the cost of a call.
 - `blocks`: `Block` answered by a 25 x 100 float32 `KernelBlock`, and `BlockVjp` answered by
   `ImageCotangents` of 25 images of 32x32x3, encoded and decoded on both sides.
 - `bytes`: payloads of one direction, raw, through one server.
 - `encodings`: benchmarks/message_encodings.py.
 
-Processor times are of whole processes, user and system. `limit` is drawn from them: which side has
-no core left, or that calls wait for each other's wake-ups while cores idle. `others_cores` is what
-the rest of the machine used meanwhile. Prints one JSON object.
+Processor times are user and system time of whole processes. `limit` follows from them: the side
+that uses its cores fully, or waiting for thread wake-ups while cores idle. `others_cores` is the
+use by the rest of the machine. Prints one JSON object.
 """
 
 import argparse
@@ -40,15 +40,15 @@ from kipper.launch.link.transports import Channel, Transport, transport_named
 from kipper.launch.processes.process import keep_freed_memory
 
 _CPU_TIME = b"processor time"
-_WANTED = struct.Struct("<Q")  # a raw call begins with how many bytes it wants back
-# What counts as a machine that others leave alone, looked at for so long.
-_QUIET_CORES, _LOOK_SECONDS = 0.15, 0.4
+_ANSWER_SIZE = struct.Struct("<Q")  # a raw call begins with the size of the answer, in bytes
+# The machine is quiet if it uses fewer cores than this on average over so many seconds.
+_QUIET_CORES, _SAMPLE_SECONDS = 0.15, 0.4
 _TICKS = os.sysconf("SC_CLK_TCK")
 PAYLOADS = (10_000, 32_000, 307_200, 3_145_728, 25_165_824)
 
 
 def handler() -> Callable[[bytes], bytes]:
-    """What answers in place of a worker."""
+    """The handler that answers in place of a worker."""
     blobs: dict[int, bytes] = {}
     kernel = messages.KernelBlock(kernel=np.zeros((25, 100), np.float32))
     images = np.zeros((25, 32, 32, 3), np.float32)
@@ -60,7 +60,7 @@ def handler() -> Callable[[bytes], bytes]:
         if payload[:4] == b"KPR1":
             request = wire.decode(payload)
             return wire.encode(kernel if isinstance(request, messages.Block) else cotangents)
-        (size,) = _WANTED.unpack_from(payload)
+        (size,) = _ANSWER_SIZE.unpack_from(payload)
         if size not in blobs:
             blobs[size] = bytes(size)
         return blobs[size]
@@ -69,15 +69,15 @@ def handler() -> Callable[[bytes], bytes]:
 
 
 def serve(transport: Transport, servers: int) -> None:
-    """Listens until standard input ends; prints the ports."""
+    """Prints the ports and serves until standard input ends."""
     listeners = [transport.listen(handler()) for _ in range(servers)]
     print(json.dumps([listener.port for listener in listeners]), flush=True)
     sys.stdin.read()
-    os._exit(0)  # not waiting for every server in turn
+    os._exit(0)  # without closing the servers one by one
 
 
 class Servers:
-    """Server processes and a channel to every server in them."""
+    """Server processes, and a channel to each of their servers."""
 
     def __init__(self, options: argparse.Namespace, processes: int, servers: int):
         transport = transport_named(options.transport, options.certificates)
@@ -90,20 +90,20 @@ class Servers:
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(processes)
         ]
-        ports = [json.loads(process.stdout.readline()) for process in self._processes]  # type: ignore[union-attr]
+        ports = [json.loads(process.stdout.readline()) for process in self._processes]
         self._first = [transport.connect(f"localhost:{own[0]}") for own in ports]
         others = [transport.connect(f"localhost:{port}") for own in ports for port in own[1:]]
         self.channels = [*self._first, *others]
         for channel in self.channels:
-            channel.submit(_WANTED.pack(0)).result()
+            channel.submit(_ANSWER_SIZE.pack(0)).result()
 
     def wait_until_quiet(self) -> None:
-        """Returns when others leave the machine alone, or when patience is over."""
+        """Returns when the machine is nearly idle, or after the patience given."""
         deadline = time.monotonic() + self._patience
         while time.monotonic() < deadline:
             before = _machine_cpu_seconds()
-            time.sleep(_LOOK_SECONDS)
-            if _machine_cpu_seconds() - before < _QUIET_CORES * _LOOK_SECONDS:
+            time.sleep(_SAMPLE_SECONDS)
+            if _machine_cpu_seconds() - before < _QUIET_CORES * _SAMPLE_SECONDS:
                 return
 
     def cpu_seconds(self) -> float:
@@ -127,7 +127,7 @@ def running(options: argparse.Namespace, processes: int, servers: int) -> Iterat
 
 
 def _machine_cpu_seconds() -> float:
-    """Of all processes of this machine since it started."""
+    """Processor time of all processes since the machine started."""
     user, nice, system, _, _, irq, soft_irq, *_ = (
         int(value) for value in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     )
@@ -141,14 +141,14 @@ def drive(
     in_flight: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """What a call took and what it cost.
+    """Measures latency and processor time of calls.
 
     Args:
-        servers: that are called in turn.
-        call: submits one and returns its future.
+        servers: called in turn.
+        call: submits a call and returns its future.
         took: what the coordinator does with an answer.
-        in_flight: calls kept out.
-        seconds: for so long.
+        in_flight: the number of concurrent calls.
+        seconds: how long to submit calls.
     """
     servers.wait_until_quiet()
     answers: queue.SimpleQueue[tuple[Channel, float, float, Any]] = queue.SimpleQueue()
@@ -191,10 +191,10 @@ def drive(
 
 
 def limit(coordinator: float, servers: float, others: float, processes: int) -> str:
-    """What kept the rate from being higher, from the cores that each side used on average.
+    """The bottleneck, from the cores that each side used on average.
 
-    One interpreter lock lets the Python part of a process use one core; a process that reaches 0.7
-    of it on a shared machine hardly ever waits for anything else.
+    The interpreter lock limits the Python part of a process to one core. On a shared machine, a
+    process that reaches 0.7 of it hardly ever waits for anything else.
     """
     cores = len(os.sched_getaffinity(0))
     shares = f"coordinator {coordinator:.2f} cores, servers {servers:.2f}"
@@ -203,11 +203,11 @@ def limit(coordinator: float, servers: float, others: float, processes: int) -> 
         return f"CPU of the machine, most of it for {larger} ({shares})"
     if max(coordinator, servers / processes) > 0.7:
         return f"CPU of the {'coordinator' if coordinator > servers else 'server'} ({shares})"
-    return f"waiting for each other's wake-ups ({shares})"
+    return f"waiting for thread wake-ups ({shares})"
 
 
 def small_calls(servers: Servers, seconds: float) -> list[dict[str, Any]]:
-    payload = _WANTED.pack(64) + bytes(56)
+    payload = _ANSWER_SIZE.pack(64) + bytes(56)
     return [
         drive(servers, lambda channel: channel.submit(payload), len, in_flight, seconds)
         for in_flight in (1, 8, 64)
@@ -217,14 +217,14 @@ def small_calls(servers: Servers, seconds: float) -> list[dict[str, Any]]:
 def block_calls(servers: Servers, seconds: float) -> list[dict[str, Any]]:
     columns, cotangent = np.arange(100), np.zeros((25, 100), np.float32)
     where = {"block": 1, "version": 1, "start": 0, "stop": 25, "columns_key": "0" * 64, "draw": -1}
-    block = messages.Block(**where, linearise=True, columns=columns)  # type: ignore[arg-type]
-    vjp = messages.BlockVjp(**where, columns=columns, cotangent=cotangent)  # type: ignore[arg-type]
+    block = messages.Block(**where, linearise=True, columns=columns)
+    vjp = messages.BlockVjp(**where, columns=columns, cotangent=cotangent)
     return [
         {
             "request": type(request).__name__,
             **drive(
                 servers,
-                lambda channel, r=request: channel.submit(wire.encode(r)),  # type: ignore[misc]
+                lambda channel, r=request: channel.submit(wire.encode(r)),
                 wire.decode,
                 in_flight,
                 seconds,
@@ -240,9 +240,9 @@ def byte_rates(servers: Servers, seconds: float) -> list[dict[str, Any]]:
     for size in PAYLOADS:
         for direction in ("to the server", "from the server"):
             up = direction == "to the server"
-            payload = _WANTED.pack(0 if up else size) + bytes(size if up else 0)
+            payload = _ANSWER_SIZE.pack(0 if up else size) + bytes(size if up else 0)
             for in_flight in (1, 4):
-                row = drive(servers, lambda c, p=payload: c.submit(p), len, in_flight, seconds)  # type: ignore[misc]
+                row = drive(servers, lambda c, p=payload: c.submit(p), len, in_flight, seconds)
                 megabytes = size / 1e6
                 rows.append(
                     {
@@ -267,11 +267,11 @@ def main() -> None:
     parser.add_argument("--transport", default="courier")
     parser.add_argument("--certificates")
     parser.add_argument("--layouts", default="1x1,2x1,4x1,1x64,1x256")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each figure")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--patience", type=float, default=0.0)
-    parser.add_argument("--serve", type=int, help="be a server process with so many servers")
+    parser.add_argument("--serve", type=int, help="run as a process with this many servers")
     options = parser.parse_args()
-    sys.path.append(sys.path.pop(0))  # or `import courier` would find this file
+    sys.path.append(sys.path.pop(0))  # otherwise `import courier` would find this file
     keep_freed_memory()
     if options.serve:
         serve(transport_named(options.transport, options.certificates), options.serve)

@@ -1,12 +1,13 @@
-"""The dense engine's parts: time of product and arithmetic, and float32 against float64.
+"""Measures the dense engine: times of its parts, and float32 errors against float64.
 
     python benchmarks/dense_kernel.py --dataset=cifar10 --data_dir=DIR [--hidden=1,3] [--repeats=12]
 
-100 x 5000 pairs of standardised training images. Of the 100, half are among the 5000, and half are
-images of these with noise of 1e-3 of a pixel's standard deviation. Prints one JSON object.
-`milliseconds`: shortest and median, parts taking turns. `errors`: of float32, of this engine (with
-and without its refinement of near pairs) and of neural-tangents: K as a share of the exact entry
-for equal and for noisy images and of the largest entry for others; vjp in the Euclidean norm.
+The blocks are 100 x 5000 pairs of standardised training images. Half of the 100 images are among
+the 5000; the other half are images of these with noise of 1e-3 of a pixel's standard deviation.
+Prints one JSON object. `milliseconds` are the shortest and the median time, with parts taking
+turns. `errors` are those of float32, for this engine (with and without its refinement of near
+pairs) and for neural-tangents: of K relative to the exact entry for equal and for noisy images, and
+relative to the largest entry for other pairs; of the vjp in the Euclidean norm.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What `kipper bench distill` says before a run, against the run: the rows of docs/results.md.
+"""Compares the estimates of `kipper bench distill` with runs: a table of docs/results.md.
 
     python benchmarks/estimates.py --data_dir=DIR
 
-Each run is estimated before and after it is made, since other programs may come and go meanwhile,
-all in processes of their own.
+Estimates each run before and after it, since other programs may start or end meanwhile, each in a
+separate process.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def estimate(flags: list[str], workdir: pathlib.Path) -> dict:
 
 
 def run(flags: list[str], workdir: pathlib.Path) -> tuple[dict, int]:
-    """result.json, and the bytes that the process had in memory at its peak."""
+    """result.json, and the peak memory of the process in bytes."""
     command = [sys.executable, "-m", "kipper", *flags, f"--workdir={workdir}", "--dashboard=none"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -59,7 +59,7 @@ def run(flags: list[str], workdir: pathlib.Path) -> tuple[dict, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--only", default="", help="Runs whose name has this.")
+    parser.add_argument("--only", default="", help="only runs whose name contains this")
     given = parser.parse_args()
     print("| run | estimate, s | run, s | ratio | memory, MiB | at the peak | checkpoints, KiB | |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

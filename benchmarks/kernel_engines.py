@@ -1,16 +1,16 @@
-"""All kernel engines and neural-tangents in one run: time and error per pair of images.
+"""Measures time and error per pair of images, for all kernel engines in one run.
 
     python benchmarks/kernel_engines.py --image=32x32x3 --architecture=convnet --json
         [--dtypes=float32] [--support=16] [--target=256] [--xla_target=64] [--nt_blocks=4,8]
         [--threads=2] [--repeats=5]
 
-Each side does all that a block needs: variance maps or self covariances included. neural-tangents
-is jitted and takes the square block that suits it best of `--nt_blocks`; its time is the best of
-those. vjp is K and its vjp with respect to the first images, in one call. Errors are relative to
-the largest entry of neural-tangents' result in float64, on 3 by 5 images that differ. Prints one
-JSON list, an object for each engine and dtype; ratios are neural-tangents' time, in the same dtype,
-over the engine's. Where neural-tangents is not installed its row is missing, ratios are null, and
-errors are relative to plain JAX in float64.
+Every engine does all the work of a block, including variance maps or self covariances.
+neural-tangents is jitted, and its time is the best over the square blocks of `--nt_blocks`. "vjp"
+is K and its vjp with respect to the first images, in one call. Errors are relative to the largest
+entry of neural-tangents' result in float64, on 3 by 5 images that differ. Prints one JSON list with
+an object per engine and dtype. Ratios are neural-tangents' time in the same dtype over the
+engine's. If neural-tangents is not installed, its row is missing, ratios are null, and errors are
+relative to plain JAX in float64.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def images(shape: tuple[int, ...], count: int, seed: int, dtype: str) -> np.ndar
 
 
 def seconds(function: Callable[[], Any], repeats: int) -> float:
-    """The shortest of some runs; the first, which may compile, is not counted."""
+    """The shortest time over `repeats` calls, after one that may compile."""
     function()
     times = []
     for _ in range(repeats):
@@ -68,13 +68,13 @@ def engine_timing(
         engine.block_vjp(first, second, cotangent, both=False)
 
     pairs = sizes[0] * sizes[1]
-    return tuple(1e3 * seconds(f, repeats) / pairs for f in (forward, forward_and_vjp))  # type: ignore[return-value]
+    return tuple(1e3 * seconds(f, repeats) / pairs for f in (forward, forward_and_vjp))
 
 
 def neural_tangents_timing(
     spec: KernelSpec, shape: tuple[int, ...], blocks: list[int], repeats: int
 ) -> Timing:
-    """The best over block sizes, each function compiled beforehand."""
+    """The best times over block sizes, without compilation."""
     from kipper.workers.neural_tangents import kernel_function
 
     kernel = kernel_function(spec)
@@ -96,7 +96,7 @@ def neural_tangents_timing(
 
 
 def errors(engine: Engine, spec: KernelSpec, shape: tuple[int, ...]) -> Timing:
-    """Relative to the reference in float64, forward and vjp."""
+    """Errors of K and of the vjp, relative to the reference in float64."""
     x1, x2 = images(shape, 3, 2, spec.dtype), images(shape, 5, 3, spec.dtype)
     cotangent = images((5,), 3, 4, spec.dtype)
     plain = "dense" if engine.name == "dense" else "banded_xla"
@@ -121,7 +121,7 @@ def errors(engine: Engine, spec: KernelSpec, shape: tuple[int, ...]) -> Timing:
 
 
 def engines_for(spec: KernelSpec) -> list[str]:
-    """All that can evaluate `spec` here."""
+    """The engines that can evaluate `spec` on this machine."""
     names = ["neural_tangents"] if HAS_REFERENCE else []
     if banded_network(spec.architecture, 64, 64) is None:
         return [*names, "dense"]
@@ -130,7 +130,7 @@ def engines_for(spec: KernelSpec) -> list[str]:
 
 
 def measure(options: argparse.Namespace, dtype: str) -> list[dict[str, Any]]:
-    """One object for each engine."""
+    """Measures each engine; returns one object per engine."""
     shape = tuple(int(side) for side in options.image.split("x"))
     spec = KernelSpec(architecture_named(options.architecture), options.kernel, dtype)
     blocks = [int(block) for block in options.nt_blocks.split(",")]
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--nt_blocks", default="4,8")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="JSON alone, without the table")
+    parser.add_argument("--json", action="store_true", help="print JSON only, without the table")
     options = parser.parse_args()
     rows = [row for dtype in options.dtypes.split(",") for row in measure(options, dtype)]
     if not options.json:

@@ -1,10 +1,10 @@
-"""Errors of the native engine against neural-tangents in float64, over a grid.
+"""Measures errors of the native engine against neural-tangents in float64, over a grid.
 
     python benchmarks/kernel_errors.py [--architectures=convnet,convnet3,conv_vec2,myrtle5]
         [--images=8x8x1,9x11x3,13x8x1,16x16x3]
 
-Both kernels, both dtypes; K and its vjp with respect to the first images, relative to the largest
-entry, on 3 by 5 images that differ. Prints a line for each case and the largest of all.
+Covers both kernels and both dtypes: K and its vjp with respect to the first images, relative to the
+largest entry, on 3 by 5 images that differ. Prints a line per case, and the largest errors.
 """
 
 import argparse

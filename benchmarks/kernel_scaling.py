@@ -1,11 +1,11 @@
-"""What a pair costs the native engine against image side, depth and threads.
+"""Measures the native engine's time per pair against image side, depth and threads.
 
     python benchmarks/kernel_scaling.py [--sides=8,16,32,64] [--depths=1,2,4,8] [--json]
 
-Square images of three channels, float32 NTK, 16 by 256 images a block (fewer where a block would
-take long), variance maps included; "vjp" is K and its vjp in one call. An element, the unit of
-work, is one pixel pair of one ReLU layer; its arithmetic is counted in the source (FLOPS). What it
-is compared with is the rate of a large float32 matrix product on all cores.
+Images are square with three channels; the kernel is the float32 NTK, with 16 by 256 images per
+block (fewer for expensive blocks), variance maps included. "vjp" is K and its vjp in one call. An
+element, the unit of work, is one pixel pair of one ReLU layer; FLOPS is its arithmetic, counted in
+the source. The reference is the rate of a large float32 matrix product on all cores.
 """
 
 import argparse
@@ -21,18 +21,18 @@ from kipper.common.architecture import Architecture, KernelSpec, architecture_na
 from kipper.workers.bands import BandedNetwork, banded_network
 from kipper.workers.choice import make_engine
 
-# Additions, multiplications, divisions and square roots of an element, NTK, float32, counted in
+# Additions, multiplications, divisions and square roots per element, NTK, float32, counted in
 # native/forward_rows.hpp, backward_rows.hpp and arc_cosine.hpp. Forward: box sums and bias 10,
-# arc-cosine 29, factors and results 7. With the vjp: that, pre-activations again 10, box sums of
-# cotangents 8, arc-cosine with slopes 25, chain rule 17; the layers of a stage below its last,
-# which go forward twice, are counted once.
+# arc-cosine 29, factors and results 7. The vjp adds: pre-activations again 10, box sums of
+# cotangents 8, arc-cosine with slopes 25, chain rule 17. Layers below the last of a stage run
+# forward twice but are counted once.
 FLOPS = {"forward": 46, "vjp": 106}
-# Elements of a block that takes a second or so.
-MOST_ELEMENTS = 2e9
+# The elements of a block that takes about a second.
+MAX_ELEMENTS = 2e9
 
 
 def elements(network: BandedNetwork) -> int:
-    """Pixel pairs inside both images, over the band of each ReLU layer, of one pair of images."""
+    """The elements of a pair of images: pixel pairs within the band, over all ReLU layers."""
     total = 0
     for stage, size, band in zip(network.stages, network.sizes, network.bands, strict=False):
         pairs = 1
@@ -48,7 +48,7 @@ def measure(architecture: Architecture, side: int, threads: int) -> dict[str, An
     assert network is not None
     engine = make_engine("banded_cpu", spec, threads)
     count = elements(network)
-    num_targets = min(256, max(16, int(MOST_ELEMENTS / count) // 16 // 16 * 16))
+    num_targets = min(256, max(16, int(MAX_ELEMENTS / count) // 16 // 16 * 16))
     forward, vjp = engine_timing(engine, (side, side, 3), (16, num_targets), "float32", repeats=3)
     return {
         "architecture": architecture.name,
@@ -65,7 +65,7 @@ def measure(architecture: Architecture, side: int, threads: int) -> dict[str, An
 
 
 def matrix_product_gflops() -> float:
-    """Of XLA, on all cores."""
+    """The rate of XLA's matrix product on all cores."""
     side = 3072
     square = jnp.ones((side, side), jnp.float32)
     product = jax.jit(lambda a: a @ a)
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sides", default="8,16,32,64")
     parser.add_argument("--depths", default="1,2,4,8")
-    parser.add_argument("--json", action="store_true", help="JSON alone, without the table")
+    parser.add_argument("--json", action="store_true", help="print JSON only, without the table")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     cases = [("convnet", int(side), cores) for side in options.sides.split(",")]
@@ -91,7 +91,7 @@ def main() -> None:
                 f"{row['architecture']:10} {row['side']:3}  {row['threads']} threads  "
                 f"{row['elements_per_pair']:9} elements  "
                 f"forward {row['forward_ms_per_pair']:9.5f} ms, "
-                f"{row['forward_ns_per_element']:6.3f} ns an element, "
+                f"{row['forward_ns_per_element']:6.3f} ns per element, "
                 f"{row['forward_gflops']:6.0f} GFLOP/s  "
                 f"vjp {row['vjp_ms_per_pair']:9.5f} ms, {row['vjp_ns_per_element']:6.3f} ns, "
                 f"{row['vjp_gflops']:6.0f} GFLOP/s"

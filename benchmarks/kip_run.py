@@ -1,12 +1,12 @@
-"""A whole `kipper distill` against a plain jax.jit script of the same run, one after the other.
+"""Compares a whole `kipper distill` with a plain jax.jit script of the same run.
 
     python benchmarks/kip_run.py --data_dir=DIR [--dataset=cifar10] [--support_size=100]
         [--steps=100] [--rounds=1] [--launch=inprocess|local_mp]
 
-Each side is a process of its own and is timed from its start to its end: imports, loading,
-preprocessing, compilation, steps, evaluations at the same steps. The plain side takes the same
-steps on the same batches through neural-tangents in float64. kipper does more: it hashes the data,
-writes checkpoints, scores snapshots on held-out images, draws the picture. Prints one JSON object.
+Each side is a separate process, timed from start to end: imports, loading, preprocessing,
+compilation, steps, and evaluations at the same steps. The plain side takes the same steps on the
+same batches with neural-tangents in float64. kipper does more: it hashes the data, writes
+checkpoints, scores snapshots on held-out images, and draws figures. Prints one JSON object.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 
 
 def plain_run(data_dir: str, dataset: str, support_size: int, steps: int) -> float:
-    """The plain loop; returns the final test accuracy."""
+    """Runs the plain loop; returns the final test accuracy."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -83,7 +83,7 @@ def plain_run(data_dir: str, dataset: str, support_size: int, steps: int) -> flo
 
 
 def kipper_run(options: argparse.Namespace) -> float:
-    """The command line; returns the final test accuracy."""
+    """Runs the command line; returns the final test accuracy."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-c", "from kipper.launch.main import main; main()", "distill"),
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--launch", default="inprocess")
-    parser.add_argument("--plain", action="store_true", help="be the plain side")
+    parser.add_argument("--plain", action="store_true", help="run as the plain side")
     options = parser.parse_args()
     if options.plain:
         print(plain_run(options.data_dir, options.dataset, options.support_size, options.steps))

@@ -1,13 +1,13 @@
-"""KIP with labels that stay, that Adam learns, and that are solved for, at equal steps.
+"""Compares KIP with fixed labels, labels learned by Adam, and labels solved for, at equal steps.
 
     python benchmarks/label_learning.py [--dataset=mnist5k] [--data_dir=DIR] [--architecture=fc1]
         [--support_size=10] [--target_batch_size=500] [--steps=300] [--learning_rate=0.04]
         [--seeds=0,1,2] [--json]
 
-Each way starts from the same images and sees the same target batches. Prints the mean over the
-seeds at some of the steps, and at the last one the standard deviation too: accuracy and loss
-(half the mean squared error) on all test images, and the loss on the step's targets, for which
-labels have just been solved where the step is a multiple of theirs.
+All variants start from the same images and see the same target batches. Prints means over the seeds
+at some steps, with the standard deviation at the last: accuracy and loss (half the mean squared
+error) on all test images, and the loss on the step's targets. Exact labels have just been solved
+for these targets at multiples of their interval.
 """
 
 import argparse
@@ -34,9 +34,9 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def curve(options: argparse.Namespace, seed: int, way: dict[str, Any]) -> list[dict[str, Any]]:
-    """The records of one run; the last one has the test loss too."""
+    """The records of one run; the last one includes the test loss."""
     rate = way.get("label_learning_rate")
-    if rate is not None:  # as a share of the images'
+    if rate is not None:  # as a fraction of the images' rate
         way = {**way, "label_learning_rate": rate * options.learning_rate}
     with tempfile.TemporaryDirectory() as folder:
         settings = DistillSettings(
@@ -61,7 +61,7 @@ def curve(options: argparse.Namespace, seed: int, way: dict[str, Any]) -> list[d
 
 
 def summary(name: str, curves: list[list[dict[str, Any]]]) -> dict[str, Any]:
-    """Means over the seeds: by step, and of the last one with spreads."""
+    """Means over the seeds by step, with spreads at the last step."""
     accuracy = np.array([[record["test_accuracy"] for record in records] for records in curves])
     loss = np.array([[record["loss"] for record in records] for records in curves])
     test_loss = np.array([records[-1]["test_loss"] for records in curves])

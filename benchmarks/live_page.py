@@ -1,13 +1,13 @@
-"""What the live page costs a run: steps a second without it, with it, and with ten clients.
+"""Measures what the live page costs: steps per second without it, with it, and with ten clients.
 
     python benchmarks/live_page.py --repetitions=5
-    python benchmarks/live_page.py --events          # what an event and a snapshot cost
+    python benchmarks/live_page.py --events          # the cost of an event and of a snapshot
 
-Each repetition is a run of each kind, one after the other, in an order drawn anew, each in a
-process of its own; steps are timed by the run itself, from a quarter of them on, when all is
-compiled. The ten clients read all that /events sends, in one process of their own on the same
-machine. Ratios are of runs of the same repetition. Processor time, of a whole run from its start to
-its end, says more than steps a second where other programs run beside it.
+Each repetition makes one run of each kind, in random order, each in its own process. The run itself
+times its steps, from the first quarter on, when everything is compiled. The ten clients read
+everything that /events sends, in one process on the same machine. Ratios compare runs of the same
+repetition. Processor time covers a whole run from start to end, and is more reliable than steps per
+second on a machine with other programs.
 """
 
 import argparse
@@ -45,9 +45,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--workloads", nargs="*", choices=WORKLOADS, default=list(WORKLOADS))
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of steps")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the number of steps")
     parser.add_argument("--events", action="store_true", help="time events and snapshots instead")
-    parser.add_argument("--listen_to", help=argparse.SUPPRESS)  # what the clients' process is given
+    parser.add_argument("--listen_to", help=argparse.SUPPRESS)  # for the process of clients
     options = parser.parse_args()
     if options.listen_to:
         asyncio.run(listen(options.listen_to))
@@ -59,13 +59,13 @@ def main() -> None:
 
 
 def compare(workload: str, repetitions: int, scale: float) -> None:
-    """Prints the median of each kind, and of its ratio to a run without the page."""
+    """Prints the median of each kind, and the median ratio to a run without the page."""
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     for _ in range(repetitions):
         for kind in random.sample(list(KINDS), len(KINDS)):
             found[kind].append(measured(workload, kind, scale))
     print(f"{workload}, {repetitions} repetitions")
-    for number, unit in enumerate(("steps a second", "processor seconds of the run")):
+    for number, unit in enumerate(("steps per second", "processor seconds of the run")):
         for kind in KINDS:
             values = [each[number] for each in found[kind]]
             without = [each[number] for each in found["off"]]
@@ -78,7 +78,7 @@ def compare(workload: str, repetitions: int, scale: float) -> None:
 
 
 def measured(workload: str, kind: str, scale: float) -> tuple[float, float]:
-    """Steps a second of one run, by its own clock, and the processor time of its process."""
+    """Steps per second of one run, by its own clock, and the processor time of its process."""
     steps = max(8, round(STEPS[workload] * scale) // 4 * 4)
     with tempfile.TemporaryDirectory() as folder:
         length = [f"--steps={steps}", f"--eval_every={steps // 4}", f"--workdir={folder}"]
@@ -100,7 +100,7 @@ def measured(workload: str, kind: str, scale: float) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def listening(run: "subprocess.Popen[str]") -> Iterator[None]:
-    """Clients of a run's page, from when it says where that is."""
+    """Runs clients of a run's page, as soon as the run prints its address."""
     assert run.stdout is not None
     address = next(line for line in run.stdout if line.startswith("dashboard ")).split()[1]
     clients = subprocess.Popen([sys.executable, __file__, f"--listen_to={address}"])
@@ -111,7 +111,7 @@ def listening(run: "subprocess.Popen[str]") -> Iterator[None]:
 
 
 async def listen(address: str) -> None:
-    """Clients that read until the server ends."""
+    """Runs clients that read until the server ends."""
     host, port = urllib.parse.urlsplit(address).netloc.split(":")
 
     async def client() -> None:
@@ -125,7 +125,7 @@ async def listen(address: str) -> None:
 
 
 def print_costs(num_workers: int = 64, rounds: int = 500) -> None:
-    """Microseconds of an event, and milliseconds of a snapshot and of its JSON."""
+    """Prints the microseconds of a block, and the milliseconds of a snapshot and its JSON."""
     watch = Watch({"kipper": ""}, 0.0, 0.0)
     workers = [f"worker-{i}" for i in range(num_workers)]
     for worker in workers:

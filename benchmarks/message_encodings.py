@@ -1,12 +1,12 @@
-"""Messages to bytes and back: `common/wire.py` beside other encodings, microseconds and MB/s.
+"""Compares `common/wire.py` with other encodings of messages, in microseconds and MB/s.
 
     python benchmarks/message_encodings.py [--seconds=0.3] [--json]
 
-Each encoding gets the same message: scalars and one large array. Times are medians of repeated
-calls that take turns between the encodings, in a process that keeps freed memory, as `kipper` does.
-msgpack and safetensors are measured where they are installed. Only the wire and "wire and zlib"
-notice a flipped bit; pickle runs what it is sent, so it is here for its speed alone. The row
-"crc32" is the checksum that is part of the wire's time, once for encoding and once for decoding.
+Each encoding gets the same messages: scalars and one large array. Times are medians of repeated
+calls, with encodings taking turns, in a process that keeps freed memory as `kipper` does. msgpack
+and safetensors are measured if installed. Only "wire" and "wire and zlib" detect a flipped bit.
+pickle executes what it receives, so it is here only for its speed. The row "crc32" is the checksum,
+which the time of "wire" includes, once for encoding and once for decoding.
 """
 
 import argparse
@@ -30,7 +30,7 @@ Encoding = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
 
 
 def sample_messages() -> dict[str, Any]:
-    """What runs send, by the size of its array; noise, as kernels and cotangents nearly are."""
+    """Messages of runs, by the size of their array; noise resembles kernels and cotangents."""
     random = np.random.default_rng(0)
 
     def floats(*shape: int) -> np.ndarray:
@@ -52,7 +52,7 @@ def sample_messages() -> dict[str, Any]:
 
 
 def _parts(message: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Scalars and arrays of a message by name."""
+    """The scalars and the arrays of a message, by name."""
     fields = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}
     arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
     return {name: value for name, value in fields.items() if name not in arrays}, arrays
@@ -122,11 +122,11 @@ def encodings() -> dict[str, Encoding]:
 def _checksum(arrays: dict[str, np.ndarray]) -> bytes:
     payload = max(arrays.values(), key=lambda array: array.nbytes).reshape(-1).view(np.uint8).data
     zlib.crc32(payload)
-    return payload  # type: ignore[return-value]
+    return payload
 
 
 def measure(seconds: float) -> list[dict[str, Any]]:
-    """One row for each message and encoding; `seconds` for each row at most, or three calls."""
+    """Returns a row per message and encoding; each takes up to `seconds`, or a few calls."""
     rows = []
     chosen = encodings()
     for kind, message in sample_messages().items():

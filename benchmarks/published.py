@@ -1,10 +1,10 @@
-"""What was published, and the kipper command that is held against it: rows of `reproduce.py`.
+"""Published figures, each with the kipper command that reproduces it: the rows of `reproduce.py`.
 
 Sources: [ICLR] "Dataset Meta-Learning from Kernel Ridge-Regression" (arXiv 2011.00050) and the
 stored outputs of its notebook; [NeurIPS] "Dataset Distillation with Infinitely Wide Convolutional
 Networks" (arXiv 2107.13034), table 1 of the submission; [released] the table of the data released
-with it. Figures of [ICLR] are as table 1 of [NeurIPS] quotes them. Their augmentations, step counts
-and learning rates are not published for most rows; those here were chosen by short runs.
+with it. Figures of [ICLR] are those that table 1 of [NeurIPS] quotes. For most rows augmentation,
+step count and learning rate are not published; short runs chose the values here.
 """
 
 import dataclasses
@@ -13,18 +13,18 @@ from collections.abc import Iterator
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A published figure, and how to come by it.
+    """A published figure, and the command that reproduces it.
 
     Attributes:
-        name: of the row, and of its folder.
-        title: what is distilled, by what.
-        accuracy: published, per cent, as printed.
-        loss: half the published mean squared error, as printed; the released tables call it
-            test_mse. "" where none was published.
-        source: of both.
-        command: of kipper, without workdir, seed and data folder.
-        seeds: of the draws of natural support images that the row is shown over.
-        of: name of the row whose distilled sets this one takes; "" where it makes its own.
+        name: the name of the row and of its folder.
+        title: algorithm, kernel, data set and size.
+        accuracy: the published accuracy in per cent, as printed.
+        loss: half the published mean squared error, as printed ("test_mse" in the released
+            tables); "" if none was published.
+        source: the source of both.
+        command: kipper's arguments, without workdir, seed and data folder.
+        seeds: the seeds of the draws of natural support images that the row averages.
+        of: the name of the row whose distilled sets this one uses; "" if it makes its own.
     """
 
     name: str
@@ -76,7 +76,7 @@ _TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 
 
 def _kip_convnet(dataset: str, preprocess: str, steps: int, rate: float) -> tuple[str, ...]:
-    """KIP with the ConvNet's kernel, ten images, a rate that falls by half a cosine."""
+    """KIP with the ConvNet's kernel, ten images, and a rate that falls as half a cosine."""
     return (
         "distill",
         f"--dataset={dataset}",
@@ -90,8 +90,8 @@ def _kip_convnet(dataset: str, preprocess: str, steps: int, rate: float) -> tupl
     )
 
 
-# The learning rates are the papers'. Shifting or turning an image costs many times its share of the
-# kernel.
+# The learning rates are the papers'. Shifts and rotations are left out: they cost many times as
+# much as an image's share of the kernel.
 _KIP_FC = {
     "mnist": ("--learning_rate=0.01", "--steps=4000", "--schedule_steps=4000"),
     "cifar10": ("--learning_rate=0.04", "--steps=2000", "--schedule_steps=2000", "--augment=flip"),
@@ -99,7 +99,7 @@ _KIP_FC = {
 
 
 def _kip_fc() -> Iterator[Row]:
-    """KIP with the kernel of a fully connected network, at 1, 10 and 50 images a class."""
+    """KIP with the kernel of a fully connected network, with 1, 10 and 50 images per class."""
     for dataset, size, accuracy in (
         ("mnist", 10, "85.5 ± 0.1"),
         ("mnist", 100, "97.2 ± 0.2"),
@@ -127,7 +127,7 @@ def _kip_fc() -> Iterator[Row]:
         )
 
 
-# Of the widths that two cores can pay for.
+# What two cores can afford at these widths.
 _NETWORKS = ("--seeds=2", "--test_limit=2000")
 
 ROWS: tuple[Row, ...] = (

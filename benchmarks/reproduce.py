@@ -1,14 +1,14 @@
-"""Published figures against ours, each by the exact command.
+"""Compares published figures with ours, and runs the exact command behind each.
 
     python benchmarks/reproduce.py --list [--rows=PATTERN]
     python benchmarks/reproduce.py --workdir=DIR --mnist=DIR --cifar10=DIR [--rows=PATTERN]
         [--seeds=1]
     python benchmarks/reproduce.py --workdir=DIR --table [--rows=PATTERN]
 
-The second runs, one after the other, what is not finished yet in `--workdir`; interrupted runs go
-on where they were. PATTERN is as for file names, such as 'ls_convnet_mnist*'. `--seeds=1` takes
-only the first draw of natural images of each row. The third prints, of what is there, a table in
-Markdown; of runs that are under way or were given up it says how far they came.
+The second form runs everything unfinished in `--workdir`, in sequence, and resumes interrupted
+runs. PATTERN is a file name pattern such as 'ls_convnet_mnist*'. `--seeds=1` takes only the first
+draw of natural images of each row. The third form prints the results so far as a Markdown table,
+with the step of unfinished runs.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from published import ROWS, Row
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What one run has come to.
+    """The result of one run so far.
 
     Attributes:
-        accuracy: on the test set, per cent.
-        loss: half the mean squared error there; None where the run does not say.
-        step: of how many steps, as "400 of 1000"; "" for what is finished.
+        accuracy: on the test set, in per cent.
+        loss: half the mean squared error on the test set; None if the run does not record it.
+        step: the progress, such as "400 of 1000"; "" for a finished run.
     """
 
     accuracy: float
@@ -59,12 +59,12 @@ def command_line(row: Row, root: pathlib.Path, seed: int, data_dir: str) -> list
 
 
 def of(row: Row) -> Row:
-    """The row whose distilled sets `row` takes."""
+    """The row whose distilled sets `row` uses."""
     return next(other for other in ROWS if other.name == row.of)
 
 
 def run(row: Row, root: pathlib.Path, seed: int, data_dir: str, kipper: list[str]) -> None:
-    """Runs what is not finished; its output goes to a log beside its folder."""
+    """Runs or resumes one run; its output goes to a log beside its folder."""
     log = folder(root, row, seed).with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [*kipper, *command_line(row, root, seed, data_dir)]
@@ -77,7 +77,7 @@ def run(row: Row, root: pathlib.Path, seed: int, data_dir: str, kipper: list[str
 
 
 def result_of(row: Row, workdir: pathlib.Path) -> dict[str, Any] | None:
-    """What a finished run has written."""
+    """The result file of a finished run; None before."""
     if row.of:
         return read_json(workdir / "transfer.json")
     result = read_json(workdir / "result.json")
@@ -90,7 +90,7 @@ def asked_steps(row: Row) -> int:
 
 
 def measured(row: Row, workdir: pathlib.Path) -> Measured | None:
-    """What a run has come to; None before its first evaluation."""
+    """The result of a run so far; None before its first evaluation."""
     result = result_of(row, workdir)
     if result is not None:
         return Measured(
@@ -116,7 +116,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def table(rows: list[Row], workdir: pathlib.Path) -> str:
-    """Markdown; a row a published figure that there is something to hold against."""
+    """A Markdown table with a line for each published figure that has a result."""
     lines = [
         "| | published accuracy, % | ours | published loss | ours | draws | pairs | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -148,7 +148,7 @@ def table_line(row: Row, found: list[Measured]) -> str:
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Mean, and standard deviation of a draw where there are several."""
+    """The mean, and the standard deviation if there are several values."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
@@ -166,14 +166,14 @@ def listing(rows: list[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", default="*", help="pattern of names")
-    parser.add_argument("--list", action="store_true", help="say what there is")
-    parser.add_argument("--table", action="store_true", help="say what was measured")
+    parser.add_argument("--rows", default="*", help="pattern of row names")
+    parser.add_argument("--list", action="store_true", help="list the rows")
+    parser.add_argument("--table", action="store_true", help="print the results so far")
     parser.add_argument("--workdir", type=pathlib.Path, help="folder of all runs")
-    parser.add_argument("--seeds", type=int, help="at most so many draws a row")
+    parser.add_argument("--seeds", type=int, help="maximum number of draws per row")
     parser.add_argument("--mnist", help="folder of MNIST's files")
     parser.add_argument("--cifar10", help="folder of CIFAR-10's files")
-    parser.add_argument("--kipper", default=f"{sys.executable} -m kipper", help="what runs it")
+    parser.add_argument("--kipper", default=f"{sys.executable} -m kipper", help="kipper command")
     options = parser.parse_args()
     rows = selected(options.rows)
     if options.list:
@@ -187,13 +187,13 @@ def main() -> None:
     for row in rows:
         data_dir = getattr(options, row.dataset)
         if data_dir is None:
-            print(f"{row.name} is left out: give --{row.dataset}.")
+            print(f"{row.name} is skipped: give --{row.dataset}.")
             continue
         for seed in row.seeds[: options.seeds]:
             if result_of(row, folder(options.workdir, row, seed)) is not None:
                 continue
             if row.of and not (folder(options.workdir, of(row), seed) / "distilled.npz").exists():
-                print(f"{row.name} is left out: run {row.of} first.")
+                print(f"{row.name} is skipped: run {row.of} first.")
                 continue
             run(row, options.workdir, seed, data_dir, shlex.split(options.kipper))
 

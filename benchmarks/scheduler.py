@@ -1,16 +1,16 @@
-"""The scheduler on a virtual clock: what stragglers and deaths cost, and what a block costs it.
+"""Simulates the scheduler on a virtual clock: the cost of stragglers and deaths, and its own cost.
 
     python benchmarks/scheduler.py --workers=512 --json
     python benchmarks/scheduler.py --table              # 1, 8, 64, 512, 2048 workers
 
-The state machine is the real one; workers are numbers. Each block's time is drawn when it is begun:
-lognormal, and ten times as long for one in a hundred; a copy of it draws anew. Two in a hundred
-workers die at a random moment of each step and come back five block times later.
+The scheduler is the real one; workers are simulated. Each block draws its time when it begins:
+lognormal, and ten times as long for one in a hundred. A copy of a block draws a new time. Two
+workers in a hundred die at a random moment of each step and return five block times later.
 
-`utilisation` is against an oracle that knows every time and death: it begins no block where it
-would be slow or be cut short, and places the rest by list scheduling, the longest first. Nobody
-without foresight reaches it. `utilisation_slow_anywhere` is against one for which a slow block is
-slow wherever it runs: it only knows when to begin it.
+`utilisation` compares with an oracle that knows every time and every death: it starts no block
+where it would be slow or cut short, and places the rest by list scheduling, longest first. No
+scheduler without foresight reaches it. For the oracle of `utilisation_slow_anywhere`, a slow block
+is slow on every worker; it only knows when to start it.
 """
 
 import argparse
@@ -36,7 +36,7 @@ IMAGE_BYTES = 32 * 32 * 3 * 4
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """Sizes of a step, and of an evaluation that may be computed beside it."""
+    """Sizes of a step, and of an evaluation computed beside it."""
 
     support: int = 500
     targets: int = 5000
@@ -47,18 +47,18 @@ class Workload:
 
 @dataclasses.dataclass
 class Totals:
-    """What a simulated run came to."""
+    """Totals of a simulated run."""
 
     seconds: float = 0.0
     blocks: int = 0
     useful_seconds: float = 0.0
-    begun: int = 0  # executions, of which some are cut short or not needed
+    begun: int = 0  # executions, including those cut short or not needed
     bytes_sent: int = 0
     scheduler_seconds: float = 0.0
 
 
 class Simulation:
-    """Workers that take time, and die, around the real scheduler."""
+    """The real scheduler with simulated workers that take time and die."""
 
     def __init__(self, num_workers: int, seed: int, slow_workers: bool):
         self.totals = Totals()
@@ -71,7 +71,7 @@ class Simulation:
         self._specs: dict[int, BlockSpec] = {}
         self._last_answer: dict[int, str] = {}
         self._answers: dict[int, list[str]] = {}
-        # Of a worker's life: what it has to do, what it holds, how slow it is, which life it is.
+        # By worker: its blocks, the rows it holds, the number of its life, its slowness.
         self._queues: dict[str, list[int]] = {}
         self._held: dict[str, set[str]] = {}
         self._life: dict[str, int] = {}
@@ -84,7 +84,7 @@ class Simulation:
             self._arrive(name)
 
     def deaths_within(self, seconds: float) -> None:
-        """Some workers die in the next so many seconds."""
+        """Schedules the deaths of some workers within the next `seconds`."""
         names = self._random.sample(sorted(self._slow), round(DEATHS * len(self._slow)))
         for name in names:
             self._at(self._now + self._random.uniform(0, seconds), ("die", name))
@@ -102,7 +102,7 @@ class Simulation:
         return self._last_answer.get(block)
 
     def run_until(self, blocks: list[int]) -> None:
-        """Lets time pass until these have their results."""
+        """Advances the clock until these blocks have results."""
         missing = [block for block in blocks if block not in self._last_answer]
         while missing:
             self._step()
@@ -227,7 +227,7 @@ def evaluation(simulation: Simulation, work: Workload, step: int) -> list[int]:
 
 
 def simulate(num_workers: int, steps: int, work: Workload, seed: int, slow: bool) -> Totals:
-    """A run of so many steps, each a forward and a backward phase."""
+    """Simulates a run of `steps` steps, each with a forward and a backward phase."""
     simulation = Simulation(num_workers, seed, slow)
     rounds = _rounds(num_workers, work)
     scored: list[int] = []
@@ -251,10 +251,10 @@ def _rounds(num_workers: int, work: Workload) -> float:
 def oracle_seconds(
     num_workers: int, steps: int, work: Workload, seed: int, slow_share: float
 ) -> float:
-    """What list scheduling reaches that knows every time, of which so many are slow.
+    """The time of list scheduling that knows every block's time, `slow_share` of them slow.
 
-    Of the workers that die in a step half are away from
-    the beginning of each of its phases. Evaluation fills what the phases leave idle.
+    Half of the workers that die in a step are away at the start of each of its phases. Evaluation
+    fills the idle time of the phases.
     """
     draws = random.Random(seed)
     rows = len(spans(work.support, work.block_support))
@@ -279,7 +279,7 @@ def oracle_seconds(
 def measure(num_workers: int, steps: int, work: Workload, seed: int, slow: bool) -> dict:
     """One row of the table."""
     totals = simulate(num_workers, steps, work, seed, slow)
-    # With one worker there is no elsewhere.
+    # A single worker has no other worker to copy slow blocks to.
     unavoidable = STRAGGLERS if num_workers == 1 and not slow else 0.0
     best = oracle_seconds(num_workers, steps, work, seed, unavoidable)
     anywhere = oracle_seconds(num_workers, steps, work, seed, STRAGGLERS)
@@ -304,10 +304,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=512)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--evaluation", type=int, default=0, help="test images scored each step")
-    parser.add_argument("--slow_workers", action="store_true", help="1%% of workers, not of blocks")
+    parser.add_argument("--evaluation", type=int, default=0, help="test images evaluated per step")
+    parser.add_argument("--slow_workers", action="store_true", help="slow workers, not slow blocks")
     parser.add_argument("--table", action="store_true", help="1, 8, 64, 512 and 2048 workers")
-    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.add_argument("--json", action="store_true", help="print JSON only")
     arguments = parser.parse_args()
     work = Workload(evaluation=arguments.evaluation)
     counts = (1, 8, 64, 512, 2048) if arguments.table else (arguments.workers,)

@@ -1,12 +1,12 @@
-"""What share of the kernel engine's own speed a whole KIP run reaches.
+"""Measures which share of the kernel engine's own speed a whole KIP run reaches.
 
     python benchmarks/service_efficiency.py --data_dir=DIR [--steps=100] [--num_workers=1]
 
-`kipper distill` on MNIST, convnet, 10 images with learned labels, as a process of its own, between
-two measurements of the engine: the time of a pair forward, and with its vjp in one call, at 16 by
-256 images on all cores, variance maps included. Efficiency is the time that the run's pairs would
-have taken at these rates over the time that it took from the first block to the last evaluation,
-set-up and compilation included.
+Runs `kipper distill` on MNIST with convnet and 10 images with learned labels in a separate process,
+between two measurements of the engine: the time per pair forward, and with its vjp in one call, at
+16 by 256 images on all cores, variance maps included. Efficiency is the time of the run's pairs at
+these rates, over the time of the run from the first block to the last evaluation, set-up and
+compilation included.
 """
 
 import argparse
@@ -27,14 +27,14 @@ from kipper.workers.choice import make_engine
 
 
 def engine_milliseconds_per_pair() -> tuple[float, float]:
-    """Forward, and forward with vjp."""
+    """The engine's time per pair: forward, and forward with vjp."""
     spec = KernelSpec(architecture_named("convnet"), "ntk", "float32")
     engine = make_engine("banded_cpu", spec, len(os.sched_getaffinity(0)))
     return engine_timing(engine, (28, 28, 1), (16, 256), "float32", repeats=8)
 
 
 def run(options: argparse.Namespace, workdir: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """result.json, and the first evaluation's record."""
+    """Runs kipper; returns result.json and the first evaluation's record."""
     subprocess.run(
         [
             *(pathlib.Path(sys.executable).parent / "kipper", "distill", f"--workdir={workdir}"),

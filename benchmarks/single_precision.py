@@ -1,10 +1,10 @@
-"""What float32 kernels cost in accuracy: K, its gradient, the regression, a whole KIP run.
+"""Measures the errors of float32 kernels: in K, its gradient, the regression, a whole KIP run.
 
     python benchmarks/single_precision.py [--architecture=convnet] [--steps=100]
 
-Embedded MNIST digits (5,000, 28x28), 20 support images and 200 targets, against float64. Support
-images are among the targets, so some pairs coincide. "Run" is KIP with learned labels from the same
-draw with the same batches, in float32 and in float64 throughout.
+Compares with float64, on the embedded MNIST digits (5,000, 28x28), with 20 support images and 200
+targets. The support images are among the targets, so some pairs coincide. "Run" is KIP with learned
+labels, from the same draw and with the same batches, in float32 and in float64.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SUPPORT, TARGETS, RIDGE = 20, 200, 1e-6
 
 
 def regression_errors(architecture: str) -> dict[str, float]:
-    """Relative to the largest entry, at natural images."""
+    """Errors relative to the largest entry, at natural images."""
     dataset = load_dataset("mnist5k", None)
     preprocessing = fit_preprocessing("standard", dataset.x_train)
     rows = np.random.default_rng(0).permutation(len(dataset.x_train))[:TARGETS]

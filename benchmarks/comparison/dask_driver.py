@@ -1,7 +1,7 @@
-"""The workload by dask.distributed: scheduler and workers as `dask scheduler` and `dask worker`.
+"""Runs the workload with dask.distributed, by `dask scheduler` and `dask worker`.
 
-Both commands are started again when they end, as an init system or Kubernetes would. The client
-takes results as they complete. What it lost with a scheduler, it submits again; dask does not.
+Both commands are restarted when they end, as an init system or Kubernetes would do. The client
+takes results as they complete. It resubmits the blocks lost with a scheduler, which dask does not.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ from workload import block_values, run_block
 _READY_SECONDS = 120.0
 
 
-class Kept:
-    """A command that is started again whenever it ends."""
+class RestartedCommand:
+    """A command that is restarted whenever it ends."""
 
     def __init__(self, name: str, arguments: list[str], restarted: list[str]):
         self._command = [sys.executable, "-m", f"distributed.cli.{name}", *arguments]
@@ -29,41 +29,40 @@ class Kept:
         self._restarted = restarted
         self._closing = False
         self.process = subprocess.Popen(self._command)
-        threading.Thread(target=self._keep, daemon=True).start()
+        threading.Thread(target=self._restart_forever, daemon=True).start()
 
     def close(self) -> None:
         self._closing = True
         self.process.kill()
 
-    def _keep(self) -> None:
+    def _restart_forever(self) -> None:
         while True:
             self.process.wait()
             if self._closing:
                 return
-            self._restarted.append(f"{self._name} ended and was started again")
+            self._restarted.append(f"{self._name} ended and was restarted")
             time.sleep(0.5)
             self.process = subprocess.Popen(self._command)
 
 
 class SchedulerLost(Exception):
-    """The scheduler forgot what it was asked to do."""
+    """The scheduler has forgotten its tasks."""
 
 
 def take_all(client: distributed.Client, driving: Driving, blocks: dict[int, np.ndarray]) -> None:
-    """Submits what is lacking in `blocks` and fills them in as they complete.
+    """Submits the blocks missing from `blocks` and adds them as they complete.
 
     Raises:
-        SchedulerLost: futures were cancelled, which the client does when its connection ends. A
-            few may never be heard of again (those whose results were on their way), so that
-            waiting for the others would be waiting for ever.
+        SchedulerLost: futures were cancelled, which the client does when its connection ends.
+            Futures whose results were in flight may never complete, so do not wait for the others.
     """
-    lacking = [index for index in range(driving.workload.blocks) if index not in blocks]
+    missing = [index for index in range(driving.workload.blocks) if index not in blocks]
     run = functools.partial(run_block, driving.workload)
     token = uuid.uuid4()
-    keys = [f"run_block-{token}-{index}" for index in lacking]  # as dask itself would call them
-    # The futures are kept by nobody else, so that a result is forgotten once it is here: dask
-    # would compute it again if it were wanted still when its worker dies.
-    completed = distributed.as_completed(client.map(run, lacking, key=keys), with_results=True)
+    keys = [f"run_block-{token}-{index}" for index in missing]  # named as dask would name them
+    # No other reference to the futures exists, so dask forgets a result once it has arrived.
+    # Otherwise dask would compute it again when its worker dies.
+    completed = distributed.as_completed(client.map(run, missing, key=keys), with_results=True)
     for future, block in completed:
         if not isinstance(block, np.ndarray):
             raise SchedulerLost(type(block).__name__)
@@ -82,10 +81,10 @@ def main() -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
     local = ["--local-directory", str(driving.control), "--no-dashboard"]
     port = address.rpartition(":")[2]
-    scheduler = Kept(
+    scheduler = RestartedCommand(
         "dask_scheduler", ["--host", "127.0.0.1", "--port", port, "--no-dashboard"], driving.remarks
     )
-    workers = Kept(
+    workers = RestartedCommand(
         "dask_worker",
         [address, "--nworkers", str(workload.workers), "--nthreads", "1", *local],
         driving.remarks,

@@ -1,8 +1,8 @@
-"""What the drivers of all systems share: the clock, the processor time, the report to `run.py`.
+"""Code shared by the drivers of all systems: wall time, processor time, the report to `run.py`.
 
-A driver is a program `DRIVER WORKLOAD_JSON CONTROL_FOLDER`. It starts its system, has every worker
-answer something once, writes `CONTROL_FOLDER/head` (the process numbers of scheduler or head),
-runs the workload under `Driving.measured`, and prints one JSON object as its last line.
+A driver is a program `DRIVER WORKLOAD_JSON CONTROL_FOLDER`. It starts its system, makes every
+worker answer once, writes the process ids of the scheduler or head to `CONTROL_FOLDER/head`, runs
+the workload under `Driving.measured`, and prints one JSON object as its last line.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 from workload import Workload, sum_sha256
 
-# `run.py` sets it for the driver, and every process of a system under test inherits it.
+# An environment variable that `run.py` sets for the driver. All processes of the system inherit it.
 MARK = "KIPPER_COMPARISON_RUN"
-# What counts as quiet, and how long one looks.
-_QUIET_CORES, _LOOK_SECONDS = 0.2, 1.0
+# The machine is quiet if it uses fewer cores than this on average over so many seconds.
+_QUIET_CORES, _SAMPLE_SECONDS = 0.2, 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def processes_of_run(mark: str) -> list[int]:
-    """All processes that carry this mark, by number; those of other users are not seen."""
+    """The ids of this user's processes that carry this mark."""
     wanted = f"{MARK}={mark}".encode()
     found = []
     for folder in pathlib.Path("/proc").iterdir():
@@ -38,7 +38,7 @@ def processes_of_run(mark: str) -> list[int]:
 
 
 def cpu_seconds(processes: Sequence[int]) -> float:
-    """User and system time of processes so far; the dead count nothing."""
+    """User and system time of processes so far; processes that ended count as zero."""
     total = 0
     for process in processes:
         with contextlib.suppress(OSError):
@@ -48,17 +48,17 @@ def cpu_seconds(processes: Sequence[int]) -> float:
 
 
 def wait_until_quiet(patience: float) -> None:
-    """Returns when hardly anybody uses the machine, or after `patience` seconds."""
+    """Returns when the machine is nearly idle, or after `patience` seconds."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         before = _machine_cpu_seconds()
-        time.sleep(_LOOK_SECONDS)
-        if _machine_cpu_seconds() - before < _QUIET_CORES * _LOOK_SECONDS:
+        time.sleep(_SAMPLE_SECONDS)
+        if _machine_cpu_seconds() - before < _QUIET_CORES * _SAMPLE_SECONDS:
             return
 
 
 def _machine_cpu_seconds() -> float:
-    """Of all processes since the machine started, without idling and waiting."""
+    """Processor time of all processes since the machine started."""
     user, nice, system, _, _, irq, soft_irq, *_ = (
         int(value) for value in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     )
@@ -83,12 +83,12 @@ class Driving:
         self._seconds = self._cpu_seconds = 0.0
 
     def head_is(self, processes: Sequence[int]) -> None:
-        """Tells `run.py` what to kill where the scheduler or head is to die."""
+        """Tells `run.py` which processes to kill in faults of the scheduler or head."""
         (self.control / "head").write_text(json.dumps(list(processes)))
 
     @contextlib.contextmanager
     def measured(self) -> Iterator[None]:
-        """Wall time, and processor time of all processes of the run that live to the end."""
+        """Measures wall time, and processor time of the run's processes that live to the end."""
         mark = os.environ[MARK]
         before = cpu_seconds(processes_of_run(mark))
         started = time.perf_counter()
@@ -97,7 +97,7 @@ class Driving:
         self._cpu_seconds = cpu_seconds(processes_of_run(mark)) - before
 
     def report(self, blocks: Sequence[np.ndarray], version: str, **more: Any) -> None:
-        """Prints the result and what it took; `blocks` in the order of their numbers."""
+        """Prints the result and its cost. `blocks` are in the order of their numbers."""
         result = {
             "version": version,
             "seconds": self._seconds,

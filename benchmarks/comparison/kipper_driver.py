@@ -1,11 +1,11 @@
-"""The workload by kipper: the pool, its registry and `kipper worker` processes over Courier.
+"""Runs the workload with kipper: pool, registry and `kipper worker` processes over Courier.
 
-Each worker runs under kipper's supervisor, which starts it again when it dies. The policy is a
-run's by default, so a hundredth of the blocks is computed twice and compared.
+kipper's supervisor restarts workers that die. The policy is the default one of a run, so one block
+in a hundred is computed twice and compared.
 
-A run's blocks come in steps, and a coordinator that died is started again from its last checkpoint.
-So here: the blocks are `STEPS` maps, after each of which its blocks are written as a checkpoint
-is; with STEPS=1 (default) they are one map, as the other systems have it.
+As in a run, blocks come in steps, and a restarted coordinator resumes from its last checkpoint: the
+blocks are `STEPS` maps, each of which ends with writing its blocks. With STEPS=1 (default) there is
+one map, as in the other systems.
 """
 
 import importlib.metadata
@@ -42,7 +42,7 @@ class Kipper:
     def __init__(self, driving: Driving):
         self._driving = driving
         workload = driving.workload
-        # One block more a worker, to warm it up.
+        # Four more blocks per worker, to warm up.
         self._rows = np.arange((workload.blocks + 4 * workload.workers) * COLUMNS, dtype="float32")
         self._rows = self._rows.reshape(-1, 1, 1, 1)
         self._key = wire.content_key(self._rows)
@@ -72,7 +72,11 @@ class Kipper:
         )
 
     def wait_for_workers(self) -> None:
-        """Until all are ready and have answered something."""
+        """Waits until all workers are ready and have answered.
+
+        Raises:
+            TimeoutError: not all workers joined in time.
+        """
         workload = self._driving.workload
         self._version = self.pool.publish(np.zeros((ROWS, 1, 1, 1), np.float32))
         deadline = time.monotonic() + _READY_SECONDS
@@ -80,11 +84,11 @@ class Kipper:
             list(self.blocks(workload.blocks, workload.blocks + 1))
             time.sleep(0.05)
             if time.monotonic() > deadline:
-                raise TimeoutError("The workers did not come.")
+                raise TimeoutError("The workers did not join.")
         list(self.blocks(workload.blocks, workload.blocks + 4 * workload.workers))
 
     def blocks(self, first: int, last: int) -> Iterator[np.ndarray]:
-        """Their numbers, in order."""
+        """The values of these blocks, in order."""
         for reply, _ in self.pool.map((self._request(i), None) for i in range(first, last)):
             assert isinstance(reply, messages.KernelBlock)
             yield reply.kernel
@@ -95,8 +99,7 @@ class Kipper:
 
 
 def coordinator_port(driving: Driving) -> int:
-    """The port of the coordinator before this one, whose workers wait for it there; else a new one,
-    with new workers."""
+    """The previous coordinator's port, where its workers wait; else a new one, with new workers."""
     path = driving.control / "port"
     if path.exists():
         return int(path.read_text())
@@ -109,7 +112,7 @@ def coordinator_port(driving: Driving) -> int:
 
 
 def run_steps(driving: Driving, kipper: Kipper) -> list[np.ndarray]:
-    """All blocks; those of steps that an earlier coordinator finished are read, not computed."""
+    """All blocks. Steps that an earlier coordinator finished are read, not computed."""
     blocks: list[np.ndarray] = []
     size = -(-driving.workload.blocks // STEPS)
     for first in range(0, driving.workload.blocks, size):

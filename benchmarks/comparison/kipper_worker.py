@@ -1,10 +1,9 @@
-"""A `kipper worker` whose kernel engine does the comparison's blocks; all else is the real one.
+"""Runs a real `kipper worker` with an engine that computes the comparison's blocks.
 
     python kipper_worker.py WORKLOAD_JSON COORDINATOR [NAME]
 
-Without a name: as many as the workload has workers, each under kipper's supervisor.
-Columns are numbered pixels, so the first one tells which block is meant. Blocks past the workload
-warm the worker up.
+Without a name it runs all of the workload's workers, each under kipper's supervisor. Pixels are
+numbered, so the first column identifies the block. Blocks beyond the workload are for warming up.
 """
 
 import sys
@@ -22,7 +21,7 @@ from kipper.workers.engine import PreparedImages
 
 
 class WorkloadEngine:
-    """Answers `block` with the workload's numbers."""
+    """An engine whose `block` returns the workload's numbers."""
 
     name = "workload"
 
@@ -53,7 +52,7 @@ def main() -> None:
         supervise(Workload.from_json(sys.argv[1]))
         return
     engine = WorkloadEngine(Workload.from_json(sys.argv[1]))
-    worker.make_engine = lambda *_: engine  # type: ignore[assignment]
+    worker.make_engine = lambda *_: engine
     keep_freed_memory()
     run_worker(WorkerSettings(coordinator=sys.argv[2], name=sys.argv[3]))
 

@@ -1,8 +1,8 @@
-"""The workload by Ray: one task a block, everything by default.
+"""Runs the workload with Ray: one task per block, all settings default.
 
-RAY_LAYOUT=one (default): `ray.init` on one machine, the driver beside the head. RAY_LAYOUT=apart: a
-head without processors and a node with them, by `ray start` on two loopback addresses, and the
-driver on the latter. Authentication is off there, so that no token need be handed around.
+RAY_LAYOUT=one (default) uses `ray.init` on one machine, with the driver beside the head.
+RAY_LAYOUT=apart uses `ray start` on two loopback addresses: a head without processors, and a node
+with processors and the driver. It disables authentication, which would need a shared token.
 """
 
 import os
@@ -17,7 +17,7 @@ from workload import block_values, run_block
 
 def start_one(driving: Driving) -> None:
     ray.init(
-        address="local",  # not a cluster that somebody else left running here
+        address="local",  # never connect to a cluster that already runs here
         num_cpus=driving.workload.workers,
         include_dashboard=False,
         log_to_driver=False,
@@ -42,7 +42,7 @@ def start_apart(driving: Driving) -> None:
 
 
 def head_processes() -> list[int]:
-    """GCS server and raylet of the head, in this order; a second node's raylet has a number."""
+    """GCS server and raylet of the head. The raylet of a second node has a numbered socket."""
     found = {}
     for process in processes_of_run(os.environ[MARK]):
         words = pathlib.Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")

@@ -1,13 +1,14 @@
-"""The same workload through dask.distributed, Ray and kipper, and what faults do to each.
+"""Runs one workload with dask.distributed, Ray and kipper, without and with faults.
 
     python benchmarks/comparison/run.py --dask=DASK_PYTHON --ray=RAY_PYTHON --kipper=KIPPER_PYTHON
         [--scenarios=all] [--rounds=3] [--limit=420] [--patience=0] [--json=PATH]
 
-Each argument is the Python of an environment that holds the system (`pip install distributed`,
-`pip install ray`, kipper); one left out is not run. Systems take turns within a round. Faults are
-done from here, to all in the same way: when a third of the blocks has ended, signals go to a
-process that has begun a block and not ended it, or to the scheduler or head. Prints a table in
-Markdown; --json takes every run's report.
+Each of the first three arguments is the Python of an environment with the system (`pip install
+distributed`, `pip install ray`, kipper). Systems without an argument are not run. Systems take
+turns within a round. Faults come from this program and are the same for all: after a third of the
+blocks it signals a process in the middle of a block, or the scheduler or head. Prints a Markdown
+table;
+--json writes every run's report.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from workload import Workload
 
 
 def plain(python: str, scenario: Scenario) -> dict[str, Any]:
-    """All blocks one after another in that environment: the right result, and a block's time."""
+    """Runs all blocks in sequence in that environment: the right result, and the time per block."""
     workload = Workload(scenario.mode, scenario.blocks, 0.0, PRODUCTS, 1)
     if scenario.mode == "sleep":
         workload = dataclasses.replace(workload, mode="empty")
@@ -42,7 +43,7 @@ def plain(python: str, scenario: Scenario) -> dict[str, Any]:
 
 
 def cell(scenario: Scenario, runs: list[dict[str, Any]]) -> str:
-    """What the table says of one system in one scenario."""
+    """The table cell of one system in one scenario."""
     if not runs:
         return ""
     good = [run for run in runs if run["ended"] == "well"]
@@ -54,16 +55,16 @@ def cell(scenario: Scenario, runs: list[dict[str, Any]]) -> str:
     middle = statistics.median(seconds)
     words = [f"{middle:.1f} s ({min(seconds):.1f} to {max(seconds):.1f})"]
     if scenario.fault:
-        words += [_range("begun again", [run["begun_again"] for run in good])]
+        words += [_range("repeated", [run["begun_again"] for run in good])]
         if any(run["driver_starts"] > 1 for run in good):
-            words += ["the driver died and was started again"]
+            words += ["the driver died and was restarted"]
         elif any(run["resubmitted"] for run in good):
-            words += [_range("submitted again by the driver", [r["resubmitted"] for r in good])]
+            words += [_range("resubmitted by the driver", [r["resubmitted"] for r in good])]
     else:
         ideal = min(run["ideal_seconds"] for run in good)
         if scenario.mode == "empty":
             cpu = statistics.median(run["cpu_seconds"] for run in good) / scenario.blocks
-            words += [f"{1e3 * middle / scenario.blocks:.2f} ms a block, {1e3 * cpu:.2f} of CPU"]
+            words += [f"{1e3 * middle / scenario.blocks:.2f} ms per block, {1e3 * cpu:.2f} of CPU"]
         else:
             words += [f"{100 * ideal / middle:.0f} % of the ideal"]
     if not all(run["result_is_right"] for run in good):
@@ -93,8 +94,8 @@ def main() -> None:
         parser.add_argument(f"--{system}", help="Python of its environment")
     parser.add_argument("--scenarios", default="all", help="names, separated by ;")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--limit", type=float, default=420, help="seconds of a run, at most")
-    parser.add_argument("--patience", type=float, default=0, help="to wait for a quiet machine, s")
+    parser.add_argument("--limit", type=float, default=420, help="maximum seconds of a run")
+    parser.add_argument("--patience", type=float, default=0, help="seconds to wait for idle cores")
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
     pythons = {s: getattr(options, s) for s in SYSTEMS if getattr(options, s)}

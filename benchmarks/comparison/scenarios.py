@@ -1,11 +1,11 @@
-"""What is run and what is done to it, in words and numbers."""
+"""The scenarios: workloads, and the faults injected into them."""
 
 import dataclasses
 
 from workload import SLOWNESS
 
 SYSTEMS = ("dask", "ray", "kipper")
-# Of a block that sleeps.
+# The time of a sleeping block.
 BLOCK_SECONDS = 0.03
 
 
@@ -14,13 +14,13 @@ class Scenario:
     """One row of the table.
 
     Attributes:
-        name: in the table.
-        mode: of the blocks; see workload.py.
-        fault: "kill" or "freeze" a worker, or kill the "head" or only the "gcs" server of Ray, all
-            after a third of the blocks; one "slow" worker, from the first block on; "" for none.
-        settings: of a system, as environment variables; a system not named has its defaults.
-        only: the systems it is run with.
-        rounds: at most; what is seen in minutes of waiting is not seen better in three rounds.
+        name: the row's name in the table.
+        mode: the mode of the blocks (workload.py).
+        fault: "kill" or "freeze" a worker, or kill the "head" or only Ray's "gcs" server, all after
+            a third of the blocks; one "slow" worker, from its first block on; "" for none.
+        settings: environment variables by system; other systems have their defaults.
+        only: the systems to run.
+        rounds: the maximum number of rounds; one where waiting takes minutes.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Scenario:
     rounds: int = 100
 
     def ideal_seconds(self, seconds_per_block: float) -> float:
-        """What so many workers need if each is always busy, and a killed one is back at once."""
+        """The time if every worker is always busy, and a killed one is replaced at once."""
         work, workers = self.blocks * seconds_per_block, self.workers
         if self.fault == "freeze":
             return work / 3 / workers + work * 2 / 3 / (workers - 1)
@@ -43,10 +43,10 @@ class Scenario:
         return work / workers
 
 
-# kipper writes a checkpoint at the ends of steps; here a step is 40 blocks, five of each worker.
+# kipper writes a checkpoint after each step; here a step is 40 blocks, five per worker.
 _STEPS = {"kipper": {"STEPS": "15"}}
 _APART = {"ray": {"RAY_LAYOUT": "apart"}}
-# How soon dask gives up a silent worker, and Ray a connection on which nothing is answered.
+# The time after which dask gives up a silent worker, and Ray a silent connection.
 _IMPATIENT = {
     "dask": {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s"},
     "ray": {

@@ -1,4 +1,4 @@
-"""One system in one scenario, once: starts its driver, does the fault, sees what comes of it."""
+"""Runs one system in one scenario once: starts its driver, injects the fault, observes."""
 
 import contextlib
 import json
@@ -16,15 +16,15 @@ from scenarios import Scenario
 from workload import Workload
 
 FOLDER = pathlib.Path(__file__).parent
-# Matrix products of a block that computes: for about as long as others sleep.
+# Matrix products of a computing block, which take about as long as a sleeping block.
 PRODUCTS = 25
-# A driver that died is started again, as a batch system would; so often at most.
+# A driver that died is restarted, as a batch system would do, up to this number of attempts.
 _ATTEMPTS = 2
 _POLL_SECONDS = 0.05
 
 
 class Trial:
-    """One system, once."""
+    """One run of one system in one scenario."""
 
     def __init__(self, system: str, python: str, scenario: Scenario):
         self._system, self._python, self._scenario = system, python, scenario
@@ -41,10 +41,15 @@ class Trial:
         self._frozen: list[int] = []
         self._hit = False
         self._hit_at = 0.0  # seconds after the first block
-        self._first_block: float | None = None  # when it was seen, in each attempt
+        self._first_block: float | None = None  # when it was seen in the current attempt
 
     def run(self, expected: str, limit: float) -> dict[str, Any]:
-        """The driver's report with what was seen from outside."""
+        """Returns the driver's report with outside observations.
+
+        Args:
+            expected: the SHA-256 of the right result.
+            limit: maximum seconds of an attempt.
+        """
         outcome: dict[str, Any] = {"system": self._system, "scenario": self._scenario.name}
         first_blocks: list[float] = []
         try:
@@ -114,7 +119,7 @@ class Trial:
     # --- faults -----------------------------------------------------------------------------
 
     def _watch(self, begun: list[int], ended: list[int]) -> None:
-        """Does the fault when it is time."""
+        """Injects the fault when it is due."""
         fault = self._scenario.fault
         if fault == "slow":
             if begun and (victim := self._busy_process()) is not None:
@@ -132,7 +137,7 @@ class Trial:
                 self._hit = True
 
     def _journal(self) -> tuple[list[int], list[int]]:
-        """Blocks begun and blocks ended, once for each time."""
+        """Blocks begun and blocks ended, with repetitions."""
         begun: list[int] = []
         ended: list[int] = []
         for path in (self._folder / "journal").iterdir():
@@ -142,7 +147,7 @@ class Trial:
         return begun, ended
 
     def _busy_process(self) -> int | None:
-        """The lowest number of a process that is in the middle of a block."""
+        """The lowest id of the processes that are in the middle of a block."""
         busy = [
             int(path.name)
             for path in (self._folder / "journal").iterdir()
@@ -151,7 +156,7 @@ class Trial:
         return min(busy, default=None)
 
     def _clean_up(self) -> None:
-        """Ends every process of this run, by its mark."""
+        """Ends every process with this run's mark."""
         for process in self._frozen:
             _kill(process, signal.SIGCONT)
         while left := processes_of_run(str(self._folder)):

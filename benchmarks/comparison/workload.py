@@ -1,17 +1,17 @@
-"""The work that every system of the comparison is given: numpy alone, the same bits everywhere.
+"""The workload of the comparison: numpy only, the same bits in every system.
 
-Block `index` answers 25 x 100 float32 numbers, as a kernel block of a paper-sized step does, and
-takes its time by sleeping, by exact matrix products (whole numbers, so that no BLAS can change a
-bit), or not at all. The run's result is the float32 sum of all blocks in the order of their
+Block `index` returns 25 x 100 float32 numbers, like a kernel block of a paper-sized step. It takes
+time by sleeping, by exact matrix products (of integers, so that the bits do not depend on the
+BLAS), or not at all. The result of a run is the float32 sum of all blocks in the order of their
 numbers, compared by SHA-256.
 
     python workload.py WORKLOAD_JSON
 
-runs all blocks one after another and prints {"sum_sha256", "seconds_per_block"}.
+runs all blocks in sequence and prints {"sum_sha256", "seconds_per_block"}.
 
-Faults reach a block by files in the workload's folder, so that they are the same for every system:
-each process writes a line to `journal/PID` when a block begins and when it ends, and the process
-whose number is in the file `slow` takes ten times as long.
+Files in the workload's folder make faults the same for every system: each process writes a line to
+`journal/PID` when a block begins and when it ends, and the process whose id is in the file `slow`
+takes ten times as long.
 """
 
 import dataclasses
@@ -34,15 +34,15 @@ _journals: dict[pathlib.Path, TextIO] = {}
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What is to be done and by how many.
+    """The blocks of a run and the number of workers.
 
     Attributes:
         mode: "sleep", "compute" or "empty".
-        blocks: how many.
-        seconds: that a sleeping block takes.
-        products: matrix products of a computing block.
-        workers: processes, each of which does one block at a time.
-        folder: of the journals and faults; "" for neither.
+        blocks: the number of blocks.
+        seconds: the time of a sleeping block.
+        products: the number of matrix products of a computing block.
+        workers: the number of processes, each computing one block at a time.
+        folder: holds journals and faults; "" for neither.
     """
 
     mode: str
@@ -61,7 +61,7 @@ class Workload:
 
 
 def run_block(workload: Workload, index: int) -> np.ndarray:
-    """One block's numbers, (25, 100) float32, after the time it takes."""
+    """Takes a block's time, then returns its numbers, (25, 100) float32."""
     _journal(workload, "begins", index)
     slowness = SLOWNESS if _is_slow(workload) else 1
     values = block_values(index)
@@ -85,8 +85,8 @@ def _computed_values(index: int, products: int) -> np.ndarray:
     entries = np.arange(_SIDE * _SIDE, dtype=np.int64)
     factor = ((entries * 7919 + index) % 251).astype(np.float64).reshape(_SIDE, _SIDE)
     power, product, quotient = factor.copy(), np.empty_like(factor), np.empty_like(factor)
-    for _ in range(products):  # in place: what a system's malloc does is not to be compared
-        np.matmul(power, factor, out=product)  # below 251^2 * 256, which float64 holds exactly
+    for _ in range(products):  # in place, so that memory allocation is not measured
+        np.matmul(power, factor, out=product)  # below 251^2 * 256, exact in float64
         np.floor(np.divide(product, 251, out=quotient), out=quotient)
         quotient *= 251
         np.subtract(product, quotient, out=power)
@@ -94,7 +94,7 @@ def _computed_values(index: int, products: int) -> np.ndarray:
 
 
 def sum_sha256(blocks: Iterable[np.ndarray]) -> str:
-    """Of the float32 sum in the order given; another order gives other bits."""
+    """SHA-256 of the float32 sum in the given order; another order gives other bits."""
     total = np.zeros((ROWS, COLUMNS), np.float32)
     for block in blocks:
         total += block
