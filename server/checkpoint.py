@@ -110,7 +110,7 @@ def save(
         manifest = {
             "step": checkpoint.step,
             "named": keep,
-            "counters": dataclasses.asdict(checkpoint.counters),
+            "counters": checkpoint.counters.record(),
             "config": config,
             "sha256": {"state.npz": _sha256(unfinished / "state.npz")},
         }
@@ -178,7 +178,7 @@ def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
             for name, leaf in _named_arrays(template)
         ]
     state = jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), leaves)
-    return Checkpoint(manifest["step"], state, Counters(**manifest["counters"]))
+    return Checkpoint(manifest["step"], state, Counters.read(manifest["counters"]))
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -54,25 +54,6 @@ def begin_score(
     return finish
 
 
-def score_coefficients(
-    kernel: DistributedKernel,
-    coefficients: list[np.ndarray],
-    key: str,
-    rows: np.ndarray,
-    expected: np.ndarray,
-) -> list[Score]:
-    """Scores of several regressions on the same support, in one pass over the kernel.
-
-    Args:
-        kernel: with the support set.
-        coefficients: (K_ss + ridge)^-1 y_s of each regression, (n, C).
-        key: of a resident row set.
-        rows: indices (t,) into it.
-        expected: classes (t,) of these rows, or centred targets (t, C).
-    """
-    return streamed_scores(kernel.target_chunks(key, rows), coefficients, expected)
-
-
 def streamed_scores(
     chunks: Iterator[tuple[slice, np.ndarray]], coefficients: list[np.ndarray], expected: np.ndarray
 ) -> list[Score]:

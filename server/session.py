@@ -141,8 +141,7 @@ class Session:
         last = MadeSet(set_key(images, labels), self.algorithm.steps, result.test)
         if not self.workdir.best.exists():
             return (last,)
-        validations = self.workdir.validations()
-        step = max(validations, key=lambda each: each.score.value).step
+        step = max(self.workdir.validations(), key=lambda each: each.validation.value).step
         best = MadeSet(set_key(*load_distilled(self.workdir.best)), step)
         return (best, last)  # if both are the same set, readers take the last
 

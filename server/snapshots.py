@@ -58,7 +58,7 @@ class BestKeeper:
         self._score = score
         validations = workdir.validations()
         self._seen = {validation.step for validation in validations}
-        self._best = max((each.score.value for each in validations), default=-np.inf)
+        self._best = max((each.validation.value for each in validations), default=-np.inf)
 
     def put(self, snapshot: SupportSnapshot) -> None:
         """Scores the snapshot, unless an earlier coordinator's of the same step was scored."""

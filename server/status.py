@@ -6,32 +6,27 @@ import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from kipper.server.measures import Score
-from kipper.server.records import Account, Json
+from kipper.server.records import Account, Facts
 
 _SECONDS_BETWEEN_WRITES = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Status:
+class Status(Facts):
     """A run as its coordinator last described it; None for everything that it has not said.
 
     Attributes:
         state: starting, running, finished, interrupted or failed.
-        host, pid: of the coordinator.
         steps: gradient steps to make; 0 for Label Solve.
         dashboard: URL of the live page.
-        blocks: kernel blocks computed by this coordinator.
-        workers: number of workers.
-        account: what the run has used.
+        blocks: kernel blocks that this coordinator has received.
         step, loss: of the newest gradient step.
-        seconds_left: estimated.
         rows_of, rows, rows_total: what Label Solve is passing over, and how far it is.
         evaluated_step, test: the newest evaluation.
-        checkpoint_step: of the newest checkpoint.
         message: why the run failed.
     """
 
@@ -54,26 +49,12 @@ class Status:
     checkpoint_step: int | None = None
     message: str | None = None
 
-    def record(self) -> dict[str, Any]:
-        """The file, as a JSON object."""
-        fields = {**vars(self), **self.account.record()}
-        fields |= self.test.record("test") if self.test is not None else {}
+    def record(self, null: Collection[str] = ()) -> dict[str, Any]:
         # Of a run that has begun, null says that there is no page, or that the time is unknown.
-        has_begun = self.state not in (None, "starting")
-        is_under_way = has_begun and (self.step is not None or self.rows is not None)
-        null = {"dashboard": has_begun, "seconds_left": is_under_way}
-        return {
-            name: value
-            for name, value in fields.items()
-            if name not in ("account", "test") and (value is not None or null.get(name))
-        }
-
-    @classmethod
-    def read(cls, record: Json) -> "Status":
-        """The status in a file."""
-        names = {field.name for field in dataclasses.fields(cls)} - {"account", "test"}
-        plain = {name: value for name, value in record.items() if name in names}
-        return cls(**plain, account=Account.read(record), test=Score.read(record, "test"))
+        if self.state not in (None, "starting"):
+            is_under_way = self.step is not None or self.rows is not None
+            null = ("dashboard", "seconds_left") if is_under_way else ("dashboard",)
+        return super().record(null)
 
 
 class StatusWriter:

@@ -137,8 +137,7 @@ class Workdir:
 
     def validations(self) -> list[Validation]:
         """The lines of validation.jsonl."""
-        records = map(Validation.read, self.read_records(self.validation))
-        return [record for record in records if record is not None]
+        return [Validation.read(record) for record in self.read_records(self.validation)]
 
     def read_result(self) -> RunResult | None:
         """result.json; None while the run has none that can be read."""

@@ -28,7 +28,7 @@ from kipper.launch.commands.distilled_file import (
 )
 from kipper.server import krr, sampling
 from kipper.server.distributed_kernel import DistributedKernel
-from kipper.server.evaluation import score, score_coefficients
+from kipper.server.evaluation import score, streamed_scores
 from kipper.server.experiment import Split
 from kipper.server.measures import ACCURACY, Score
 
@@ -116,7 +116,7 @@ def natural_scores(
         padded[inside] = factor.solve(labels[inside])
         coefficients.append(padded)
     every = np.arange(len(test.labels))
-    return score_coefficients(kernel, coefficients, test.key, every, test.labels)
+    return streamed_scores(kernel.target_chunks(test.key, every), coefficients, test.labels)
 
 
 def _subject(settings: EvaluateSettings) -> Subject:

@@ -20,12 +20,7 @@ if TYPE_CHECKING:  # these import this module, or what it takes a second to impo
 
 
 class Trial(NamedTuple):
-    """A piece of a run that can be timed.
-
-    Attributes:
-        act: does it on the first rows of a row set, as many as it is told.
-        num_rows: that the run itself takes.
-    """
+    """A piece of a run to time: `act` does it on the first rows; a run does on `num_rows`."""
 
     act: Callable[[int], None]
     num_rows: int
@@ -36,12 +31,13 @@ class Algorithm(abc.ABC):
     """An algorithm with the settings of one run: what it computes, saves, shows and reports.
 
     Attributes:
-        settings: of the run, of the class `settings_class`.
         name: for people.
         command: that runs it.
         settings_class: its name also stands for the algorithm in config.json.
         learns_images: whether support images change, so that checkpoints hold them.
-        holds_out_validation: whether some training images are held out to choose among snapshots.
+        holds_out_validation: whether training images are held out to choose among snapshots.
+        steps: gradient steps to make; None for an algorithm without them.
+        augment: how target images are augmented, for `parse_augmentation`; None if they are not.
     """
 
     settings: RunSettings
@@ -60,16 +56,14 @@ class Algorithm(abc.ABC):
     @property
     @abc.abstractmethod
     def labels_learned(self) -> bool:
-        """Whether the labels of the distilled set are not those it started with."""
+        """Whether the labels of the distilled set are other than those it started with."""
 
     @property
     def steps(self) -> int | None:
-        """Gradient steps to make; None for an algorithm without them."""
         return None
 
     @property
     def augment(self) -> str | None:
-        """How target images are augmented, for `parse_augmentation`; None if they are not."""
         return None
 
     @property
@@ -78,19 +72,13 @@ class Algorithm(abc.ABC):
         return {}
 
     def check_data(self, rows: "Rows", data_hash: str) -> None:  # noqa: B027
-        """Checks what can only be checked with the data set at hand.
-
-        Raises:
-            UserError: the settings do not fit the data set.
-        """
+        """Raises a UserError if the settings do not fit the data set."""
 
     @abc.abstractmethod
     def run(self, session: "Session", sink: "SnapshotSink | None") -> RunResult:
         """Runs to the end, from the newest checkpoint if there is one, and writes the results.
 
-        Args:
-            session: over the workers.
-            sink: receives evaluated snapshots, if the algorithm makes any.
+        Evaluated snapshots go to `sink`, if there is one.
 
         Raises:
             NumericalError: the regression could not be solved.
@@ -100,29 +88,21 @@ class Algorithm(abc.ABC):
 
     @abc.abstractmethod
     def progress(self, status: Status, step: int) -> str:
-        """How far an unfinished run is; `step` is that of the newest evaluation."""
+        """How far a run is; `step` is that of its newest evaluation."""
 
     def natural_score(self, result: RunResult | None, first: Evaluation | None) -> Score | None:
-        """The test score of the natural images with natural labels; None if it is not known yet.
-
-        Args:
-            result: of a finished run.
-            first: evaluation of the run.
-        """
+        """The test score of natural images with natural labels; `first` is the first evaluation."""
         return result.natural if result is not None else None
 
     def initial_score(self, result: RunResult | None, first: Evaluation | None) -> Score | None:
-        """The test score of the set that the run starts from; None if it is not known yet."""
+        """The test score of the set that the run starts from; None before it is known."""
         return self.natural_score(result, first)
 
     @abc.abstractmethod
     def parts(self, sizes: "Sizes", tiling: "Tiling", scores_here: bool) -> "list[Part]":
-        """The parts of a run with the kernel pairs that each computes, in the order of their start.
+        """The parts of a run with their kernel pairs, in the order of their start.
 
-        Args:
-            sizes: of the data that it works on.
-            tiling: of its matrices.
-            scores_here: whether the run's own workers score validation images.
+        `scores_here`: whether the run's own workers score validation images.
         """
 
     @abc.abstractmethod
@@ -136,9 +116,9 @@ class Algorithm(abc.ABC):
     def step_trials(
         self, experiment: "Experiment", kernel: "DistributedKernel"
     ) -> dict[int, Trial]:
-        """A gradient step to time, for each of the run's kernels that some step uses."""
+        """A gradient step, for each of the run's kernels that some step uses."""
         return {}
 
     @abc.abstractmethod
     def pass_trial(self, experiment: "Experiment", kernel: "DistributedKernel") -> Trial:
-        """The pass over a row set that computes most kernel pairs without gradient, to time."""
+        """The pass over a row set that computes most kernel pairs without gradient."""

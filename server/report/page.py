@@ -178,7 +178,7 @@ def _plain(value: Any) -> str:
 
 def _phases(run: RunFiles) -> Rows:
     """Of the last coordinator: (phase, seconds, share of the workers' time spent computing)."""
-    seconds, idle = _account(run).phase_seconds, _account(run).idle_share
+    seconds, idle = _account(run).phase_seconds or {}, _account(run).idle_share or {}
     return [
         (name, f"{seconds[name]:.1f}", f"{100 * (1 - idle[name]):.0f} %" if name in idle else "")
         for name in seconds

@@ -18,6 +18,7 @@ from kipper.launch.commands.run_state import lines_about, state_of
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.processes.stopping import StopRequest
+from kipper.server.status import Status
 from kipper.server.workdir import Workdir
 
 DOCS = pathlib.Path(__file__).parents[3] / "docs"
@@ -163,7 +164,7 @@ def test_after_the_run_nothing_points_to_the_server(run):
         _get(address)
     assert _status(workdir)["dashboard"] is None
     assert "dashboard" not in dict(lines_about(state_of(workdir.path)))
-    assert progress_line(_status(workdir)) == "interrupted"
+    assert progress_line(Status.read(_status(workdir))) == "interrupted"
 
 
 def test_grafana_asks_for_metrics_that_exist():
