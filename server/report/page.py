@@ -186,7 +186,7 @@ def _phases(run: RunFiles) -> Rows:
 
 
 def _evaluations(run: RunFiles) -> Rows:
-    held_out = {each.step: each.score for each in run.validation}
+    held_out = {each.step: each.validation for each in run.validation}
     rows: Rows = []
     for each in run.metrics:
         scores = each.train, held_out.get(each.step), each.test
