@@ -28,7 +28,8 @@ def _prepared(engine, images):
 
 
 @NATIVE
-@pytest.mark.parametrize("kind", [pytest.param("ntk", marks=pytest.mark.thorough), "nngp"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["ntk", "nngp"])
 def test_native_and_plain_jax_agree_with_their_gradients(kind):
     spec = KernelSpec(architecture_named("convnet3"), kind, "float64")
     x1, x2 = _images(3, 0), _images(18, 1)  # more than one vector of lanes, and a remainder

@@ -71,8 +71,8 @@ def _results(engine, x1, x2, cotangent):
     [
         ("fc1", (5, 4, 3), (7, 9)),
         ("fc2", (8, 8, 1), (3, 300)),  # more than a tile of columns
-        ("fc5", (3, 3, 2), (40, 1)),
-        ("fc2", (32, 32, 3), (2, 33)),
+        pytest.param("fc5", (3, 3, 2), (40, 1), marks=pytest.mark.thorough),
+        pytest.param("fc2", (32, 32, 3), (2, 33), marks=pytest.mark.thorough),
     ],
 )
 def test_kernel_and_both_vjps_are_those_of_neural_tangents(name, shape, counts, kind, make):
@@ -131,7 +131,7 @@ def test_an_image_with_itself_is_the_recursion(dtype):
 
 
 @pytest.mark.parametrize("make", ENGINES)
-@pytest.mark.parametrize("name", ["fc1", "fc3"])
+@pytest.mark.parametrize("name", ["fc1", pytest.param("fc3", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
 def test_float32_is_float64_rounded_also_where_images_coincide(name, shape, make):
     x1, x2 = _images(20, 0, shape, "float32"), _images(50, 1, shape, "float32")
@@ -157,7 +157,7 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("make", ENGINES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("b_std", [0.0, 0.1])
+@pytest.mark.parametrize("b_std", [0.0, pytest.param(0.1, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate_images_have_finite_kernels_and_gradients(name, b_std, dtype, make):
     architecture = Architecture("fc2", architecture_named("fc2").layers, b_std=b_std)

@@ -22,15 +22,19 @@ def _engines(name, kind):
 
 
 def _cases():
-    """The library against what it gave is compilation, and little news: mostly left to slow runs.
+    """Every case with every engine; what mostly takes compilation is left to longer suites.
 
-    So is the longest of plain JAX's, which the native engine has computed too.
+    The library repeats its own stored results, and the native engine computes what plain JAX does.
     """
     for name, kind, shape in CASES:
         pooled = architecture_named(name).couples_pixels
         for engine in set(_engines(name, kind)) - {"auto"}:
-            slow = (pooled and engine == "neural_tangents") or (name, engine) in _LONG
-            yield pytest.param(name, kind, shape, engine, marks=[pytest.mark.slow] * slow)
+            marks = []
+            if (pooled and engine == "neural_tangents") or (name, engine) in _LONG:
+                marks = [pytest.mark.slow]
+            elif pooled and engine == "banded_xla":
+                marks = [pytest.mark.thorough]
+            yield pytest.param(name, kind, shape, engine, marks=marks)
 
 
 _LONG = {("convnet4", "banded_xla"), ("convnet2_gap", "banded_xla")}
