@@ -21,7 +21,7 @@ from kipper.launch.link.joining import workers_joining
 from kipper.launch.link.worker_process import serve_worker, worker_command
 from kipper.launch.processes.process import die_with_parent, forget_proxies, keep_freed_memory
 from kipper.launch.processes.stopping import StopRequest
-from kipper.launch.processes.supervisor import Supervisor
+from kipper.launch.processes.supervisor import local_command, run_all
 from kipper.launch.reverb_snapshots import ReverbSink, ReverbSource, scored_step_of
 from kipper.server.evaluation import score
 from kipper.server.measures import Score
@@ -71,7 +71,7 @@ def run_worker_node(
     stop = StopRequest()
     with stop.asked_by_signals(signals=(signal.SIGTERM,)):
         try:
-            Supervisor(f"Worker {worker.name}", worker_command(worker)).run(stop)
+            run_all([local_command(f"Worker {worker.name}", worker_command(worker))], stop)
         except KipperError as error:
             write_text(Workdir(settings.workdir).failure, str(error))
             raise

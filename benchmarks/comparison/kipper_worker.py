@@ -15,7 +15,7 @@ from kipper.common.settings import WorkerSettings
 from kipper.launch.link.worker_process import run_worker
 from kipper.launch.processes.process import keep_freed_memory
 from kipper.launch.processes.stopping import StopRequest
-from kipper.launch.processes.supervisor import Supervisor, run_all
+from kipper.launch.processes.supervisor import local_command, run_all
 from kipper.workers import worker
 from kipper.workers.engine import PreparedImages
 
@@ -44,7 +44,7 @@ class WorkloadEngine:
 def supervise(workload: Workload) -> None:
     command = [sys.executable, *sys.argv]
     names = [f"worker-{number}" for number in range(workload.workers)]
-    run_all([Supervisor(name, [*command, name]) for name in names], StopRequest())
+    run_all([local_command(name, [*command, name]) for name in names], StopRequest())
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ import sys
 
 from kipper.common.errors import Interrupted, UserError
 from kipper.common.settings import LaunchSettings, RunSettings
-from kipper.launch.cluster import fleet, plan
+from kipper.launch.cluster import plan
+from kipper.launch.cluster.fleet import TetheredProcess, run_fleet
 from kipper.launch.cluster.plan import Process
 from kipper.launch.local_program import RunFailed
 from kipper.launch.processes.exit_codes import ExitCode
@@ -145,30 +146,30 @@ def launch_on_hosts(launch: LaunchSettings, settings: RunSettings, path: str) ->
         return
     workdir = Workdir(settings.workdir)
     workdir.make_logs()
-    members = [
-        fleet.Member(process.name, command, workdir.logs / f"{process.name}.log", process.host)
+    tethered = [
+        TetheredProcess(process.name, command, workdir.logs / f"{process.name}.log", process.host)
         for process, command in commands.items()
     ]
-    _run(fleet.Fleet(members, tell_terminal), members[0])
+    _run(tethered)
 
 
-def _run(processes: fleet.Fleet, leader: fleet.Member) -> None:
+def _run(processes: list[TetheredProcess]) -> None:
     def on_signal(times: int) -> None:
         if times == 1:
             tell_terminal(STOPPING)
 
-    stop = StopRequest()
+    leader, stop = processes[0], StopRequest()
     with stop.asked_by_signals(on_signal):
-        status = processes.run(stop)
+        status = run_fleet(processes, tell_terminal, stop)
     if status == ExitCode.DONE:
         return
     if status == ExitCode.INTERRUPTED or stop.is_asked():
         raise Interrupted("The run was interrupted; the same command resumes it.")
-    words = processes.last_words()
+    words = leader.last_words()
     if status == ExitCode.SSH:
         raise UserError(
-            f"Host {leader.place} cannot be reached ({words}); it must let you in by "
-            f"{leader.command[0]} without a password."
+            f"Host {leader.host} cannot be reached ({words}); {leader.command[0]} must let you in "
+            "without a password."
         )
     error = UserError if status == ExitCode.UNUSABLE else RunFailed
-    raise error(f"The coordinator on {leader.place} ended: {words} (its log is {leader.log}).")
+    raise error(f"The coordinator on {leader.host} ended: {words} (its log is {leader.log}).")

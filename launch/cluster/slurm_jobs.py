@@ -19,7 +19,8 @@ from submitit.helpers import Checkpointable
 
 from kipper.common.errors import UserError
 from kipper.common.settings import RunSettings
-from kipper.launch.cluster import fleet, plan
+from kipper.launch.cluster import plan
+from kipper.launch.cluster.fleet import LIMITS, TetheredProcess, run_fleet
 from kipper.launch.cluster.meeting_point import MeetingPoint
 from kipper.launch.cluster.plan import Process
 from kipper.launch.link.transports.addresses import free_port
@@ -57,21 +58,20 @@ class CoordinatorJob(Checkpointable):
         ports = [first, *(free_port() for _ in labels[1:])]
         settings = dataclasses.replace(settings, host=host, port=first)
         addresses = plan.head_addresses(settings, host, ports)
-        members = [
-            _member(plan.head_process(label, settings, addresses), settings, self._python)
+        processes = [
+            _tethered(plan.head_process(label, settings, addresses), settings, self._python)
             for label in labels
         ]
         meeting_point = MeetingPoint(settings.workdir, self._launch_id)
         meeting_point.arrive(addresses[f"{plan.COORDINATOR}/0"])
         with stopped_by_slurm() as stop:
-            processes = fleet.Fleet(members, tell_terminal)
-            status = processes.run(stop)
+            status = run_fleet(processes, tell_terminal, stop)
         if stop.is_asked() or status == ExitCode.INTERRUPTED:
             return
         meeting_point.close()
         if status != ExitCode.DONE:
             error = UserError if status == ExitCode.UNUSABLE else RunFailed
-            raise error(processes.last_words())
+            raise error(processes[0].last_words())
 
 
 class WorkerJob(Checkpointable):
@@ -90,7 +90,7 @@ class WorkerJob(Checkpointable):
             UserError: the worker's settings cannot be used, or it was refused.
             GaveUp: it died too often.
         """
-        deaths = Deaths(fleet.LIMITS)
+        deaths = Deaths(LIMITS)
         meeting_point = MeetingPoint(self._settings.workdir, self._launch_id)
         with stopped_by_slurm() as stop:
             while not stop.is_asked() and not meeting_point.is_over():
@@ -119,9 +119,9 @@ class WorkerJob(Checkpointable):
         The status is that of an interruption if the coordinator went elsewhere.
         """
         process = plan.worker_process(self._index, self._settings, address)
-        worker = fleet.Fleet([_member(process, self._settings, self._python)], tell_terminal)
+        worker = _tethered(process, self._settings, self._python)
         with stopped_when_moved(stop, address, meeting_point) as here:
-            status = worker.run(here)
+            status = run_fleet([worker], tell_terminal, here)
             return (ExitCode.INTERRUPTED if here.is_asked() else status), worker.last_words()
 
 
@@ -178,7 +178,7 @@ def stopped_by_slurm() -> Iterator[StopRequest]:
         time.sleep(_ENDED_BY_SLURM_SECONDS)
 
 
-def _member(process: Process, settings: RunSettings, python: str) -> fleet.Member:
+def _tethered(process: Process, settings: RunSettings, python: str) -> TetheredProcess:
     command = (python, "-m", "kipper.launch.cluster.tether", python, "-m", "kipper")
     log = pathlib.Path(settings.workdir) / "logs" / f"{process.name}.log"
-    return fleet.Member(process.name, (*command, *process.arguments), log)
+    return TetheredProcess(process.name, (*command, *process.arguments), log)

@@ -3,12 +3,12 @@
     python -m kipper.launch.cluster.tether COMMAND ARGUMENT …
 
 Run on a host by ssh, it leaves no orphan there: whatever ends the ssh at the other side (Ctrl-C,
-SIGKILL, a lost connection) closes this side's standard input. Nobody has to be able to reach the
-host once more to clean up, and no terminal is needed.
+SIGKILL, a lost connection) closes this side's standard input. The host need not be reachable again
+to clean up, and no terminal is needed.
 """
 
 import contextlib
-import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -16,37 +16,38 @@ import sys
 import threading
 from collections.abc import Sequence
 
-# What the other side may write: asks the process to end; ends it.
+from kipper.launch.processes.exit_codes import shell_status
+from kipper.launch.processes.process import die_with_parent
+
+# What the other side may write: STOP asks the process to end, KILL kills it.
 STOP, KILL = b"T", b"K"
 
 # From the end of standard input to SIGKILL, for a coordinator that writes its checkpoint.
 GRACE_SECONDS = 120.0
-_PR_SET_PDEATHSIG = 1
 
 
 def run(command: Sequence[str], grace_seconds: float = GRACE_SECONDS) -> int:
-    """Runs the command to its end, or to that of standard input; returns the shell's exit status.
+    """Runs the command until it or standard input ends; returns a shell's exit status.
 
     `STOP` on standard input sends the process SIGTERM, `KILL` sends its group SIGKILL. The end of
-    standard input is the first, and the second once the grace is over. To be called in the main
-    thread, before there are others.
+    standard input does the first, and the second after the grace. Call this in the main thread,
+    before there are others.
     """
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's warning is for the job; inherited
     child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_this
+        command,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=functools.partial(die_with_parent, os.getpid()),
     )
     watcher = threading.Thread(target=_watch_input, args=(child, grace_seconds), daemon=True)
     watcher.start()
-    # Whoever signals all processes of a host or a job has reached the child as well.
+    # A signal to all processes of a host or a job reaches the child as well.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     status = child.wait()
-    _send_group(child, signal.SIGKILL)  # what it may have started and left behind
-    return status if status >= 0 else 128 - status
-
-
-def _die_with_this() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _send_group(child, signal.SIGKILL)  # processes that it started and left behind
+    return shell_status(status)
 
 
 def _watch_input(child: "subprocess.Popen[bytes]", grace_seconds: float) -> None:
@@ -76,4 +77,4 @@ if __name__ == "__main__":
     try:
         sys.exit(run(sys.argv[1:]))
     except FileNotFoundError as error:
-        sys.exit(f"kipper: {error.filename} is not there.")
+        sys.exit(f"kipper: {error.filename} does not exist.")

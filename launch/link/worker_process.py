@@ -28,7 +28,7 @@ from kipper.launch.processes.devices import count_devices, use_device
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.process import die_with_supervisor, forget_proxies
 from kipper.launch.processes.stopping import StopRequest
-from kipper.launch.processes.supervisor import Supervisor, run_all
+from kipper.launch.processes.supervisor import local_command, run_all
 
 # For the block under way when the worker is asked to leave.
 _LEAVE_SECONDS = 60.0
@@ -71,7 +71,7 @@ def run_worker(settings: WorkerSettings) -> None:
     with stop.asked_by_signals(on_signal):
         if settings.all_devices:
             commands = device_commands(settings)
-            run_all([Supervisor(f"Worker {name}", command) for name, command in commands], stop)
+            run_all([local_command(f"Worker {name}", command) for name, command in commands], stop)
             return
         die_with_supervisor()
         forget_proxies()

@@ -37,8 +37,8 @@ def was_killed(status: int) -> bool:
 
 
 def describe(status: int) -> str:
-    """A shell's exit status in words, to follow "was" or stand in parentheses."""
+    """How a process with a shell's exit status ended, to follow its name."""
     try:
-        return f"killed by {signal.Signals(status - _KILLED).name}"
+        return f"was killed by {signal.Signals(status - _KILLED).name}"
     except ValueError:
-        return f"exit status {status}"
+        return f"ended with exit status {status}"

@@ -1,4 +1,4 @@
-"""What every process of a local program does first."""
+"""Settings that a process applies to itself when it starts."""
 
 import contextlib
 import ctypes
@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 
-# Set by a supervisor to its process id, for the process it starts.
+# Holds the process id of the supervisor that started this process.
 SUPERVISOR_VARIABLE = "KIPPER_SUPERVISOR"
 
 _PR_SET_PDEATHSIG = 1
@@ -16,31 +16,33 @@ _M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 
 
-def die_with_parent() -> None:
-    """Has the kernel kill this process when its parent dies, so that none is left an orphan.
+def die_with_parent(parent: int | None = None) -> None:
+    """Asks the kernel to kill this process when its parent dies, so that no orphan is left.
 
-    To be called in the main thread of a process, of which the thread that started it lives on.
+    Call this in the main thread. "Parent" is the thread that started this process.
+
+    Args:
+        parent: its process id, to notice that it has died already; else only an orphan's parent, 1,
+            is noticed.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # the parent was gone before
+    if os.getppid() == 1 if parent is None else os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_with_supervisor() -> None:
-    """As `die_with_parent`, if a supervisor started this process; else nothing happens.
+    """As `die_with_parent`, if a supervisor started this process; else does nothing.
 
-    By the environment, because what runs between fork and exec of a process with threads can hang.
+    The supervisor asks through the environment: code that runs between fork and exec of a process
+    with threads can hang.
     """
     supervisor = os.environ.pop(SUPERVISOR_VARIABLE, None)
-    if supervisor is None:
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(supervisor):  # it was gone before
-        os.kill(os.getpid(), signal.SIGKILL)
+    if supervisor is not None:
+        die_with_parent(int(supervisor))
 
 
 def allow_open_files() -> int:
-    """Raises the number of files this process may have open as far as it may; returns it."""
+    """Raises the limit of open files as far as the system allows; returns it."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most if most != resource.RLIM_INFINITY else sys.maxsize
@@ -54,13 +56,12 @@ def forget_proxies() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Has malloc keep freed blocks instead of giving them back to the system.
+    """Makes malloc keep freed blocks instead of returning them to the system.
 
-    A step allocates and frees the same few large arrays again and again. By default each comes
-    fresh from the system, zeroed page by page, which takes a third of a step of a cheap kernel
-    (docs/results.md). Where there is no glibc nothing happens. To be called before there are
-    threads: what does not fit into a thread's own arena would come fresh from the system all the
-    same.
+    Each step allocates and frees the same few large arrays. By default the system provides each
+    anew, zeroed page by page, which takes a third of a step of a cheap kernel (docs/results.md).
+    Without glibc this does nothing. Call it before there are threads: arrays that do not fit into a
+    thread's own arena would still come from the system.
     """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

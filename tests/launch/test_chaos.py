@@ -101,7 +101,7 @@ def _check_every_death_is_told(logs):
             continue
         kills = text.count("Chaos kills this worker")
         # The last may have come while the program was being stopped.
-        assert text.count("died (killed by SIGKILL)") >= kills - 1, name
+        assert text.count("was killed by SIGKILL after") >= kills - 1, name
         attacks += len(_STOPPED.findall(text))
     return attacks
 

@@ -1,5 +1,6 @@
 """A fleet: who is started again, who is given up, and how all end."""
 
+import dataclasses
 import pathlib
 import sys
 import threading
@@ -9,11 +10,13 @@ import pytest
 from kipper.launch.cluster import fleet
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.stopping import StopRequest
-from kipper.launch.processes.supervisor import Limits
+from kipper.launch.processes.supervisor import after_failure, after_kill
 
 pytestmark = pytest.mark.processes
 
-QUICK = Limits(short_lives=3, short=600.0, first_pause=0.01, longest_pause=0.01, grace=20.0)
+QUICK = dataclasses.replace(
+    fleet.LIMITS, short_lives=3, short=600.0, first_pause=0.01, longest_pause=0.01
+)
 
 # Appends a line for each life and then does as it is told, in its first life and in later ones.
 PROGRAM = """
@@ -32,7 +35,9 @@ WAIT = "time.sleep(120)"
 def _member(folder, name, first, later="sys.exit(0)", seconds=0.0):
     program = [sys.executable, "-c", PROGRAM, str(folder / f"{name}.lives")]
     command = [sys.executable, "-m", "kipper.launch.cluster.tether", *program]
-    return fleet.Member(name, (*command, str(seconds), first, later), folder / f"{name}.log")
+    return fleet.TetheredProcess(
+        name, (*command, str(seconds), first, later), folder / f"{name}.log"
+    )
 
 
 def _lives(folder, name):
@@ -41,8 +46,7 @@ def _lives(folder, name):
 
 def _run(members, stop=None):
     said = []
-    ended = fleet.Fleet(members, said.append, QUICK)
-    return ended.run(stop or StopRequest()), said
+    return fleet.run_fleet(members, said.append, stop or StopRequest(), QUICK), said
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,7 @@ def _run(members, stop=None):
     ],
 )
 def test_who_may_live_again(leads, status, life, again):
-    assert fleet.may_live_again(leads, status, life) == again
+    assert (after_kill if leads else after_failure)(status, life) == again
 
 
 def test_the_leaders_end_is_the_end_of_all(tmp_path):
@@ -86,7 +90,7 @@ def test_a_killed_leader_and_a_failed_follower_live_again(tmp_path):
     status, said = _run([leader, follower])
     assert status == 0
     assert (_lives(tmp_path, "leader"), _lives(tmp_path, "follower")) == (2, 2)
-    assert "leader was killed by SIGKILL; it is started again." in said
+    assert any("leader was killed by SIGKILL after " in sentence for sentence in said)
     assert any("follower failed (Out of luck; " in sentence for sentence in said)
 
 
@@ -100,9 +104,9 @@ def test_one_that_dies_too_often_is_given_up(tmp_path):
         if "given up" in sentence:
             stop.ask_at_once()
 
-    assert fleet.Fleet([leader, follower], say, QUICK).run(stop) == ExitCode.INTERRUPTED
+    assert fleet.run_fleet([leader, follower], say, stop, QUICK) == ExitCode.INTERRUPTED
     assert _lives(tmp_path, "follower") == QUICK.short_lives
-    assert [("again" in sentence, "given up" in sentence) for sentence in said] == [
+    assert [("restart" in sentence, "given up" in sentence) for sentence in said] == [
         (True, False),
         (True, False),
         (False, True),
@@ -156,5 +160,6 @@ def test_the_leaders_output_is_shown_and_all_logs_are_kept(tmp_path, capfd):
 )
 def test_last_words(tmp_path, text, words):
     (tmp_path / "log").write_text(text)
-    assert fleet.last_line(tmp_path / "log") == words
-    assert fleet.last_line(pathlib.Path("/nonexistent")) == "no output"
+    assert fleet.TetheredProcess("a", (), tmp_path / "log").last_words() == words
+    missing = fleet.TetheredProcess("a", (), pathlib.Path("/nonexistent"))
+    assert missing.last_words() == "no output"

@@ -144,6 +144,6 @@ def test_a_host_that_lets_nobody_in_is_one_sentence(tmp_path, capsys):
     assert run(["launch", cluster, f"--ssh={ssh}", *flags]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == (
-        "kipper: Host node1 cannot be reached (me@node1: Permission denied (publickey)); it must "
-        f"let you in by {ssh} without a password."
+        "kipper: Host node1 cannot be reached (me@node1: Permission denied (publickey)); "
+        f"{ssh} must let you in without a password."
     )

@@ -86,8 +86,8 @@ def test_a_worker_and_the_coordinator_are_killed_and_the_bits_are_the_same(tmp_p
     assert metrics(workdir) == metrics(quiet)
     assert "\nstep      0" in out
     assert "(distilled)" in out
-    assert "worker-1 on 127.0.0.3 was killed by signal 9; it is started again." in error
-    assert "coordinator-0 on 127.0.0.2 was killed by signal 9; it is started again." in error
+    assert "worker-1 on 127.0.0.3 was killed by SIGKILL after" in error
+    assert "coordinator-0 on 127.0.0.2 was killed by SIGKILL after" in error
     joined = (workdir / "logs" / "run.log").read_text()
     for host in HOSTS:
         assert f"says hello from {host}:" in joined

@@ -74,7 +74,7 @@ def test_a_missing_program_is_one_sentence():
     command = [sys.executable, "-m", "kipper.launch.cluster.tether", "/nonexistent/python"]
     ended = subprocess.run(command, input="", capture_output=True, text=True)
     assert ended.returncode == 1
-    assert ended.stderr == "kipper: /nonexistent/python is not there.\n"
+    assert ended.stderr == "kipper: /nonexistent/python does not exist.\n"
 
 
 @pytest.mark.parametrize("word", [tether.STOP, None])

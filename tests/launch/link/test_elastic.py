@@ -111,7 +111,7 @@ def test_a_killed_worker_of_a_local_program_is_started_again(quiet, tmp_path, st
     os.kill(_process_named("--name=worker-0", tmp_path), signal.SIGKILL)
     assert run.wait(300) == 0
     assert (
-        "Worker worker-0 died (killed by SIGKILL)"
+        "Worker worker-0 was killed by SIGKILL after"
         in (tmp_path / "logs" / "worker" / "0").read_text()
     )
     assert (tmp_path / "distilled.npz").read_bytes() == quiet

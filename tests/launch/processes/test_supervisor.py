@@ -10,8 +10,9 @@ import time
 
 import pytest
 
+from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.stopping import StopRequest
-from kipper.launch.processes.supervisor import Deaths, GaveUp, Limits, Supervisor, run_all
+from kipper.launch.processes.supervisor import Deaths, GaveUp, Limits, local_command, run_all
 
 pytestmark = pytest.mark.processes
 
@@ -37,8 +38,14 @@ time.sleep(60)
 """
 
 
-def _supervisor(file, deed, limits=QUICK):
-    return Supervisor("child", [sys.executable, "-c", CHILD, str(file), deed], limits=limits)
+def _program(file, deed):
+    return local_command("child", [sys.executable, "-c", CHILD, str(file), deed])
+
+
+def _run(file, deed, stop=None, limits=QUICK):
+    """The exit status of a supervised child."""
+    (status,) = run_all([_program(file, deed)], stop or StopRequest(), limits)
+    return status
 
 
 def _lives(file):
@@ -68,30 +75,34 @@ def test_pauses_double_until_a_life_was_long_enough():
     assert deaths.add(5.0) is None
 
 
-@pytest.mark.parametrize(("status", "deed"), [(0, "0"), (2, "2")])
+@pytest.mark.parametrize(("status", "deed"), [(0, "0"), (2, "2"), (130, "130")])
 def test_what_a_restart_cannot_better_is_not_restarted(tmp_path, status, deed):
     file = tmp_path / "lives"
-    assert _supervisor(file, deed).run(StopRequest()) == status
+    assert _run(file, deed) == status
     assert len(_lives(file)) == 1
 
 
 def test_a_killed_process_is_started_again(tmp_path):
     file = tmp_path / "lives"
-    assert _supervisor(file, "die once").run(StopRequest()) == 0
+    assert _run(file, "die once") == 0
     assert len(_lives(file)) == 2
 
 
 def test_it_gives_up_and_says_why(tmp_path):
     file = tmp_path / "lives"
-    with pytest.raises(GaveUp, match=r"child died 3 times in a row .* \(last: exit status 7\)"):
-        _supervisor(file, "7").run(StopRequest())
+    with pytest.raises(
+        GaveUp, match=r"child died 3 times in a row .*; last it ended with exit status 7\."
+    ):
+        _run(file, "7")
     assert len(_lives(file)) == 3
 
 
-@pytest.mark.parametrize(("deed", "urgent"), [("obey", False), ("defy", True)])
-def test_asked_to_stop_it_stops_the_process(tmp_path, deed, urgent):
+@pytest.mark.parametrize(
+    ("deed", "urgent", "status"), [("obey", False, 0), ("defy", True, ExitCode.INTERRUPTED)]
+)
+def test_asked_to_stop_it_stops_the_process(tmp_path, deed, urgent, status):
     file, stop, statuses = tmp_path / "lives", StopRequest(), []
-    thread = threading.Thread(target=lambda: statuses.append(_supervisor(file, deed).run(stop)))
+    thread = threading.Thread(target=lambda: statuses.append(_run(file, deed, stop)))
     thread.start()
     _wait(lambda: _lives(file))
     stop.ask()
@@ -100,7 +111,7 @@ def test_asked_to_stop_it_stops_the_process(tmp_path, deed, urgent):
         assert _is_running(_lives(file)[0])
         stop.ask()
     thread.join(60)
-    assert statuses == [0]
+    assert statuses == [status]
     assert len(_lives(file)) == 1
     assert not _is_running(_lives(file)[0])
 
@@ -108,7 +119,7 @@ def test_asked_to_stop_it_stops_the_process(tmp_path, deed, urgent):
 def test_after_the_grace_the_process_is_killed(tmp_path):
     file, stop = tmp_path / "lives", StopRequest()
     limits = Limits(grace=0.2)
-    thread = threading.Thread(target=lambda: _supervisor(file, "defy", limits).run(stop))
+    thread = threading.Thread(target=lambda: _run(file, "defy", stop, limits))
     thread.start()
     _wait(lambda: _lives(file))
     stop.ask()
@@ -122,9 +133,9 @@ def test_the_process_dies_with_its_supervisor(tmp_path):
     program = f"""
         import sys
         from kipper.launch.processes.stopping import StopRequest
-        from kipper.launch.processes.supervisor import Supervisor
+        from kipper.launch.processes.supervisor import local_command, run_all
         command = [sys.executable, "-c", {child!r}, {str(file)!r}, "sleep"]
-        Supervisor("child", command).run(StopRequest())
+        run_all([local_command("child", command)], StopRequest())
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
     _wait(lambda: _lives(file))
@@ -136,8 +147,8 @@ def test_the_process_dies_with_its_supervisor(tmp_path):
 
 
 def test_several_go_on_when_one_is_given_up(tmp_path):
-    broken = _supervisor(tmp_path / "broken", "7")
-    whole = _supervisor(tmp_path / "whole", "die once")
+    broken = _program(tmp_path / "broken", "7")
+    whole = _program(tmp_path / "whole", "die once")
     with pytest.raises(GaveUp, match="exit status 7"):
-        run_all([broken, whole], StopRequest())
+        run_all([broken, whole], StopRequest(), QUICK)
     assert len(_lives(tmp_path / "whole")) == 2
