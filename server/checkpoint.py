@@ -1,8 +1,8 @@
-"""Checkpoints of a run: a folder each, written whole or not at all, checked by hash.
+"""Checkpoints of a run: folders written atomically and verified by hash.
 
 checkpoints/step-000060/{state.npz, manifest.json}. A folder is made under a temporary name,
-flushed to disk and renamed, so a crash leaves the earlier checkpoints and nothing half-written.
-What a state is, the run decides: a named tuple of arrays, or of trees of arrays.
+flushed to disk and renamed, so a crash leaves the earlier checkpoints and no partial one. A state
+is any named tuple of arrays, numbers, or trees of arrays.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from kipper.server.records import Counters
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
 _RESUME_POINTS_KEPT = 2
-# Between two checkpoints, so that little work is lost to a crash.
+# Maximum time between two checkpoints, so that a crash loses little work.
 SECONDS_BETWEEN_RESUME_POINTS = 60.0
 
 State = TypeVar("State", bound=NamedTuple)
@@ -36,9 +36,8 @@ class Checkpoint(Generic[State]):
     """A run's state when it was saved.
 
     Attributes:
-        step: how far the run had come: gradient steps of KIP, target images of Label Solve.
-        state: all that it goes on from.
-        counters: what the run had used.
+        step: gradient steps of KIP made, or target images that Label Solve has summed over.
+        state: everything needed to resume.
     """
 
     step: int
@@ -47,12 +46,12 @@ class Checkpoint(Generic[State]):
 
 
 class ResumePoints(Generic[State]):
-    """The checkpoints that one coordinator finds and makes.
+    """The checkpoints that one coordinator finds and writes.
 
     Args:
         folder: of all checkpoints.
         config: settings and data hash, for the manifests.
-        counters: see `Checkpoint`, as they are now.
+        counters: returns those of the run at present.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class ResumePoints(Generic[State]):
         self._saved_at = time.monotonic()
 
     def newest(self, template: State) -> Checkpoint[State] | None:
-        """Where to go on from, if there is such a point; see the function of this name."""
+        """The newest whole checkpoint, if there is one; see the function of this name."""
         found = newest(self._folder, template)
         if found is not None:
             logging.info("Resuming at step %d.", found.step)
@@ -76,11 +75,11 @@ class ResumePoints(Generic[State]):
         return found
 
     def is_late(self) -> bool:
-        """Whether so long has passed since the last one that another is due."""
+        """Whether the last checkpoint is so old that another is due."""
         return time.monotonic() - self._saved_at > SECONDS_BETWEEN_RESUME_POINTS
 
     def save(self, step: int, state: State, keep: bool = False) -> None:
-        """Saves, unless this step is the one that was saved or found last; see `save`."""
+        """Saves a step, unless it is the one that was saved or found last; see `save`."""
         if step != self._saved_step:
             point = Checkpoint(step, state, self._counters())
             save(self._folder, point, self._config, keep)
@@ -88,22 +87,21 @@ class ResumePoints(Generic[State]):
 
 
 def is_named(step: int) -> bool:
-    """Whether a step's checkpoint is kept for good: 0, 1, 2, 4, … 1000, then every 500."""
+    """Whether a step is among 0, 1, 2, 4, 6, 8, 12, 18, … 1000, 1500, 2000, …"""
     return step in _NAMED or (step > _NAMED[-1] and step % 500 == 0)
 
 
 def save(
     folder: pathlib.Path, checkpoint: Checkpoint[State], config: dict[str, Any], keep: bool
 ) -> None:
-    """Writes a checkpoint atomically, and prunes resume points that it makes superfluous.
+    """Writes a checkpoint atomically, and removes older ones that it makes superfluous.
 
     Args:
         folder: of all checkpoints.
-        checkpoint: what to write.
         config: settings and data hash, for the manifest.
-        keep: for good, not only until newer ones are there.
+        keep: permanently, not only until there are newer ones.
     """
-    # What is there already is damaged, or of the run this one continues.
+    # A checkpoint of this step that exists already is damaged.
     with folder_written_whole(folder / f"step-{checkpoint.step:06d}") as unfinished:
         arrays = {name: np.asarray(array) for name, array in _named_arrays(checkpoint.state)}
         write_npz(unfinished / "state.npz", arrays)
@@ -119,11 +117,11 @@ def save(
 
 
 def newest(folder: pathlib.Path, template: State) -> Checkpoint[State] | None:
-    """The newest checkpoint that is whole; damaged ones are skipped with a warning.
+    """The newest checkpoint that is intact; damaged ones are skipped with a warning.
 
     Args:
         folder: of all checkpoints.
-        template: a state with the same structure, which says how to put its arrays together.
+        template: a state with the same structure, into which the arrays are put.
     """
     for leftover in folder.glob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -138,13 +136,13 @@ def newest(folder: pathlib.Path, template: State) -> Checkpoint[State] | None:
 def support_of(
     folder: pathlib.Path, first: bool = False
 ) -> tuple[int, np.ndarray, np.ndarray] | None:
-    """Step, images (n, h, w, c) and labels (n, C) of KIP's newest whole checkpoint, or its first.
+    """Step, images (n, h, w, c) and labels (n, C) of KIP's newest intact checkpoint, or its first.
 
-    For onlookers, who do not know how the run was optimised.
+    Unlike `newest` it needs no template, so it also serves other processes.
     """
     paths = _by_step(folder)
     for path in paths if first else reversed(paths):
-        # Whoever resumes is warned of a damaged one; one may be pruned meanwhile.
+        # Skipped without a warning, which resuming gives; the run may remove one meanwhile.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError):
             manifest = _manifest(path)
             with np.load(path / "state.npz", allow_pickle=False) as arrays:
@@ -153,7 +151,7 @@ def support_of(
 
 
 def _named_arrays(state: NamedTuple) -> Iterator[tuple[str, Any]]:
-    """Arrays and numbers are called as their fields are; those of a tree optimiser_0, …"""
+    """Arrays and numbers by the name of their field; those of a tree as FIELD_0, FIELD_1, …"""
     for field, value in state._asdict().items():
         if jax.tree_util.all_leaves([value]):
             yield field, value
@@ -163,7 +161,7 @@ def _named_arrays(state: NamedTuple) -> Iterator[tuple[str, Any]]:
 
 
 def _manifest(path: pathlib.Path) -> dict[str, Any]:
-    """The manifest of a checkpoint; a ValueError if its state is another."""
+    """The manifest of a checkpoint; raises a ValueError if its state has another hash."""
     manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text())
     if _sha256(path / "state.npz") != manifest["sha256"]["state.npz"]:
         raise ValueError("state.npz does not have the hash that the manifest records")
@@ -186,10 +184,10 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _prune(folder: pathlib.Path) -> None:
-    """Keeps named checkpoints, and the newest of the others."""
+    """Removes checkpoints that are not kept permanently, except the newest of them."""
     unnamed = []
     for path in _by_step(folder):
-        # A damaged one stays: it was skipped with a warning, and whoever reads that may want it.
+        # A damaged one stays, for whoever reads the warning about it.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if not json.loads((path / "manifest.json").read_text())["named"]:
                 unnamed.append(path)
@@ -198,7 +196,7 @@ def _prune(folder: pathlib.Path) -> None:
 
 
 def _by_step(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Checkpoint folders, the earliest step first."""
+    """Checkpoint folders by ascending step."""
     steps = {path: path.name.removeprefix("step-") for path in folder.glob("step-*")}
     return sorted(
         (path for path, step in steps.items() if step.isdigit()), key=lambda p: int(steps[p])

@@ -1,9 +1,9 @@
-"""A distilled set on disk: distilled.npz, and preprocessing.npz with all that gives it meaning.
+"""A distilled set on disk: distilled.npz, and preprocessing.npz, the recipe it was made by.
 
-distilled.npz holds exactly `images` (n, h, w, c) and `labels` (n, C), as the files released with
-arXiv 2107.13034 do, in preprocessed space. Without the preprocessing such a file is useless, so it
-lies beside it, with the settings by which its accuracy was measured, and knows its sets again by
-their contents. A set NAME.npz under a name of its own has NAME.preprocessing.npz.
+distilled.npz holds exactly `images` (n, h, w, c) and `labels` (n, C), like the files released with
+arXiv 2107.13034, in preprocessed space. The recipe holds the preprocessing, without which such a
+file is useless, the settings of the run, and the hashes of the sets that belong to it. The recipe
+of a set with another name, NAME.npz, is NAME.preprocessing.npz.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ from kipper.server.released import ReleasedName, parse_released_name
 
 @dataclasses.dataclass(frozen=True)
 class MadeSet:
-    """A set that a run wrote.
+    """A set that a run wrote, as its recipe lists it.
 
     Attributes:
         key: see `set_key`.
         step: gradient steps made; None for Label Solve.
-        test: the score that the run measured; None if it measured none.
+        test: the score on all test images; None if the run measured none.
     """
 
     key: str
@@ -40,7 +40,7 @@ class MadeSet:
     test: Score | None = None
 
     def record(self) -> dict[str, str | int | float | None]:
-        """The set as preprocessing.npz lists it."""
+        """The entry of preprocessing.npz."""
         values: dict[str, float | None] = {"test_accuracy": None, "test_r2": None}
         if self.test is not None:
             values[f"test_{self.test.measure.key}"] = self.test.value
@@ -53,14 +53,13 @@ class Recipe:
 
     Attributes:
         preprocessing: from raw pixels to the space of the distilled images.
-        class_names: C of them; none for targets of a regression.
-        settings: of the run; dataset, architecture, kernel, kernel_dtype, ridge, limits, …
-        pixel_range: the raw pixels that are black and white.
-        target_mean: what is to be added to predictions to give targets, (C,); None for classes.
-        sets: what the run wrote in this space; empty before it is finished, and if an early version
-            wrote the recipe.
-        data_hash: of the data set, see `dataset_hash`; None likewise.
-        kipper_version: which wrote it; None likewise.
+        class_names: C names; empty for targets of a regression.
+        settings: of the run, by name.
+        pixel_range: the raw pixel values of black and white.
+        target_mean: (C,), to be added to predictions of targets; None for classes.
+        sets: that the run wrote; empty before it is finished, and in recipes of early versions.
+        data_hash: see `dataset_hash`; None in recipes of early versions.
+        kipper_version: that wrote the recipe; None in those of early versions.
     """
 
     preprocessing: Preprocessing
@@ -75,15 +74,15 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class DistilledSet:
-    """A distilled set as it was found.
+    """A distilled set read from its files.
 
     Attributes:
         path: of its file.
         images: (n, h, w, c), preprocessed.
         labels: (n, C) float64.
-        recipe: what lies beside it; None if nothing does.
-        made: which of the recipe's sets it is; None if the recipe does not say.
-        name: what the file's name says; None if it is not as released files' are.
+        recipe: from the file beside it, if there is one.
+        made: its entry in the recipe; None if the recipe lists no sets.
+        name: parsed, if it is like that of a released file.
     """
 
     path: pathlib.Path
@@ -95,17 +94,17 @@ class DistilledSet:
 
 
 def set_key(images: np.ndarray, labels: np.ndarray) -> str:
-    """By which a set is known again, whatever its file: SHA-256 of its two arrays."""
+    """The identity of a set, whatever its file: SHA-256 of its two arrays."""
     both = content_key(images) + content_key(np.asarray(labels, np.float64))
     return hashlib.sha256(both.encode()).hexdigest()
 
 
 def read_set(path: pathlib.Path) -> DistilledSet:
-    """A distilled.npz, or any file of that form, with its recipe if one lies beside it.
+    """A distilled.npz, or any file of that form, with the recipe beside it.
 
     Raises:
-        UserError: a file cannot be read, the recipe is that of other sets, or the file's name
-            contradicts what is in it.
+        UserError: a file cannot be read, the recipe belongs to other sets, or the file's name
+            contradicts its content.
     """
     images, labels = load_distilled(path)
     recipe_path = recipe_path_of(path)
@@ -116,46 +115,45 @@ def read_set(path: pathlib.Path) -> DistilledSet:
         made = known.get(set_key(images, labels))
         if made is None:
             raise UserError(
-                f"{path} is none of the sets that {recipe_path} was written for; put the files of "
-                "one run side by side, and let a run that was interrupted finish first."
+                f"{path} is not one of the sets that {recipe_path} belongs to; keep the files of "
+                "a run together, and let an interrupted run finish first."
             )
     name = parse_released_name(path.stem)
     if name is not None and name.support_size != len(images):
         raise UserError(
-            f"{path} holds {len(images)} images, but its name says {name.support_size}; it must "
-            "have been renamed."
+            f"{path} holds {len(images)} images, but its name says {name.support_size}; rename it "
+            "back."
         )
     return DistilledSet(path, images, labels, recipe, made, name)
 
 
 def check_fits(found: DistilledSet, dataset: Dataset) -> None:
-    """Refuses a set that cannot be of a data set.
+    """Checks that a set can be of a data set.
 
     Raises:
-        UserError: its images have another shape, or its labels other or other many classes or
-            targets.
+        UserError: its images have another shape, or its labels another kind or number of outputs.
     """
     shape, num_outputs = found.images.shape[1:], found.labels.shape[1]
     if shape != dataset.x_test.shape[1:]:
         raise UserError(
             f"{found.path} holds images of shape {shape}, but data set {dataset.name!r} has "
-            f"{dataset.x_test.shape[1:]}; give the data set that it was distilled from."
+            f"{dataset.x_test.shape[1:]}; give the data set it was distilled from."
         )
     kind = "classes" if dataset.has_classes else "targets"
     if found.recipe is not None and (found.recipe.target_mean is None) != dataset.has_classes:
         raise UserError(
-            f"{found.path} was not made of {kind}, which data set {dataset.name!r} has; give the "
-            "data set that it was distilled from."
+            f"{found.path} was not made from {kind}, which data set {dataset.name!r} has; give the "
+            "data set it was distilled from."
         )
     if num_outputs != dataset.num_outputs:
         raise UserError(
             f"{found.path} holds labels for {num_outputs} {kind}, but data set {dataset.name!r} "
-            f"has {dataset.num_outputs}; give the data set that it was distilled from."
+            f"has {dataset.num_outputs}; give the data set it was distilled from."
         )
 
 
 def recipe_path_of(path: pathlib.Path) -> pathlib.Path:
-    """Where the recipe of a set lies, or would lie: its own, or that of its folder."""
+    """The path of a set's recipe: its own if that exists, otherwise that of its folder."""
     own = own_recipe_path(path)
     return own if own.exists() else path.with_name("preprocessing.npz")
 
@@ -186,7 +184,7 @@ def load_recipe(path: pathlib.Path) -> Recipe:
     """Reads preprocessing.npz.
 
     Raises:
-        UserError: it is not there or not such a file.
+        UserError: the file does not exist, or is not a recipe.
     """
     arrays = _load_npz(path, ("settings", "class_names"))
     prefix = "preprocessing_"
@@ -209,8 +207,7 @@ def load_recipe(path: pathlib.Path) -> Recipe:
         )
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{path} does not say how its distilled set was made; it is not a preprocessing.npz "
-            "that this version of kipper can read."
+            f"{path} is not a preprocessing.npz that this version of kipper can read."
         ) from error
 
 
@@ -223,26 +220,26 @@ def load_distilled(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Images (n, h, w, c) and float64 labels (n, C) of a distilled.npz or a released KIP file.
 
     Raises:
-        UserError: the file is not there, unreadable, or holds other arrays.
+        UserError: the file does not exist, is unreadable, or holds other arrays.
     """
     arrays = _load_npz(path, ("images", "labels"))
     images, labels = arrays["images"], arrays["labels"]
     if images.dtype.kind not in "fiu" or labels.dtype.kind not in "fiu":
         raise UserError(
             f"{path} holds images of dtype {images.dtype} and labels of dtype {labels.dtype}; "
-            "expected numbers."
+            "both must be numbers."
         )
     if images.ndim != 4 or labels.ndim != 2 or len(images) != len(labels) or not len(images):
         raise UserError(
             f"{path} holds images of shape {images.shape} and labels of shape {labels.shape}; "
-            "expected (n, height, width, channels) and (n, classes)."
+            "these must be (n, height, width, channels) and (n, classes)."
         )
     if not (np.isfinite(images).all() and np.isfinite(labels).all()):
-        raise UserError(f"{path} holds values that are not finite; it cannot be evaluated.")
+        raise UserError(f"{path} holds values that are not finite, so it cannot be evaluated.")
     return images, labels.astype(np.float64)
 
 
-# What numpy, zipfile and zlib raise for what is no .npz file; AttributeError for a .npy file.
+# Raised by numpy, zipfile and zlib for files that are not .npz; AttributeError for a .npy file.
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -257,7 +254,7 @@ _UNREADABLE = (
 
 def _load_npz(path: pathlib.Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
-        # Opened here: np.load leaves a file open that it cannot read.
+        # Opened here, because np.load leaves a file open if it cannot read it.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays_in_file:
             arrays = dict(arrays_in_file)
     except FileNotFoundError as error:
@@ -267,6 +264,6 @@ def _load_npz(path: pathlib.Path, keys: tuple[str, ...]) -> dict[str, np.ndarray
     missing = [key for key in keys if key not in arrays]
     if missing:
         raise UserError(
-            f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}."
+            f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays) or 'no arrays'}."
         )
     return arrays

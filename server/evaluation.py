@@ -1,4 +1,4 @@
-"""How well support sets predict, by accuracy or R², and by squared error; streamed."""
+"""Scores of support sets on whole row sets, streamed over blocks of the kernel."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,11 +17,10 @@ def score(
     """The score of the kernel's current support, with `labels` (n, C), on a whole row set.
 
     Args:
-        kernel: with the support set.
         labels: of the support images, float64.
         ridge: see `krr.Factor`.
-        key: of a resident row set.
-        expected: its classes, integers, or centred targets.
+        key: of a row set.
+        expected: its integer classes, or centred targets.
 
     Raises:
         NumericalError: see `krr.Factor`.
@@ -37,10 +36,9 @@ def begin_score(
     expected: np.ndarray,
     priority: int = EVALUATION,
 ) -> Callable[[], tuple[Score, np.ndarray]]:
-    """As `score`, but its blocks are only queued: what is returned waits for them.
+    """Queues the blocks of `score`; the returned function waits for them.
 
-    It also gives the K_ss (n, n) of the score. Until then a step may be computed, with the same
-    support or the next.
+    It returns the score and its K_ss (n, n). A step may be computed meanwhile.
     """
     rows = np.arange(len(expected))
     support_matrix = kernel.begin_support_matrix(priority)
@@ -57,12 +55,18 @@ def begin_score(
 def streamed_scores(
     chunks: Iterator[tuple[slice, np.ndarray]], coefficients: list[np.ndarray], expected: np.ndarray
 ) -> list[Score]:
-    """The same from `chunks` of K_ts, as `DistributedKernel.target_chunks` gives them."""
+    """Scores of several regressions on the same support, in one pass over chunks of K_ts.
+
+    Args:
+        chunks: see `DistributedKernel.target_chunks`.
+        coefficients: (K_ss + ridge)^-1 y_s of each regression, (n, C).
+        expected: classes (t,) of the rows of K_ts, or centred targets (t, C).
+    """
     sums = [_Sums(expected, weights.shape[1]) for weights in coefficients]
     for span, k_ts in chunks:
-        for of_one, weights in zip(sums, coefficients, strict=True):
-            of_one.add(span, k_ts @ weights)
-    return [of_one.score() for of_one in sums]
+        for each, weights in zip(sums, coefficients, strict=True):
+            each.add(span, k_ts @ weights)
+    return [each.score() for each in sums]
 
 
 def score_of(predictions: np.ndarray, expected: np.ndarray) -> Score:
@@ -73,7 +77,7 @@ def score_of(predictions: np.ndarray, expected: np.ndarray) -> Score:
 
 
 class _Sums:
-    """What a score is made of, piece by piece."""
+    """The sums that a score is computed from."""
 
     def __init__(self, expected: np.ndarray, num_outputs: int):
         self._expected = expected
@@ -96,7 +100,7 @@ class _Sums:
         return Score(R_SQUARED, self._r2(), loss)
 
     def _r2(self) -> float:
-        """The mean over outputs; of a constant one 1 if it is predicted without error, else 0."""
+        """R², averaged over outputs; of a constant output 1 if predicted without error, else 0."""
         spread = np.sum((self._expected - self._expected.mean(axis=0)) ** 2, axis=0)
         varies = spread > 0
         missed = np.where(varies, self._squares / np.where(varies, spread, 1), self._squares > 0)

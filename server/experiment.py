@@ -1,4 +1,4 @@
-"""A data set made ready for a run: limited, split, preprocessed; the same wherever it is made."""
+"""A data set prepared for a run: limited, split and preprocessed, deterministically."""
 
 import dataclasses
 import functools
@@ -24,19 +24,19 @@ class Split:
 
     @functools.cached_property
     def key(self) -> str:
-        """Under which the images are resident on workers; see `content_key`."""
+        """The key of the images as a row set; see `content_key`."""
         return content_key(self.images)
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmenting:
-    """What workers make augmented target images of.
+    """What workers need to augment target images.
 
     Attributes:
-        augment: how, as `parse_augmentation` takes it.
+        augment: see `parse_augmentation`.
         raw: training images (N, h, w, c) float32, in raw pixel space.
-        index: (t,) which of them the target images are.
-        preprocessing: to be applied to what was augmented.
+        index: (t,) rows of `raw` that are the target images.
+        preprocessing: of the augmented images.
     """
 
     augment: str
@@ -46,7 +46,7 @@ class Augmenting:
 
     @functools.cached_property
     def key(self) -> str:
-        """Under which raw images are resident on workers."""
+        """The key of the raw images as a row set."""
         return content_key(self.raw)
 
     @functools.cached_property
@@ -61,20 +61,18 @@ class Augmenting:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What a run works on.
+    """The data of a run.
 
     Attributes:
         target: training images that the loss is taken over.
-        test: images that are only ever evaluated.
-        validation: training images held out of `target`, by which snapshots are compared; empty
-            for Label Solve, which takes the whole training set as target.
-        support: the natural images (n, h, w, c) float32 to start from, rows of `target`, sorted
-            by class.
+        test: images that are only evaluated.
+        validation: training images held out of `target` to compare snapshots; may be empty.
+        support: natural images (n, h, w, c) float32, rows of `target` sorted by class.
         support_labels: their labels, as in `target`.
-        class_names: none for targets of a regression.
-        target_mean: what was subtracted from such targets, (C,): their mean over `target`.
-        augmenting: None if target images are used as they are.
-        pixel_range: the raw pixels that are black and white.
+        class_names: empty for targets of a regression.
+        target_mean: (C,) mean over `target` that was subtracted from targets; None for classes.
+        augmenting: None if target images are not augmented.
+        pixel_range: the raw pixel values of black and white.
     """
 
     target: Split
@@ -90,15 +88,15 @@ class Experiment:
 
     @property
     def num_outputs(self) -> int:
-        """How many numbers are predicted of an image: C."""
+        """The number C of values predicted for an image."""
         return len(self.class_names) if self.target_mean is None else len(self.target_mean)
 
     def values(self, labels: np.ndarray) -> np.ndarray:
-        """What is regressed on, (n, C) float64, of labels of a split."""
+        """The values (n, C) float64 that labels of a split stand for in the regression."""
         return target_values(labels, self.num_outputs)
 
     def row_sets(self, with_validation: bool) -> dict[str, np.ndarray]:
-        """What stays resident on workers: images by key."""
+        """The row sets of workers: images by key."""
         splits = [self.target, self.test, *([self.validation] if with_validation else [])]
         sets = {split.key: split.images for split in splits}
         if self.augmenting is not None:
@@ -107,22 +105,22 @@ class Experiment:
 
 
 def centred(labels: np.ndarray, target_mean: np.ndarray | None) -> np.ndarray:
-    """Targets of a regression without their mean; classes as they are, for which it is None."""
+    """Targets of a regression without their mean; classes, whose mean is None, unchanged."""
     return labels if target_mean is None else labels - target_mean
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Which rows of a limited data set a run uses for what."""
+    """The rows of a limited data set that a run uses; those of `support` are rows of `target`."""
 
     dataset: Dataset
     target: np.ndarray
     validation: np.ndarray
-    support: np.ndarray  # indices into `target`
+    support: np.ndarray
 
 
 def choose_rows(settings: RunSettings, dataset: Dataset) -> Rows:
-    """Limits and splits a data set, without touching pixels.
+    """Limits and splits a data set, without looking at pixels.
 
     Raises:
         UserError: the settings do not fit the data set.
@@ -143,7 +141,7 @@ def choose_rows(settings: RunSettings, dataset: Dataset) -> Rows:
 
 
 def prepare(settings: RunSettings, dataset: Dataset) -> Experiment:
-    """Splits and preprocesses; statistics are those of the target images, and of their targets.
+    """Limits, splits and preprocesses a data set by the statistics of its target images.
 
     Raises:
         UserError: the settings do not fit the data set.

@@ -1,7 +1,7 @@
-"""The images that KIP starts from: natural ones, noise, or natural ones with pixels lost to noise.
+"""The images that KIP starts from: natural images, noise, or natural images with noisy pixels.
 
-Source: arXiv 2011.00050, which corrupts up to 90 % of the pixels of each image and learns the
-others (docs/kip.md).
+Source: arXiv 2011.00050, which replaces up to 90 % of the pixels of each image by noise and learns
+the others (docs/kip.md).
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ from kipper.server.experiment import Experiment
 def initial_images(experiment: Experiment, algorithm: Kip) -> np.ndarray:
     """Support images (n, h, w, c) before the first step, preprocessed, in the kernel's dtype.
 
-    Noise is normal and independent, with the mean and the standard deviation that each channel
-    has over the preprocessed target images: 0 and 1 under standardisation.
+    Noise is normal and independent. Each channel has the mean and standard deviation of the
+    preprocessed target images: 0 and 1 under standardisation.
     """
     settings, support = algorithm.settings, experiment.support
     if algorithm.images_start_natural:
@@ -31,10 +31,7 @@ def initial_images(experiment: Experiment, algorithm: Kip) -> np.ndarray:
 
 
 def frozen_pixels(experiment: Experiment, settings: DistillSettings) -> np.ndarray | None:
-    """Pixels that stay as they start, with all channels: bool (n, h, w, 1), or None if all learn.
-
-    Pixels are those of preprocessed images.
-    """
+    """Pixels of preprocessed images that are not learned: bool (n, h, w, 1); None if all are."""
     if settings.freeze_pixels == 0:
         return None
     return sampling.frozen_pixels(experiment.support.shape, settings.freeze_pixels, settings.seed)

@@ -1,4 +1,4 @@
-"""A distilled set that KIP goes on from, instead of natural images."""
+"""A distilled set that KIP starts from instead of natural images: `--initial`."""
 
 import pathlib
 
@@ -11,9 +11,9 @@ from kipper.server.algorithms import guessed_algorithm
 from kipper.server.distilled_set import DistilledSet, Recipe, check_fits, read_set
 from kipper.server.experiment import Rows
 
-# How far apart two preprocessings may put an image, as a share of its norm. Those of two runs that
-# held out other images differ by up to 0.06 (ZCA) and 0.001 (standard); those of data sets of which
-# one has a tenth of the other's images by 0.25 or more (ZCA).
+# Maximum distance between the results of two preprocessings, relative to the norm of an image. Runs
+# that hold out different images differ by up to 0.06 (ZCA) and 0.001 (standard); data sets of which
+# one has a tenth of the other's images, by 0.25 or more (ZCA).
 _SAME_SPACE = 0.1
 
 
@@ -22,13 +22,8 @@ def initial_set(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images (n, h, w, c) in the kernel's dtype and labels (n, C) float64 of `--initial`.
 
-    Targets that were centred by another mean are centred by `target_mean` instead.
-
-    Those of a file without recipe are sorted by the class of the largest label, as support images
-    are; other files were written so.
-
-    Raises:
-        UserError: the file cannot be read.
+    Targets that were centred by another mean are centred by `target_mean` instead. A file without
+    recipe is sorted by the class of the largest label, as the files that kipper writes are.
     """
     found = _read(settings)
     images, labels = found.images.astype(settings.kernel_dtype), found.labels
@@ -41,17 +36,12 @@ def initial_set(
 
 
 def check_initial(settings: DistillSettings, rows: Rows, data_hash: str) -> None:
-    """Refuses an initial set that is not of the run's size, data set and preprocessing.
+    """Checks that an initial set has the run's size, data set and preprocessing.
 
-    Without a recipe beside the file, its name alone can tell the preprocessing.
-
-    Args:
-        settings: of the run, with `initial`.
-        rows: of the data set, as the run takes them.
-        data_hash: see `dataset_hash`.
+    Without a recipe beside the file, only its name can tell the preprocessing.
 
     Raises:
-        UserError: one sentence says what is other than it must be.
+        UserError: it does not.
     """
     found = _read(settings)
     check_fits(found, rows.dataset)
@@ -74,8 +64,8 @@ def check_initial(settings: DistillSettings, rows: Rows, data_hash: str) -> None
     if distance > _SAME_SPACE:
         raise UserError(
             f"--initial={found.path} was preprocessed by the statistics of other training images, "
-            f"which put this run's support images {100 * distance:.0f} % of their norm elsewhere; "
-            "give the data set and the --train_limit that it was made with."
+            f"which moves this run's support images by {100 * distance:.0f} % of their norm; give "
+            "the data set and the --train_limit that it was made with."
         )
 
 
@@ -91,13 +81,13 @@ def _preprocess_of(found: DistilledSet) -> str | None:
 
 
 def _same_statistics(settings: DistillSettings, recipe: Recipe, data_hash: str) -> bool:
-    """Whether the recipe is by the same training images, without fitting a preprocessing to see."""
+    """Whether the recipe certainly has the statistics of the same training images."""
     held_out = guessed_algorithm(recipe.settings).holds_out_validation
     same = all(recipe.settings[k] == getattr(settings, k) for k in ("seed", "train_limit"))
     return held_out and same and recipe.data_hash == data_hash
 
 
 def _distance(ours: Preprocessing, theirs: Preprocessing, raw: np.ndarray) -> float:
-    """How far apart they put raw images, as a share of their norm."""
+    """The distance between the two results on raw images, relative to their norm."""
     mine = ours.apply(raw)
     return float(np.linalg.norm(theirs.apply(raw) - mine) / np.linalg.norm(mine))

@@ -1,4 +1,4 @@
-"""Names of files as those released with arXiv 2107.13034 have them, and what they say.
+"""File names in the style of those released with arXiv 2107.13034.
 
 kip/<dataset>/<architecture>_ssize<n>_<zca|nozca>_<l|nol>_<aug|noaug>_ckpt<step>.npz, and
 ls/<dataset>/<architecture>_ssize<n>_<zca|nozca>.npz for Label Solve.
@@ -7,7 +7,7 @@ ls/<dataset>/<architecture>_ssize<n>_<zca|nozca>.npz for Label Solve.
 import dataclasses
 import re
 
-# As they are spelled there; ours that are not there go by our own names.
+# Architectures whose released names differ from ours.
 _SPELLED = {"convnet": "ConvNet", "convnet3": "ConvNet3"}
 _OURS = {spelled: ours for ours, spelled in _SPELLED.items()}
 _NAME = re.compile(
@@ -18,16 +18,7 @@ _NAME = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class ReleasedName:
-    """What the name of a released file says.
-
-    Attributes:
-        architecture: as `--architecture` takes it.
-        support_size: the number of images.
-        preprocess: as `--preprocess` takes it.
-        learned_labels: whether KIP learned them.
-        augmented: whether KIP augmented its targets.
-        step: KIP's gradient steps; None for Label Solve.
-    """
+    """What a released file's name says, as settings spell it; `step` is None for Label Solve."""
 
     architecture: str
     support_size: int
@@ -49,7 +40,7 @@ class ReleasedName:
 
 
 def parse_released_name(stem: str) -> ReleasedName | None:
-    """What a file's name without its ending says; None if it is not such a name."""
+    """Parses a file's name without its ending; None if it is not such a name."""
     match = _NAME.fullmatch(stem)
     if match is None:
         return None

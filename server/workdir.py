@@ -1,4 +1,4 @@
-"""The folder of one run: names of its files, its lock, and whether a run may go on in it."""
+"""The folder of a run: the names of its files, its lock, and whether a run may resume in it."""
 
 import contextlib
 import dataclasses
@@ -24,26 +24,26 @@ class Workdir:
         self.path = pathlib.Path(path)
         self.config = self.path / "config.json"
         self.metrics = self.path / "metrics.jsonl"
-        self.spectrum = self.path / "spectrum.jsonl"  # eigenvalues of K_ss, at the same steps
+        self.spectrum = self.path / "spectrum.jsonl"  # eigenvalues of K_ss
         self.validation = self.path / "validation.jsonl"
         self.result = self.path / "result.json"
         self.status = self.path / "status.json"
         self.distilled = self.path / "distilled.npz"
         self.best = self.path / "best.npz"
         self.preprocessing = self.path / "preprocessing.npz"
-        self.natural = self.path / "natural.npz"  # the images that were drawn, and their targets
-        self.neighbours = self.path / "neighbours.npz"  # training images most like distilled ones
+        self.natural = self.path / "natural.npz"  # images that were drawn, and targets
+        self.neighbours = self.path / "neighbours.npz"  # nearest training images
         self.environment = self.path / "environment.json"
         self.report = self.path / "report.html"
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"
         self.logs = self.path / "logs"
-        self.failure = self.logs / "failure.txt"  # why the processes of a run were given up
+        self.failure = self.logs / "failure.txt"  # why the launcher gave up on a process
         self._lock = self.path / ".lock"
 
     def prepare(self, settings: RunSettings, data_hash: str) -> None:
-        """Makes the folder ready for a run with `settings`, new or resumed.
+        """Prepares the folder for a run with `settings`, new or resumed.
 
         Raises:
             UserError: it cannot be written, or holds a run with other settings or other data.
@@ -61,16 +61,12 @@ class Workdir:
         write_json(self.config, config)
 
     def check(self, settings: RunSettings, data_hash: str) -> None:
-        """Refuses what `prepare` would, as far as it is seen without writing.
-
-        Raises:
-            UserError: as `prepare`.
-        """
-        there = next(path for path in (self.path, *self.path.resolve().parents) if path.exists())
-        if not (there.is_dir() and os.access(there, os.W_OK)):
+        """Raises the errors of `prepare` that can be found without writing."""
+        existing = next(path for path in (self.path, *self.path.resolve().parents) if path.exists())
+        if not (existing.is_dir() and os.access(existing, os.W_OK)):
             raise UserError(
-                f"The workdir {self.path} cannot be written ({there} is no folder where you may "
-                "create files); give another --workdir."
+                f"The workdir {self.path} cannot be written: you may not create files in "
+                f"{existing}; give another --workdir."
             )
         if settings.overwrite:
             return
@@ -80,22 +76,18 @@ class Workdir:
             self._check_no_checkpoints()
 
     def make_logs(self) -> None:
-        """Makes the folder of logs, for whoever writes there before the coordinator runs.
-
-        Raises:
-            UserError: it cannot be made.
-        """
+        """Creates the folder of logs before the coordinator does; raises a UserError on failure."""
         with self._writing():
             self.logs.mkdir(parents=True, exist_ok=True)
 
     def forget_outcome(self) -> None:
-        """Removes what says how the last coordinator fared, before the next one says it."""
-        for left_over in (self.status, self.failure):
-            left_over.unlink(missing_ok=True)
+        """Removes the outcome of the last coordinator before the next one starts."""
+        for path in (self.status, self.failure):
+            path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for one coordinator; released even if the process is killed.
+        """Locks the folder for one coordinator; the lock ends with the process.
 
         Raises:
             UserError: another process holds it.
@@ -111,19 +103,19 @@ class Workdir:
             yield
 
     def is_locked(self) -> bool:
-        """Whether a process of this machine holds the folder; asked without touching the lock."""
+        """Whether a process of this machine holds the lock, found without touching it."""
         try:
             inode = os.stat(self._lock).st_ino
             locks = pathlib.Path("/proc/locks").read_text().splitlines()
         except OSError:
             return False
-        # "1: FLOCK ADVISORY WRITE pid major:minor:inode start end"; devices are named otherwise in
-        # containers.
+        # "1: FLOCK ADVISORY WRITE pid major:minor:inode start end"; containers
+        # have other device numbers.
         held = (line.split() for line in locks if " FLOCK " in line)
         return any(int(words[5].rpartition(":")[2]) == inode for words in held if words[1] != "->")
 
     def read_records(self, path: pathlib.Path) -> list[dict[str, Any]]:
-        """The whole records of a .jsonl file; a last line cut short by a crash is left out."""
+        """The records of a .jsonl file, without a last line that a crash cut short."""
         records = []
         if path.exists():
             for line in path.read_text().splitlines():
@@ -147,7 +139,7 @@ class Workdir:
             return None
 
     def append_record(self, path: pathlib.Path, record: dict[str, Any]) -> None:
-        """Adds one line and flushes it to disk; a line that a crash cut short is ended first."""
+        """Adds a line and flushes it to disk, after ending a line that a crash cut short."""
         with open(path, "ab+") as file:
             if file.seek(0, os.SEEK_END) > 0:
                 file.seek(-1, os.SEEK_END)
@@ -158,7 +150,7 @@ class Workdir:
             os.fsync(file.fileno())
 
     def drop_records_from(self, path: pathlib.Path, step: int) -> None:
-        """Forgets records of `step` and later, which a resumed run will make again."""
+        """Drops records of `step` and later, which a resumed run will repeat."""
         kept = [record for record in self.read_records(path) if record["step"] < step]
         if path.exists():
             write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
@@ -189,7 +181,7 @@ class Workdir:
     def _check_unchanged(self, config: dict[str, Any], settings: RunSettings) -> None:
         try:
             before = json.loads(self.config.read_text())
-            # A run of a version without some setting was as its default has it.
+            # An older version without some setting behaved as its default does now.
             defaults = {field.name: field.default for field in dataclasses.fields(settings)}
             old = defaults | before["settings"] | {"command": before["command"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -214,30 +206,17 @@ class Workdir:
             )
 
     def _remove_run(self) -> None:
-        """Removes what kipper wrote, and nothing else that may lie in the folder."""
+        """Removes the files that kipper wrote, and no others."""
+        of_older_versions = self.path / "dashboard.html"
+        for path in (*vars(self).values(), of_older_versions):
+            if path.is_file() and path != self._lock:
+                path.unlink()
         for folder in (self.checkpoints, self.figures, self.tensorboard, self.logs):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (
-            self.config,
-            self.metrics,
-            self.spectrum,
-            self.validation,
-            self.result,
-            self.status,
-            self.distilled,
-            self.best,
-            self.preprocessing,
-            self.natural,
-            self.neighbours,
-            self.environment,
-            self.report,
-            self.path / "dashboard.html",  # which older versions wrote
-        ):
-            file.unlink(missing_ok=True)
 
 
 def _change(name: str, before: Any, now: Any) -> str:
-    """How a setting differs, in a few words."""
+    """The change of a setting, in a few words."""
     texts = isinstance(before, str) and isinstance(now, str)
     if texts and without_hashes(before) == without_hashes(now):
         return f"the file of {name} {without_hashes(now)} has changed"

@@ -124,7 +124,7 @@ def test_sets_of_classes_and_of_targets_are_told_apart(tmp_path, data, capsys):
     capsys.readouterr()
     flags = [f"--distilled={tmp_path / 'distilled.npz'}", f"--dataset=npz:{tmp_path}/classes.npz"]
     assert run(["evaluate", *flags]) == 2
-    assert "was not made of classes" in capsys.readouterr().err
+    assert "was not made from classes" in capsys.readouterr().err
     too_many = ["--support_size=82", f"--workdir={tmp_path / 'more'}", f"--dataset=npz:{path}"]
     assert run(["distill", *too_many]) == 2
     assert "--support_size is 82, but there are 81 training images." in capsys.readouterr().err

@@ -85,7 +85,7 @@ def test_files_of_two_runs_are_refused(data, pair, tmp_path, capsys):
     capsys.readouterr()
     shutil.copy(tmp_path / "other" / "distilled.npz", pair)
     assert _evaluate(pair / "distilled.npz") == 2
-    _refused(capsys, "none of the sets that", "put the files of one run side by side")
+    _refused(capsys, "not one of the sets that", "keep the files of a run together")
 
 
 def test_an_accuracy_that_is_off_is_said(pair, capsys):
