@@ -137,7 +137,7 @@ def test_what_a_file_lacks_is_named_with_what_it_holds(tmp_path: pathlib.Path) -
     refused(load_distilled, tmp_path / "own.npz", "lacks labels", "images, x_train")
     refused(load_recipe, tmp_path / "own.npz", "lacks settings, class_names")
     np.savez(tmp_path / "none.npz")
-    refused(load_distilled, tmp_path / "none.npz", "lacks images, labels", "nothing")
+    refused(load_distilled, tmp_path / "none.npz", "lacks images, labels", "no arrays")
 
 
 RECIPE_FAULTS: dict[str, dict[str, np.ndarray]] = {
@@ -229,12 +229,12 @@ def test_a_recipe_beside_another_set_is_refused(tmp_path: pathlib.Path, change: 
     elif change == "order":
         images, labels = images[::-1], labels[::-1]
     save_distilled(path, images, labels)
-    refused(read_set, path, str(tmp_path / "preprocessing.npz"), "files of one run")
+    refused(read_set, path, str(tmp_path / "preprocessing.npz"), "files of a run together")
 
 
 def test_a_recipe_of_its_own_goes_before_that_of_the_folder(tmp_path: pathlib.Path) -> None:
     path = written(tmp_path, recipe_for(MadeSet("other", 3)))
-    refused(read_set, path, "files of one run")
+    refused(read_set, path, "files of a run together")
     save_recipe(
         tmp_path / "distilled.preprocessing.npz",
         recipe_for(MadeSet(set_key(IMAGES, LABELS), 8)),
