@@ -1,149 +1,144 @@
-"""Metrics of a run for Prometheus, made of a snapshot; docs/metrics.md says what they mean."""
+"""Metrics of a run for Prometheus.
 
+docs/grafana.py makes docs/grafana.json and the table in docs/metrics.md from `METRICS`.
+"""
+
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import InfoMetricFamily, Metric
+from prometheus_client.metrics_core import InfoMetricFamily
 from prometheus_client.registry import Collector
 
+from kipper.server.records import Json
 from kipper.server.watch.snapshot import Snapshot
 
-_WORKER_STATES = ("idle", "working", "leaving", "lost")
+INFO_TEXT = "what runs, and which version of kipper runs it"
+INFO_LABELS = ("version", "algorithm", "dataset", "architecture", "workdir")
+# The values of each label; those of "worker" are the names of the connected workers.
+LABELS: dict[str, tuple[str, ...]] = {
+    "part": ("test", "train", "natural"),
+    "of": ("kernel", "vjp"),
+    "way": ("sent", "received"),
+    "phase": ("forward", "backward", "evaluation"),
+    "state": ("idle", "working", "leaving", "lost"),
+    "worker": (),
+}
+_Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A metric: a counter if its name ends with _total, else a gauge.
+
+    Attributes:
+        name: ends with its unit, as Prometheus recommends.
+        path: of its value in the document that `_document` makes; `*` stands for the label.
+        text: explains it.
+        label: a key of `LABELS`, or "".
+    """
+
+    name: str
+    path: str
+    text: str
+    label: str = ""
+
+    @property
+    def is_counter(self) -> bool:
+        """Whether it only grows."""
+        return self.name.endswith("_total")
+
+    def family(self, document: Json) -> _Family:
+        """Its samples; none for values that are not known yet."""
+        cls = CounterMetricFamily if self.is_counter else GaugeMetricFamily
+        family = cls(self.name, self.text, labels=[self.label] if self.label else [])
+        for label in LABELS.get(self.label, ("",)) or document["connected"]:
+            found: Any = document
+            for part in self.path.split("."):
+                found = (found or {}).get(part.replace("*", label))
+            if found is not None:
+                family.add_metric([label] if self.label else [], found)
+        return family
+
+
+METRICS = (
+    Metric("kipper_start_time_seconds", "run.started", "start of this coordinator, since 1970"),
+    Metric("kipper_silence_seconds", "silence", "time since the run's loop last reported anything"),
+    Metric("kipper_step", "progress.step", "current step of KIP"),
+    Metric("kipper_steps", "progress.steps", "number of steps to make"),
+    Metric("kipper_loss", "loss", "loss of the newest step, or of the labels that were solved for"),
+    Metric("kipper_score_ratio", "scores.*", "newest accuracy, 0 to 1, or R² of targets", "part"),
+    Metric("kipper_remaining_seconds", "progress.seconds_left", "estimated time left"),
+    Metric("kipper_last_evaluation_step", "evaluation.step", "step of the newest evaluation"),
+    Metric("kipper_last_checkpoint_step", "progress.checkpoint_step", "newest checkpoint of KIP"),
+    Metric("kipper_run_seconds_total", "progress.seconds", "time that the run has taken"),
+    Metric("kipper_pairs_total", "progress.*_pairs", "kernel entries computed and used", "of"),
+    Metric("kipper_blocks_total", "progress.blocks", "blocks computed and used"),
+    Metric("kipper_retries_total", "scheduler.retries", "answers that were lost or were errors"),
+    Metric("kipper_duplicates_total", "scheduler.duplicates", "copies of late blocks sent"),
+    Metric("kipper_verified_total", "scheduler.verified", "blocks that two workers agreed on"),
+    Metric("kipper_moved_bytes_total", "progress.bytes_*", "bytes to and from workers", "way"),
+    Metric("kipper_phase_seconds_total", "phases.*.seconds", "time spent in the phase", "phase"),
+    Metric("kipper_phase_idle_ratio", "phases.*.idle", "idle share of the workers' time", "phase"),
+    Metric("kipper_workers", "workers.*", "number of workers; at most 200 lost ones", "state"),
+    Metric("kipper_worker_deaths_total", "deaths", "number of times that a worker was lost"),
+    Metric(
+        "kipper_worker_blocks_total", "connected.*.blocks", "blocks computed and used", "worker"
+    ),
+    Metric("kipper_worker_pairs_total", "connected.*.pairs", "kernel entries of those", "worker"),
+    Metric(
+        "kipper_worker_last_answer_timestamp_seconds",
+        "connected.*.last_answer",
+        "time of the newest answer, since 1970",
+        "worker",
+    ),
+)
 
 
 def exposition(snapshot: Snapshot, accept: str, unix: float) -> tuple[bytes, str]:
-    """What /metrics answers, and its content type.
+    """The answer of /metrics, and its content type.
 
     Args:
         snapshot: of the run.
-        accept: the header of the request: text, or OpenMetrics.
-        unix: seconds since 1970.
+        accept: the Accept header of the request, which chooses the text format or OpenMetrics.
+        unix: the time now, in seconds since 1970.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_OfSnapshot(snapshot, unix))
+    registry.register(_Metrics(_document(snapshot, unix)))
     encode, kind = choose_encoder(accept)
     return encode(registry), kind
 
 
-class _OfSnapshot(Collector):
-    def __init__(self, snapshot: Snapshot, unix: float):
-        self._snapshot = snapshot
-        self._unix = unix
-
-    def collect(self) -> Iterator[Metric]:
-        return families(self._snapshot, self._unix)
-
-
-def families(snapshot: Snapshot, unix: float) -> Iterator[Metric]:
-    """All metrics; those that are not known yet have no samples."""
+def _document(snapshot: Snapshot, unix: float) -> Json:
+    """/api/state, with what is computed from it."""
     state = snapshot.state
-    yield from _of_run(state, snapshot, unix)
-    yield from _of_work(state)
-    yield from _of_workers(state)
-
-
-def _of_run(state: dict[str, Any], snapshot: Snapshot, unix: float) -> Iterator[Metric]:
-    run, progress = state["run"], state["progress"]
-    last = snapshot.records[-1] if snapshot.records else {}
+    evaluation = snapshot.records[-1] if snapshot.records else {}
     key = state["measure"].get("key", "accuracy")
-    labels = ("version", "algorithm", "dataset", "architecture", "workdir")
-    info = InfoMetricFamily("kipper_run", "What is run, and by which version.")
-    values = (state["kipper"], *(run[name] for name in labels[1:]))
-    info.add_metric([], dict(zip(labels, map(str, values), strict=True)))
-    yield info
-    yield _gauge("kipper_start_time_seconds", "When the run began, since 1970.", run["started"])
-    silence = unix - state["now"]
-    yield _gauge("kipper_silence_seconds", "Since the run's loop last said anything.", silence)
-    yield _gauge("kipper_step", "Step under way.", progress["step"])
-    yield _gauge("kipper_steps", "Steps to be made.", progress["steps"])
-    loss = progress["loss"] if progress["loss"] is not None else last.get("loss")
-    yield _gauge("kipper_loss", "Loss of the newest step, or of the solution.", loss)
-    scores = GaugeMetricFamily(
-        "kipper_score_ratio", "Accuracy, or R² of targets, when evaluated last.", labels=["part"]
-    )
-    natural = {"natural": state["natural"]}
-    for part, value in ({p: last.get(f"{p}_{key}") for p in ("test", "train")} | natural).items():
-        if value is not None:
-            scores.add_metric([part], value)
-    yield scores
-    yield _gauge("kipper_remaining_seconds", "Time left, estimated.", progress["seconds_left"])
-    yield _gauge("kipper_last_evaluation_step", "Step evaluated last.", last.get("step"))
-    yield _gauge("kipper_last_checkpoint_step", "Newest checkpoint.", progress["checkpoint_step"])
-
-
-def _of_work(state: dict[str, Any]) -> Iterator[Metric]:
-    progress, scheduler = state["progress"], state["scheduler"]
-    yield _counter("kipper_run_seconds", "Of the run, resumptions included.", progress["seconds"])
-    pairs = CounterMetricFamily(
-        "kipper_pairs", "Kernel entries computed, resumptions included.", labels=["of"]
-    )
-    for of in ("kernel", "vjp"):
-        if progress[f"{of}_pairs"] is not None:
-            pairs.add_metric([of], progress[f"{of}_pairs"])
-    yield pairs
-    yield _counter("kipper_blocks", "Blocks of which an answer was used.", progress["blocks"])
-    for name, text in (
-        ("retries", "Answers that were lost, or were none."),
-        ("duplicates", "Copies sent of running blocks."),
-        ("verified", "Blocks of which two workers' answers agreed."),
-    ):
-        yield _counter(f"kipper_{name}", text, scheduler.get(name))
-    moved = CounterMetricFamily(
-        "kipper_moved_bytes", "Images, kernels and cotangents to and from workers.", labels=["way"]
-    )
-    for way in ("sent", "received"):
-        if progress[f"bytes_{way}"] is not None:
-            moved.add_metric([way], progress[f"bytes_{way}"])
-    yield moved
-    seconds = CounterMetricFamily("kipper_phase_seconds", "Time in each phase.", labels=["phase"])
-    idle = GaugeMetricFamily(
-        "kipper_phase_idle_ratio", "Of the workers' time in it, spent idle.", labels=["phase"]
-    )
-    for name, phase in state["phases"].items():
-        seconds.add_metric([name], phase["seconds"])
-        idle.add_metric([name], phase["idle"])
-    yield seconds
-    yield idle
-
-
-def _of_workers(state: dict[str, Any]) -> Iterator[Metric]:
-    workers = state["workers"]
-    by_state = GaugeMetricFamily("kipper_workers", "Workers by state.", labels=["state"])
-    for name in _WORKER_STATES:
-        by_state.add_metric([name], sum(worker["state"] == name for worker in workers))
-    yield by_state
-    yield _counter("kipper_worker_deaths", "Workers lost.", state["deaths"])
-    each: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
-        "blocks": CounterMetricFamily(
-            "kipper_worker_blocks", "Blocks of a worker that were used.", labels=["worker"]
-        ),
-        "pairs": CounterMetricFamily(
-            "kipper_worker_pairs", "Kernel entries of those blocks.", labels=["worker"]
-        ),
-        "last_answer": GaugeMetricFamily(
-            "kipper_worker_last_answer_timestamp_seconds",
-            "When a worker last answered, since 1970.",
-            labels=["worker"],
-        ),
+    scores = {part: evaluation.get(f"{part}_{key}") for part in ("test", "train")}
+    loss, workers = state["progress"]["loss"], state["workers"]
+    return {
+        **state,
+        "silence": unix - state["now"],
+        "evaluation": evaluation,
+        "loss": evaluation.get("loss") if loss is None else loss,
+        "scores": {**scores, "natural": state["natural"]},
+        "workers": {
+            name: sum(worker["state"] == name for worker in workers) for name in LABELS["state"]
+        },
+        "connected": {each["name"]: each for each in workers if each["state"] != "lost"},
     }
-    for key, family in each.items():
-        for worker in workers:
-            if worker["state"] != "lost" and worker[key] is not None:
-                family.add_metric([worker["name"]], worker[key])
-        yield family
 
 
-def _gauge(name: str, text: str, value: float | None) -> Metric:
-    family = GaugeMetricFamily(name, text)
-    if value is not None:
-        family.add_metric([], value)
-    return family
+class _Metrics(Collector):
+    def __init__(self, document: Json):
+        self._document = document
 
-
-def _counter(name: str, text: str, value: float | None) -> Metric:
-    family = CounterMetricFamily(name, text)
-    if value is not None:
-        family.add_metric([], value)
-    return family
+    def collect(self) -> Iterator[_Family]:
+        facts = {**self._document["run"], "version": self._document["kipper"]}
+        info = InfoMetricFamily("kipper_run", INFO_TEXT)
+        info.add_metric([], {label: str(facts[label]) for label in INFO_LABELS})
+        yield info
+        for metric in METRICS:
+            yield metric.family(self._document)

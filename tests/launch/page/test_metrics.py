@@ -1,8 +1,9 @@
-"""What a run says to Prometheus while it goes on, and what it leaves when it has ended."""
+"""What a run reports to Prometheus, and how it leaves its page at the end."""
 
 import json
 import pathlib
 import re
+import runpy
 import threading
 import time
 import urllib.error
@@ -18,7 +19,7 @@ from kipper.launch.commands.run_state import lines_about, state_of
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.processes.stopping import StopRequest
-from kipper.server.status import Status
+from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
 
 DOCS = pathlib.Path(__file__).parents[3] / "docs"
@@ -164,7 +165,15 @@ def test_after_the_run_nothing_points_to_the_server(run):
         _get(address)
     assert _status(workdir)["dashboard"] is None
     assert "dashboard" not in dict(lines_about(state_of(workdir.path)))
-    assert progress_line(Status.read(_status(workdir))) == "interrupted"
+    assert progress_line(read_status(workdir.status)) == "interrupted"
+
+
+def test_grafana_and_the_table_of_metrics_follow_their_definitions():
+    made = runpy.run_path(str(DOCS / "grafana.py"))
+    assert (DOCS / "grafana.json").read_text() == made["grafana"]()
+    page = (DOCS / "metrics.md").read_text()
+    assert made["table"]() in page
+    assert made["with_table"](page) == page
 
 
 def test_grafana_asks_for_metrics_that_exist():
