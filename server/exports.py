@@ -1,6 +1,6 @@
-"""A distilled set in the forms that others read; docs/formats.md describes them.
+"""A distilled set in formats that other programs read; docs/formats.md describes them.
 
-In pixel space black is 0 and white is 1, whatever the raw pixels of the data set were.
+In pixel space black is 0 and white is 1, whatever the raw pixels of the data set are.
 """
 
 import csv
@@ -25,21 +25,17 @@ from kipper.server.released import ReleasedName
 
 
 def pixels_of(found: DistilledSet, recipe: Recipe) -> np.ndarray:
-    """The images (n, h, w, c) float32 in pixel space; learned ones may leave 0…1 a little."""
+    """The images (n, h, w, c) float32 in pixel space; learned ones may slightly exceed 0…1."""
     black, white = recipe.pixel_range
     raw = recipe.preprocessing.invert(found.images.astype(np.float32))
     return (raw - np.float32(black)) / np.float32(white - black)
 
 
 def write_released(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) -> pathlib.Path:
-    """Writes the set under the name that released files would have, and its recipe beside it.
-
-    Returns:
-        The path of the set, in `folder`.
-    """
+    """Writes the set to `folder` under a name like those of released files, with its recipe."""
     settings, algorithm = recipe.settings, guessed_algorithm(recipe.settings)
     name = ReleasedName(
-        # Of a network in a file, the file and the function, not where it lay.
+        # For a user-defined network only the name of the file and the function.
         architecture=pathlib.PurePath(settings["architecture"].partition("#")[0]).name,
         support_size=len(found.images),
         preprocess=settings["preprocess"],
@@ -54,10 +50,10 @@ def write_released(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) ->
 
 
 def write_images(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) -> pathlib.Path:
-    """Makes a folder: a PNG for each image, INDEX_CLASS.png, and labels.csv with all labels.
+    """Writes a folder with a PNG for each image, INDEX_CLASS.png, and labels.csv with all labels.
 
-    The class is that of the largest label; the targets of a regression have none. Pixels below
-    black and above white are cut off.
+    The class is that of the largest label; targets of a regression have none. Pixels are clipped to
+    black and white.
 
     Raises:
         UserError: the images have neither one channel nor three.
@@ -66,9 +62,7 @@ def write_images(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) -> p
 
     channels = found.images.shape[3]
     if channels not in (1, 3):
-        raise UserError(
-            f"{found.path} holds images of {channels} channels; a PNG has 1 or 3 of them."
-        )
+        raise UserError(f"{found.path} holds images with {channels} channels; a PNG needs 1 or 3.")
     pixels = np.round(255 * np.clip(pixels_of(found, recipe), 0, 1)).astype(np.uint8)
     outputs = recipe.class_names or [f"target {i}" for i in range(found.labels.shape[1])]
     classes = _classes(found, recipe)
@@ -87,10 +81,9 @@ def write_images(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) -> p
 
 
 def write_safetensors(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -> pathlib.Path:
-    """Writes images and labels with the preprocessing's arrays; in the metadata what is no array.
+    """Writes images, labels and the arrays of the preprocessing; everything else as metadata.
 
-    A whitening matrix has its inverse beside it. Predictions of a regression are to be raised by
-    `target_mean`.
+    A whitening matrix comes with its inverse. `target_mean` is to be added to predictions.
     """
     from safetensors.numpy import save
 
@@ -123,11 +116,11 @@ def write_safetensors(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -
 
 
 def write_torchvision(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -> pathlib.Path:
-    """Writes an .npz: what torchvision's `ToTensor` makes of images, and classes as integers.
+    """Writes an .npz with images as torchvision's `ToTensor` returns them, and integer classes.
 
-    `images` float32 (n, c, h, w) in pixel space and not cut off, `labels` int64 (n,),
-    `soft_labels` float32 (n, C), `class_names` (C,). Of a regression, `labels` are the targets,
-    float32 (n, C), and that is all.
+    `images` float32 (n, c, h, w) in pixel space, not clipped; `labels` int64 (n,); `soft_labels`
+    float32 (n, C); `class_names` (C,). For a regression only `images` and `labels`, the targets,
+    float32 (n, C).
     """
     arrays = {"images": np.ascontiguousarray(pixels_of(found, recipe).transpose(0, 3, 1, 2))}
     values = _values(found, recipe).astype(np.float32)
@@ -141,12 +134,12 @@ def write_torchvision(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -
 
 
 def _classes(found: DistilledSet, recipe: Recipe) -> list[str]:
-    """The class of the largest label of each image; empty for targets of a regression."""
+    """The class name of the largest label of each image; empty for targets of a regression."""
     if not recipe.class_names:
         return [""] * len(found.labels)
     return [recipe.class_names[c] for c in found.labels.argmax(axis=1)]
 
 
 def _values(found: DistilledSet, recipe: Recipe) -> np.ndarray:
-    """Labels (n, C) as they are, or the targets of a regression, whose labels are centred."""
+    """The labels (n, C), or the targets of a regression, whose labels are centred."""
     return found.labels if recipe.target_mean is None else found.labels + recipe.target_mean

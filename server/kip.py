@@ -1,7 +1,7 @@
-"""KIP: one gradient step on support images, and labels, as a function of state and step number.
+"""KIP: one gradient step on support images, and labels, as a function of the state.
 
-Source: arXiv 2011.00050, algorithm 1; Adam jointly on images and labels as in its released code.
-Labels solved for on the way: docs/kip.md.
+Source: arXiv 2011.00050, algorithm 1; Adam on images and labels together, as in its released code.
+Labels that are solved for: docs/kip.md.
 """
 
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from kipper.server.optimiser import Adam, initial_moments
 
 
 class KipState(NamedTuple):
-    """All that a step starts from.
+    """The state before a step.
 
     Attributes:
         images: (n, h, w, c) in the kernel's dtype, preprocessed.
         labels: (n, C) float64.
-        optimiser: optax state of Adam over what is learned.
+        optimiser: optax state of Adam over the learned arrays.
     """
 
     images: np.ndarray
@@ -29,14 +29,14 @@ class KipState(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What a step's loss is taken over.
+    """The target images of a step's loss.
 
     Attributes:
-        key: of a resident row set.
+        key: of a row set.
         rows: (t,) indices into it.
-        values: (t, C) what is to be predicted of them.
-        draw: the step as of which rows of raw images are augmented.
-        kernel: by which of the run's kernels.
+        values: (t, C) values to predict.
+        draw: the step whose augmentation is drawn for raw images; `UNCHANGED` without augmentation.
+        kernel: index of the kernel among those of the run.
     """
 
     key: str
@@ -55,7 +55,7 @@ def initial_state(images: np.ndarray, labels: np.ndarray, learn_labels: bool) ->
 def loss_at(
     kernel: DistributedKernel, state: KipState, targets: Targets, ridge: float
 ) -> krr.Regression:
-    """Loss, predictions and cotangents on some targets.
+    """Loss, predictions and cotangents on target images.
 
     Raises:
         NumericalError: see `krr.regress`.
@@ -67,9 +67,9 @@ def loss_at(
 def solved_loss_at(
     kernel: DistributedKernel, state: KipState, targets: Targets, ridge: float
 ) -> tuple[KipState, krr.Regression]:
-    """As `loss_at`, with the labels that make this loss least; returns the state that has them.
+    """Solves for the labels that minimise the loss; returns the state with them and the regression.
 
-    The cotangents are those of the least loss as a function of the images alone.
+    The cotangents are those of the minimum as a function of the images alone.
     """
     k_ss, k_ts = _linearise(kernel, state, targets)
     moments = label_solve.batch_moments(k_ts, targets.values)
@@ -91,9 +91,9 @@ def update(
     adam: Adam,
     frozen: np.ndarray | None = None,
 ) -> KipState:
-    """The state after one step down the gradient that `cotangents` pull back to.
+    """The state after one step of Adam along the gradient that `cotangents` pull back to.
 
-    Pixels that are `frozen` (n, h, w, 1) keep their bits.
+    Pixels where `frozen` (n, h, w, 1) is true do not change.
     """
     gradient = kernel.gradient(cotangents.k_ss, cotangents.k_ts).astype(state.images.dtype)
     parameters = {name: getattr(state, name) for name in adam.learned}

@@ -1,4 +1,4 @@
-"""Kernel ridge regression on assembled matrices, in float64 whatever the kernel's dtype.
+"""Kernel ridge regression on assembled matrices, in float64 for kernels of any dtype.
 
 Pure functions of numpy arrays. n support images, t target images, C classes; labels are centred
 one-hot vectors or learned ones. Source: "Dataset Meta-Learning from Kernel Ridge-Regression"
@@ -17,7 +17,7 @@ class Cotangents(NamedTuple):
     """Derivatives of the loss, float64.
 
     Attributes:
-        k_ss: (n, n), each entry of K_ss taken as independent.
+        k_ss: (n, n), with all entries of K_ss independent.
         k_ts: (t, n).
         labels: (n, C).
     """
@@ -28,7 +28,7 @@ class Cotangents(NamedTuple):
 
 
 class Regression(NamedTuple):
-    """The loss of one step, with what was needed on the way.
+    """The loss of one step, with its predictions and derivatives.
 
     Attributes:
         loss: half the mean squared error over all t * C entries.
@@ -45,7 +45,7 @@ class Factor:
     """The Cholesky factor of K_ss + ridge * trace(K_ss) / n * I.
 
     Raises:
-        NumericalError: the matrix has entries that are not finite, or is not positive definite.
+        NumericalError: K_ss is not finite, or the matrix is not positive definite.
     """
 
     def __init__(self, k_ss: np.ndarray, ridge: float):
@@ -58,7 +58,7 @@ class Factor:
             raise NumericalError(
                 f"K_ss with ridge {ridge:g} is not positive definite, so labels cannot be solved "
                 "for. Causes: (a) the ridge is too small for the kernel's rounding: raise --ridge "
-                "to 1e-5 or more, or use --kernel_dtype=float64; (b) support images coincide: take "
+                "to 1e-5 or more, or use --kernel_dtype=float64; (b) support images coincide: use "
                 "fewer or another --seed; (c) the images have diverged: lower --learning_rate."
             ) from error
 
@@ -70,7 +70,7 @@ class Factor:
 def _check_finite(name: str, values: np.ndarray) -> None:
     if not np.isfinite(values).all():
         raise NumericalError(
-            f"Entries of {name} are not finite: the run has probably diverged; lower "
+            f"{name} has entries that are not finite: the run has probably diverged; lower "
             "--learning_rate, or look for NaN in the data."
         )
 

@@ -1,7 +1,7 @@
 """Label Solve: the support labels that minimise the KRR loss, in closed form, streamed.
 
-Source: arXiv 2107.13034, equation 2. With A = K_ss + ridge and S = K_st K_ts, both (n, n), only S
-and K_st y_t (n, C) are needed of the targets, and both are sums over blocks of target images.
+Source: arXiv 2107.13034, equation 2. With A = K_ss + ridge and S = K_st K_ts, both (n, n), the
+targets enter only through S and K_st y_t (n, C), which are sums over blocks of target images.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _NOTEBOOK_RIDGE = 1e-6
 
 
 class Moments(NamedTuple):
-    """What the targets contribute.
+    """Sums over target images.
 
     Attributes:
         gram: S = K_st K_ts, (n, n).
@@ -43,16 +43,16 @@ def no_moments(num_support: int, num_outputs: int) -> Moments:
 def add_targets(
     moments: Moments, kernel: DistributedKernel, key: str, labels: np.ndarray
 ) -> Iterator[Moments]:
-    """The sums over ever more of a resident row set with classes or centred targets, up to all.
+    """The sums over more and more of a row set with classes or centred targets, up to all.
 
-    Those over the first rows are `moments`. They are added in the order of the tiling, so what
-    comes last has the same bits whichever of its predecessors one started from. Memory is
-    O(n^2 + n * block_target) at any number of targets.
+    `moments` are those over the first rows. Blocks are added in the order of the tiling, so the
+    last sums have the same bits from whichever of the earlier ones they continue. Memory is
+    O(n^2 + n * block_target) for any number of targets.
     """
     start, num_outputs = moments.num_targets, moments.cross.shape[1]
     for span, k_ts in kernel.target_chunks(key, np.arange(len(labels)), start=start):
         added = batch_moments(k_ts, target_values(labels[span], num_outputs))
-        # Not in place: whoever holds the last value may be interrupted at any moment and save it.
+        # Not in place: an interrupted run saves the last value that it was given.
         moments = Moments(
             moments.gram + added.gram,
             moments.cross + added.cross,
@@ -63,7 +63,7 @@ def add_targets(
 
 
 def batch_moments(k_ts: np.ndarray, targets: np.ndarray) -> Moments:
-    """Those of one batch: K_ts (t, n) and its labels y_t (t, C), both float64."""
+    """The sums over one batch: K_ts (t, n) and its values y_t (t, C), both float64."""
     return Moments(k_ts.T @ k_ts, k_ts.T @ targets, float(np.sum(targets**2)), len(targets))
 
 
@@ -80,7 +80,7 @@ def solve_labels(k_ss: np.ndarray, moments: Moments, ridge: float, convention: s
     """
     if not (np.isfinite(k_ss).all() and np.isfinite(moments.gram).all()):
         raise NumericalError(
-            "The kernel has entries that are not finite; look for NaN in the data."
+            "K_ss or K_ts has entries that are not finite; look for NaN in the data."
         )
     n = len(k_ss)
     if convention == "notebook":

@@ -1,4 +1,4 @@
-"""Adam, and its learning rates as functions of the step, by optax."""
+"""Adam with a schedule for each learning rate, by optax."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ import optax
 from kipper.common.precision import enable_x64
 from kipper.common.settings import DistillSettings
 
-# The part of warmup_cosine in which the rate rises.
+# Share of the steps of warmup_cosine in which the rate rises.
 _WARMUP_SHARE = 0.1
 
 
@@ -18,7 +18,7 @@ class Adam:
     """Adam with a learning rate for each array; its state counts the steps that rates depend on.
 
     Args:
-        rates: optax schedules of the arrays that are learned, by name.
+        rates: an optax schedule for each learned array, by name.
     """
 
     def __init__(self, rates: Mapping[str, optax.Schedule]):
@@ -27,7 +27,7 @@ class Adam:
         self._jitted_step = jax.jit(self._step)
 
     def rates_at(self, step: int) -> dict[str, float]:
-        """The learning rates of a step, by the name of the array."""
+        """The learning rate of each array at a step."""
         return {name: float(rate(step)) for name, rate in self._rates.items()}
 
     def step(
@@ -69,9 +69,9 @@ def adam_of(settings: DistillSettings) -> Adam:
 
 
 def schedule_of(settings: DistillSettings, rate: float) -> optax.Schedule:
-    """From `rate` to its `schedule_end`-th part at `schedule_steps`, where it stays.
+    """From `rate` to `schedule_end` times `rate` at `schedule_steps`, and constant afterwards.
 
-    `warmup_cosine` rises from that part to `rate` in the first tenth.
+    `warmup_cosine` first rises from the end value to `rate` within a tenth of the steps.
     """
     if settings.schedule == "constant":
         return optax.constant_schedule(rate)

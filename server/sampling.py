@@ -1,7 +1,6 @@
 """Every random draw of a run, each a function of the seed and the step alone.
 
-So step k never depends on how the steps before it were run, and a resumed run draws what an
-uninterrupted one would have drawn.
+So a resumed run draws the same as an uninterrupted one.
 """
 
 import enum
@@ -11,11 +10,11 @@ import numpy as np
 from kipper.common.errors import UserError
 from kipper.common.labels import balanced_rows
 
-_MOST_HELD_OUT = 5000
+_MAX_HELD_OUT = 5000
 
 
 class _Stream(enum.IntEnum):
-    """Keeps the draws of one seed apart; the numbers must never change."""
+    """Separates the draws of one seed; the numbers must never change."""
 
     SUPPORT = 0
     TARGET = 1
@@ -30,12 +29,12 @@ def _generator(stream: _Stream, seed: int, step: int = 0) -> np.random.Generator
 
 
 def support_rows(labels: np.ndarray, num_classes: int, size: int, seed: int) -> np.ndarray:
-    """Rows of the natural images that start as support, equally many a class, sorted by class.
+    """Rows of the natural support images, the same number of each class, sorted by class.
 
-    Here and below, what has no classes is given as one class; see `labels.strata`.
+    Data without classes count as one class, here and below; see `labels.strata`.
 
     Raises:
-        UserError: `size` is not a multiple of the classes, or a class has too few images.
+        UserError: `size` is not a multiple of the number of classes, or a class has too few images.
     """
     if size % num_classes:
         raise UserError(
@@ -55,26 +54,26 @@ def support_rows(labels: np.ndarray, num_classes: int, size: int, seed: int) -> 
 def target_rows(
     labels: np.ndarray, num_classes: int, size: int, seed: int, step: int
 ) -> np.ndarray:
-    """Rows of the target batch of one step, balanced by class, without repetition."""
+    """Rows of the target batch of a step, balanced by class, without repetition, sorted."""
     size = min(size, len(labels))
     return np.sort(balanced_rows(labels, num_classes, size, _generator(_Stream.TARGET, seed, step)))
 
 
 def validation_rows(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
-    """Training rows held out of distillation to choose among snapshots: a tenth, at most 5,000."""
-    size = min(_MOST_HELD_OUT, len(labels) // 10)
+    """Training rows held out to choose among snapshots: a tenth, at most 5,000, sorted."""
+    size = min(_MAX_HELD_OUT, len(labels) // 10)
     return np.sort(balanced_rows(labels, num_classes, size, _generator(_Stream.VALIDATION, seed)))
 
 
 def noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Standard normal noise, float64, to start support images (n, h, w, c) from."""
+    """Standard normal noise, float64, for initial support images (n, h, w, c)."""
     return _generator(_Stream.NOISE, seed).standard_normal(shape)
 
 
 def frozen_pixels(shape: tuple[int, ...], share: float, seed: int) -> np.ndarray:
-    """Which pixels of support images (n, h, w, c) are not learned: bool (n, h, w, 1).
+    """The pixels of support images (n, h, w, c) that are not learned: bool (n, h, w, 1).
 
-    In each image the same number, `share` of all to the nearest whole pixel, drawn for each anew.
+    They are drawn for each image separately; their number is `share` of all, rounded.
     """
     num_images, height, width, _ = shape
     pixels = height * width
@@ -84,5 +83,5 @@ def frozen_pixels(shape: tuple[int, ...], share: float, seed: int) -> np.ndarray
 
 
 def architecture(number: int, seed: int, step: int) -> int:
-    """Which of so many architectures one step is made with."""
+    """The index of the architecture of a step, among `number` of them."""
     return int(_generator(_Stream.ARCHITECTURE, seed, step).integers(number))

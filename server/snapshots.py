@@ -1,7 +1,7 @@
-"""Snapshots of a run, and the keeper of the best one by its score on validation images.
+"""Evaluated snapshots of a run, of which the one with the best validation score is kept.
 
-The coordinator hands evaluated snapshots to a sink. In one process the sink is the keeper; under
-Launchpad a Reverb table lies between them.
+The coordinator passes them to a sink: in one process to the keeper, under Launchpad to a Reverb
+table from which the keeper reads.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from kipper.server.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True)
 class SupportSnapshot:
-    """A support set as it was evaluated.
+    """A support set that was evaluated.
 
     Attributes:
         step: gradient steps made.
@@ -37,11 +37,11 @@ class SnapshotSink(Protocol):
     """Takes snapshots from the coordinator."""
 
     def put(self, snapshot: SupportSnapshot) -> None:
-        """Takes a snapshot; may return before it has been looked at."""
+        """Takes a snapshot; may return before it has been scored."""
         ...
 
     def finish(self) -> None:
-        """Returns when the last snapshot has been looked at, or after a while."""
+        """Returns when the last snapshot has been scored, or after a while."""
         ...
 
 
@@ -49,8 +49,8 @@ class BestKeeper:
     """A sink that scores each snapshot and keeps the best in best.npz.
 
     Args:
-        workdir: of the run; validation.jsonl there remembers what earlier coordinators scored.
-        score: of images and labels, on validation images.
+        workdir: of the run; its validation.jsonl lists the snapshots that were scored before.
+        score: returns the validation score of images and labels.
     """
 
     def __init__(self, workdir: Workdir, score: Callable[[np.ndarray, np.ndarray], Score]):
@@ -61,11 +61,11 @@ class BestKeeper:
         self._best = max((each.validation.value for each in validations), default=-np.inf)
 
     def put(self, snapshot: SupportSnapshot) -> None:
-        """Scores the snapshot, unless an earlier coordinator's of the same step was scored."""
+        """Scores the snapshot, unless one of the same step has been scored."""
         if snapshot.step in self._seen:
             return
         score = self._score(snapshot.images, snapshot.labels)
-        # The file first: were the record first, a crash between the two would lose the best.
+        # The set before the record: in the other order a crash between them would lose the best.
         if score.value > self._best:
             self._best = score.value
             save_distilled(self._workdir.best, snapshot.images, snapshot.labels)
@@ -74,4 +74,4 @@ class BestKeeper:
         self._workdir.append_record(self._workdir.validation, validation.record())
 
     def finish(self) -> None:
-        """Nothing is outstanding."""
+        """Returns at once: `put` scores snapshots itself."""

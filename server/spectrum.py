@@ -1,4 +1,4 @@
-"""The spectrum of K_ss, kept for figures, and how well the regression is conditioned."""
+"""The spectrum of K_ss, and the condition of the regression."""
 
 import numpy as np
 
@@ -8,11 +8,10 @@ from kipper.server.workdir import Workdir
 def record_spectrum(
     workdir: Workdir, step: int, k_ss: np.ndarray, ridge: float
 ) -> dict[str, float | None]:
-    """Adds the eigenvalues of K_ss (n, n) to spectrum.jsonl, the largest first.
+    """Adds the eigenvalues of K_ss (n, n) to spectrum.jsonl, in descending order.
 
     Returns:
-        Fields for metrics.jsonl: the condition numbers of K_ss without ridge and with it, in the
-        2-norm; None where the matrix is singular.
+        Fields of `Evaluation`: the condition numbers without and with ridge.
     """
     eigenvalues = np.linalg.eigvalsh(k_ss)[::-1]
     workdir.append_record(workdir.spectrum, {"step": step, "eigenvalues": eigenvalues.tolist()})

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder for its report, beside its results."""
+"""Files that a run writes for its report, beside its results."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from kipper.server.workdir import Workdir
 def keep_beginning(workdir: Workdir, experiment: Experiment, recipe: Recipe) -> None:
     """Writes natural.npz, preprocessing.npz and environment.json, before the first step."""
     write_npz(workdir.natural, {"images": experiment.support, "targets": experiment.support_labels})
-    if not workdir.preprocessing.exists():  # that of a finished run knows its sets
+    if not workdir.preprocessing.exists():  # that of a finished run lists its sets
         save_recipe(workdir.preprocessing, recipe)
     write_json(workdir.environment, describe_environment())
 
@@ -28,11 +28,10 @@ def keep_end(
     images: np.ndarray,
     workers: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Adds to environment.json what each worker said of itself, and writes neighbours.npz.
+    """Adds the engines and devices of workers to environment.json, and writes neighbours.npz.
 
-    The latter holds for each of the final `images` (n, h, w, c) the nearest training image. Natural
-    images are their own neighbours, so that for them nothing is written. Where a file cannot be
-    made a warning is logged: the results are there already.
+    The latter holds the training image nearest to each of the final `images` (n, h, w, c), unless
+    these are natural. Errors are logged as warnings: the results exist already.
     """
     try:
         environment = json.loads(workdir.environment.read_text())
@@ -49,4 +48,4 @@ def keep_end(
         }
         write_npz(workdir.neighbours, found)
     except (OSError, ValueError, MemoryError) as error:
-        logging.warning("The report will lack something: %r", error)
+        logging.warning("The report will be incomplete: %r", error)

@@ -1,4 +1,4 @@
-"""Writes a run's figures and its report, from its files alone."""
+"""Writes the figures and the report of a run, from its files alone."""
 
 import dataclasses
 
