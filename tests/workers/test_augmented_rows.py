@@ -125,7 +125,7 @@ def test_nobody_augments_who_was_not_told_how():
     put_support(worker)
     reply = worker.handle(block(draw=2))
     assert isinstance(reply, messages.Failure)
-    assert "has not been told how to augment" in reply.message
+    assert "was not configured to augment" in reply.message
 
 
 def test_raw_images_of_other_channels_are_refused():
