@@ -156,6 +156,6 @@ def test_a_trial_tells_of_mistakes_and_keeps_the_files_own_words_to_itself(write
     try_network(_spec(write(source + kernel.format(1))), (4, 4, 2))
     with pytest.raises(UserError, match=r"is not finite for images of shape \(4, 4, 2\)\.$"):
         try_network(_spec(write(source + kernel.format("jnp.nan")), "float32"), (4, 4, 2))
-    with pytest.raises(UserError, match=r"net.py ended its process with status 7: without a word"):
+    with pytest.raises(UserError, match=r"net.py ended its process with status 7: no message"):
         try_network(_spec(write("import os\nos._exit(7)\n")), (4, 4, 2))
     assert capfd.readouterr() == ("", "")

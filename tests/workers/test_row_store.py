@@ -87,7 +87,7 @@ def test_rows_that_do_not_fit_are_refused_and_change_nothing(total, index, rows)
 
 @pytest.mark.parametrize("total", [-1, 2**50])
 def test_a_set_of_absurd_size_is_refused(total):
-    with pytest.raises(WorkerError, match=f"A row set of {total} rows like these would not fit"):
+    with pytest.raises(WorkerError, match=f"A row set of {total} rows of this size exceeds"):
         RowStore().put(KEY, total, np.array([0]), ROWS[:1])
 
 

@@ -89,13 +89,13 @@ def test_versions_do_not_mix(versions):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"images": IMAGES.astype(np.float64)}, "arrived as float64, the kernel is float32"),
-        ({"start": 1, "images": IMAGES}, "Support images 1 to 7 of 6 do not exist"),
-        ({"start": -1, "images": IMAGES[:2]}, "Support images -1 to 1 of 6 do not exist"),
-        ({"total": -1}, "do not exist"),
+        ({"images": IMAGES.astype(np.float64)}, "are float64, but the kernel is float32"),
+        ({"start": 1, "images": IMAGES}, "Support images 1 to 7 lie outside 0 to 6"),
+        ({"start": -1, "images": IMAGES[:2]}, "Support images -1 to 1 lie outside 0 to 6"),
+        ({"total": -1}, "lie outside 0 to -1"),
         ({"kernel": 1}, "There is no kernel 1; 1 are known"),
         ({"kernel": -1}, "There is no kernel -1"),
-        ({"total": 2**50}, "would not fit"),
+        ({"total": 2**50}, "exceed a worker"),
         ({"version": 1, "images": IMAGES[:, :1]}, "do not fit a version of shape"),
         ({"version": 1, "total": 9, "start": 8, "images": IMAGES[:1]}, "do not fit a version"),
     ],

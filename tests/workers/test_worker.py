@@ -201,7 +201,7 @@ def test_a_probe_is_a_block_of_the_images_that_come_with_it():
 def test_a_worker_that_knows_no_kernel_says_so(request_):
     reply = Worker().handle(request_)
     assert isinstance(reply, messages.Failure)
-    assert "not been told which kernel" in reply.message
+    assert "before it was configured" in reply.message
 
 
 def test_the_service_answers_bytes_with_bytes():

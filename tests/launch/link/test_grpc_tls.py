@@ -175,7 +175,7 @@ def test_malformed_bytes_and_pickles_are_answered_with_a_failure(certificates, t
         answer = wire.decode(channel.submit(payload).result(SECONDS))
         assert isinstance(answer, messages.Failure)
         assert answer.kind == messages.DAMAGED
-    assert caplog.text.count("Refused what was received") == len(calls)
+    assert caplog.text.count("Refused a damaged message") == len(calls)
     assert not trace.exists()
     done = channel.submit(wire.encode(messages.Cancel(block=1))).result(SECONDS)
     assert isinstance(wire.decode(done), messages.Done)
