@@ -1,4 +1,4 @@
-"""Data set files written byte by byte, for the tests of their loaders."""
+"""Data set files, written byte by byte for the tests of their loaders."""
 
 import gzip
 import os
@@ -102,7 +102,7 @@ def check_value(dataset: Dataset) -> None:
 
 
 def refused(name: str, data_dir: pathlib.Path | None, *fragments: str) -> None:
-    """The data set must be refused in one line with all the fragments."""
+    """Checks that the data set is refused in one line that contains all the fragments."""
     with pytest.raises(UserError) as caught:
         load_dataset(name, None if data_dir is None else str(data_dir))
     sentence = str(caught.value)
@@ -112,7 +112,7 @@ def refused(name: str, data_dir: pathlib.Path | None, *fragments: str) -> None:
 
 
 class Malicious:
-    """Unpickled without care, this runs a shell command."""
+    """A pickle of this runs a shell command when it is loaded."""
 
     def __init__(self, command: str) -> None:
         self.command = command

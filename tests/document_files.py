@@ -1,4 +1,4 @@
-"""Files that the commands of the documents read, made small, where the process is."""
+"""Small versions of the files that the commands of the documents read."""
 
 import pathlib
 
@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 
 def write_files():
-    """What the pages' commands read: data sets, a file of hosts, a network, released images."""
+    """Writes data sets, a file of hosts, a network and released images to the working directory."""
     rng = np.random.default_rng(0)
     digits = load_digits()
     images, labels = digits.images[:200].astype(np.uint8) * 15, digits.target[:200]

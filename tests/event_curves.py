@@ -1,4 +1,4 @@
-"""Event files as TensorBoard itself reads them."""
+"""Event files, read by TensorBoard itself."""
 
 import json
 import sys
@@ -9,8 +9,8 @@ import pytest
 
 
 def accumulated(folder):
-    """TensorBoard's accumulator of a folder of event files; skips the test where it is not."""
-    # By this name it is told to do without TensorFlow, whose import takes ten seconds.
+    """TensorBoard's accumulator of a folder of event files; skips the test without TensorBoard."""
+    # With this module TensorBoard does not import TensorFlow, which takes ten seconds.
     sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
     reading = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator",
@@ -22,7 +22,7 @@ def accumulated(folder):
 
 
 def curves_agree_with_records(workdir):
-    """Whether the loss and the scores of a run's event files are those of its records, in order."""
+    """Whether a run's event files have the loss and scores of its records, in order."""
     found = accumulated(workdir / "tensorboard")
     for name, tags in (
         ("metrics", {"loss": "loss", "test_accuracy": "accuracy/test"}),

@@ -1,4 +1,4 @@
-"""A distributed kernel over in-process workers, for tests."""
+"""A distributed kernel over in-process workers."""
 
 import contextlib
 import dataclasses
@@ -40,7 +40,7 @@ def assembled(
     ridge: float,
     engine: str = REFERENCE,
 ) -> tuple[krr.Regression, np.ndarray]:
-    """The regression of `support` (images, labels) on resident rows, and the images' gradient."""
+    """The regression of `support` (images, labels) on resident rows, and the image gradient."""
     with distributed_kernel(spec, resident, tiling, engine=engine) as (kernel, key):
         state = kip.initial_state(*support, learn_labels=True)
         regression = kip.loss_at(kernel, state, kip.Targets(key, rows, targets), ridge)
@@ -56,7 +56,7 @@ def distributed_kernel(
     num_workers: int = 2,
     engine: str = REFERENCE,
 ) -> Iterator[tuple[DistributedKernel, str]]:
-    """The kernel, and the key of `rows` (float32) on its workers."""
+    """The kernel over its own workers, and the key of `rows` (float32) there."""
     row_sets = {content_key(rows): rows}
     pool = Pool(inprocess_links(num_workers, row_sets), configure(spec, engine), row_sets)
     try:

@@ -1,4 +1,4 @@
-"""What is not installed on every Python that kipper runs on, and marks for tests of it."""
+"""Libraries that only some Pythons have, and marks for tests that need them."""
 
 import importlib.util
 

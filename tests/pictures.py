@@ -1,4 +1,4 @@
-"""Figures as pixels, and where in them an image is, for tests."""
+"""Figures as pixels, and images found in them."""
 
 import io
 
@@ -10,7 +10,7 @@ from kipper.server.figures import style
 
 
 def pixels_of(figure: Figure) -> np.ndarray:
-    """uint8 (height, width, 3) of the PNG that is written of a figure."""
+    """The figure's PNG as pixels, uint8 (height, width, 3)."""
     png = style.png(figure)
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     found = matplotlib.image.imread(io.BytesIO(png), format="png")
@@ -18,7 +18,7 @@ def pixels_of(figure: Figure) -> np.ndarray:
 
 
 def places_of(tile: np.ndarray, page: np.ndarray) -> list[tuple[int, int]]:
-    """Where (top, left) the uint8 tile (h, w, 3) stands on the page, each pixel as it is."""
+    """Every (top, left) at which the page shows exactly this uint8 tile (h, w, 3)."""
     height, width, _ = tile.shape
     if height > len(page) or width > page.shape[1]:
         return []
@@ -34,10 +34,10 @@ def places_of(tile: np.ndarray, page: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _numbered(colours: np.ndarray) -> np.ndarray:
-    """A number for each colour (..., 3)."""
+    """Each colour (..., 3) as one number."""
     return colours.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
 
 
 def shows(colour: str, page: np.ndarray) -> int:
-    """How many pixels of the page have this colour, "#rrggbb"."""
+    """The number of pixels of the page in this colour, "#rrggbb"."""
     return int((page == np.array(list(bytes.fromhex(colour[1:])), np.uint8)).all(-1).sum())

@@ -1,4 +1,4 @@
-"""Runs as processes of their own, for tests that disturb them."""
+"""Runs in processes of their own, for tests that disturb them."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-# SIGINT as a terminal leaves it; tests run in the background of a script inherit "ignore".
+# SIGINT is handled as in a terminal: a background job of a script would ignore it.
 RUN = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -18,7 +18,7 @@ from kipper.launch.main import run
 sys.exit(run(sys.argv[1:]))
 """
 FLAGS = ["distill", "--dataset=digits", "--learn_labels", "--block_support=4", "--block_target=300"]
-# More that must not depend on who computes it, and makes steps several times as long.
+# Results must not depend on the launch with these either, and they make steps longer.
 VARIED = ["--preprocess=zca", "--augment=flip,rotate", "--sample_architectures=fc2"]
 
 _OWN_LINE = re.compile(r"kipper: |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (WARNING|ERROR) run=\w")
@@ -31,7 +31,7 @@ def command(workdir, *flags):
 def distill(workdir, *flags):
     finished = subprocess.run(command(workdir, *flags), capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    # Nothing of what TensorFlow, XLA, gRPC and Reverb say when they start.
+    # No message of TensorFlow, XLA, gRPC or Reverb.
     assert all(_OWN_LINE.match(line) for line in finished.stderr.splitlines()), finished.stderr
     return (workdir / "distilled.npz").read_bytes()
 
@@ -42,7 +42,7 @@ def metrics(workdir):
 
 
 def nodes_of(workdir):
-    """Processes of a program whose logs go to `workdir`."""
+    """Ids of processes that have a log of `workdir` open."""
     found = []
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:

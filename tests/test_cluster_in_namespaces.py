@@ -1,4 +1,4 @@
-"""The example cluster: a worker cut off and back, the same bits, and nothing left behind."""
+"""The example cluster: a worker is cut off and returns, the bits stay, no process is left."""
 
 import os
 import pathlib
@@ -31,7 +31,7 @@ needs_namespaces = pytest.mark.skipif(
 
 
 def _start(folder):
-    """The script, by a shell that a Ctrl-C reaches as it does from a terminal."""
+    """Starts the script in a shell that handles SIGINT as in a terminal."""
     return subprocess.Popen(
         ["bash", str(SCRIPT), str(folder)],
         env={**os.environ, "KIPPER": str(KIPPER)},
@@ -71,7 +71,7 @@ def test_a_worker_cut_off_and_back_changes_no_bit(tmp_path):
     steps = [int(n) for n in re.findall(r"^step (\d+): west", printed, re.MULTILINE)]
     assert len(steps) == 3
     assert steps == sorted(steps)
-    assert steps[1] > steps[0] + 5  # the others went on
+    assert steps[1] > steps[0] + 5  # the other workers continued
     assert _processes_of(tmp_path) == []
     assert _namespaces() == before
 
@@ -80,7 +80,7 @@ def test_a_worker_cut_off_and_back_changes_no_bit(tmp_path):
 @needs_launchpad
 @needs_namespaces
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_of_one_that_was_interrupted(tmp_path, end):
+def test_an_interrupted_script_leaves_no_process(tmp_path, end):
     before = _namespaces()
     script = _start(tmp_path)
     deadline = time.monotonic() + 60
@@ -97,10 +97,10 @@ def test_nothing_is_left_of_one_that_was_interrupted(tmp_path, end):
     assert _namespaces() == before
 
 
-def test_it_says_that_it_needs_root(tmp_path):
-    # What runs first is the check, so nothing is made by it.
+def test_it_needs_root_and_says_so(tmp_path):
+    # The script checks this first, so it makes nothing.
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        pytest.skip("there is nothing here to become an ordinary user with")
+        pytest.skip("setpriv is not installed")
     ordinary = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
     text = SCRIPT.read_text()  # the checkout may be closed to others
     refused = subprocess.run([*ordinary, "bash", "-s"], input=text, capture_output=True, text=True)

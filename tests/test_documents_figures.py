@@ -1,4 +1,4 @@
-"""Figures of the documents are what docs/figures/make.py draws, and small."""
+"""The documents' figures are those that docs/figures/make.py draws, and small."""
 
 import pathlib
 import runpy
@@ -13,9 +13,9 @@ FILES = sorted(FOLDER.glob("*.svg"))
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Where the script has drawn them once more."""
+    """A folder into which the script has drawn all figures."""
     folder = tmp_path_factory.mktemp("figures")
-    sys.path.insert(0, str(FOLDER))  # as for a script that is run
+    sys.path.insert(0, str(FOLDER))  # Python does this for a script
     try:
         runpy.run_path(str(FOLDER / "make.py"))["main"](folder)
     finally:
@@ -34,5 +34,5 @@ def test_a_figure_is_as_drawn(path, drawn):
     kept = path.read_bytes()
     assert len(kept) < 100_000
     if f"Matplotlib v{matplotlib.__version__}," not in kept.decode():
-        pytest.skip("another matplotlib draws other bytes")
+        pytest.skip("the figure was drawn by another version of matplotlib")
     assert (drawn / path.name).read_bytes() == kept

@@ -1,4 +1,4 @@
-"""The examples run as they are, and come to something."""
+"""The examples run unchanged, and their results are good."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
-    """Examples may leave files where they are started, and in the temporary folder."""
+    """Examples may write files to the working directory and to the temporary folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -53,7 +53,7 @@ def test_transfer():
 @pytest.mark.thorough
 @needs_neural_tangents
 def test_own_engine(monkeypatch):
-    """It agrees with neural-tangents, block by block and over a run."""
+    """It agrees with neural-tangents, in each block and over a run."""
     values = _values("own_engine")
     assert max(values["errors"].values()) < 1e-12
     digits = values["digits"]

@@ -1,4 +1,4 @@
-"""The table of published figures: its commands are kipper's, and it says what was measured."""
+"""The script of the table of published figures: its commands are valid, its numbers are right."""
 
 import importlib
 import json
@@ -36,13 +36,13 @@ def test_each_row_is_a_command_of_kipper(reproduce, tmp_path):
         assert settings.dataset == row.dataset
 
 
-def test_what_is_not_finished_is_run_and_no_more(reproduce, tmp_path, monkeypatch, capsys):
+def test_only_unfinished_runs_are_started(reproduce, tmp_path, monkeypatch, capsys):
     row = reproduce.selected("ls_convnet_mnist_10")[0]
     finished = reproduce.folder(tmp_path, row, 0)
     finished.mkdir(parents=True)
     result = {"test_accuracy": 0.75, "test_loss": 0.03, "steps": 0, "seconds": 60}
     (finished / "result.json").write_text(json.dumps(result))
-    script = tmp_path / "script.py"  # in kipper's place
+    script = tmp_path / "script.py"  # stands in for kipper
     script.write_text("import sys; print(*sys.argv[1:]); sys.exit('seed=2' in ''.join(sys.argv))")
     flags = [f"--workdir={tmp_path}", f"--rows={row.name}", "--mnist=folder"]
     arguments = ["reproduce.py", *flags, f"--kipper={sys.executable} {script}"]
@@ -54,7 +54,7 @@ def test_what_is_not_finished_is_run_and_no_more(reproduce, tmp_path, monkeypatc
     assert shown.index("--seed=1") < shown.index("--seed=2")
 
 
-def test_the_table_gives_mean_and_spread_and_how_far_a_run_came(reproduce, tmp_path):
+def test_the_table_gives_mean_and_spread_and_the_step_of_unfinished_runs(reproduce, tmp_path):
     solved, learned = (
         reproduce.selected(name)[0] for name in ("ls_convnet_mnist_10", "kip_fc1_cifar10_100_fixed")
     )

@@ -1,4 +1,4 @@
-"""A distilled set for all tests of transfer."""
+"""A distilled set that all tests of transfer share."""
 
 import pytest
 
