@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from absl import logging
 
-from kipper.server.measures import Measure
+from kipper.server.measures import Score
+from kipper.server.records import Evaluation
 from kipper.server.watch.snapshot import Record, Snapshot
 from kipper.server.workdir import Workdir
 
@@ -73,7 +74,9 @@ def draw(snapshot: Snapshot) -> bytes | None:
     from kipper.server.figures import style
     from kipper.server.figures.curve import curve_figure
 
-    measure = Measure(**snapshot.measure)
-    natural = None if snapshot.natural is None else measure.factor * snapshot.natural
-    validation = [each.record() for each in Workdir(snapshot.about["workdir"]).validations()]
-    return style.png(curve_figure(snapshot.records, validation, natural, measure))
+    evaluations = [Evaluation.read(record) for record in snapshot.records]
+    natural = None
+    if snapshot.natural is not None and evaluations[0].test is not None:
+        natural = Score(evaluations[0].test.measure, snapshot.natural)
+    validations = Workdir(snapshot.about["workdir"]).validations()
+    return style.png(curve_figure(evaluations, validations, natural))

@@ -1,7 +1,6 @@
-"""Loss and score against step."""
+"""Loss and score against the step."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,82 +9,78 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from kipper.server.figures import style
 from kipper.server.figures.style import LINE, Page
-from kipper.server.measures import Measure, Score
+from kipper.server.measures import ACCURACY, Score
+from kipper.server.records import Evaluation, Validation
 
 _LEFT, _WIDTH, _RIGHT = 64, 640, 150
 _HEIGHT = 230
-# A step axis this long or longer is logarithmic: most happens at its beginning.
+# An axis of at least this many steps is logarithmic, because most happens in the first steps.
 _LONG = 30
 
-_PARTS = (
-    ("test", "test", style.BLUE, "o"),
-    ("validation", "held out", style.GREEN, "s"),
-    ("train", "training batch", style.VERMILION, "^"),
-)
-
-Records = Sequence[Mapping[str, Any]]
+_Points = Sequence[tuple[int, float]]  # step and value
 
 
 @style.styled
 def curve_figure(
-    records: Records, validation: Records, natural: float | None, measure: Measure
+    evaluations: Sequence[Evaluation], validations: Sequence[Validation], natural: Score | None
 ) -> Figure:
-    """The loss of training above, scores below, each against the number of gradient steps.
+    """The training loss above the scores, each against the number of gradient steps.
 
-    Where nothing was learned step by step, one bar a score.
+    A single evaluation, as of Label Solve, is drawn as one bar per score.
 
     Args:
-        records: of metrics.jsonl, at least one.
-        validation: of validation.jsonl; may be empty.
-        natural: the score of natural images with natural labels, as shown; None: unknown.
-        measure: what the scores are.
+        evaluations: at least one.
+        validations: may be empty.
+        natural: the score of natural images with natural labels, if known.
     """
-    if len(records) == 1:
-        return _single(records[0], validation, natural, measure)
+    test = [(each.step, each.test) for each in evaluations if each.test]
+    held_out = [(each.step, each.validation) for each in validations]
+    train = [(each.step, each.train) for each in evaluations if each.train]
+    lines = (
+        ("test", style.BLUE, "o", test),
+        ("held out", style.GREEN, "s", held_out),
+        ("training batch", style.VERMILION, "^", train),
+    )
+    if len(evaluations) == 1:
+        last = [(name, scores[-1][1], colour) for name, colour, _, scores in lines if scores]
+        return _bars(evaluations[0].loss, last, natural)
     page = Page(_LEFT + _WIDTH + _RIGHT, 3 * LINE + 2 * _HEIGHT + 70)
     losses = page.axes(_LEFT, 2 * LINE, _WIDTH, _HEIGHT)
     page.text("Loss on each step's target images", _LEFT, LINE - 8, fontweight="bold")
-    _line(losses, records, "loss", 1.0, style.BLUE, "o")
+    _draw(losses, [(each.step, each.loss) for each in evaluations], style.BLUE, "o")
     style.logarithmic(losses)
-    scores = page.axes(_LEFT, 4 * LINE + _HEIGHT + 10, _WIDTH, _HEIGHT)
-    page.text(_capital(measure.name), _LEFT, 3 * LINE + _HEIGHT + 2, fontweight="bold")
+    axes = page.axes(_LEFT, 4 * LINE + _HEIGHT + 10, _WIDTH, _HEIGHT)
+    title = _title([scores[-1][1] for _, _, _, scores in lines if scores])
+    page.text(title, _LEFT, 3 * LINE + _HEIGHT + 2, fontweight="bold")
     ends = []
-    for part, name, colour, marker in _PARTS:
-        source = validation if part == "validation" else records
-        last = _line(scores, source, f"{part}_{measure.key}", measure.factor, colour, marker)
-        if last is not None:
-            ends.append((last, f"{name} {measure.digits(last)}", colour))
+    for name, colour, marker, scores in lines:
+        if scores:
+            _draw(axes, [(step, score.shown) for step, score in scores], colour, marker)
+            ends.append((scores[-1][1], name, colour))
     if natural is not None:
-        scores.axhline(natural, color=style.INK, linestyle=(0, (4, 3)), linewidth=1.2)
-        ends.append((natural, f"natural {measure.digits(natural)}", style.INK))
-    for axes in (losses, scores):
-        step_axis(axes, records)
+        axes.axhline(natural.shown, color=style.INK, linestyle=(0, (4, 3)), linewidth=1.2)
+        ends.append((natural, "natural", style.INK))
+    for each in (losses, axes):
+        step_axis(each, max(evaluation.step for evaluation in evaluations))
     losses.tick_params(labelbottom=False)
-    scores.set_xlabel("step")
-    _end_labels(scores, ends)
+    axes.set_xlabel("step")
+    _end_labels(axes, ends)
     return page.figure
 
 
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
+def _title(scores: Sequence[Score]) -> str:
+    name = scores[0].measure.name if scores else ACCURACY.name
+    return name[:1].upper() + name[1:]
 
 
-def _line(
-    axes: Axes, records: Records, key: str, factor: float, colour: str, marker: str
-) -> float | None:
-    """Draws a field of the records that have it; returns its last value."""
-    points = [(r["step"], factor * r[key]) for r in records if r.get(key) is not None]
-    if not points:
-        return None
-    steps, values = zip(*points, strict=True)
+def _draw(axes: Axes, points: _Points, colour: str, marker: str) -> None:
     few = len(points) <= 40
+    steps, values = zip(*points, strict=True)
     axes.plot(steps, values, color=colour, marker=marker if few else None, clip_on=False)
-    return float(values[-1])
 
 
-def step_axis(axes: Axes, records: Records) -> None:
-    """An x axis of steps from 0 to the last of the records, logarithmic if it is long."""
-    last = max(int(record["step"]) for record in records)
+def step_axis(axes: Axes, last: int) -> None:
+    """An x axis from step 0 to the last, logarithmic if it is long."""
     if last >= _LONG:
         axes.set_xscale("symlog", linthresh=1, linscale=0.3)
         decades = [10**n for n in range(int(np.log10(last)) + 1)]
@@ -99,15 +94,15 @@ def step_axis(axes: Axes, records: Records) -> None:
     axes.set_xlim(0, last)
 
 
-def _end_labels(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Names of lines at their right ends, moved apart where they would overlap."""
+def _end_labels(axes: Axes, ends: Sequence[tuple[Score, str, str]]) -> None:
+    """Names and last values of lines at their right ends, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     per_pixel = (high - low) / _HEIGHT
     place = -np.inf
-    for value, words, colour in sorted(ends):
-        place = max(value, place + 15 * per_pixel)
+    for score, name, colour in sorted(ends, key=lambda end: (end[0].shown, end[1])):
+        place = max(score.shown, place + 15 * per_pixel)
         axes.annotate(
-            words,
+            f"{name} {score.measure.digits(score.shown)}",
             (1, place),
             xycoords=("axes fraction", "data"),
             xytext=(9, 0),
@@ -119,35 +114,23 @@ def _end_labels(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
         )
 
 
-def _single(
-    record: Mapping[str, Any], validation: Records, natural: float | None, measure: Measure
-) -> Figure:
-    bars: list[tuple[str, float, str]] = []
+def _bars(loss: float, scores: list[tuple[str, Score, str]], natural: Score | None) -> Figure:
     if natural is not None:
-        bars.append(("natural images, natural labels", natural, style.MUTED))
-    for part, name, colour, _ in _PARTS:
-        source = (validation[-1] if validation else None) if part == "validation" else record
-        score = Score.read(source or {}, part)
-        if score is not None:
-            bars.append((name, score.shown, colour))
-    page = Page(740, 4 * LINE + 30 * len(bars) + 30)
-    page.text(f"{_capital(measure.name)}; loss {record['loss']:.4g}", 16, 12, fontweight="bold")
-    axes = page.axes(210, 2 * LINE + 6, 440, 30 * len(bars))
+        scores = [("natural images, natural labels", natural, style.MUTED), *scores]
+    page = Page(740, 4 * LINE + 30 * len(scores) + 30)
+    title = _title([score for _, score, _ in scores])
+    page.text(f"{title}; loss {loss:.4g}", 16, 12, fontweight="bold")
+    axes = page.axes(210, 2 * LINE + 6, 440, 30 * len(scores))
     axes.grid(False, axis="y")
     axes.grid(True, axis="x")
-    for row, (_, value, colour) in enumerate(bars):
-        axes.barh(row, value, 0.6, color=colour)
-        axes.text(
-            max(value, 0),
-            row,
-            f"  {measure.digits(value)}",
-            va="center",
-            fontsize=style.SMALL,
-            clip_on=False,
-        )
-    axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
+    for row, (_, score, colour) in enumerate(scores):
+        axes.barh(row, score.shown, 0.6, color=colour)
+        words = f"  {score.measure.digits(score.shown)}"
+        at = max(score.shown, 0)
+        axes.text(at, row, words, va="center", fontsize=style.SMALL, clip_on=False)
+        if score.measure is ACCURACY:
+            axes.set_xlim(0, 100)
+    axes.set_yticks(range(len(scores)), [name for name, _, _ in scores])
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(bars) - 0.5, -0.5)
-    if measure.factor == 100.0:
-        axes.set_xlim(0, 100)
+    axes.set_ylim(len(scores) - 0.5, -0.5)
     return page.figure

@@ -1,7 +1,6 @@
-"""Eigenvalues of K_ss, and how well the regression is conditioned, step by step."""
+"""Eigenvalues of K_ss, and its condition number against the step."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,35 +9,32 @@ from matplotlib.ticker import MaxNLocator
 
 from kipper.server.figures import curve, style
 from kipper.server.figures.style import LINE, Page
+from kipper.server.records import Evaluation, Json
 
 _LEFT, _WIDTH, _HEIGHT, _BETWEEN = 70, 380, 300, 84
 
-Records = Sequence[Mapping[str, Any]]
-
 
 @style.styled
-def spectrum_figure(spectra: Records, records: Records, ridge: float) -> Figure:
-    """The eigenvalues at the first and the last evaluation, and the condition number meanwhile.
+def spectrum_figure(
+    spectra: Sequence[Json], evaluations: Sequence[Evaluation], ridge: float
+) -> Figure:
+    """The eigenvalues at the first and at the last evaluation, and condition numbers.
 
     Args:
         spectra: `step` and `eigenvalues` (descending) of each evaluation, at least one.
-        records: of metrics.jsonl; those with `condition_number` are drawn.
-        ridge: as a share of the mean eigenvalue, which is what the regression adds to each.
+        evaluations: their condition numbers are drawn if at least two have one.
+        ridge: as a share of the mean eigenvalue; the regression adds the product to each.
     """
-    numbers = [record for record in records if record.get("condition_number") is not None]
+    numbers = [each for each in evaluations if each.condition_number is not None]
     two = len(numbers) > 1
     width = _LEFT + _WIDTH + (_BETWEEN + _WIDTH + 24 if two else 24)
     page = Page(width, 2 * LINE + _HEIGHT + 52)
     top = 2 * LINE
     page.text("Eigenvalues of the support kernel", _LEFT, LINE - 8, fontweight="bold")
     axes = page.axes(_LEFT, top, _WIDTH, _HEIGHT)
-    shown = (
-        [(spectra[0], style.SKY), (spectra[-1], style.BLUE)]
-        if len(spectra) > 1
-        else [(spectra[0], style.BLUE)]
-    )
-    for record, colour in shown:
-        _eigenvalues(axes, record, colour)
+    if len(spectra) > 1:
+        _eigenvalues(axes, spectra[0], style.SKY)
+    _eigenvalues(axes, spectra[-1], style.BLUE)
     added = ridge * float(np.mean(spectra[-1]["eigenvalues"]))
     if added > 0:
         axes.axhline(added, color=style.INK, linestyle=(0, (4, 3)), linewidth=1.2, label="ridge")
@@ -52,14 +48,14 @@ def spectrum_figure(spectra: Records, records: Records, ridge: float) -> Figure:
     return page.figure
 
 
-def _eigenvalues(axes: Axes, record: Mapping[str, Any], colour: str) -> None:
+def _eigenvalues(axes: Axes, record: Json, colour: str) -> None:
     values = np.asarray(record["eigenvalues"], float)
     at = np.arange(1, len(values) + 1)
     name = f"step {record['step']:,}"
     marker = "o" if len(values) <= 50 else None
     positive = np.where(values > 0, values, np.nan)
     axes.plot(at, positive, color=colour, marker=marker, label=name)
-    if (values < 0).any():  # by rounding of the kernel; what a logarithm can show is their size
+    if (values < 0).any():  # rounding errors; a logarithmic axis can show their magnitude
         axes.plot(
             at[values < 0],
             -values[values < 0],
@@ -70,14 +66,15 @@ def _eigenvalues(axes: Axes, record: Mapping[str, Any], colour: str) -> None:
         )
 
 
-def _condition_numbers(page: Page, records: Records, left: int, top: int) -> None:
+def _condition_numbers(page: Page, evaluations: Sequence[Evaluation], left: int, top: int) -> None:
     page.text("Condition number of the support kernel", left, LINE - 8, fontweight="bold")
     axes = page.axes(left, top, _WIDTH, _HEIGHT)
     for key, name, colour, marker in (
         ("condition_number", "without ridge", style.BLUE, "o"),
         ("regularised_condition_number", "with ridge", style.VERMILION, "s"),
     ):
-        points = [(r["step"], r[key]) for r in records if r.get(key) is not None]
+        found = [(each.step, getattr(each, key)) for each in evaluations]
+        points = [(step, number) for step, number in found if number is not None]
         if points and not _hidden(axes, points):
             axes.plot(
                 *zip(*points, strict=True),
@@ -87,14 +84,14 @@ def _condition_numbers(page: Page, records: Records, left: int, top: int) -> Non
                 clip_on=False,
             )
     style.logarithmic(axes)
-    curve.step_axis(axes, records)
+    curve.step_axis(axes, max(each.step for each in evaluations))
     axes.set_xlabel("step")
     if len(axes.get_lines()) > 1:
         axes.legend(loc="best")
 
 
 def _hidden(axes: Axes, points: list[tuple[int, float]]) -> bool:
-    """Whether a line would lie under the one that is there."""
+    """Whether a line would lie on top of another."""
     values = [value for _, value in points]
-    there = [np.asarray(line.get_ydata()) for line in axes.get_lines()]
-    return any(len(v) == len(values) and np.allclose(v, values, rtol=0.01) for v in there)
+    others = [np.asarray(line.get_ydata()) for line in axes.get_lines()]
+    return any(len(v) == len(values) and np.allclose(v, values, rtol=0.01) for v in others)

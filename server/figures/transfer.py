@@ -1,4 +1,4 @@
-"""Accuracy of finite networks that learn from a distilled set, against step."""
+"""Accuracy of finite networks trained on a distilled set, against the step."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kipper.server.figures import style
+from kipper.server.figures.curve import step_axis
 from kipper.server.figures.style import LINE, Page
 
 _LEFT, _WIDTH, _HEIGHT = 64, 640, 380
@@ -17,10 +18,10 @@ Records = Sequence[Mapping[str, Any]]
 
 @style.styled
 def transfer_figure(report: Mapping[str, Any], curve: Records) -> Figure:
-    """The mean over networks, and from the worst of them to the best; kernel regression as a line.
+    """The mean over networks in a band from worst to best, and a level line for kernel regression.
 
     Args:
-        report: what transfer.json holds.
+        report: the content of transfer.json.
         curve: records of transfer_curve.jsonl, the same steps for each seed.
     """
     page = Page(_LEFT + _WIDTH + 30, 6 * LINE + _HEIGHT + 54)
@@ -40,7 +41,8 @@ def transfer_figure(report: Mapping[str, Any], curve: Records) -> Figure:
         if sizes[part]:
             _draw_band(axes, curve, f"{part}_accuracy", colour, f"{sizes[part]:,} {part} images")
     _draw_end(axes, report)
-    _step_axis(axes, report["steps"])
+    step_axis(axes, report["steps"])
+    axes.set_xlabel("steps of gradient descent")
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy (%)")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.3, labelspacing=0.35)
@@ -82,14 +84,3 @@ def _draw_end(axes: Axes, report: Mapping[str, Any]) -> None:
         clip_on=False,
         label=f"all {report['test_size']:,} test images: {mean:.1f}{around} %",
     )
-
-
-def _step_axis(axes: Axes, last: int) -> None:
-    """Logarithmic, with 0, 1, 10, … and the last step named."""
-    powers = [10**k for k in range(len(str(last)))]
-    shown = [0, *(power for power in powers if power <= last / 2.5), last]
-    axes.set_xscale("symlog", linthresh=1, linscale=0.3)
-    axes.set_xlim(-0.1, 1.1 * last)
-    axes.set_xticks(shown, [f"{step:,}" for step in shown])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("steps of gradient descent")

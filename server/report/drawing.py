@@ -19,9 +19,6 @@ def figures_of(
 ) -> dict[str, Callable[[], Figure]]:
     """By name, in the order of the report; each is drawn when it is called."""
     figures: dict[str, Callable[[], Figure]] = {}
-    natural = run.natural.shown if run.natural is not None else None
-    metrics = [evaluation.record() for evaluation in run.metrics]
-    validation = [each.record() for each in run.validation]
     if support is not None:
         pictures = _Pictures(support)
         after = _after(run, support.step)
@@ -30,11 +27,11 @@ def figures_of(
         )
         if support.are_classes and pictures.labels_learned:
             figures["labels"] = pictures.labels_figure
-    if metrics:
-        figures["curve"] = lambda: curve_figure(metrics, validation, natural, run.measure)
+    if run.metrics:
+        figures["curve"] = lambda: curve_figure(run.metrics, run.validation, run.natural)
     if run.spectra:
         ridge = run.algorithm.settings.ridge
-        figures["spectrum"] = lambda: spectrum_figure(run.spectra, metrics, ridge)
+        figures["spectrum"] = lambda: spectrum_figure(run.spectra, run.metrics, ridge)
     if activity is not None:
         figures["timeline"] = lambda: timeline_figure(activity)
     return figures

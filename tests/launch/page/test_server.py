@@ -23,7 +23,8 @@ from kipper.launch.page.listening import KnownHosts, listen, url_of
 from kipper.launch.page.live import shown_live
 from kipper.server.figures import style
 from kipper.server.figures.curve import curve_figure
-from kipper.server.measures import ACCURACY
+from kipper.server.measures import ACCURACY, Score
+from kipper.server.records import Evaluation, Validation
 from kipper.server.watch.snapshot import ShownImages
 
 AS_THEY_ARE = types.SimpleNamespace(
@@ -229,12 +230,14 @@ RECORDS = tuple(
 
 def test_the_curves_are_the_drawing_of_the_report(watch, tmp_path):
     assert get(watch.address + "/figures/curve.png")[0] == 404
-    validation = [{"step": 2, "validation_accuracy": 0.4}]
-    (tmp_path / "validation.jsonl").write_text(json.dumps(validation[0]) + "\n")
+    validation = Validation(2, 0.1, Score(ACCURACY, 0.4))
+    (tmp_path / "validation.jsonl").write_text(json.dumps(validation.record()) + "\n")
     watch.publish(time.monotonic(), time.time(), {"state": "running"}, None, RECORDS, 0.55)
     status, headers, body = get(watch.address + "/figures/curve.png")
     assert (status, headers.get_content_type()) == (200, "image/png")
-    assert body == style.png(curve_figure(RECORDS, validation, 55.0, ACCURACY))
+    evaluations = [Evaluation.read(record) for record in RECORDS]
+    expected = curve_figure(evaluations, [validation], Score(ACCURACY, 0.55))
+    assert body == style.png(expected)
 
 
 @pytest.fixture

@@ -4,8 +4,13 @@ import numpy as np
 from pictures import pixels_of
 
 from kipper.server.figures.spectrum import spectrum_figure
+from kipper.server.records import Evaluation
 
 SPECTRA = [{"step": step, "eigenvalues": [100.0 / step, 1.0, 0.01, -1e-7]} for step in (1, 10, 100)]
+
+
+def evaluations(records):
+    return [Evaluation.read(record) for record in records]
 
 
 def test_first_and_last_are_drawn_with_the_ridge() -> None:
@@ -33,7 +38,7 @@ def test_condition_numbers_are_drawn_where_there_are_any() -> None:
         for n in range(3)
     ]
     records.append({"step": 3, "condition_number": None, "regularised_condition_number": 8.0})
-    _, axes = spectrum_figure(SPECTRA, records, 0.0).axes
+    _, axes = spectrum_figure(SPECTRA, evaluations(records), 0.0).axes
     plain, regularised = axes.get_lines()
     assert np.array(plain.get_xydata()).tolist() == [[0, 1], [1, 10], [2, 100]]
     assert len(np.array(regularised.get_xydata())) == 3
@@ -44,7 +49,7 @@ def test_what_the_ridge_does_not_change_is_drawn_once() -> None:
         {"step": n, "condition_number": 9.0, "regularised_condition_number": 9.001}
         for n in range(3)
     ]
-    figure = spectrum_figure(SPECTRA[:1], records, 1e-6)
+    figure = spectrum_figure(SPECTRA[:1], evaluations(records), 1e-6)
     assert len(figure.axes[1].get_lines()) == 1
     pixels_of(figure)
 
