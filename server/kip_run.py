@@ -1,5 +1,7 @@
 """A whole KIP run: steps, evaluations, checkpoints, resumption."""
 
+import functools
+import itertools
 import time
 from collections.abc import Callable
 
@@ -71,7 +73,8 @@ class _KipRun:
         self._adam = adam_of(self._settings)
         self._frozen = frozen_pixels(session.experiment, self._settings)
         self._first_step = 0
-        self._drawn: dict[int, np.ndarray] = {}  # rows of the step drawn last
+        draw = functools.partial(rows_of, session.experiment, self._settings)
+        self._rows = functools.lru_cache(maxsize=2)(draw)
 
     def descend(self) -> tuple[kip.KipState, Evaluation]:
         """Makes all steps; returns the last state and its evaluation."""
@@ -142,11 +145,6 @@ class _KipRun:
         self._session.before = found.counters
         self._first_step = found.step
         return found.step, found.state
-
-    def _rows(self, step: int) -> np.ndarray:
-        if step not in self._drawn:
-            self._drawn = {step: rows_of(self._session.experiment, self._settings, step)}
-        return self._drawn[step]
 
     def _loss(
         self, step: int, state: kip.KipState, rows: np.ndarray
@@ -224,41 +222,31 @@ class _KipRun:
         self._session.status.update(checkpoint_step=step)
 
 
-class StepTrial:
-    """Steps from a run's first state by one of its kernels, each on the next step's target images.
+def step_trial(
+    algorithm: Kip, experiment: Experiment, kernel: DistributedKernel, index: int
+) -> Callable[[int], None]:
+    """A function that makes a step from the first state, on some of the next target images.
 
     Args:
         algorithm: of the run.
         experiment: the data of the run.
         kernel: over workers that hold the row sets of `experiment`.
-        index: of the kernel.
+        index: of the kernel to use.
     """
+    settings, steps = algorithm.settings, itertools.count()
+    first, adam = first_state(experiment, algorithm), adam_of(settings)
+    frozen = frozen_pixels(experiment, settings)
+    rows = functools.lru_cache(maxsize=2)(functools.partial(rows_of, experiment, settings))
 
-    def __init__(
-        self, algorithm: Kip, experiment: Experiment, kernel: DistributedKernel, index: int
-    ):
-        self._settings = algorithm.settings
-        self._experiment = experiment
-        self._kernel = kernel
-        self._index = index
-        self._state = first_state(experiment, algorithm)
-        self._adam = adam_of(self._settings)
-        self._frozen = frozen_pixels(experiment, self._settings)
-        self._step = 0
-        self._rows = rows_of(experiment, self._settings, 0)
+    def targets(step: int, count: int) -> kip.Targets:
+        found = targets_of(experiment, settings, step, rows(step)[:count])
+        return found._replace(kernel=index)
 
-    def __call__(self, count: int) -> None:
-        """Makes a step on the first `count` of its target images, and prepares the next step's."""
-        targets = self._targets(count)
-        fresh = self._state._replace(images=self._state.images.copy())
-        regression = kip.loss_at(self._kernel, fresh, targets, self._settings.ridge)
-        self._step += 1
-        self._rows = rows_of(self._experiment, self._settings, self._step)
-        ahead = self._targets(count)
-        self._kernel.bring_ahead(ahead.key, ahead.rows, ahead.draw, ahead.kernel)
-        kip.update(self._kernel, fresh, regression.cotangents, self._adam, self._frozen)
+    def act(count: int) -> None:
+        step, state = next(steps), first._replace(images=first.images.copy())
+        regression = kip.loss_at(kernel, state, targets(step, count), settings.ridge)
+        ahead = targets(step + 1, count)
+        kernel.bring_ahead(ahead.key, ahead.rows, ahead.draw, ahead.kernel)
+        kip.update(kernel, state, regression.cotangents, adam, frozen)
 
-    def _targets(self, count: int) -> kip.Targets:
-        rows = self._rows[:count]
-        targets = targets_of(self._experiment, self._settings, self._step, rows)
-        return targets._replace(kernel=self._index)
+    return act

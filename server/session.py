@@ -71,9 +71,9 @@ class Session:
     status: StatusWriter
     showing: Showing
     event_files: EventFiles
-    started: float
-    before: Counters
     should_finish: Callable[[], bool]
+    started: float = dataclasses.field(default_factory=time.monotonic)
+    before: Counters = dataclasses.field(default_factory=Counters)
 
     def counters(self) -> Counters:
         """What the whole run has used, resumptions included."""
@@ -193,13 +193,18 @@ def open_session(
                 raise Interrupted()
             status.update(blocks=counts.blocks, workers=counts.workers, account=session.account())
 
+        policy = Policy(
+            verify_fraction=settings.verify_fraction,
+            seed=settings.seed,
+            patience_seconds=math.inf if elastic else _PATIENCE_SECONDS,
+        )
         pool, kernel = open_kernel(
             settings,
             experiment.support.shape[1:],
             links,
             experiment.row_sets(score_validation),
             on_progress,
-            _means(settings, workdir, known, elastic, watch),
+            Means(policy, known, workdir.logs, elastic, watch),
             experiment.augmenting,
         )
         showing.pool = pool
@@ -213,8 +218,6 @@ def open_session(
             status=status,
             showing=showing,
             event_files=EventFiles(workdir),
-            started=time.monotonic(),
-            before=Counters(),
             should_finish=should_finish,
         )
         try:
@@ -255,20 +258,6 @@ def _earlier_sets(workdir: Workdir) -> tuple[MadeSet, ...]:
         with contextlib.suppress(UserError):
             return load_recipe(workdir.preprocessing).sets
     return ()
-
-
-def _means(
-    settings: RunSettings,
-    workdir: Workdir,
-    known: KnownBlock | None,
-    elastic: bool,
-    watch: Watch | None,
-) -> Means:
-    patience = math.inf if elastic else _PATIENCE_SECONDS
-    policy = Policy(
-        verify_fraction=settings.verify_fraction, seed=settings.seed, patience_seconds=patience
-    )
-    return Means(policy, known, workdir.logs, elastic, watch)
 
 
 def open_kernel(

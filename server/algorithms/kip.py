@@ -131,15 +131,13 @@ class Kip(Algorithm):
     def step_trials(
         self, experiment: "Experiment", kernel: "DistributedKernel"
     ) -> dict[int, Trial]:
-        from kipper.server.kip_run import StepTrial, rows_of
+        from kipper.server.kip_run import step_trial
 
         number, seed = len(self.settings.architectures), self.settings.seed
         used = {sampling.architecture(number, seed, step) for step in range(self.steps)}
-        num_rows = len(rows_of(experiment, self.settings, 0)) if used else 0
-        return {
-            index: Trial(StepTrial(self, experiment, kernel, index), num_rows)
-            for index in sorted(used)
-        }
+        num_rows = min(self.settings.targets_per_step, len(experiment.target.labels))
+        trials = {index: step_trial(self, experiment, kernel, index) for index in sorted(used)}
+        return {index: Trial(act, num_rows) for index, act in trials.items()}
 
     def pass_trial(self, experiment: "Experiment", kernel: "DistributedKernel") -> Trial:
         from kipper.server.evaluation import score
