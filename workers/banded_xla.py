@@ -9,7 +9,7 @@ Derivation: docs/banded_kernel.md.
 
 import functools
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,13 @@ MOST_ENTRIES = 2**26
 
 Maps = tuple[Array, ...]  # covariances k, or covariances k and tangent kernels n
 
-# Without barriers XLA merges layers into one loop that recomputes each box sum many times.
-_materialised = lax.optimization_barrier
+_T = TypeVar("_T")
+
+
+def _materialised(arrays: _T) -> _T:
+    """Without barriers XLA merges layers into one loop that recomputes each box sum many times."""
+    return lax.optimization_barrier(arrays)
+
 
 # For bodies of `lax.map` only, across which XLA cannot merge code and so undo the checkpoint.
 _checkpointed = functools.partial(jax.checkpoint, prevent_cse=False)

@@ -38,7 +38,7 @@ def _harmless(
     """A method whose first error is logged, and ends all that such methods do."""
 
     @functools.wraps(method)
-    def wrapped(self: "Watch", *args: _P.args, **kwargs: _P.kwargs) -> None:
+    def wrapped(self: "Watch", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         if self.is_broken:
             return
         try:
