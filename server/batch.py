@@ -1,4 +1,4 @@
-"""Blocks asked for together: queued ahead of their use, and given back in order."""
+"""A sequence of blocks, queued ahead of their use and returned in order."""
 
 import collections
 from collections.abc import Callable, Iterable, Iterator
@@ -6,9 +6,9 @@ from typing import Generic, TypeVar
 
 from kipper.server.scheduler.events import BlockSpec
 
-# Blocks that are queued, out, or computed before an earlier one: enough that the scheduler can
-# choose, few enough that memory stays bounded.
-_LOOK_AHEAD, LEAST_AHEAD = 4, 256
+# Limits on blocks whose results have not been taken: a multiple of the workers' capacity, at least
+# a minimum, and bytes. Enough for the scheduler to choose from, few enough to bound memory.
+_CAPACITIES_AHEAD, MIN_AHEAD = 4, 256
 MAX_BYTES_AHEAD = 512 * 2**20
 
 _Request = TypeVar("_Request")
@@ -16,13 +16,13 @@ _Result = TypeVar("_Result")
 
 
 class Batch(Generic[_Request, _Result]):
-    """An iterator over results in the order of the requests; the first are queued at once.
+    """Iterates over results in the order of the requests; the first blocks are queued at once.
 
     Args:
         requests: drawn as results are taken.
         queue: hands requests to the scheduler; returns their specs.
-        results: by block, taken out as they are given back.
-        work: lets something happen, and returns.
+        results: by block; each is removed when it is returned.
+        work: makes some progress and returns.
         capacity: how many blocks the workers can have at once.
     """
 
@@ -64,8 +64,8 @@ class Batch(Generic[_Request, _Result]):
         return self._results.pop(first.block)
 
     def _draw(self) -> None:
-        """Queues what may be: in chunks, for a request's bytes are known once it is queued."""
-        most = max(LEAST_AHEAD, _LOOK_AHEAD * self._capacity())
+        """Queues requests up to the limits; in chunks, because queuing determines their bytes."""
+        most = max(MIN_AHEAD, _CAPACITIES_AHEAD * self._capacity())
         while not self._ended and len(self._ahead) < most:
             if self._ahead and self._bytes_ahead >= MAX_BYTES_AHEAD:
                 return
@@ -82,7 +82,7 @@ class Batch(Generic[_Request, _Result]):
                 self._bytes_ahead += sum(spec.bytes for spec in specs)
 
     def _chunk(self, most: int) -> int:
-        """How many to draw before their bytes are looked at."""
+        """How many requests to queue before bytes are checked again."""
         if not self._ahead:
             return 1
         room = MAX_BYTES_AHEAD - self._bytes_ahead

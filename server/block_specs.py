@@ -1,4 +1,4 @@
-"""What the scheduler is told of a block: shape, bytes, and the rows it needs."""
+"""Describes blocks to the scheduler: shape, bytes, and the rows they need."""
 
 import zlib
 
@@ -13,7 +13,7 @@ BlockRequest = Block | BlockVjp | Prepare
 def optional_spec(
     request: Prepare, row_set: np.ndarray, missing: float, priority: int
 ) -> BlockSpec:
-    """The spec of rows brought ahead of need; arguments as for `spec_of`."""
+    """The spec of a request to prepare rows; arguments as for `spec_of`."""
     name, size = _columns_piece(request, row_set[:1].nbytes, missing)
     return BlockSpec(
         block=request.block,
@@ -37,8 +37,8 @@ def spec_of(
     Args:
         request: the block, numbered.
         support: the images (n, h, w, c) of its version.
-        missing: share of the rows of its row set that a worker lacks on average, 0 to 1. What is
-            on every worker anyway costs nothing to need.
+        missing: share of its row set's rows that a worker lacks on average, 0 to 1; rows that
+            every worker holds cost nothing to send.
         priority: smaller is more urgent.
         prefers: the worker that kept its residuals.
     """

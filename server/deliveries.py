@@ -1,4 +1,4 @@
-"""What of the rows that a block needs is on a worker, on its way there, or yet to be sent."""
+"""Which of a block's rows are on a worker, on their way to it, or yet to be sent."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,17 +15,18 @@ from kipper.common.messages import (
     PutSupport,
 )
 
-# Small messages reuse the transport's buffers: several times the throughput of large ones.
+# Small messages reuse the transport's buffers, with several times the throughput of large ones.
 PIECE_BYTES = 4 * 2**20
 
-_ABSENT, _THERE = 0, -1  # beside numbers of deliveries under way, from 1
+# States of rows; positive numbers are deliveries in progress.
+_ABSENT, _HELD = 0, -1
 
 
 @dataclasses.dataclass(frozen=True)
 class Support:
-    """The support images (n, h, w, c) of a step version, and the kernel that its blocks are of.
+    """The support images (n, h, w, c) of a version, and the position of its blocks' kernel.
 
-    `step` is -1 where the run has none.
+    `step` is -1 if the run has no steps.
     """
 
     version: int
@@ -36,21 +37,21 @@ class Support:
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-    """Rows to be sent, under a number by which they are acknowledged."""
+    """Rows to be sent, with a number for their acknowledgement."""
 
     number: int
     request: PutRows | PutSupport
 
 
 class Deliveries:
-    """What one worker was sent.
+    """The rows that one worker was sent.
 
     Attributes:
-        complete: keys of row sets that the worker holds anyway.
+        complete: keys of row sets that the worker has loaded itself.
 
     Args:
         row_sets: images (n, h, w, c) by key.
-        whitening: key of the row set that is needed whole to augment; empty if none is.
+        whitening: key of the row set that augmentation needs as a whole; empty if none.
     """
 
     def __init__(self, row_sets: Mapping[str, np.ndarray], whitening: str = ""):
@@ -59,69 +60,69 @@ class Deliveries:
         self._row_sets = row_sets
         self._rows: dict[str, np.ndarray] = {}  # key -> state of each row
         self._support: dict[tuple[int, int, int], int] = {}  # (version, start, stop) -> state
-        self._under_way: dict[int, tuple[str, np.ndarray] | tuple[int, int, int]] = {}
-        self._num_there: dict[str, int] = {}
+        self._in_progress: dict[int, tuple[str, np.ndarray] | tuple[int, int, int]] = {}
+        self._num_held: dict[str, int] = {}
         self._last = 0
 
     def needed(
         self, request: Block | BlockVjp | Prepare, support: Support | None
     ) -> tuple[list[Delivery], set[int]]:
-        """What must be sent for a block, and the deliveries that must arrive before it.
+        """What to send for a block, and the numbers of the deliveries that must arrive before it.
 
-        `support` is None for a block without rows.
+        `support` is None for a block without support images.
         """
         deliveries: list[Delivery] = []
         awaited: set[int] = set()
         columns, wanted = request.columns, []
         if support is not None and not isinstance(request, Prepare):
-            wanted.append(self._of_support(support, request.start, request.stop))
+            wanted.append(self._support_images(support, request.start, request.stop))
             if request.columns_key == SUPPORT_KEY:
                 last = int(columns[-1])
-                wanted.append(self._of_support(support, int(columns[0]), last + 1))
+                wanted.append(self._support_images(support, int(columns[0]), last + 1))
         if request.columns_key not in (SUPPORT_KEY, *self.complete):
-            wanted.append(self._of_rows(request.columns_key, columns))
+            wanted.append(self._row_set_rows(request.columns_key, columns))
         if request.draw != UNCHANGED and self._whitening and self._lacks_whitening():
             every = np.arange(len(self._row_sets[self._whitening]))
-            wanted.append(self._of_rows(self._whitening, every))
-        for more, also in wanted:
-            deliveries += more
-            awaited |= also
+            wanted.append(self._row_set_rows(self._whitening, every))
+        for new, numbers in wanted:
+            deliveries += new
+            awaited |= numbers
         return deliveries, awaited
 
     def arrived(self, number: int) -> None:
-        """The worker has acknowledged a delivery."""
-        self._note(number, _THERE)
+        """Records that the worker has acknowledged a delivery."""
+        self._set_state(number, _HELD)
 
     def lost(self, number: int) -> None:
-        """It has not, and will not."""
-        self._note(number, _ABSENT)
+        """Records that a delivery was lost."""
+        self._set_state(number, _ABSENT)
 
     def forget(self) -> None:
-        """The worker holds nothing of what it was sent."""
+        """Records that the worker holds nothing that it was sent."""
         self._rows.clear()
-        self._num_there.clear()
+        self._num_held.clear()
         self._support.clear()
 
     def forget_support_before(self, version: int) -> None:
-        """Workers keep the newest versions only."""
+        """Forgets old support images, as the workers do."""
         for span in [span for span in self._support if span[0] < version]:
             del self._support[span]
 
-    def share_there(self, key: str) -> float:
-        """How much of a row set is on the worker, 0 to 1."""
+    def share_held(self, key: str) -> float:
+        """The share of a row set that the worker holds, 0 to 1."""
         if key in self.complete:
             return 1.0
-        return self._num_there.get(key, 0) / max(1, len(self._row_sets[key]))
+        return self._num_held.get(key, 0) / max(1, len(self._row_sets[key]))
 
     def _lacks_whitening(self) -> bool:
-        return self.share_there(self._whitening) < 1
+        return self.share_held(self._whitening) < 1
 
-    def _of_support(
+    def _support_images(
         self, support: Support, start: int, stop: int
     ) -> tuple[list[Delivery], set[int]]:
         span = support.version, start, stop
         state = self._support.get(span, _ABSENT)
-        if state == _THERE:
+        if state == _HELD:
             return [], set()
         if state != _ABSENT:
             return [], {state}
@@ -137,7 +138,7 @@ class Deliveries:
         )
         return [Delivery(number, request)], {number}
 
-    def _of_rows(self, key: str, columns: np.ndarray) -> tuple[list[Delivery], set[int]]:
+    def _row_set_rows(self, key: str, columns: np.ndarray) -> tuple[list[Delivery], set[int]]:
         rows = self._row_sets[key]
         state = self._rows.setdefault(key, np.zeros(len(rows), np.int64))
         awaited = {int(number) for number in np.unique(state[columns]) if number > 0}
@@ -153,21 +154,21 @@ class Deliveries:
             awaited.add(number)
         return deliveries, awaited
 
-    def _number(self, what: tuple[str, np.ndarray] | tuple[int, int, int]) -> int:
+    def _number(self, rows: tuple[str, np.ndarray] | tuple[int, int, int]) -> int:
         self._last += 1
-        self._under_way[self._last] = what
+        self._in_progress[self._last] = rows
         return self._last
 
-    def _note(self, number: int, state: int) -> None:
-        what = self._under_way.pop(number)
-        if len(what) == 3:
-            if self._support.get(what) == number:
-                self._support[what] = state
+    def _set_state(self, number: int, state: int) -> None:
+        rows = self._in_progress.pop(number)
+        if len(rows) == 3:
+            if self._support.get(rows) == number:
+                self._support[rows] = state
             return
-        key, index = what
+        key, index = rows
         if key in self._rows:
-            of_rows = self._rows[key]
-            noted = index[of_rows[index] == number]
-            of_rows[noted] = state
-            if state == _THERE:
-                self._num_there[key] = self._num_there.get(key, 0) + len(noted)
+            states = self._rows[key]
+            changed = index[states[index] == number]
+            states[changed] = state
+            if state == _HELD:
+                self._num_held[key] = self._num_held.get(key, 0) + len(changed)

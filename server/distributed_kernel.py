@@ -88,9 +88,7 @@ class DistributedKernel:
         answers = self._pool.map(((block, None) for _, block in placed), priority, grid)
         return self._chunks(row_spans, self._num_support, answers)
 
-    def bring_ahead(
-        self, key: str, rows: np.ndarray, draw: int = UNCHANGED, kernel: int = 0
-    ) -> None:
+    def prefetch(self, key: str, rows: np.ndarray, draw: int = UNCHANGED, kernel: int = 0) -> None:
         """Has idle workers make ready what `linearise` will need of the support that is set next.
 
         Arguments are those of `linearise`, and the kernel's position among those of the run.
@@ -105,7 +103,7 @@ class DistributedKernel:
             )
             for first, last in spans(len(rows), self._tiling.target)
         )
-        self._pool.bring_ahead(ahead)
+        self._pool.prefetch(ahead)
 
     def _chunks(
         self,

@@ -94,7 +94,7 @@ class _KipRun:
                 )
                 new_state = None
                 if step < self._settings.steps:
-                    self._bring_ahead(step + 1)
+                    self._prefetch(step + 1)
                     # Workers score the state while they have nothing to do for its step.
                     new_state = kip.update(
                         self._session.kernel,
@@ -159,10 +159,10 @@ class _KipRun:
     def _targets(self, step: int, rows: np.ndarray) -> kip.Targets:
         return targets_of(self._session.experiment, self._settings, step, rows)
 
-    def _bring_ahead(self, step: int) -> None:
+    def _prefetch(self, step: int) -> None:
         """Lets idle workers prepare the targets of a step."""
         targets = self._targets(step, self._rows(step))
-        self._session.kernel.bring_ahead(targets.key, targets.rows, targets.draw, targets.kernel)
+        self._session.kernel.prefetch(targets.key, targets.rows, targets.draw, targets.kernel)
 
     def _natural_score(self) -> Score:
         """The test score of natural images with natural labels."""
@@ -246,7 +246,7 @@ def step_trial(
         step, state = next(steps), first._replace(images=first.images.copy())
         regression = kip.loss_at(kernel, state, targets(step, count), settings.ridge)
         ahead = targets(step + 1, count)
-        kernel.bring_ahead(ahead.key, ahead.rows, ahead.draw, ahead.kernel)
+        kernel.prefetch(ahead.key, ahead.rows, ahead.draw, ahead.kernel)
         kip.update(kernel, state, regression.cotangents, adam, frozen)
 
     return act

@@ -1,13 +1,17 @@
-"""Workers as one device: blocks in, results out in the order they were asked for.
+"""Workers as one device: blocks in, results out in the order in which they were requested.
 
-Carries out the scheduler's instructions over worker links.
+Gives events to the scheduler and carries out its instructions over worker links. All of this
+happens in one thread, that of the caller who waits for results; links and other threads post
+functions to an inbox, which that thread calls.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
+import queue
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,34 +32,43 @@ from kipper.server import quarantine, replies
 from kipper.server.batch import Batch
 from kipper.server.block_specs import BlockRequest, optional_spec, spec_of
 from kipper.server.deliveries import Support
-from kipper.server.means import Means
-from kipper.server.member import Member
+from kipper.server.pool_counts import Counts, Phase
+from kipper.server.pool_options import PoolOptions
+from kipper.server.pool_worker import PoolWorker
 from kipper.server.protocol import WorkerLink
 from kipper.server.roster import Roster
 from kipper.server.scheduler import events
-from kipper.server.scheduler.placement import MOST_URGENT
+from kipper.server.scheduler.event_log import EventLog
+from kipper.server.scheduler.rules import MOST_URGENT
+from kipper.server.scheduler.scheduler import Scheduler
 from kipper.server.watch.matrix import Grid
 
 _SECONDS_BETWEEN_SHARES = 0.5
+_SECONDS_BETWEEN_WARNINGS = 60.0
 
-# Priorities of `map`: what the next step waits for goes before what only informs, and that before
-# what may save time later.
-STEP, EVALUATION, AHEAD = MOST_URGENT, MOST_URGENT + 1, MOST_URGENT + 2
+# Priorities of `map`: blocks that the next step needs, then those that only inform, then those that
+# may save time later.
+STEP, EVALUATION, PREFETCH = MOST_URGENT, MOST_URGENT + 1, MOST_URGENT + 2
 
 _DIVERGED = "the run has diverged: give a smaller --learning_rate or a larger --ridge"
 
 BlockReply = KernelBlock | ImageCotangents | Done
 
 
-class Pool(Roster):
+class Pool:
     """Workers that share row sets and the support images of a step.
 
+    Attributes:
+        counts: totals so far.
+        phases: times so far, by phase.
+        scheduler: may be read, in the pool's thread only.
+
     Args:
-        links: workers that are there from the start; the pool closes them.
-        configure: which kernel and engine they are to use.
-        row_sets: float32 images (n, h, w, c) by content key, that blocks may name.
+        links: the first workers; the pool closes them.
+        configure: the kernel and engine that workers use.
+        row_sets: float32 images (n, h, w, c) by content key, to which blocks may refer.
         on_progress: called between events, at least about once a second while blocks are out.
-        means: everything else.
+        options: everything else.
     """
 
     def __init__(
@@ -64,40 +77,105 @@ class Pool(Roster):
         configure: messages.Configure,
         row_sets: Mapping[str, np.ndarray],
         on_progress: Callable[[], None] = lambda: None,
-        means: Means | None = None,
+        options: PoolOptions | None = None,
     ):
+        self.counts = Counts()
+        self.phases: dict[str, Phase] = {}
+        self._options = options or PoolOptions()
+        self._watch = self._options.watch
+        self._configure = configure
+        self._row_sets = row_sets
+        self._on_progress = on_progress
+        self.scheduler = Scheduler(self._options.policy)
+        folder = self._options.folder
+        self._log = EventLog(folder / "events.jsonl", self.scheduler) if folder else None
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._last_tick = self._warned_at = time.monotonic()
         self._blocks: dict[int, BlockRequest] = {}
         self._answers: dict[int, dict[str, tuple[str, BlockReply]]] = {}  # worker -> device, answer
         self._results: dict[int, tuple[BlockReply, str]] = {}
         self._supports: dict[int, Support] = {}
+        self._image_shape: tuple[int, ...] = ()
         self._shares: dict[str, float] = {}
         self._shares_until = 0.0
-        self._next_block = 0
+        self._last_block = 0
         self._version = 0
-        self._ahead: Generator[Any, None, None] | None = None
-        super().__init__(links, configure, row_sets, on_progress, means or Means())
+        self._prefetching: Generator[Any, None, None] | None = None
+        self._roster = Roster(
+            configure,
+            row_sets,
+            self._options,
+            self.counts,
+            self.scheduler.ledger,
+            self._inbox.put,
+            self._handle,
+        )
+        for link in links:
+            self._roster.add(link)
 
-    # --- the coordinator's side ------------------------------------------------------------------
+    # --- workers: may be called from any thread ----------------------------------------------
+
+    def join(self, link: WorkerLink) -> None:
+        """Adds a worker; replaces the one of the same name, if there is one."""
+        self._inbox.put(lambda: self._roster.add(link))
+
+    def leave(self, name: str, reason: str) -> None:
+        """Removes a worker that is gone or cannot be reached."""
+        self._inbox.put(lambda: self._roster.dismiss(name, reason))
+
+    def drain(self, name: str) -> None:
+        """Gives a worker no more blocks."""
+        self._inbox.put(lambda: self._handle(events.WorkerDraining(name)))
+
+    def blocks_out(self, name: str) -> int:
+        """The number of blocks that a worker has not answered."""
+        record = self.scheduler.ledger.workers.get(name)
+        return len(record.out) if record is not None else 0
+
+    def is_banned(self, name: str) -> str | None:
+        """Why a worker of that name was dropped as a liar; None if it was not."""
+        return self._roster.banned.get(name)
+
+    # --- for the caller --------------------------------------------------------------------------
 
     @property
-    def scheduler_counters(self) -> dict[str, float]:
-        """See `rules.Counters`."""
-        return dataclasses.asdict(self._recorded.scheduler.counters)
+    def engines(self) -> dict[str, str]:
+        """The engine of each worker that is set up."""
+        return {name: device["engine"] for name, device in self.devices.items()}
+
+    @property
+    def devices(self) -> dict[str, dict[str, str]]:
+        """Engine and device of each worker that is set up."""
+        return {
+            name: {"engine": worker.engine, "device": worker.device}
+            for name, worker in self._roster.workers.items()
+            if worker.engine
+        }
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Counts the time of the block as part of a phase."""
+        start = self._tally()
+        try:
+            yield
+        finally:
+            phase = self.phases.get(name, Phase())
+            self.phases[name] = phase.plus_difference(start, self._tally())
 
     def publish(self, images: np.ndarray, kernel: int = 0) -> int:
-        """Makes `images` (n, h, w, c) the support of the blocks to come; returns their version.
+        """Makes `images` (n, h, w, c) the support of the following blocks; returns their version.
 
-        The blocks are of the kernel at that position among those of the run.
+        `kernel` is the position of the blocks' kernel among those of the run.
 
         Raises:
-            NumericalError: they are not finite.
+            NumericalError: the images are not finite.
         """
         if not np.isfinite(images).all():
             raise NumericalError(f"The support images are not finite any more; {_DIVERGED}.")
         self._version += 1
         self._image_shape = images.shape[1:]
         oldest = self._version - 1
-        self._end_ahead()
+        self._stop_prefetching()
         stale = [
             number
             for number, request in self._blocks.items()
@@ -105,11 +183,10 @@ class Pool(Roster):
         ]
         self._withdraw(stale)
         self._supports = {v: s for v, s in self._supports.items() if v >= oldest}
-        self._supports[self._version] = Support(
-            self._version, kernel, images, logs.subject().get("step", -1)
-        )
-        for member in self._members.values():
-            member.deliveries.forget_support_before(oldest)
+        step = logs.subject().get("step", -1)
+        self._supports[self._version] = Support(self._version, kernel, images, step)
+        for worker in self._roster.workers.values():
+            worker.deliveries.forget_support_before(oldest)
         return self._version
 
     def map(
@@ -118,74 +195,158 @@ class Pool(Roster):
         priority: int = STEP,
         grid: Grid | None = None,
     ) -> Generator[tuple[BlockReply, str], None, None]:
-        """Results and who computed them, in the order of the requests.
+        """Yields each result and the worker that computed it, in the order of the requests.
 
-        Requests come with the worker they prefer. The first are queued at once, the others as
-        results are taken: only so many are queued, out or waiting for an earlier one that memory
-        stays bounded. Several maps may be under way; the more urgent go first. `grid` is of the
-        matrix whose blocks they are, for onlookers.
+        The first blocks are queued at once, the others as results are taken, so that memory stays
+        bounded. Several maps may be in progress; the more urgent ones go first.
+
+        Args:
+            requests: blocks, each with the worker that it prefers.
+            priority: smaller is more urgent.
+            grid: the matrix that the blocks belong to, for the live page.
 
         Raises:
             WorkerError: no worker is left, or a block failed wherever it was tried.
         """
         batch = Batch(
             requests,
-            functools.partial(self._queue, priority, self._numbered(grid)),
+            functools.partial(self._queue, priority, self._announce(grid)),
             self._results,
             self._work,
-            lambda: self._recorded.scheduler.capacity,
+            lambda: self.scheduler.capacity,
         )
-        answers = self._withdrawn_at_end(batch)
-        next(answers)  # from here on its end is seen to, even if nobody draws from it
+        answers = self._withdrawing(batch)
+        next(answers)  # enters its `try`, so that closing it withdraws blocks even if never used
         return answers
 
-    def bring_ahead(self, requests: Iterable[Prepare]) -> None:
-        """Has idle workers make rows ready, until the next `publish`; what they do not is no loss.
+    def prefetch(self, requests: Iterable[Prepare]) -> None:
+        """Has idle workers prepare rows until the next `publish`; unfinished requests are dropped.
 
-        Requests of which every worker holds the rows, ready as they are, are left out.
+        Requests for rows that every worker holds, and that need no preparation, are left out.
         """
-        self._end_ahead()
-        missing = self._shares_missing()
+        self._stop_prefetching()
+        missing = self._missing_shares()
         worthwhile = [
             (request, None)
             for request in requests
             if request.draw != UNCHANGED or missing.get(request.columns_key, 0.0) > 0
         ]
-        self._ahead = self.map(worthwhile, AHEAD)
+        self._prefetching = self.map(worthwhile, PREFETCH)
 
-    def _end_ahead(self) -> None:
-        if self._ahead is not None:
-            self._ahead.close()  # withdraws what has not been done
-        self._ahead = None
+    def close(self) -> None:
+        """Closes the workers' links and the log."""
+        self._roster.close()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
-    def _withdrawn_at_end(self, batch: Batch) -> Generator[Any, None, None]:
+    def _stop_prefetching(self) -> None:
+        if self._prefetching is not None:
+            self._prefetching.close()
+        self._prefetching = None
+
+    def _withdrawing(self, batch: Batch[Any, Any]) -> Generator[Any, None, None]:
+        """Yields once by itself, then the results; withdraws blocks that are left at the end."""
         try:
-            yield batch  # to `map`
+            yield
             yield from batch
         finally:
             self._withdraw(batch.outstanding)
 
-    # --- blocks ----------------------------------------------------------------------------------
-
-    def _numbered(self, grid: Grid | None) -> Callable[[Iterable[int]], None]:
-        """What is to be told the numbers of the blocks of a matrix."""
+    def _announce(self, grid: Grid | None) -> Callable[[Iterable[int]], None]:
+        """A function that tells the watch the numbers of a matrix's blocks."""
         if grid is None or self._watch is None:
             return lambda _numbers: None
         return self._watch.planned(grid)
 
+    def _tally(self) -> Phase:
+        self._catch_up()
+        self._tick()  # brings the scheduler's counters up to date
+        spent = self.scheduler.counters
+        return Phase(
+            time.monotonic(),
+            spent.worker_seconds,
+            spent.busy_seconds,
+            self.counts.bytes_sent,
+            self.counts.bytes_received,
+        )
+
+    # --- events ------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Calls the next function in the inbox, or waits until a tick is due."""
+        self._on_progress()
+        try:
+            do = self._inbox.get(timeout=self.scheduler.wake_in(time.monotonic()))
+        except queue.Empty:
+            self._tick()
+            return
+        do()
+        if time.monotonic() - self._last_tick > 1:
+            self._catch_up()
+            self._tick()
+
+    def _catch_up(self) -> None:
+        """Empties the inbox, so that answers that have arrived do not count as late."""
+        for _ in range(self._inbox.qsize()):
+            self._inbox.get_nowait()()
+
+    def _tick(self) -> None:
+        self._last_tick = now = time.monotonic()
+        self._handle(events.Tick())
+        if self._log is not None:
+            self._log.flush()
+        self._roster.dismiss_overdue(now)
+        if not self._roster.workers and now - self._warned_at > _SECONDS_BETWEEN_WARNINGS:
+            self._warned_at = now
+            logging.warning("No worker is present; the run waits for one.")
+
+    def _handle(self, event: events.Event) -> None:
+        now = time.monotonic()
+        instructions = self.scheduler.handle(event, now)
+        if self._log is not None:
+            self._log.record(now, event, instructions)
+        if self._watch is not None:
+            self._watch.handled(now, event, instructions)
+        for instruction in instructions:
+            self._carry_out(instruction)
+
+    def _carry_out(self, instruction: events.Instruction) -> None:
+        match instruction:
+            case events.SendBlock(worker, block):
+                self._send(worker, block)
+            case events.AcceptAnswer(worker, block):
+                self._accept(worker, block)
+            case events.CancelBlock(worker, block):
+                self._cancel(worker, block)
+            case events.ForgetRows(worker):
+                self._roster.workers[worker].deliveries.forget()
+            case events.DropWorker(worker, reason, liar):
+                if liar:
+                    self._roster.banned[worker] = reason
+                self._roster.dismiss(worker, reason, scheduler_knows=True)
+            case events.QuarantineBlock(block, reasons):
+                self._quarantine(block, reasons)
+            case events.Abort(reason, numerical):
+                if numerical:
+                    raise NumericalError(f"The run stopped: {reason}; {_DIVERGED}.")
+                raise WorkerError(f"The run stopped: {reason}.")
+
+    # --- blocks ------------------------------------------------------------------------------
+
     def _queue(
         self,
         priority: int,
-        numbered: Callable[[Iterable[int]], None],
+        announce: Callable[[Iterable[int]], None],
         requests: list[tuple[BlockRequest, str | None]],
     ) -> list[events.BlockSpec]:
-        missing = self._shares_missing()
+        missing = self._missing_shares()
         specs = []
-        numbered(range(self._next_block + 1, self._next_block + 1 + len(requests)))
+        announce(range(self._last_block + 1, self._last_block + 1 + len(requests)))
         for unnumbered, prefers in requests:
-            self._next_block += 1
-            request = dataclasses.replace(unnumbered, block=self._next_block)
-            self._blocks[self._next_block] = request
+            self._last_block += 1
+            request = dataclasses.replace(unnumbered, block=self._last_block)
+            self._blocks[self._last_block] = request
             share = missing.get(request.columns_key, 0.0)
             if isinstance(request, Prepare):
                 row_set = self._row_sets[request.columns_key]
@@ -193,29 +354,29 @@ class Pool(Roster):
             else:
                 images = self._supports[request.version].images
                 specs.append(spec_of(request, images, share, priority, prefers))
-        self._perform(events.BlocksQueued(tuple(specs)))
+        self._handle(events.BlocksQueued(tuple(specs)))
         return specs
 
-    def _shares_missing(self) -> dict[str, float]:
-        """Of each row set, the share that workers lack on average; looked at now and then."""
+    def _missing_shares(self) -> dict[str, float]:
+        """The share of each row set that a worker lacks on average; recomputed occasionally."""
         now = time.monotonic()
         if now < self._shares_until:
             return self._shares
         self._shares_until = now + _SECONDS_BETWEEN_SHARES
-        joined = [member for member in self._members.values() if member.joined]
+        joined = [worker for worker in self._roster.workers.values() if worker.joined]
         self._shares = {
-            key: 1 - sum(m.deliveries.share_there(key) for m in joined) / max(1, len(joined))
+            key: 1 - sum(w.deliveries.share_held(key) for w in joined) / max(1, len(joined))
             for key in self._row_sets
         }
         return self._shares
 
     def _withdraw(self, blocks: list[int]) -> None:
-        """Nobody will ask for these: the map was closed early."""
+        """Drops blocks whose results nobody will take."""
         for block in blocks:
             self._results.pop(block, None)
         if blocks:
-            self._perform(events.BlocksWithdrawn(tuple(blocks)))
-        for block in [b for b in self._blocks if b not in self._recorded.scheduler.ledger.blocks]:
+            self._handle(events.BlocksWithdrawn(tuple(blocks)))
+        for block in [b for b in self._blocks if b not in self.scheduler.ledger.blocks]:
             self._forget(block)
 
     def _forget(self, block: int) -> None:
@@ -223,65 +384,64 @@ class Pool(Roster):
         self._answers.pop(block, None)
 
     def _send(self, name: str, block: int) -> None:
-        member, request = self._members[name], self._blocks[block]
+        worker, request = self._roster.workers[name], self._blocks[block]
         support = None if isinstance(request, Prepare) else self._supports[request.version]
-        deliveries, awaited = member.deliveries.needed(request, support)
+        deliveries, awaited = worker.deliveries.needed(request, support)
         if awaited:
-            member.held_back[block] = awaited
+            worker.held_back[block] = awaited
         else:
-            self._submit_block(member, block)
+            self._submit_block(worker, block)
         for delivery in deliveries:
-            number = delivery.number
-            self._submit(
-                member, delivery.request, functools.partial(self._delivered, member, number)
-            )
+            then = functools.partial(self._delivered, worker, delivery.number)
+            self._roster.submit(worker, delivery.request, then)
 
     def _delivered(
-        self, member: Member, number: int, future: "concurrent.futures.Future[Reply]"
+        self, worker: PoolWorker, number: int, future: "concurrent.futures.Future[Reply]"
     ) -> None:
         reply = replies.outcome(future)
         if isinstance(reply, messages.Done):
-            member.deliveries.arrived(number)
-            for block in member.ready_after(number):
-                self._submit_block(member, block)
+            worker.deliveries.arrived(number)
+            for block in worker.ready_after(number):
+                self._submit_block(worker, block)
             return
-        member.deliveries.lost(number)
-        why = replies.why_not_done(reply)
-        for block in member.stranded_without(number):
-            self._perform(events.BlockFailed(member.name, block, *why))
+        worker.deliveries.lost(number)
+        problem = replies.why_not_done(reply)
+        for block in worker.stranded_without(number):
+            self._handle(events.BlockFailed(worker.name, block, *problem))
 
-    def _submit_block(self, member: Member, block: int) -> None:
+    def _submit_block(self, worker: PoolWorker, block: int) -> None:
         request = self._blocks.get(block)
-        record = self._recorded.scheduler.ledger.workers.get(member.name)
+        record = self.scheduler.ledger.workers.get(worker.name)
         if request is None or record is None or block not in record.out:
-            return  # taken back while its rows were on their way
-        self._submit(member, request, lambda future: self._answered(member, block, future))
+            return  # cancelled while its rows were on their way
+        then = functools.partial(self._answered, worker, block)
+        self._roster.submit(worker, request, then)
 
     def _answered(
-        self, member: Member, block: int, future: "concurrent.futures.Future[Reply]"
+        self, worker: PoolWorker, block: int, future: "concurrent.futures.Future[Reply]"
     ) -> None:
-        reply, name = replies.outcome(future), member.name
+        reply, name = replies.outcome(future), worker.name
         request = self._blocks.get(block)
-        if request is None:  # withdrawn; what matters is that the worker is free again
-            self._perform(events.BlockFinished(name, block))
+        if request is None:  # withdrawn; the scheduler must still learn that the worker is free
+            self._handle(events.BlockFinished(name, block))
             return
-        failure = replies.failure(request, reply, self._image_shape, self._configure.dtype)
-        if failure is not None:
-            if failure[0] != events.CANCELLED:
+        problem = replies.failure(request, reply, self._image_shape, self._configure.dtype)
+        if problem is not None:
+            if problem.kind != events.CANCELLED:
                 with logs.about(worker=name, block=block):
-                    logging.info("The block failed: %s", failure[1])
-            self._perform(events.BlockFailed(name, block, *failure))
+                    logging.info("The block failed: %s", problem.message)
+            self._handle(events.BlockFailed(name, block, *problem))
         else:
             assert isinstance(reply, KernelBlock | ImageCotangents | Done)
             answers = self._answers.setdefault(block, {})
             agrees = tuple(
                 other
                 for other, (device, answer) in answers.items()
-                if replies.same(reply, answer, device == member.device)
+                if replies.same(reply, answer, device == worker.device)
             )
-            answers[name] = member.device, reply
-            self._perform(events.BlockFinished(name, block, agrees))
-        if block not in self._recorded.scheduler.ledger.blocks:
+            answers[name] = worker.device, reply
+            self._handle(events.BlockFinished(name, block, agrees))
+        if block not in self.scheduler.ledger.blocks:
             self._forget(block)
 
     def _accept(self, name: str, block: int) -> None:
@@ -298,44 +458,23 @@ class Pool(Roster):
         if self._watch is not None:
             self._watch.accepted(name, block, pairs)
 
-    def _carry_out(self, instruction: events.Instruction) -> None:
-        match instruction:
-            case events.SendBlock(worker, block):
-                self._send(worker, block)
-            case events.AcceptAnswer(worker, block):
-                self._accept(worker, block)
-            case events.CancelBlock(worker, block):
-                self._cancel(worker, block)
-            case events.ForgetRows(worker):
-                self._members[worker].deliveries.forget()
-            case events.DropWorker(worker, reason, liar):
-                if liar:
-                    self._banned[worker] = reason
-                self._dismiss(worker, reason, scheduler_knows=True)
-            case events.QuarantineBlock(block, reasons):
-                self._quarantine(block, reasons)
-            case events.Abort(reason, numerical):
-                if numerical:
-                    raise NumericalError(f"The run stopped: {reason}; {_DIVERGED}.")
-                raise WorkerError(f"The run stopped: {reason}.")
-
     def _cancel(self, name: str, block: int) -> None:
-        member = self._members.get(name)
-        if member is None:
+        worker = self._roster.workers.get(name)
+        if worker is None:
             return
-        if member.held_back.pop(block, None) is None:
-            self._submit(member, messages.Cancel(block=block), lambda _: None)
-        else:  # it has not been sent; to be told after the instructions under way
+        if worker.held_back.pop(block, None) is None:
+            self._roster.submit(worker, messages.Cancel(block=block), lambda _: None)
+        else:  # not sent yet; the scheduler is told after its current instructions
             failed = events.BlockFailed(name, block, events.CANCELLED, "not sent yet")
-            self._inbox.put(lambda: self._perform(failed))
+            self._inbox.put(lambda: self._handle(failed))
 
     def _quarantine(self, block: int, reasons: tuple[str, ...]) -> None:
-        if self._means.folder is None:
+        if self._options.folder is None:
             return
         request = self._blocks[block]
-        assert not isinstance(request, Prepare)  # nobody is blamed for it
+        assert not isinstance(request, Prepare)  # optional blocks are never quarantined
         path = quarantine.save(
-            self._means.folder,
+            self._options.folder,
             request,
             self._supports[request.version].images,
             self._row_sets.get(request.columns_key),

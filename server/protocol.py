@@ -1,4 +1,4 @@
-"""How the coordinator sees a worker, whatever carries the messages."""
+"""The coordinator's interface to a worker, independent of the transport."""
 
 import concurrent.futures
 from typing import Protocol
@@ -9,18 +9,20 @@ from kipper.common.messages import Reply, Request
 class WorkerLink(Protocol):
     """One worker, in this process or another.
 
-    `submit` returns at once. The future ends in the worker's reply (which may be a `Failure`), or
-    in an exception, which means that question or answer was lost; it always ends.
-    `host` is where the worker runs, for people.
+    `host` is the machine it runs on, for display.
     """
 
     name: str
     host: str
 
     def submit(self, request: Request) -> "concurrent.futures.Future[Reply]":
-        """Sends one request; requests need not be answered in order."""
+        """Sends a request and returns at once; replies may come in any order.
+
+        The future always completes: with the worker's reply, which may be a `Failure`, or with an
+        exception if request or reply was lost.
+        """
         ...
 
     def close(self) -> None:
-        """Gives up whatever is still under way."""
+        """Abandons all requests in progress."""
         ...

@@ -1,4 +1,4 @@
-"""The inputs of a block that failed wherever it was tried, saved so that it can be tried again."""
+"""Saves the inputs of a block that failed wherever it was tried, so that it can be reproduced."""
 
 import dataclasses
 import pathlib
@@ -17,15 +17,18 @@ def save(
     configure: Configure,
     reasons: tuple[str, ...],
 ) -> pathlib.Path:
-    """Writes an npz of the block's images, its cotangent if it has one, and what went wrong.
+    """Writes an npz file of the block's images, its cotangent if any, and the reasons.
 
     Args:
-        folder: where to; the file is `quarantine-NUMBER.npz`.
+        folder: where to write `quarantine-NUMBER.npz`.
         request: the block.
-        support: images (n, h, w, c) of its version.
-        row_set: its columns' row set; None if they are support images.
+        support: support images (n, h, w, c) of its version.
+        row_set: row set of its columns; None if they are support images.
         configure: kernel and engine.
-        reasons: one sentence for each worker it failed on.
+        reasons: one for each worker it failed on.
+
+    Returns:
+        The path of the file.
     """
     both = request.columns_key == SUPPORT_KEY
     images = support if both or row_set is None else row_set

@@ -1,6 +1,7 @@
-"""Whether a reply can be the answer to a request, and whether two of them say the same."""
+"""Checks whether a reply can answer a request, and whether two replies are equal."""
 
 import concurrent.futures
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,72 +10,69 @@ from kipper.common.errors import WorkerError
 from kipper.common.messages import Block, BlockVjp, ImageCotangents, KernelBlock, Reply, Request
 from kipper.server.scheduler import events
 
-# Kinds of `Failure` that are not the worker's; all others are.
-_KINDS = {
+# Failures reported by a worker that are not its own fault; all other kinds are.
+_KINDS: dict[str, events.FailureKind] = {
     messages.MISSING: events.MISSING,
     messages.CANCELLED: events.CANCELLED,
     messages.DAMAGED: events.TRANSPORT,
 }
 
-# Largest difference of two answers, relative to the largest entry, where devices differ and bits
-# may. Gradients in float32 lose most where images nearly coincide (docs/results.md).
+# Largest difference between two answers, relative to the largest entry, from devices that may round
+# differently. Float32 gradients are least accurate where images nearly coincide (docs/results.md).
 _TOLERANCE = {"float32": 5e-3, "float64": 1e-6}
 
 
-def fault(request: Request, reply: Reply, image_shape: tuple[int, ...], dtype: str) -> str | None:
-    """What is wrong with a reply, for the user; None if nothing is.
+class Problem(NamedTuple):
+    """Why a reply cannot be used; the message is for the user."""
 
-    Args:
-        request: what was asked.
-        reply: what came.
-        image_shape: (h, w, c) of support images.
-        dtype: the kernel's.
-    """
-    wrong = failure(request, reply, image_shape, dtype)
-    return None if wrong is None else wrong[1]
+    kind: events.FailureKind
+    message: str
 
 
 def failure(
     request: Request, reply: Reply | Exception, image_shape: tuple[int, ...], dtype: str
-) -> tuple[str, str] | None:
-    """Which kind of failure an answer is, and what is wrong; None if nothing is."""
+) -> Problem | None:
+    """What is wrong with a reply; None if nothing is.
+
+    Args:
+        request: the request.
+        reply: the reply, or the exception that came in its place.
+        image_shape: (h, w, c) of support images; only replies to `BlockVjp` need it.
+        dtype: the kernel's.
+    """
     if isinstance(reply, Exception | messages.Failure):
         return why_not_done(reply)
     if not _fits(request, reply, image_shape, dtype):
-        return events.FAILED, f"it answered {_asked(request)} with {_described(reply)}"
+        return Problem(events.FAILED, f"it answered {_asked(request)} with {_described(reply)}")
     if not all(np.isfinite(array).all() for array in arrays_of(reply)):
-        return events.NUMERICAL, f"it answered {_asked(request)} with values that are not finite"
+        message = f"it answered {_asked(request)} with values that are not finite"
+        return Problem(events.NUMERICAL, message)
     return None
 
 
-def why_not_done(reply: Reply | Exception) -> tuple[str, str]:
-    """Kind and message of a failure."""
+def why_not_done(reply: Reply | Exception) -> Problem:
+    """The problem with a reply that is not the expected one."""
     if isinstance(reply, messages.Failure):
-        return _KINDS.get(reply.kind, events.FAILED), reply.message
+        return Problem(_KINDS.get(reply.kind, events.FAILED), reply.message)
     if isinstance(reply, Exception):
-        return events.TRANSPORT, message_of(reply)
-    return events.FAILED, f"it answered with {_described(reply)}"
+        return Problem(events.TRANSPORT, str(reply) or repr(reply))
+    return Problem(events.FAILED, f"it answered with {_described(reply)}")
 
 
 def outcome(future: "concurrent.futures.Future[Reply]") -> Reply | Exception:
-    """What a call that has ended brought."""
+    """The reply in a future that is done, or the exception in its place."""
     if future.cancelled():
-        return WorkerError("the call was given up")
+        return WorkerError("the call was cancelled")
     error = future.exception()
     if error is None:
         return future.result()
     return error if isinstance(error, Exception) else WorkerError(repr(error))
 
 
-def message_of(error: Exception) -> str:
-    """What to tell the user of a call that came to nothing."""
-    return str(error) or repr(error)
-
-
-def same(one: Reply, other: Reply, like_devices: bool) -> bool:
-    """Whether two answers to a request agree: in every bit, or nearly if devices differ."""
+def same(one: Reply, other: Reply, same_device: bool) -> bool:
+    """Whether two answers to a request are equal: bit for bit, or nearly if devices differ."""
     pairs = list(zip(arrays_of(one), arrays_of(other), strict=True))
-    if like_devices:
+    if same_device:
         return all(np.array_equal(a, b) for a, b in pairs)
     return all(
         a.size == 0 or np.abs(a - b).max() <= _TOLERANCE[a.dtype.name] * np.abs(b).max()
@@ -88,12 +86,12 @@ def arrays_of(message: Request | Reply) -> list[np.ndarray]:
 
 
 def num_bytes(message: Request | Reply) -> int:
-    """Bytes of a message's arrays, which are nearly all there is on the wire."""
+    """Bytes of a message's arrays, which make up nearly all of it."""
     return sum(array.nbytes for array in arrays_of(message))
 
 
 def _fits(request: Request, reply: Reply, image_shape: tuple[int, ...], dtype: str) -> bool:
-    """Whether class, shapes and dtypes are those that the request asks for."""
+    """Whether class, shapes and dtypes of the reply are those that the request requires."""
     match request:
         case messages.Configure():
             return isinstance(reply, messages.Configured)

@@ -31,9 +31,9 @@ from kipper.server.distilled_set import (
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.event_files import EventFiles
 from kipper.server.experiment import Augmenting, Experiment
-from kipper.server.means import Means
-from kipper.server.member import KnownBlock
 from kipper.server.pool import Pool
+from kipper.server.pool_options import PoolOptions
+from kipper.server.pool_worker import KnownBlock
 from kipper.server.protocol import WorkerLink
 from kipper.server.records import Account, Counters, Evaluation, RunResult
 from kipper.server.report.keeping import keep_beginning, keep_end
@@ -204,7 +204,7 @@ def open_session(
             links,
             experiment.row_sets(score_validation),
             on_progress,
-            Means(policy, known, workdir.logs, elastic, watch),
+            PoolOptions(policy, known, workdir.logs, elastic, watch),
             experiment.augmenting,
         )
         showing.pool = pool
@@ -266,7 +266,7 @@ def open_kernel(
     links: Sequence[WorkerLink],
     row_sets: Mapping[str, np.ndarray],
     on_progress: Callable[[], None] = lambda: None,
-    means: Means | None = None,
+    options: PoolOptions | None = None,
     augmenting: Augmenting | None = None,
 ) -> tuple[Pool, DistributedKernel]:
     """The kernels of `settings` over workers, with columns of `row_sets`.
@@ -275,7 +275,7 @@ def open_kernel(
     augmented rows of its images.
     """
     tiling = tiling_of(settings, image_shape)
-    pool = Pool(links, _configure(settings, augmenting), row_sets, on_progress, means)
+    pool = Pool(links, _configure(settings, augmenting), row_sets, on_progress, options)
     return pool, DistributedKernel(pool, tiling)
 
 

@@ -12,7 +12,6 @@ class FakePool:
         self.links: dict[str, Any] = {}
         self.out: dict[str, int] = {}
         self.banned: dict[str, str] = {}
-        self.signs_of_life = 0
         self.changed = threading.Condition()
 
     def join(self, link: Any) -> None:
@@ -34,9 +33,6 @@ class FakePool:
 
     def blocks_out(self, name: str) -> int:
         return self.out.get(name, 0)
-
-    def heard(self, name: str) -> None:
-        self.signs_of_life += 1
 
     def is_banned(self, name: str) -> str | None:
         return self.banned.get(name)

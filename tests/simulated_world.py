@@ -7,11 +7,16 @@ Every event is followed by a check of the scheduler's invariants, and recorded f
 import dataclasses
 import json
 import math
+import random
 
-from kipper.server.scheduler import events, invariants
+import scheduler_invariants
+
+from kipper.server.scheduler import events
+from kipper.server.scheduler.decoding import decode
 from kipper.server.scheduler.events import BlockSpec, Event, Instruction
 from kipper.server.scheduler.rules import Policy
 from kipper.server.scheduler.scheduler import Scheduler
+from kipper.server.scheduler.state import State
 
 BLOCK_BYTES = 100
 
@@ -100,7 +105,12 @@ class World:
         """Each worker has computed some blocks of the shape, each of which took so long."""
         for _ in range(8):
             for worker in workers:
-                self.scheduler._times.note(worker, shape, seconds)
+                self.note_time(worker, seconds, shape)
+
+    def note_time(self, worker: str, seconds: float, shape: str = "shape 0") -> None:
+        """The worker has computed a block of the shape in so many seconds."""
+        pace = self.scheduler.ledger.workers[worker].pace
+        self.scheduler.state.times.add(pace, shape, seconds)
 
     # --- what may happen -----------------------------------------------------------------------
 
@@ -174,7 +184,7 @@ class World:
             done = self.scheduler.num_unfinished == 0 and not self.scheduler.ledger.blocks
             if self.aborted is not None or done:
                 return
-            self.pass_time(60.0 if not self.scheduler._resting else 5.0)
+            self.pass_time(60.0 if not self.scheduler.state.resting else 5.0)
         raise AssertionError(f"blocks {sorted(self.scheduler.ledger.blocks)} were never done")
 
     def check_results(self) -> None:
@@ -187,11 +197,15 @@ class World:
         assert not self.scheduler.ledger.blocks
 
     def check_replay(self) -> None:
-        """The same events, after a way through JSON, give the same instructions."""
+        """The same events, and the state now and then, give the same instructions after JSON."""
         again = Scheduler(self._policy)
+        rotations = random.Random(len(self.history))
         for now, event, instructions in self.history:
             passed = events.from_json(json.loads(json.dumps(events.to_json(event))))
             assert passed == event
+            if rotations.random() < 0.1:
+                state = json.dumps(dataclasses.asdict(again.state), default=sorted)
+                again = Scheduler(self._policy, decode(State, json.loads(state)))
             got = again.handle(passed, now)
             assert got == instructions
             encoded = json.loads(json.dumps([events.to_json(one) for one in got]))
@@ -207,7 +221,7 @@ class World:
         for instruction in instructions:
             self._carry_out(instruction)
         if self.aborted is None:
-            invariants.check(self.scheduler)
+            scheduler_invariants.check(self.scheduler)
         return instructions
 
     def _deliver(self, errand: Errand, value: int) -> None:

@@ -8,6 +8,7 @@ blocks are `STEPS` maps, each of which ends with writing its blocks. With STEPS=
 one map, as in the other systems.
 """
 
+import dataclasses
 import importlib.metadata
 import os
 import subprocess
@@ -28,8 +29,8 @@ from kipper.launch.link.remote_link import RemoteLink
 from kipper.launch.link.transports import transport_named
 from kipper.launch.link.transports.addresses import free_port
 from kipper.launch.processes.process import keep_freed_memory
-from kipper.server.means import Means
 from kipper.server.pool import Pool
+from kipper.server.pool_options import PoolOptions
 from kipper.server.scheduler.rules import Policy
 
 _READY_SECONDS = 120.0
@@ -68,7 +69,7 @@ class Kipper:
                 np.zeros(0),
             ),
             {self._key: self._rows},
-            means=Means(policy=policy, folder=logs, elastic=True),
+            options=PoolOptions(policy=policy, folder=logs, elastic=True),
         )
 
     def wait_for_workers(self) -> None:
@@ -145,7 +146,7 @@ def main() -> None:
         driving.report(
             blocks,
             importlib.metadata.version("kipper"),
-            counters=kipper.pool.scheduler_counters,
+            counters=dataclasses.asdict(kipper.pool.scheduler.counters),
         )
         kipper.pool.close()
 

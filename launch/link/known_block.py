@@ -4,7 +4,7 @@ import numpy as np
 
 from kipper.common import messages
 from kipper.common.architecture import KernelSpec
-from kipper.server.member import KnownBlock
+from kipper.server.pool_worker import KnownBlock
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import PreparedImages
 from kipper.workers.self_check import small_images

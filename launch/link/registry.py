@@ -74,9 +74,6 @@ class Members(Protocol):
     def blocks_out(self, name: str) -> int:
         """How many blocks a worker has not answered."""
 
-    def heard(self, name: str) -> None:
-        """Notes a sign of life."""
-
     def is_banned(self, name: str) -> str | None:
         """Why a worker may not come back, if it may not."""
 
@@ -269,7 +266,6 @@ class Registry:
         return Goodbye(f"Another process has come as worker {call.worker}.", is_over=False)
 
     def _welcome(self, call: Call) -> Welcome:
-        self._pool.heard(call.worker)
         self._entries[call.worker].heard = self._clock()
         return Welcome(self.heartbeat_seconds)
 

@@ -1,14 +1,14 @@
 """The activity of workers, from the scheduler's log."""
 
-import json
+import contextlib
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from kipper.server.figures.timeline import Activity
-from kipper.server.scheduler.events import from_json
+from kipper.server.scheduler.event_log import Record, read_record, read_state
+from kipper.server.scheduler.state import State
 from kipper.server.watch.following import Follower
 
 _Span = tuple[int, int, float, float]  # worker, kind, start, stop
@@ -19,49 +19,38 @@ def read_activity(log: pathlib.Path) -> Activity | None:
 
     `Follower` defines what counts as work.
     """
-    spans = _Spans()
-    follower = Follower(spans)
-    first = last = None
-    for record in _records(log):
-        event, *then = map(from_json, (record["event"], *record["then"]))
-        last = float(record["at"])
-        first = last if first is None else first
-        follower.take(last, event, then)  # type: ignore[arg-type]
-    return None if first is None or last is None else spans.activity(first, last)
-
-
-def _records(log: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """The complete lines of both files in order, without those of a log before a reboot."""
     earlier = log.with_name(log.name + ".1")
-    begun = _first_time(log)
-    for path in (earlier, log):
-        try:
-            lines = path.open()
-        except OSError:
-            continue
-        with lines:
-            for line in lines:
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue  # cut short by a crash
-                if "at" not in record:
-                    continue
-                if path is earlier and (begun is None or record["at"] > begun):
-                    break  # from before a reboot, which resets the clock
-                yield record
+    begin, earlier_begin = (next(_records(part), None) for part in (log, earlier))
+    if begin is None:
+        return None
+    parts, first = [log], begin.now
+    if earlier_begin is not None and earlier_begin.now <= first:  # a reboot resets the clock
+        parts, first = [earlier, log], earlier_begin.now
+    spans, last = _Spans(), first
+    follower = Follower(spans)
+    state = _state(parts[0])
+    if state is not None:
+        follower.resume(state.ledger, first)
+    for part in parts:
+        for record in _records(part):
+            follower.take(*record)
+            last = record.now
+    return spans.activity(first, last)
 
 
-def _first_time(log: pathlib.Path) -> float | None:
-    try:
-        with log.open() as lines:
-            for line in lines:
-                record = json.loads(line)
-                if "at" in record:
-                    return float(record["at"])
-    except (OSError, ValueError):
-        pass
+def _state(log: pathlib.Path) -> State | None:
+    """The scheduler's state at the beginning of a file; earlier versions did not record it."""
+    with contextlib.suppress(ValueError), log.open() as lines:
+        return read_state(next(lines))[1]
     return None
+
+
+def _records(log: pathlib.Path) -> Iterator[Record]:
+    """The records of a file, without damaged ones and events of earlier versions."""
+    with contextlib.suppress(OSError), log.open() as lines:
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                yield read_record(line)
 
 
 class _Spans:

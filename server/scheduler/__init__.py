@@ -1,1 +1,1 @@
-"""Who gets which block: rules, state machine, and the log that replays it."""
+"""Decides which worker computes which block: rules, state machine, replayable log."""

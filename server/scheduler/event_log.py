@@ -1,83 +1,141 @@
-"""What the scheduler was told and what it answered, one JSON line each: a run's black box.
+"""The scheduler's log: its events and instructions, one JSON line each, and their replay.
 
-The first line holds the policy. A replay gives every event to a new scheduler and compares its
-instructions with those recorded.
+The first line of a file holds the policy and the scheduler's state at that point, so each file can
+be replayed by itself: its events are given to a new scheduler in that state, which must answer with
+the recorded instructions.
 """
 
 import dataclasses
 import json
 import pathlib
-from typing import Any, TextIO
+import typing
+from typing import NamedTuple, TextIO
 
 from kipper.common.errors import UserError
+from kipper.server.scheduler.decoding import decode
 from kipper.server.scheduler.events import Event, Instruction, from_json, to_json
-from kipper.server.scheduler.rules import Counters, Policy
+from kipper.server.scheduler.rules import Policy
 from kipper.server.scheduler.scheduler import Scheduler
+from kipper.server.scheduler.state import State
+
+MAX_CHARACTERS = 64 * 2**20
+
+
+class Record(NamedTuple):
+    """An event, its time, and the scheduler's instructions."""
+
+    now: float
+    event: Event
+    instructions: list[Instruction]
 
 
 class EventLog:
-    """Writes the log of one scheduler.
+    """Writes the log of a scheduler.
 
-    Attributes:
-        size: characters so far.
+    A file that has grown too long is renamed to `path` + ".1" and a new one is begun, which does
+    not affect the scheduler.
 
     Args:
-        path: begun afresh; the log before becomes `path` + ".1".
-        policy, counters: of the scheduler, before its first event.
+        path: the log; an existing file is renamed as well.
+        scheduler: before its next event.
+        max_characters: length at which a new file is begun.
     """
 
-    def __init__(self, path: pathlib.Path, policy: Policy, counters: Counters):
-        if path.exists():
-            path.replace(path.with_name(path.name + ".1"))
-        self._file: TextIO = open(path, "w", buffering=2**16)  # noqa: SIM115  closed by `close`
-        self.size = 0
-        begun_with = {
-            "policy": dataclasses.asdict(policy),
-            "counters": dataclasses.asdict(counters),
-        }
-        self._write(begun_with)
+    def __init__(
+        self, path: pathlib.Path, scheduler: Scheduler, max_characters: int = MAX_CHARACTERS
+    ):
+        self._path = path
+        self._scheduler = scheduler
+        self._max_characters = max_characters
+        self._file = self._begin()
 
     def record(self, now: float, event: Event, instructions: list[Instruction]) -> None:
-        """One event and what followed."""
+        """Writes what the scheduler has just handled and answered."""
         then = [to_json(instruction) for instruction in instructions]
-        self._write({"at": now, "event": to_json(event), "then": then})
+        line = json.dumps({"at": now, "event": to_json(event), "then": then}, separators=(",", ":"))
+        self._size += self._file.write(line + "\n")
+        if self._size >= self._max_characters:
+            self._file.close()
+            self._file = self._begin()
 
     def flush(self) -> None:
-        """Writes out what is buffered, so that a crash loses little."""
+        """Writes buffered lines to the file, so that a crash loses little."""
         self._file.flush()
 
     def close(self) -> None:
-        """Writes out what is buffered, and no more."""
+        """Writes buffered lines and closes the file."""
         self._file.close()
 
-    def _write(self, record: dict[str, Any]) -> None:
-        self.size += self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+    def _begin(self) -> TextIO:
+        if self._path.exists():
+            self._path.replace(self._path.with_name(self._path.name + ".1"))
+        file = open(self._path, "w", buffering=2**16)  # noqa: SIM115  closed by `close`
+        begin = {
+            "policy": dataclasses.asdict(self._scheduler.policy),
+            "state": dataclasses.asdict(self._scheduler.state),
+        }
+        file.write(json.dumps(begin, separators=(",", ":"), default=sorted) + "\n")
+        self._size = 0  # without the state, which may be long itself
+        return file
+
+
+def read_record(line: str) -> Record:
+    """The record in a line of a log after the first.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        record = json.loads(line)
+        event, *instructions = map(from_json, (record["event"], *record["then"]))
+        if not isinstance(event, Event):
+            raise ValueError(f"{record['event']} is not an event")
+        return Record(float(record["at"]), event, typing.cast(list[Instruction], instructions))
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"{line[:80]!r} is not a record") from error
+
+
+def read_state(line: str) -> tuple[Policy, State | None]:
+    """The policy and state in the first line of a log; earlier versions recorded no state.
+
+    Raises:
+        ValueError: there are none.
+    """
+    try:
+        begin = json.loads(line)
+        return Policy(**begin["policy"]), decode(State | None, begin.get("state"))
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"{line[:80]!r} holds no policy") from error
 
 
 def replay(path: pathlib.Path) -> int:
-    """Gives the events of a log to a new scheduler; returns how many there were.
+    """Gives the events of a log to a new scheduler; returns the number of events.
 
-    A last line cut short by a crash is left out.
+    A last line that a crash cut short is ignored.
 
     Raises:
-        UserError: the file is no event log, or instructions differ from those recorded.
+        UserError: the file is not an event log, was written by an earlier version, or its
+            instructions differ from the scheduler's.
     """
     try:
         lines = path.read_text().split("\n")
-        begun_with = json.loads(lines[0])
-        scheduler = Scheduler(Policy(**begun_with["policy"]), Counters(**begun_with["counters"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        policy, state = read_state(lines[0])
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not an event log of kipper: {error}.") from error
+    if state is None:
+        raise UserError(f"{path} was written by an earlier version of kipper; replay it with that.")
+    scheduler = Scheduler(policy, state)
     count = 0
     for line in lines[1:-1]:
         try:
-            record = json.loads(line)
-            now, event, then = record["at"], from_json(record["event"]), record["then"]
-        except (ValueError, KeyError, TypeError) as error:
+            record = read_record(line)
+        except ValueError as error:
             raise UserError(f"Line {count + 2} of {path} is damaged: {error}.") from error
-        instructions = scheduler.handle(event, now)  # type: ignore[arg-type]
-        got = json.loads(json.dumps([to_json(instruction) for instruction in instructions]))
+        answer = scheduler.handle(record.event, record.now)
         count += 1
-        if got != then:
-            raise UserError(f"Event {count} of {path} was answered by {then}, and now by {got}.")
+        if answer != record.instructions:
+            raise UserError(
+                f"Event {count} of {path} was answered by {record.instructions}, "
+                f"and is now answered by {answer}."
+            )
     return count

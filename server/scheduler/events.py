@@ -1,15 +1,18 @@
-"""What the scheduler is told and what it answers: plain values, which JSON can hold."""
+"""Events (the scheduler's input) and instructions (its output): plain values that JSON can hold."""
 
 import dataclasses
 import typing
-from typing import Any
+from typing import Any, Literal
 
-# What went wrong with a block, and whose fault it may be.
-TRANSPORT = "transport"  # question or answer was lost or damaged: nobody's
-MISSING = "missing"  # the worker lacks rows that it was believed to hold: the coordinator's
-CANCELLED = "cancelled"  # the coordinator took it back
-NUMERICAL = "numerical"  # what came is not finite: the worker's or the block's
-FAILED = "failed"  # the worker raised, or answered something else: likewise
+from kipper.server.scheduler.decoding import decode
+
+# Why a worker's answer to a block was not usable, and who may be at fault.
+FailureKind = Literal["transport", "missing", "cancelled", "numerical", "failed"]
+TRANSPORT: FailureKind = "transport"  # request or answer was lost or damaged: nobody
+MISSING: FailureKind = "missing"  # the worker lacks rows it was believed to hold: the coordinator
+CANCELLED: FailureKind = "cancelled"  # the coordinator cancelled the block
+NUMERICAL: FailureKind = "numerical"  # the answer is not finite: the worker or the block
+FAILED: FailureKind = "failed"  # the worker raised or gave a wrong answer: the worker or the block
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -17,13 +20,13 @@ class BlockSpec:
     """What the scheduler knows of a block.
 
     Attributes:
-        block: its number, never used twice.
-        shape: blocks of one shape cost alike.
-        priority: the smallest goes first.
-        pieces: rows that a worker must hold, as (name, bytes); the last is that of the columns.
-        bytes: that the coordinator holds while it is out: the question's and the answer's.
+        block: its number, never reused.
+        shape: blocks of one shape cost about the same.
+        priority: smaller is more urgent.
+        pieces: rows that a worker must hold, as (name, bytes); the columns' piece comes last.
+        bytes: memory that the coordinator needs while the block is out: request and answer.
         prefers: the worker that kept its residuals.
-        optional: whether nobody waits for it, so that it may as well not be done.
+        optional: whether the block may be left undone.
     """
 
     block: int
@@ -40,31 +43,24 @@ class BlockSpec:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerJoined:
-    """A worker has been configured and checked, and holds no rows that the scheduler knows of."""
+    """A worker has been configured and checked; it holds no known rows."""
 
     worker: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerDraining:
-    """The worker wants no more blocks; it will answer those it has begun."""
+    """The worker wants no more blocks, but answers those it has."""
 
     worker: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerLeft:
-    """The worker is gone; its blocks need another."""
+    """The worker is gone; other workers must compute its blocks."""
 
     worker: str
     reason: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """The worker lives, whatever its blocks do."""
-
-    worker: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,14 +72,14 @@ class BlocksQueued:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BlocksWithdrawn:
-    """Nobody waits for these blocks any more."""
+    """The results of these blocks are no longer needed."""
 
     blocks: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BlockFinished:
-    """A worker answered; `agrees` names the workers whose earlier answers say the same."""
+    """A worker answered; `agrees` names the workers whose earlier answers are equal."""
 
     worker: str
     block: int
@@ -92,24 +88,23 @@ class BlockFinished:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BlockFailed:
-    """A worker's answer did not come, or is none; `kind` is one of the above."""
+    """A worker gave no usable answer to a block."""
 
     worker: str
     block: int
-    kind: str
+    kind: FailureKind
     message: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passed and nothing else happened."""
+    """Time passed without any other event."""
 
 
 Event = (
     WorkerJoined
     | WorkerDraining
     | WorkerLeft
-    | Heartbeat
     | BlocksQueued
     | BlocksWithdrawn
     | BlockFinished
@@ -131,7 +126,7 @@ class SendBlock:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CancelBlock:
-    """Tell the worker that it need not begin the block."""
+    """Tell the worker not to begin the block."""
 
     worker: str
     block: int
@@ -139,7 +134,7 @@ class CancelBlock:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AcceptAnswer:
-    """The worker's answer is the block's result."""
+    """Use the worker's answer as the block's result."""
 
     worker: str
     block: int
@@ -147,14 +142,14 @@ class AcceptAnswer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ForgetRows:
-    """The worker does not hold what it was sent; send all that a block needs from now on."""
+    """Assume that the worker holds no rows; send everything again that its blocks need."""
 
     worker: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DropWorker:
-    """Have nothing more to do with the worker; `liar`: nor with one that comes by its name."""
+    """Remove the worker; if it is a `liar`, admit no worker of that name again."""
 
     worker: str
     reason: str
@@ -163,7 +158,7 @@ class DropWorker:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuarantineBlock:
-    """Save the block's inputs for replay: it failed wherever it was tried."""
+    """Save the block's inputs: it failed wherever it was tried."""
 
     block: int
     reasons: tuple[str, ...]
@@ -171,9 +166,9 @@ class QuarantineBlock:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Abort:
-    """The run cannot go on; `reason` is for the user.
+    """Stop the run and tell the user the reason.
 
-    `numerical`: because all that workers computed of a block was not finite.
+    `numerical`: every failure was an answer that is not finite.
     """
 
     reason: str
@@ -193,20 +188,13 @@ def to_json(value: Event | Instruction) -> list[Any]:
 
 
 def from_json(encoded: list[Any]) -> Event | Instruction:
-    """What `to_json` was given, after a way through JSON.
+    """Decodes what `to_json` encoded.
 
     Raises:
         ValueError: it is something else.
     """
     try:
-        cls = _CLASSES[encoded[0]]
-        fields = [_tuples(value) for value in encoded[1:]]
-        if cls is BlocksQueued:
-            fields = [tuple(BlockSpec(*spec) for spec in fields[0])]
-        return typing.cast(Event | Instruction, cls(*fields))
-    except (KeyError, IndexError, TypeError) as error:
+        value: Event | Instruction = decode(_CLASSES[encoded[0]], encoded[1:])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{encoded!r} is neither an event nor an instruction") from error
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    return value

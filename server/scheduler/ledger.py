@@ -2,9 +2,10 @@
 
 import dataclasses
 
+from kipper.server.scheduler.block_times import Pace
 from kipper.server.scheduler.events import BlockSpec
 
-# Pieces that a worker is remembered to hold: a hint for placement, not a promise.
+# Pieces remembered per worker: a hint for placement, not a guarantee.
 _PIECES_REMEMBERED = 64
 
 
@@ -13,9 +14,9 @@ class Lease:
     """A block that is out at a worker.
 
     Attributes:
-        sent: when.
-        started: when the worker could begin it, having answered what was sent before; None: it
-            has something else to do first.
+        sent: time when it was sent.
+        started: time when the worker could begin it, having answered all earlier blocks; None
+            while it waits behind another block.
     """
 
     sent: float
@@ -24,15 +25,16 @@ class Lease:
 
 @dataclasses.dataclass(slots=True)
 class WorkerRecord:
-    """A worker that is there.
+    """A worker that is present.
 
     Attributes:
-        out: its leases, the oldest first; the first is the one it computes.
-        held: pieces of rows sent to it, the newest last, with their bytes.
-        stalled_since: since when it has been silent beyond a deadline; None: it has not.
-        lost_in_a_row: questions or answers of it that got lost since the last that did not.
-        rests_until: it gets nothing before, because something got lost.
-        passed_over_since: since when it has got nothing for being slow.
+        out: its leases, the oldest first; it computes the first one.
+        held: pieces of rows sent to it with their bytes, the newest last.
+        stalled_since: when it missed a deadline; None if it has answered since.
+        lost_in_a_row: messages lost since the last answer.
+        rests_until: it gets no block before this time, because a message was lost.
+        passed_over_since: since when it has got no block because it is slow.
+        pace: how fast it computes.
     """
 
     out: dict[int, Lease] = dataclasses.field(default_factory=dict)
@@ -42,25 +44,26 @@ class WorkerRecord:
     lost_in_a_row: int = 0
     rests_until: float = 0.0
     passed_over_since: float | None = None
+    pace: Pace = dataclasses.field(default_factory=Pace)
 
 
 @dataclasses.dataclass(slots=True)
 class BlockRecord:
-    """A block that is not done with.
+    """A block that the scheduler still has to follow.
 
     Attributes:
         wanted: how many workers' answers must agree.
         out: workers that have it.
-        groups: workers by what they answered; those of a group agree.
+        groups: workers that answered, grouped by equal answers.
         failed: workers it failed on, with the reason.
-        extra: copies sent or to be sent because one is late.
-        failures: how often.
-        losses: how often question or answer got lost on the way.
-        numerical: whether it never failed but by what was computed.
-        accepted: whose answer was used; None: none yet; "": nobody's, it was withdrawn.
-        withdrawn: nobody waits for it, and it is sent nowhere.
-        rests_until: it is sent nowhere before.
-        answered_at: when the first answer came that needs another to agree.
+        extra: copies sent or to be sent because it is late.
+        failures: number of failures.
+        losses: number of lost requests and answers.
+        numerical: whether all failures were answers that are not finite.
+        accepted: the worker whose answer was accepted; "" if it was withdrawn; None before.
+        withdrawn: whether its result is not needed; it is then not sent any more.
+        rests_until: it is not sent before this time.
+        answered_at: when the first answer came that another one must confirm.
     """
 
     spec: BlockSpec
@@ -79,29 +82,29 @@ class BlockRecord:
 
     @property
     def most_agreeing(self) -> int:
-        """How many workers at the most have answered the same."""
+        """The size of the largest group of equal answers."""
         return max((len(group) for group in self.groups), default=0)
 
     @property
     def copies_needed(self) -> int:
-        """How many more workers should have it than do."""
+        """How many more workers should get it."""
         if self.withdrawn or (self.accepted is not None and len(self.groups) < 2):
             return 0
         return self.wanted + self.extra - self.most_agreeing - len(self.out)
 
     @property
     def more_than_wanted(self) -> bool:
-        """Whether more workers have it than would do, were all in time."""
+        """Whether more workers have it than would be needed if none were late."""
         return self.most_agreeing + len(self.out) > self.wanted
 
     @property
     def disputed(self) -> bool:
-        """Whether answers differ and it is not known which is right."""
+        """Whether answers differ and no two agree."""
         return not self.withdrawn and len(self.groups) > 1 and self.most_agreeing < 2
 
     @property
     def unsettled(self) -> bool:
-        """Whether what was answered is not believed yet."""
+        """Whether there are answers but none can be trusted yet."""
         return bool(self.groups) and (self.accepted is None or self.disputed)
 
     def answered(self, worker: str) -> bool:
@@ -109,38 +112,40 @@ class BlockRecord:
         return any(worker in group for group in self.groups)
 
 
+@dataclasses.dataclass
 class Ledger:
-    """Workers, blocks, and the leases between them.
+    """Present workers, unfinished blocks, and the leases between them.
+
+    Only the ledger knows which blocks each worker has and since when, and how fast it computes.
 
     Attributes:
         holders: how many workers hold each piece.
-        bytes_out: of the blocks out, each copy counted.
-        idle: workers with nothing to do, the longest idle first.
+        bytes_out: bytes of all blocks that are out, each copy counted.
+        idle: workers without a block, the longest idle first.
         single: workers with one block.
-        behind: blocks that wait on a worker behind another, with the worker.
-        num_accepted: blocks kept only because copies of them are still out.
+        behind: blocks that wait behind another block, with their worker.
+        num_accepted: number of accepted blocks, kept because copies of them are still out.
     """
 
-    def __init__(self) -> None:
-        self.workers: dict[str, WorkerRecord] = {}
-        self.blocks: dict[int, BlockRecord] = {}
-        self.holders: dict[str, int] = {}
-        self.bytes_out = 0
-        self.idle: dict[str, None] = {}
-        self.single: dict[str, None] = {}
-        self.behind: dict[int, str] = {}
-        self.num_accepted = 0
+    workers: dict[str, WorkerRecord] = dataclasses.field(default_factory=dict)
+    blocks: dict[int, BlockRecord] = dataclasses.field(default_factory=dict)
+    holders: dict[str, int] = dataclasses.field(default_factory=dict)
+    bytes_out: int = 0
+    idle: dict[str, None] = dataclasses.field(default_factory=dict)
+    single: dict[str, None] = dataclasses.field(default_factory=dict)
+    behind: dict[int, str] = dataclasses.field(default_factory=dict)
+    num_accepted: int = 0
 
     def add_worker(self, worker: str) -> None:
-        """A worker, idle, that holds nothing."""
+        """Adds an idle worker that holds nothing."""
         self.workers[worker] = WorkerRecord()
         self.idle[worker] = None
 
     def remove_worker(self, worker: str) -> WorkerRecord:
-        """Forgets a worker; returns its record with its leases, which are ended."""
+        """Removes a worker and ends its leases; returns its record with the leases it had."""
         record = self.workers[worker]
         leases = dict(record.out)
-        for block in reversed(leases):  # so that none is started by the end of that before it
+        for block in reversed(leases):  # last first, so that ending one does not start the next
             self.release(worker, block, 0.0)
         self.forget_held(worker)
         del self.workers[worker], self.idle[worker]
@@ -148,7 +153,7 @@ class Ledger:
         return record
 
     def lend(self, worker: str, block: int, now: float) -> None:
-        """The block is out at the worker from now on."""
+        """Records that the block was sent to the worker."""
         record, entry = self.workers[worker], self.blocks[block]
         if record.out:
             record.out[block] = Lease(now, None)
@@ -168,7 +173,7 @@ class Ledger:
             return None
         entry = self.blocks[block]
         entry.out.discard(worker)
-        entry.extra = 0  # whoever is left has it in time or is late once more
+        entry.extra = 0  # whether another worker is late with it is decided again
         self.bytes_out -= entry.spec.bytes
         if self.behind.get(block) == worker:
             del self.behind[block]
@@ -182,13 +187,13 @@ class Ledger:
         return lease
 
     def accept(self, block: int, worker: str) -> None:
-        """The block has its result."""
+        """Records whose answer was accepted."""
         self.blocks[block].accepted = worker
         self.num_accepted += 1
-        self.behind.pop(block, None)  # nobody need take it
+        self.behind.pop(block, None)  # no other worker needs to take it over
 
     def withdraw(self, block: int) -> None:
-        """The block needs no result, or no other one."""
+        """Records that no answer, or no further answer, is needed."""
         entry = self.blocks[block]
         if entry.accepted is None:
             self.accept(block, "")
@@ -196,19 +201,25 @@ class Ledger:
         self.behind.pop(block, None)
 
     def forget_block(self, block: int) -> None:
-        """The block is done with, and out nowhere."""
+        """Removes a block that is finished and not out."""
         if self.blocks.pop(block).accepted is not None:
             self.num_accepted -= 1
 
     def forget_held(self, worker: str) -> None:
-        """The worker holds nothing that is known."""
+        """Records that the worker holds no known pieces."""
         held = self.workers[worker].held
         for piece in held:
             self._drop_holder(piece)
         held.clear()
 
+    def has_untried_worker(self, entry: BlockRecord) -> bool:
+        """Whether a worker is present that has neither failed nor answered the block."""
+        return any(
+            worker not in entry.failed and not entry.answered(worker) for worker in self.workers
+        )
+
     def _file(self, worker: str, record: WorkerRecord) -> None:
-        """Lists a worker by how much it has to do."""
+        """Lists a worker by its number of blocks."""
         for number, listed in enumerate((self.idle, self.single)):
             if len(record.out) == number:
                 listed[worker] = None
@@ -219,7 +230,7 @@ class Ledger:
         held = record.held
         for piece, size in spec.pieces:
             if piece in held:
-                del held[piece]  # to be put last
+                del held[piece]  # to be added last
             else:
                 self.holders[piece] = self.holders.get(piece, 0) + 1
             held[piece] = size

@@ -3,219 +3,203 @@
 import zlib
 
 from kipper.server.scheduler import rules
-from kipper.server.scheduler.block_times import BlockTimes
 from kipper.server.scheduler.events import BlockSpec, CancelBlock, Instruction, SendBlock
-from kipper.server.scheduler.ledger import BlockRecord, Lease, Ledger, WorkerRecord
-from kipper.server.scheduler.rules import Counters, Policy
-from kipper.server.scheduler.waiting import Waiting
-
-MOST_URGENT = 0  # the priority of what a step waits for
+from kipper.server.scheduler.ledger import BlockRecord, Lease, WorkerRecord
+from kipper.server.scheduler.rules import MOST_URGENT, Policy
+from kipper.server.scheduler.state import State
 
 
 class Placement:
-    """The half of the scheduler that gives out blocks.
+    """Queues blocks and assigns them to workers.
 
-    Attributes:
-        policy: as given.
-        counters: what happened so far.
-        ledger: workers, blocks and leases.
-        waiting: blocks that no worker has, or too few.
+    Args:
+        policy: of the scheduler.
+        state: of the scheduler, which changes it as well.
     """
 
-    def __init__(self, policy: Policy, counters: Counters):
-        self.policy = policy
-        self.counters = counters
-        self.ledger = Ledger()
-        self.waiting = Waiting()
-        self._times = BlockTimes()
-        self._resting: dict[int, None] = {}  # blocks that wait for a pause to end
-        self._next_look = 0.0  # for late blocks
-        self._freed: list[str] = []  # workers that ended a lease in this event
-        self._all_may_find = True  # whether others too may find what they did not before
+    def __init__(self, policy: Policy, state: State):
+        self._policy = policy
+        self._state = state
+        self._ledger = state.ledger
+        self._waiting = state.waiting
         self._out: list[Instruction] = []
-
-    def _give_out(self, now: float) -> None:
-        """Sends what can be sent."""
-        if self._resting:
-            self._end_pauses(now)
-        if now >= self._next_look:
-            self._look(now)
-        if self.waiting:
-            self._fill(now)
-        if self.ledger.idle and self.ledger.behind and not self.waiting:
-            self._take_over(now)
 
     # --- the queue ---------------------------------------------------------------------------
 
-    def _queue(self, specs: tuple[BlockSpec, ...]) -> None:
-        several = len(self.ledger.workers) > 1
+    def queue(self, specs: tuple[BlockSpec, ...]) -> None:
+        """Adds new blocks to the queue."""
+        several = len(self._ledger.workers) > 1
         for spec in specs:
             verified = not spec.optional and self._is_chosen(spec.block, several)
-            self.ledger.blocks[spec.block] = BlockRecord(spec, wanted=2 if verified else 1)
-            preferred = self.ledger.workers.get(spec.prefers or "")
-            is_there = preferred is not None and not preferred.draining
-            self.waiting.add(spec, spec.prefers if is_there else None)
-        self._all_may_find = True
+            self._ledger.blocks[spec.block] = BlockRecord(spec, wanted=2 if verified else 1)
+            preferred = self._ledger.workers.get(spec.prefers or "")
+            is_present = preferred is not None and not preferred.draining
+            self._waiting.add(spec, spec.prefers if is_present else None)
+        self._state.reconsider_all = True
 
-    def _is_chosen(self, block: int, several: bool) -> bool:
-        fraction = self.policy.verify_fraction
-        if fraction >= 1:
-            return True
-        draw = zlib.crc32(b"%d:%d" % (self.policy.seed, block)) / 2**32
-        if draw < fraction and not several:
-            self.counters.unverified += 1
-        return draw < fraction and several
-
-    def _requeue(self, block: int, now: float) -> None:
-        """Sees to it that a block waits, rests or is forgotten, as its record says."""
-        entry = self.ledger.blocks.get(block)
+    def requeue(self, block: int, now: float) -> None:
+        """Makes a block wait or rest, or forgets it, according to its record."""
+        entry = self._ledger.blocks.get(block)
         if entry is None:
             return
         if entry.copies_needed <= 0:
-            if block in self.waiting:
-                self.waiting.remove(block)
-            self._resting.pop(block, None)
+            if block in self._waiting:
+                self._waiting.remove(block)
+            self._state.resting.pop(block, None)
             if entry.accepted is not None and not entry.out and not entry.disputed:
-                self.ledger.forget_block(block)
+                self._ledger.forget_block(block)
         elif entry.rests_until > now:
-            if block in self.waiting:
-                self.waiting.remove(block)
-            self._resting[block] = None
-        elif block not in self.waiting:
-            self.waiting.add(entry.spec, bound_to=None, first=True)
-            self._all_may_find = True
+            if block in self._waiting:
+                self._waiting.remove(block)
+            self._state.resting[block] = None
+        elif block not in self._waiting:
+            self._waiting.add(entry.spec, bound_to=None, first=True)
+            self._state.reconsider_all = True
 
-    def _end_pauses(self, now: float) -> None:
-        for block in [b for b in self._resting if self.ledger.blocks[b].rests_until <= now]:
-            del self._resting[block]
-            self._requeue(block, now)
+    def _is_chosen(self, block: int, several: bool) -> bool:
+        """Whether the block is one of those to be verified."""
+        fraction = self._policy.verify_fraction
+        if fraction >= 1:
+            return True
+        draw = zlib.crc32(b"%d:%d" % (self._policy.seed, block)) / 2**32
+        if draw < fraction and not several:
+            self._state.counters.unverified += 1
+        return draw < fraction and several
 
     # --- sending -----------------------------------------------------------------------------
 
-    def _fill(self, now: float) -> None:
-        """One block a worker first, so that few blocks spread out; then a second each."""
-        workers = self.ledger.workers
-        if self._all_may_find:
-            idle, single = list(self.ledger.idle), list(self.ledger.single)
-            self._all_may_find = False
+    def assign(self, freed: list[str], now: float) -> list[Instruction]:
+        """Sends all blocks that can be sent; `freed` are the workers that have just answered."""
+        self._out = []
+        resting = self._state.resting
+        for block in [b for b in resting if self._ledger.blocks[b].rests_until <= now]:
+            del resting[block]
+            self.requeue(block, now)
+        if now >= self._state.next_late_check:
+            self._requeue_late_blocks(now)
+        if self._waiting:
+            self._fill(freed, now)
+        if self._ledger.idle and self._ledger.behind and not self._waiting:
+            self._take_over(now)
+        return self._out
+
+    def suits(self, worker: str, entry: BlockRecord) -> bool:
+        """Whether the worker may be given the block, apart from the limit on bytes."""
+        if worker in entry.out or entry.answered(worker):
+            return False
+        # A second attempt where it failed is allowed only if no other worker is left to try it.
+        return worker not in entry.failed or not self._ledger.has_untried_worker(entry)
+
+    def _fill(self, freed: list[str], now: float) -> None:
+        """Gives each worker one block first, so that few blocks spread out; then a second one."""
+        workers = self._ledger.workers
+        if self._state.reconsider_all:
+            idle, single = list(self._ledger.idle), list(self._ledger.single)
+            self._state.reconsider_all = False
         else:
-            idle = [worker for worker in self._freed if worker in self.ledger.idle]
-            single = [worker for worker in self._freed if worker in self.ledger.single]
+            idle = [worker for worker in freed if worker in self._ledger.idle]
+            single = [worker for worker in freed if worker in self._ledger.single]
         for worker in idle:
-            if not self.waiting:
+            if not self._waiting:
                 return
             self._send_one(worker, now)
-        if self.waiting.most_urgent() != MOST_URGENT:
+        if self._waiting.most_urgent() != MOST_URGENT:
             return
         for worker in [*single, *(worker for worker in idle if len(workers[worker].out) == 1)]:
-            if not self.waiting:
+            if not self._waiting:
                 return
-            if self.waiting.may_have_for(worker) and not self._would_keep_waiting(worker, now):
+            if self._waiting.has_any_for(worker) and not self._would_delay(worker, now):
                 self._send_one(worker, now)
 
-    def _would_keep_waiting(self, worker: str, now: float) -> bool:
-        """Whether a second block had better not wait behind the one the worker computes."""
-        first, lease = next(iter(self.ledger.workers[worker].out.items()))
-        slow = self._times.slowness(worker) > rules.SLOW_WORKER
-        return slow or self._is_late(worker, first, lease, now)
+    def _would_delay(self, worker: str, now: float) -> bool:
+        """Whether a second block would wait too long behind the worker's first."""
+        record = self._ledger.workers[worker]
+        first, lease = next(iter(record.out.items()))
+        return record.pace.slowness > rules.SLOW_WORKER or self._is_late(record, first, lease, now)
 
     def _send_one(self, worker: str, now: float) -> None:
-        record = self.ledger.workers[worker]
-        if not self._is_available(record, now) or self._is_passed_over(worker, record, now):
+        record = self._ledger.workers[worker]
+        if not self._is_available(record, now) or self._is_passed_over(record, now):
             return
 
         def may(block: int) -> bool:
             return self._may(worker, block)
 
-        # What is less urgent must not stand between a worker and what may be queued meanwhile.
+        # A less urgent block must not stand between a worker and urgent ones queued meanwhile.
         least = MOST_URGENT if record.out else None
-        block = self.waiting.choose(worker, record.held, self.ledger.holders, may, least)
+        block = self._waiting.choose(worker, record.held, self._ledger.holders, may, least)
         if block is None and not record.out:
-            block = self.waiting.choose_bound_elsewhere(may)
+            block = self._waiting.choose_bound_elsewhere(may)
         if block is not None:
             self._send(worker, block, now)
 
     def _send(self, worker: str, block: int, now: float) -> None:
-        entry, owner = self.ledger.blocks[block], self.ledger.behind.get(block)
-        self.ledger.lend(worker, block, now)
-        if block in self.waiting and entry.copies_needed <= 0:
-            self.waiting.remove(block)
-        self.counters.sent += 1
+        entry, owner = self._ledger.blocks[block], self._ledger.behind.get(block)
+        self._ledger.lend(worker, block, now)
+        if block in self._waiting and entry.copies_needed <= 0:
+            self._waiting.remove(block)
+        self._state.counters.sent += 1
         self._out.append(SendBlock(worker, block))
         if owner is not None and entry.more_than_wanted:
-            self.counters.taken += 1
-            if self.ledger.behind.get(block) == owner:
-                del self.ledger.behind[block]
+            self._state.counters.taken += 1
+            if self._ledger.behind.get(block) == owner:
+                del self._ledger.behind[block]
             self._out.append(CancelBlock(owner, block))
 
     def _is_available(self, record: WorkerRecord, now: float) -> bool:
         return not record.draining and record.stalled_since is None and record.rests_until <= now
 
-    def _is_passed_over(self, worker: str, record: WorkerRecord, now: float) -> bool:
-        """Whether the others would have finished all that waits before this one a single block."""
-        slowness = self._times.slowness(worker)
-        if slowness <= rules.SLOW_WORKER or len(self.ledger.workers) == 1:
+    def _is_passed_over(self, record: WorkerRecord, now: float) -> bool:
+        """Whether the others would finish all waiting blocks before this worker finishes one."""
+        slowness = record.pace.slowness
+        num_workers = len(self._ledger.workers)
+        if slowness <= rules.SLOW_WORKER or num_workers == 1:
             return False
-        if slowness <= 1 + len(self.waiting) / len(self.ledger.workers):
+        if slowness <= 1 + len(self._waiting) / num_workers:
             record.passed_over_since = None
             return False
         if record.passed_over_since is None:
             record.passed_over_since = now
-        # Unless it turns out that they do not.
-        typical = self._times.typical()
-        return now - record.passed_over_since <= slowness * typical
+        # It gets a block nevertheless if the others turn out not to finish by then.
+        return now - record.passed_over_since <= slowness * self._state.times.typical
 
     def _may(self, worker: str, block: int) -> bool:
-        entry = self.ledger.blocks[block]
-        if self.ledger.bytes_out and (
-            self.ledger.bytes_out + entry.spec.bytes > self.policy.max_bytes_out
-        ):
-            self._all_may_find = True  # once an answer has made room
+        entry = self._ledger.blocks[block]
+        bytes_out = self._ledger.bytes_out
+        if bytes_out and bytes_out + entry.spec.bytes > self._policy.max_bytes_out:
+            self._state.reconsider_all = True  # the next answer makes room
             return False
-        return self._suits(worker, entry)
-
-    def _suits(self, worker: str, entry: BlockRecord) -> bool:
-        if worker in entry.out or entry.answered(worker):
-            return False
-        # A second try where it failed only if there is nobody else.
-        return worker not in entry.failed or not self._has_others(entry)
-
-    def _has_others(self, entry: BlockRecord) -> bool:
-        """Whether there are workers that the block was not tried on."""
-        return any(
-            worker not in entry.failed and not entry.answered(worker)
-            for worker in self.ledger.workers
-        )
+        return self.suits(worker, entry)
 
     # --- duplicates --------------------------------------------------------------------------
 
     def _take_over(self, now: float) -> None:
-        """Gives idle workers what waits behind other blocks."""
-        for worker in list(self.ledger.idle):
-            if not self.ledger.behind:
+        """Gives idle workers the blocks that wait behind others."""
+        for worker in list(self._ledger.idle):
+            if not self._ledger.behind:
                 return
-            block = next(iter(self.ledger.behind))
-            swift = self._times.slowness(worker) <= rules.SLOW_WORKER
-            available = self._is_available(self.ledger.workers[worker], now)
-            if swift and available and block not in self._resting and self._may(worker, block):
+            block = next(iter(self._ledger.behind))
+            record = self._ledger.workers[worker]
+            able = record.pace.slowness <= rules.SLOW_WORKER and self._is_available(record, now)
+            if able and block not in self._state.resting and self._may(worker, block):
                 self._send(worker, block, now)
 
-    def _look(self, now: float) -> None:
-        """Has late blocks, and those behind them, wait once more if nothing as urgent does."""
-        pause = max(rules.LOOK_SECONDS, rules.LOOK_SHARE * self._times.typical())
-        self._next_look = now + pause
-        urgent = self.waiting.most_urgent()
+    def _requeue_late_blocks(self, now: float) -> None:
+        """Queues copies of late blocks and of those behind them, unless as urgent ones wait."""
+        pause = max(rules.LATE_CHECK_SECONDS, rules.LATE_CHECK_SHARE * self._state.times.typical)
+        self._state.next_late_check = now + pause
+        urgent = self._waiting.most_urgent()
         if urgent == MOST_URGENT:
             return
-        for worker, record in self.ledger.workers.items():
+        for record in self._ledger.workers.values():
             if not record.out:
                 continue
             first = next(iter(record.out))
-            if not self._is_late(worker, first, record.out[first], now):
+            if not self._is_late(record, first, record.out[first], now):
                 continue
             for block in list(record.out):
-                entry = self.ledger.blocks[block]
-                if entry.accepted is not None or self._in_good_hands(block, entry, now):
+                entry = self._ledger.blocks[block]
+                if entry.accepted is not None or self._has_timely_copy(block, entry, now):
                     continue
                 if entry.spec.optional:
                     continue
@@ -223,12 +207,12 @@ class Placement:
                     continue
                 if block == first and not self._may_copy(entry, record.out[first], now):
                     continue
-                self.counters.copies += block == first
+                self._state.counters.copies += block == first
                 entry.extra = len(entry.out)
-                self._requeue(block, now)
+                self.requeue(block, now)
 
-    def _in_good_hands(self, block: int, entry: BlockRecord, now: float) -> bool:
-        """Whether a copy waits already, or is somewhere in time."""
+    def _has_timely_copy(self, block: int, entry: BlockRecord, now: float) -> bool:
+        """Whether a copy is already waiting, or is out at a worker that is not late with it."""
         if entry.extra >= len(entry.out):
             return True
         return len(entry.out) > 1 and not all(
@@ -236,23 +220,24 @@ class Placement:
         )
 
     def _is_late_on(self, worker: str, block: int, now: float) -> bool:
-        """Whether the block is late on a worker, or waits there behind one that is."""
-        out = self.ledger.workers[worker].out
-        first = block if out[block].started is not None else next(iter(out))
-        return self._is_late(worker, first, out[first], now)
+        """Whether the block is late on a worker, or waits there behind a late one."""
+        record = self._ledger.workers[worker]
+        first = block if record.out[block].started is not None else next(iter(record.out))
+        return self._is_late(record, first, record.out[first], now)
 
-    def _is_late(self, worker: str, block: int, lease: Lease, now: float) -> bool:
-        """Whether another worker would do better."""
-        slow = self._times.slow(self.ledger.blocks[block].spec.shape)
+    def _is_late(self, record: WorkerRecord, block: int, lease: Lease, now: float) -> bool:
+        """Whether another worker would probably finish the block sooner."""
+        slow = self._state.times.slow.get(self._ledger.blocks[block].spec.shape)
         if slow is None or lease.started is None:
             return False
         elapsed = now - lease.started
-        if self._times.slowness(worker) > rules.SLOW_WORKER:
-            return elapsed > rules.SLOW_SECONDS  # another would begin and end before it ends
+        if record.pace.slowness > rules.SLOW_WORKER:
+            return elapsed > rules.SLOW_SECONDS
         return elapsed > max(rules.SLOW_SECONDS, rules.SLOW_FACTOR * slow)
 
     def _may_copy(self, entry: BlockRecord, lease: Lease, now: float) -> bool:
-        expected = self._times.expected(entry.spec.shape) or 0.0
+        expected = self._state.times.expected.get(entry.spec.shape, 0.0)
         if lease.started is not None and now - lease.started > rules.FROZEN_FACTOR * expected:
             return True
-        return self.counters.copies < rules.FIRST_COPIES + rules.COPIES_SHARE * self.counters.sent
+        counters = self._state.counters
+        return counters.copies < rules.FIRST_COPIES + rules.COPIES_SHARE * counters.sent

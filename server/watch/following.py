@@ -6,7 +6,8 @@ from typing import Protocol
 
 from kipper.server.scheduler import events
 from kipper.server.scheduler.events import Event, Instruction
-from kipper.server.scheduler.placement import MOST_URGENT
+from kipper.server.scheduler.ledger import Ledger
+from kipper.server.scheduler.rules import MOST_URGENT
 
 # What a worker's time goes into.
 KINDS = range(5)
@@ -90,6 +91,18 @@ class Follower:
                     self._settle(block)
                 case events.DropWorker(worker, reason):
                     self._leave(worker, now, reason)
+
+    def resume(self, ledger: Ledger, now: float) -> None:
+        """Takes in the workers and blocks that the scheduler had before the first event."""
+        for block, entry in ledger.blocks.items():
+            accepted = entry.accepted is not None
+            self._blocks[block] = _Block(_kind_of(entry.spec), 0, accepted, accepted)
+        for worker, record in ledger.workers.items():
+            self.take(now, events.WorkerJoined(worker), [])
+            if record.draining:
+                self._draining.add(worker)
+            for block, lease in record.out.items():
+                self._send(worker, block, lease.sent)
 
     def kind_of(self, block: int) -> int:
         """What a block that is out is for."""

@@ -83,7 +83,7 @@ def _attack(tmp_path, steps, chaos, lives, seconds_of_a_life, faults_wanted):
         faults += _check_every_death_is_told(logs)
         liars |= set(
             re.findall(
-                r"worker=(\S+) The worker is lost: it computed a block otherwise", _all(logs)
+                r"worker=(\S+) The worker is lost: its answer to a block differs", _all(logs)
             )
         )
     assert liars == {"worker-3"}  # 7 % 4

@@ -9,8 +9,8 @@ import pytest
 from fake_links import FakeLink
 from pool_requests import CONFIGURE, ROW_SETS
 
-from kipper.server.means import Means
 from kipper.server.pool import Pool
+from kipper.server.pool_options import PoolOptions
 from kipper.server.scheduler import rules
 from kipper.server.scheduler.event_log import replay
 from kipper.server.scheduler.rules import Policy
@@ -24,19 +24,25 @@ def make_pool(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterat
     failures are short.
     """
     monkeypatch.setattr(rules, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(rules, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(rules, "MAX_PAUSE_SECONDS", 0.01)
     made: list[tuple[Pool, list[FakeLink]]] = []
 
     def make(
         links: list[FakeLink],
         row_sets: Mapping[str, np.ndarray] = ROW_SETS,
         on_progress: Callable[[], None] = lambda: None,
-        **means: Any,
+        **options: Any,
     ) -> Pool:
         folder = tmp_path / f"logs{len(made)}"
         folder.mkdir()
-        policy = Policy(**{"patience_seconds": 10.0, **means.pop("policy", {})})
-        pool = Pool(links, CONFIGURE, row_sets, on_progress, Means(policy, folder=folder, **means))
+        policy = Policy(**{"patience_seconds": 10.0, **options.pop("policy", {})})
+        pool = Pool(
+            links,
+            CONFIGURE,
+            row_sets,
+            on_progress,
+            PoolOptions(policy, folder=folder, **options),
+        )
         made.append((pool, links))
         return pool
 

@@ -89,7 +89,7 @@ def test_a_complete_row_set_is_never_sent(worker: Deliveries) -> None:
     worker.complete = frozenset({"rows"})
     deliveries, _ = needed(worker)
     assert [type(delivery.request) for delivery in deliveries] == [PutSupport]
-    assert worker.share_there("rows") == 1.0
+    assert worker.share_held("rows") == 1.0
 
 
 def test_each_version_of_the_support_is_sent(worker: Deliveries) -> None:
@@ -124,10 +124,10 @@ def test_a_row_named_twice_is_sent_once(worker: Deliveries) -> None:
 
 
 def test_how_much_of_a_set_is_there(worker: Deliveries) -> None:
-    assert worker.share_there("rows") == 0.0
+    assert worker.share_held("rows") == 0.0
     deliveries, _ = needed(worker, columns=6)
-    assert worker.share_there("rows") == 0.0
+    assert worker.share_held("rows") == 0.0
     arrive(worker, deliveries)
-    assert worker.share_there("rows") == 0.5
+    assert worker.share_held("rows") == 0.5
     worker.forget()
-    assert worker.share_there("rows") == 0.0
+    assert worker.share_held("rows") == 0.0

@@ -82,7 +82,7 @@ def test_support_images_that_diverged_are_not_published(make_pool: Any) -> None:
 def test_a_long_generator_is_not_drawn_far_ahead_of_a_stuck_block(
     make_pool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "LEAST_AHEAD", 8)
+    monkeypatch.setattr(batch, "MIN_AHEAD", 8)
     link = FakeLink("A", held=lambda r: isinstance(r, Block) and r.start == 0)
     drawn, drawn_while_stuck = [0], [0]
 
@@ -178,7 +178,7 @@ def test_answers_that_came_while_the_coordinator_was_busy_are_in_time(
     time.sleep(0.3)
     pool._last_tick = 0.0
     assert len(list(answers)) == 2
-    assert pool.scheduler_counters["failed"] == 0
+    assert pool.scheduler.counters.failed == 0
 
 
 def test_two_maps_at_once_share_the_workers_and_the_more_urgent_goes_first(make_pool: Any) -> None:
@@ -257,8 +257,8 @@ def test_messages_that_get_lost_are_sent_again(make_pool: Any, lost: str) -> Non
     pool = make_pool([FakeLink(name, behaviour=losing()) for name in "AB"])
     version = pool.publish(SUPPORT)
     check_kernels(pool, blocks(version, 100))
-    assert pool.scheduler_counters["lost"] > 10
-    assert pool.scheduler_counters["failed"] == 0
+    assert pool.scheduler.counters.lost > 10
+    assert pool.scheduler.counters.failed == 0
 
 
 IMAGES = np.zeros((2, 2, 3, 1), np.float32)

@@ -13,8 +13,8 @@ from pool_requests import SUPPORT, block, blocks, check_kernels, failing
 from kipper.common import messages
 from kipper.common.errors import WorkerError
 from kipper.common.messages import Block, Configure, Probe
-from kipper.server.member import KnownBlock
 from kipper.server.pool import Pool
+from kipper.server.pool_worker import KnownBlock
 from kipper.server.scheduler import rules
 
 GONE = ConnectionError("cable pulled")
@@ -72,7 +72,7 @@ def test_the_blocks_of_an_unreachable_worker_are_done_by_the_other(
 def test_a_worker_that_cannot_be_reached_is_dropped(make_pool: Any) -> None:
     dead = FakeLink("A", behaviour=lambda r: GONE if isinstance(r, Block) else None)
     pool = make_pool([dead, FakeLink("B", held=is_block)])
-    links = {"B": pool._members["B"].link}
+    links = {"B": pool._roster.workers["B"].link}
     version = pool.publish(SUPPORT)
     pool._on_progress = once(lambda: pool.counts.workers == 1, links["B"].release)
     assert check_kernels(pool, blocks(version, 40)) == {"B"}
@@ -122,7 +122,7 @@ def test_a_worker_whose_numbers_are_wrong_gets_no_blocks(make_pool: Any, error: 
     link = FakeLink("A", behaviour=behave)
     pool = make_pool([link, FakeLink("B", held=is_block)], known=KNOWN)
     pool._on_progress = once(
-        lambda: bool(link.closed or link.requests_of(Block)), pool._members["B"].link.release
+        lambda: bool(link.closed or link.requests_of(Block)), pool._roster.workers["B"].link.release
     )
     check_kernels(pool, blocks(pool.publish(SUPPORT), 30))
     assert link.closed == (error != 1e-6)
@@ -226,12 +226,10 @@ def test_late_words_of_a_worker_that_was_replaced_are_not_heard(make_pool: Any) 
     FakeLink.close(old)
 
 
-def test_signs_of_life_of_strangers_are_harmless(make_pool: Any) -> None:
+def test_events_of_unknown_workers_are_harmless(make_pool: Any) -> None:
     pool = make_pool([FakeLink("A")])
-    for name in ("A", "stranger"):
-        pool.heard(name)
-        pool.drain("stranger")
-        pool.leave("stranger", "who is it")
+    pool.drain("stranger")
+    pool.leave("stranger", "who is it")
     check_kernels(pool, blocks(pool.publish(SUPPORT), 10))
     assert pool.blocks_out("stranger") == 0
 
@@ -250,7 +248,7 @@ def test_a_liar_is_found_out_named_and_kept_away(make_pool: Any) -> None:
     version = pool.publish(SUPPORT)
     assert check_kernels(pool, blocks(version, 60)) <= {"A", "C"}
     assert links[1].closed
-    assert "otherwise than" in pool.is_banned("liar")
+    assert "differs from" in pool.is_banned("liar")
     again = FakeLink("liar")
     pool.join(again)
     check_kernels(pool, blocks(version, 60))
@@ -271,7 +269,7 @@ def test_devices_that_differ_may_differ_in_the_last_bits(make_pool: Any) -> None
     requests = blocks(pool.publish(SUPPORT), 30)
     assert len(list(pool.map((request, None) for request in requests))) == 30
     assert pool.is_banned("A") is pool.is_banned("B") is None
-    assert pool.scheduler_counters["verified"] == 30
+    assert pool.scheduler.counters.verified == 30
 
 
 def test_like_devices_must_not_differ_in_a_single_bit(
@@ -299,5 +297,5 @@ def test_where_all_is_verified_one_worker_alone_does_not_do(
 ) -> None:
     monkeypatch.setattr(rules, "VERIFIER_PATIENCE_SECONDS", 0.1)
     pool = make_pool([FakeLink("A")], policy=NEVER_ALONE | {"patience_seconds": 0.0})
-    with pytest.raises(WorkerError, match="only worker A is there"):
+    with pytest.raises(WorkerError, match="worker A is the only one left"):
         check_kernels(pool, blocks(pool.publish(SUPPORT), 5))

@@ -125,8 +125,8 @@ def test_what_a_worker_has_lost_is_sent_again(make_pool: Any) -> None:
     check_kernels(pool, blocks(version, 20))
     link.forget_rows()
     check_kernels(pool, blocks(version, 20))
-    assert pool.scheduler_counters["lost"] >= 1
-    assert pool.scheduler_counters["failed"] == 0
+    assert pool.scheduler.counters.lost >= 1
+    assert pool.scheduler.counters.failed == 0
 
 
 @pytest.mark.parametrize("kind", [PutRows, PutSupport])
@@ -192,7 +192,7 @@ def test_a_block_whose_rows_travel_too_long_is_done_elsewhere_alone(
     while not other.requests_of(Block):
         pool._work()
     late.release()
-    while pool._members["A"].held_back:
+    while pool._roster.workers["A"].held_back:
         pool._work()
     other.release()
     assert [worker for _, worker in answers] == ["B"]

@@ -8,13 +8,26 @@ import pytest
 
 from kipper.server.report.events import read_activity
 from kipper.server.scheduler import events
+from kipper.server.scheduler.event_log import EventLog
 from kipper.server.scheduler.events import BlockSpec
-from kipper.server.scheduler.recorded import RecordedScheduler
 from kipper.server.scheduler.rules import Policy
+from kipper.server.scheduler.scheduler import Scheduler
 
 
 def spec(block: int, shape: str = "K 10x500", priority: int = 0) -> BlockSpec:
     return BlockSpec(block, shape, priority, (("rows", 10),), 100)
+
+
+class LoggedScheduler:
+    """A scheduler whose events are logged."""
+
+    def __init__(self, policy: Policy, path: pathlib.Path, **limit: int):
+        self._scheduler = Scheduler(policy)
+        self._log = EventLog(path, self._scheduler, **limit)
+        self.close = self._log.close
+
+    def handle(self, event: events.Event, now: float) -> None:
+        self._log.record(now, event, self._scheduler.handle(event, now))
 
 
 @pytest.fixture
@@ -23,7 +36,7 @@ def log(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def test_spans_go_from_being_sent_or_free_to_the_answer(log: pathlib.Path) -> None:
-    scheduler = RecordedScheduler(Policy(patience_seconds=10.0), log)
+    scheduler = LoggedScheduler(Policy(patience_seconds=10.0), log)
     scheduler.handle(events.WorkerJoined("a"), 100.0)
     blocks = (spec(1), spec(2, "vjp 10x500"), spec(3, "K 10x10 of support", priority=1))
     scheduler.handle(events.BlocksQueued(blocks), 101.0)
@@ -83,6 +96,21 @@ def test_the_log_that_was_set_aside_comes_first_unless_its_clock_is_another(
     assert (found.workers, found.seconds) == (("b",), 0.0)
 
 
+def test_workers_and_blocks_from_before_the_log_was_rotated_are_known(log: pathlib.Path) -> None:
+    scheduler = LoggedScheduler(Policy(), log, max_characters=600)
+    scheduler.handle(events.WorkerJoined("a"), 10.0)
+    for block in range(1, 40):
+        scheduler.handle(events.BlocksQueued((spec(block),)), 10.0 + block)
+        scheduler.handle(events.BlockFinished("a", block - 1), 10.5 + block)
+    scheduler.close()
+    assert '["WorkerJoined"' not in log.read_text() + log.with_name("events.jsonl.1").read_text()
+    found = read_activity(log)
+    assert found is not None
+    assert found.workers == ("a",)
+    assert len(found.start) > 2
+    np.testing.assert_allclose((found.stop - found.start)[1:], 1.0)  # the first began before
+
+
 def test_where_there_is_no_log_nothing_is_known(log: pathlib.Path) -> None:
     assert read_activity(log) is None
     log.write_text("")
@@ -92,7 +120,7 @@ def test_where_there_is_no_log_nothing_is_known(log: pathlib.Path) -> None:
 
 
 def test_deaths_have_a_time_and_a_reason_and_leaving_in_peace_is_none(log: pathlib.Path) -> None:
-    scheduler = RecordedScheduler(Policy(), log)
+    scheduler = LoggedScheduler(Policy(), log)
     for worker in ("a", "b"):
         scheduler.handle(events.WorkerJoined(worker), 10.0)
     scheduler.handle(events.WorkerDraining("b"), 11.0)

@@ -1,7 +1,8 @@
-"""The log of events, and its replay."""
+"""The log of events, its rotation, and its replay."""
 
 import json
 import pathlib
+from collections.abc import Iterator
 
 import pytest
 from simulated_world import World, spec
@@ -9,20 +10,20 @@ from simulated_world import World, spec
 from kipper.common.errors import UserError
 from kipper.server.scheduler import events
 from kipper.server.scheduler.event_log import EventLog, replay
-from kipper.server.scheduler.rules import Counters, Policy
+from kipper.server.scheduler.rules import Policy
+from kipper.server.scheduler.scheduler import Scheduler
 
 POLICY = Policy(max_bytes_out=350, verify_fraction=0.5, seed=3, patience_seconds=float("inf"))
 
 
 def eventful(world: World) -> None:
-    """A run in which something of everything happens."""
+    """A run in which every kind of event happens."""
     for worker in "abc":
         world.join(worker)
     world.queue([spec(block, prefers="c", priority=block % 2) for block in range(12)])
     for kind in (events.TRANSPORT, events.MISSING, events.FAILED):
         world.fail(world.errands[0], kind)
         world.pass_time(1.0)
-    world.handle(events.Heartbeat("b"))
     world.drain("a")
     world.withdraw([7, 8])
     world.do(*world.sent[0])
@@ -35,14 +36,19 @@ def eventful(world: World) -> None:
 
 
 @pytest.fixture
-def log(tmp_path: pathlib.Path) -> pathlib.Path:
+def world() -> World:
     world = World(POLICY)
     eventful(world)
     assert world.aborted is None
+    return world
+
+
+@pytest.fixture
+def log(tmp_path: pathlib.Path, world: World) -> pathlib.Path:
     path = tmp_path / "events.jsonl"
-    written = EventLog(path, POLICY, Counters())
-    for now, event, instructions in world.history:
-        written.record(now, event, instructions)
+    written = EventLog(path, Scheduler(POLICY))
+    for record in world.history:
+        written.record(*record)
     written.close()
     return path
 
@@ -53,6 +59,9 @@ def edited(path: pathlib.Path, line: int, change) -> None:
     path.write_text("\n".join(lines))
 
 
+# --- replay ---------------------------------------------------------------------------------------
+
+
 def test_a_log_replays_to_the_same_instructions(log: pathlib.Path) -> None:
     assert replay(log) == len(log.read_text().split("\n")) - 2 > 30
 
@@ -61,6 +70,16 @@ def test_a_line_cut_short_by_a_crash_is_left_out(log: pathlib.Path) -> None:
     count = replay(log)
     log.write_text(log.read_text()[:-20])
     assert replay(log) == count - 1
+
+
+def test_a_log_can_be_read_while_it_is_written(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "events.jsonl"
+    scheduler = Scheduler(POLICY)
+    written = EventLog(path, scheduler)
+    written.record(1.0, events.Tick(), scheduler.handle(events.Tick(), 1.0))
+    written.flush()
+    assert replay(path) == 1
+    written.close()
 
 
 def test_other_instructions_than_those_recorded_are_found(log: pathlib.Path) -> None:
@@ -84,7 +103,14 @@ def test_another_policy_gives_other_instructions(log: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    ["{", '{"at":1,"event":["Reboot"],"then":[]}', '{"event":["Tick"]}', "[]", '{"at":1}'],
+    [
+        "{",
+        '{"at":1,"event":["Reboot"],"then":[]}',
+        '{"at":1,"event":["SendBlock","a",1],"then":[]}',
+        '{"event":["Tick"]}',
+        "[]",
+        '{"at":1}',
+    ],
 )
 def test_a_damaged_line_is_named(log: pathlib.Path, damage: str) -> None:
     edited(log, 3, lambda line: damage)
@@ -93,7 +119,17 @@ def test_a_damaged_line_is_named(log: pathlib.Path, damage: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [None, "", "{}\n", "hello", '{"policy":{"colour":1}}\n', "[]\n"]
+    "content",
+    [
+        None,
+        "",
+        "{}\n",
+        "hello",
+        '{"policy":{"colour":1}}\n',
+        "[]\n",
+        '{"policy":{},"state":[1]}\n',
+        '{"policy":{},"state":{"ledger":7}}\n',
+    ],
 )
 def test_what_is_no_log_is_refused(tmp_path: pathlib.Path, content: str | None) -> None:
     path = tmp_path / "other.txt"
@@ -103,11 +139,50 @@ def test_what_is_no_log_is_refused(tmp_path: pathlib.Path, content: str | None) 
         replay(path)
 
 
+def test_a_log_without_the_schedulers_state_is_refused(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"policy":{"seed":1},"counters":{"sent":0}}\n')
+    with pytest.raises(UserError, match="was written by an earlier version of kipper"):
+        replay(path)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
 def test_the_log_of_an_earlier_coordinator_is_kept(log: pathlib.Path) -> None:
     before = log.read_text()
-    EventLog(log, Policy(), Counters()).close()
+    EventLog(log, Scheduler(Policy())).close()
     assert replay(log) == 0
     assert (log.parent / "events.jsonl.1").read_text() == before
+
+
+def parts_of(path: pathlib.Path, world: World, max_characters: int) -> Iterator[int]:
+    """Handles the world's events anew and logs them; the number of events in each part.
+
+    Every decision must be as in the world, and every part must replay.
+    """
+    scheduler = Scheduler(POLICY)
+    log = EventLog(path, scheduler, max_characters)
+    earlier = path.with_name("events.jsonl.1")
+    for now, event, instructions in world.history:
+        assert scheduler.handle(event, now) == instructions
+        log.record(now, event, instructions)
+        if earlier.exists():
+            yield replay(earlier)
+            earlier.unlink()
+    log.close()
+    yield replay(path)
+
+
+@pytest.mark.parametrize("max_characters", [1, 300, 1000, 3000, 10**9])
+def test_the_length_of_the_log_changes_no_decision_and_every_part_replays(
+    tmp_path: pathlib.Path, world: World, max_characters: int
+) -> None:
+    parts = list(parts_of(tmp_path / "events.jsonl", world, max_characters))
+    assert sum(parts) == len(world.history)
+    assert (len(parts) == 1) == (max_characters == 10**9)
+    if max_characters == 1:
+        assert set(parts[:-1]) == {1}
 
 
 @pytest.mark.parametrize("value", [["Nothing"], [], ["SendBlock"], ["SendBlock", 1, 2, 3], [[]], 7])

@@ -93,7 +93,7 @@ def test_losses_do_not_count_as_failures_of_the_block() -> None:
 def test_a_block_that_gets_lost_again_and_again_is_quarantined() -> None:
     world = world_of("a")
     world.queue([spec(1), spec(2)])
-    for _ in range(rules.MOST_LOSSES):
+    for _ in range(rules.MAX_LOSSES):
         world.fail(world.errand("a", 1), events.TRANSPORT)
         world.pass_time(6.0)
         for worker, block in world.sent:

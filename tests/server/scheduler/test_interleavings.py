@@ -28,7 +28,7 @@ running = precondition(lambda self: self.world.aborted is None)
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fails is tried for ever, so that no run is aborted."""
-    for name in ("FAILED_WORKERS", "MOST_LOSSES", "VERIFIER_PATIENCE_SECONDS"):
+    for name in ("FAILED_WORKERS", "MAX_LOSSES", "VERIFIER_PATIENCE_SECONDS"):
         monkeypatch.setattr(rules, name, 10**6)
 
 
@@ -130,11 +130,6 @@ class Interleaving(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 0.03, 1.0, 40.0, 1000.0]))
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)
-
-    @running
-    @rule(worker=st.sampled_from(WORKERS))
-    def hear(self, worker: str) -> None:
-        self.world.handle(events.Heartbeat(worker))
 
     @rule()
     def rest(self) -> None:

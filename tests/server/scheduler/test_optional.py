@@ -83,5 +83,5 @@ def test_how_long_they_take_says_nothing_of_a_worker() -> None:
         world.queue([optional(block)])
         worker, _ = world.sent[0]
         world.do(worker, block, seconds=50.0 if worker == "a" else 1.0)
-    assert world.scheduler._times.slowness("a") == 1.0
-    assert world.scheduler._times.expected("rows") is None
+    assert world.scheduler.ledger.workers["a"].pace.slowness == 1.0
+    assert "rows" not in world.scheduler.state.times.expected

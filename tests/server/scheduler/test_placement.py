@@ -133,7 +133,7 @@ def slow_pair() -> World:
     world.warm_up("a", "b")
     world.warm_up("a", "b", "c")
     for _ in range(5):
-        world.scheduler._times.note("c", "shape 0", 10.0)
+        world.note_time("c", 10.0)
     world.warm_up("a", "b")
     return world
 

@@ -56,17 +56,17 @@ def test_blocks_bound_to_a_worker_are_not_offered_to_others_until_it_goes() -> N
     waiting.add(spec(1), "a")
     waiting.add(spec(2), "a")
     assert waiting.choose("c", {"r": 10}, {}, anyone) is None
-    assert not waiting.may_have_for("c")
-    assert waiting.may_have_for("a")
+    assert not waiting.has_any_for("c")
+    assert waiting.has_any_for("a")
     assert waiting.choose_bound_elsewhere(anyone) == 2  # the last of the longest queue
     assert waiting.choose_bound_elsewhere(lambda block: block == 3) == 3
     waiting.unbind("a")
-    assert waiting.may_have_for("c")
+    assert waiting.has_any_for("c")
     assert waiting.choose("c", {}, {}, anyone) == 1
     for block in (1, 2, 3):
         waiting.remove(block)
     assert list(waiting) == []
-    assert not waiting.may_have_for("b")
+    assert not waiting.has_any_for("b")
 
 
 @pytest.mark.parametrize("bound_to", [None, "w"])

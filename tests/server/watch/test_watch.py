@@ -150,7 +150,7 @@ def test_an_error_ends_the_watch_and_not_the_run():
 @pytest.mark.parametrize("seed", range(12))
 def test_letters_agree_with_leases_whatever_happens(seed, monkeypatch):
     """Against the world's own books: what was accepted, what is leased."""
-    for name in ("FAILED_WORKERS", "MOST_LOSSES", "VERIFIER_PATIENCE_SECONDS"):
+    for name in ("FAILED_WORKERS", "MAX_LOSSES", "VERIFIER_PATIENCE_SECONDS"):
         monkeypatch.setattr(rules, name, 10**6)
     draw = random.Random(seed)
     world = World(Policy(10**6, draw.choice([0.0, 0.5]), seed, math.inf))

@@ -75,7 +75,7 @@ def _check_pieces(ledger: Ledger) -> None:
 
 
 def _check_block(scheduler: Scheduler, block: int, entry: BlockRecord) -> None:
-    waits, rests = block in scheduler.waiting, block in scheduler._resting
+    waits, rests = block in scheduler.state.waiting, block in scheduler.state.resting
     assert not (waits and rests), f"block {block} waits and rests"
     needed = entry.copies_needed
     assert (waits or rests) == (needed > 0), (
@@ -87,7 +87,7 @@ def _check_block(scheduler: Scheduler, block: int, entry: BlockRecord) -> None:
         done = not entry.out and not entry.disputed
         assert not done, f"block {block} is done with and still known"
     if entry.unsettled:
-        assert block in scheduler._unsettled, f"nobody minds that block {block} is unsettled"
+        assert block in scheduler.state.unsettled, f"nobody minds that block {block} is unsettled"
     answered = [worker for group in entry.groups for worker in group]
     assert len(answered) == len(set(answered)), f"an answer to block {block} counts twice"
 
@@ -98,27 +98,27 @@ def _check_work(scheduler: Scheduler) -> None:
     room = scheduler.policy.max_bytes_out - ledger.bytes_out
     for worker in ledger.idle:
         record = ledger.workers[worker]
-        is_slow = scheduler._times.slowness(worker) > rules.SLOW_WORKER
+        is_slow = record.pace.slowness > rules.SLOW_WORKER
         rests = record.draining or record.stalled_since is not None or record.rests_until > 0
-        for block in () if is_slow or rests else scheduler.waiting:
+        for block in () if is_slow or rests else scheduler.state.waiting:
             entry = ledger.blocks[block]
             fits = not ledger.bytes_out or entry.spec.bytes <= room
-            able = fits and scheduler._suits(worker, entry)
+            able = fits and scheduler._placement.suits(worker, entry)
             assert not able, f"{worker} is idle and could compute block {block}, which waits"
 
 
 def _check_queue(scheduler: Scheduler) -> None:
-    for where, listed in (("waits", scheduler.waiting), ("rests", scheduler._resting)):
+    for where, listed in (("waits", scheduler.state.waiting), ("rests", scheduler.state.resting)):
         for block in listed:
             assert block in scheduler.ledger.blocks, f"block {block} {where} and is not known"
     counts: dict[str, int] = {}
-    for level in scheduler.waiting._levels.values():
+    for level in scheduler.state.waiting.levels.values():
         assert level.blocks, "a level of the queue is empty and kept"
         bound = {block for queue in level.by_worker.values() for block in queue}
-        offered = {block for queue in level._by_columns.values() for block in queue}
+        offered = {block for queue in level.by_columns.values() for block in queue}
         assert not bound & offered, f"{bound & offered} wait for a worker and for any"
         assert bound | offered == set(level.blocks), "a waiting block is found by nobody"
         for worker, queue in level.by_worker.items():
             assert worker in scheduler.ledger.workers, f"{worker} is gone and waited for"
             counts[worker] = counts.get(worker, 0) + len(queue)
-    assert counts == scheduler.waiting._bound, f"bound are {counts}"
+    assert counts == scheduler.state.waiting.num_bound, f"bound are {counts}"

@@ -27,7 +27,7 @@ def test_the_next_step_finds_its_rows_there(make_pool: Any) -> None:
     pool = make_pool([link])
     version = pool.publish(SUPPORT)
     check_kernels(pool, [block(version, 0)])
-    pool.bring_ahead([ahead(3), ahead(6)])
+    pool.prefetch([ahead(3), ahead(6)])
     while len(pool._results) < 2:
         pool._work()
     sent = len(link.requests_of(PutRows))
@@ -42,7 +42,7 @@ def test_it_goes_last(make_pool: Any) -> None:
     link = FakeLink("A")
     pool = make_pool([link])
     version = pool.publish(SUPPORT)
-    pool.bring_ahead([ahead(3), ahead(6)])
+    pool.prefetch([ahead(3), ahead(6)])
     check_kernels(pool, [block(version, i) for i in range(6)])
     assert len(link.requests_of(Block)) == 6
     order = [type(r) for r in link.requests_of(Block, Prepare)]
@@ -54,7 +54,7 @@ def test_what_has_not_begun_is_given_up_with_the_step(make_pool: Any) -> None:
     link = FakeLink("A", held=lambda r: isinstance(r, Prepare))
     pool = make_pool([link])
     pool.publish(SUPPORT)
-    pool.bring_ahead([ahead(0), ahead(3), ahead(6)])
+    pool.prefetch([ahead(0), ahead(3), ahead(6)])
     while not link.requests_of(Prepare):
         pool._work()
     version = pool.publish(SUPPORT)
@@ -73,12 +73,12 @@ def test_it_may_fail_without_consequence(make_pool: Any, answer: Any) -> None:
     link = FakeLink("A", behaviour=lambda r: answer if isinstance(r, Prepare) else None)
     pool = make_pool([link])
     pool.publish(SUPPORT)
-    pool.bring_ahead([ahead(3 * i) for i in range(rules.LOST_IN_A_ROW - 3)])
+    pool.prefetch([ahead(3 * i) for i in range(rules.LOST_IN_A_ROW - 3)])
     while len(link.requests_of(Prepare)) < rules.LOST_IN_A_ROW - 3 or not link.idle:
         pool._work()
     version = pool.publish(SUPPORT)
     check_kernels(pool, [block(version, i) for i in range(4)])
-    assert pool.scheduler_counters["failed"] == 0
+    assert pool.scheduler.counters.failed == 0
 
 
 def test_rows_that_every_worker_holds_are_not_brought(make_pool: Any) -> None:
@@ -87,6 +87,6 @@ def test_rows_that_every_worker_holds_are_not_brought(make_pool: Any) -> None:
     version = pool.publish(SUPPORT)
     check_kernels(pool, [block(version, 0)])
     pool._shares_until = 0.0  # look again who holds what
-    pool.bring_ahead([ahead(0)])
+    pool.prefetch([ahead(0)])
     check_kernels(pool, [block(version, i) for i in range(4)])
     assert not any(link.requests_of(Prepare) for link in links)

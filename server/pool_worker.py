@@ -1,4 +1,4 @@
-"""One worker as the pool sees it: its link, how it is made ready, and what it holds."""
+"""One worker of a pool: its link, its set-up and check, and the rows that it holds."""
 
 import dataclasses
 import time
@@ -11,31 +11,31 @@ from kipper.common.messages import Reply, Request
 from kipper.server.deliveries import Deliveries
 from kipper.server.protocol import WorkerLink
 
-# Largest error of a known block, relative to the largest entry. Right ones are a hundredth of this.
+# Largest error of a known block, relative to its largest entry; a hundred times the usual error.
 _PROBE_TOLERANCE = {"float32": 1e-3, "float64": 1e-8}
 
-Script = Generator[Request, Reply, str | None]  # returns what is wrong with the worker
+SetUp = Generator[Request, Reply, str | None]  # returns what is wrong with the worker, if anything
 
 
 @dataclasses.dataclass(frozen=True)
 class KnownBlock:
-    """A small block of which the coordinator knows the kernel (n, m), to check workers by."""
+    """A small block whose kernel (n, m) the coordinator knows, used to check workers."""
 
     probe: messages.Probe
     kernel: np.ndarray
 
 
 @dataclasses.dataclass
-class Member:
-    """A worker of the pool.
+class PoolWorker:
+    """A worker of a pool.
 
     Attributes:
-        link: to it.
-        deliveries: what it holds of the rows that blocks need.
-        engine, device: what it said of itself; like devices compute equal bits.
-        joined: whether it is ready and gets blocks.
-        asked_at: when it came.
-        held_back: blocks that wait for deliveries to arrive, with the deliveries' numbers.
+        link: carries requests to it.
+        deliveries: the rows it was sent.
+        engine, device: its engine and device; workers with equal devices compute equal bits.
+        joined: whether it has passed its set-up and gets blocks.
+        asked_at: when its set-up began.
+        held_back: blocks that wait for deliveries, with the numbers of these.
     """
 
     link: WorkerLink
@@ -50,8 +50,8 @@ class Member:
     def name(self) -> str:
         return self.link.name
 
-    def set_up(self, configure: messages.Configure, known: KnownBlock | None) -> Script:
-        """What is asked of a worker before it gets blocks."""
+    def set_up(self, configure: messages.Configure, known: KnownBlock | None) -> SetUp:
+        """The requests that configure and check the worker before it gets blocks."""
         reply = yield configure
         assert isinstance(reply, messages.Configured)
         self.engine, self.device = reply.engine, reply.device
@@ -66,7 +66,7 @@ class Member:
         return None
 
     def ready_after(self, delivery: int) -> list[int]:
-        """Blocks that waited for that delivery and wait for no other; they wait no longer."""
+        """Removes and returns the held-back blocks for which this delivery was the last one."""
         ready = []
         for block, awaited in list(self.held_back.items()):
             awaited.discard(delivery)
@@ -76,7 +76,7 @@ class Member:
         return ready
 
     def stranded_without(self, delivery: int) -> list[int]:
-        """Blocks that waited for that delivery, which was lost; they wait no longer."""
+        """Removes and returns the held-back blocks that need this delivery, which was lost."""
         stranded = [block for block, awaited in self.held_back.items() if delivery in awaited]
         for block in stranded:
             del self.held_back[block]

@@ -8,7 +8,7 @@ from pool_requests import CONFIGURE, SUPPORT
 from kipper.common import messages
 from kipper.common.messages import Probe
 from kipper.server.deliveries import Deliveries
-from kipper.server.member import KnownBlock, Member
+from kipper.server.pool_worker import KnownBlock, PoolWorker
 
 X1, X2 = SUPPORT[:2] / 10, SUPPORT[2:5] / 10
 KNOWN = KnownBlock(Probe(x1=X1, x2=X2), probe_kernel(X1, X2))
@@ -16,8 +16,8 @@ CONFIGURED = messages.Configured(engine="dense", device="CPU 7", row_keys=["rows
 
 
 @pytest.fixture
-def member():
-    made = Member(FakeLink("w"), Deliveries({}))
+def worker():
+    made = PoolWorker(FakeLink("w"), Deliveries({}))
     yield made
     made.link.close()
 
@@ -28,13 +28,13 @@ def verdict(script, reply) -> str | None:
     return stop.value.value
 
 
-def test_what_a_worker_says_of_itself_is_kept(member: Member) -> None:
-    script = member.set_up(CONFIGURE, None)
+def test_what_a_worker_says_of_itself_is_kept(worker: PoolWorker) -> None:
+    script = worker.set_up(CONFIGURE, None)
     assert next(script) is CONFIGURE
     assert verdict(script, CONFIGURED) is None
-    assert (member.engine, member.device) == ("dense", "CPU 7")
-    assert member.deliveries.complete == {"rows"}
-    assert member.name == "w"
+    assert (worker.engine, worker.device) == ("dense", "CPU 7")
+    assert worker.deliveries.complete == {"rows"}
+    assert worker.name == "w"
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_what_a_worker_says_of_itself_is_kept(member: Member) -> None:
     ],
 )
 def test_the_known_block_must_come_out_right(
-    member: Member, dtype: str, error: float, right: bool
+    worker: PoolWorker, dtype: str, error: float, right: bool
 ) -> None:
     configure = messages.Configure(**{**vars(CONFIGURE), "dtype": dtype})
-    script = member.set_up(configure, KNOWN)
+    script = worker.set_up(configure, KNOWN)
     next(script)
     assert script.send(CONFIGURED) is KNOWN.probe
     wrong = verdict(script, messages.KernelBlock(kernel=KNOWN.kernel * (1 + error)))
@@ -61,16 +61,16 @@ def test_the_known_block_must_come_out_right(
         assert "kernel of a known block is off by" in wrong
 
 
-def test_blocks_wait_for_all_their_deliveries(member: Member) -> None:
-    member.held_back = {1: {10, 11}, 2: {11}, 3: {12}}
-    assert member.ready_after(10) == []
-    assert member.ready_after(11) == [1, 2]
-    assert member.held_back == {3: {12}}
-    assert member.ready_after(99) == []
+def test_blocks_wait_for_all_their_deliveries(worker: PoolWorker) -> None:
+    worker.held_back = {1: {10, 11}, 2: {11}, 3: {12}}
+    assert worker.ready_after(10) == []
+    assert worker.ready_after(11) == [1, 2]
+    assert worker.held_back == {3: {12}}
+    assert worker.ready_after(99) == []
 
 
-def test_blocks_whose_delivery_was_lost_wait_no_longer(member: Member) -> None:
-    member.held_back = {1: {10, 11}, 2: {11}, 3: {12}}
-    assert member.stranded_without(11) == [1, 2]
-    assert member.held_back == {3: {12}}
-    assert member.ready_after(10) == []
+def test_blocks_whose_delivery_was_lost_wait_no_longer(worker: PoolWorker) -> None:
+    worker.held_back = {1: {10, 11}, 2: {11}, 3: {12}}
+    assert worker.stranded_without(11) == [1, 2]
+    assert worker.held_back == {3: {12}}
+    assert worker.ready_after(10) == []

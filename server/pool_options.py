@@ -1,0 +1,27 @@
+"""Options of a pool."""
+
+import dataclasses
+import pathlib
+
+from kipper.server.pool_worker import KnownBlock
+from kipper.server.scheduler.rules import Policy
+from kipper.server.watch.watch import Watch
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolOptions:
+    """Options of a pool.
+
+    Attributes:
+        policy: of the scheduler.
+        known: a block to check each worker with before it gets others.
+        folder: where the scheduler's log and quarantined blocks are written; None: nowhere.
+        elastic: whether workers may still join, so that the pool may be without workers.
+        watch: is told what happens, for the live page; None if there is none.
+    """
+
+    policy: Policy = dataclasses.field(default_factory=lambda: Policy(patience_seconds=10.0))
+    known: KnownBlock | None = None
+    folder: pathlib.Path | None = None
+    elastic: bool = False
+    watch: Watch | None = None
