@@ -10,7 +10,7 @@ from absl import logging
 from kipper.common.datasets import Dataset, dataset_hash, load_dataset
 from kipper.common.settings import RunSettings
 from kipper.launch.inprocess import inprocess_links
-from kipper.launch.link.chaos import attacked
+from kipper.launch.link.chaos import with_faults
 from kipper.launch.link.joining import check_joining, workers_joining
 from kipper.launch.link.known_block import known_block
 from kipper.launch.page.listening import check_dashboard
@@ -149,7 +149,7 @@ def run_inprocess(settings: RunSettings) -> RunResult:
     row_sets = experiment.row_sets(with_validation=True)
     faults = settings.faults
     links = [
-        attacked(link, faults, settings.num_workers)
+        with_faults(link, faults, settings.num_workers)
         for link in inprocess_links(settings.num_workers, row_sets, settings.threads_per_worker)
     ]
     joining = workers_joining(settings, settings.port) if settings.port is not None else None

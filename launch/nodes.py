@@ -4,6 +4,7 @@ Addresses are known only once a node runs, so nodes take Launchpad's `Address` v
 `own_process` says whether a node has a process to itself (local_mp) or shares one (local_mt).
 """
 
+import dataclasses
 import signal
 from collections.abc import Callable
 
@@ -14,11 +15,11 @@ from absl import logging
 from kipper.common import logs
 from kipper.common.errors import KipperError
 from kipper.common.files import write_text
-from kipper.common.settings import RunSettings, WorkerSettings
+from kipper.common.settings import RunSettings
 from kipper.launch.coordinator import coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.link.joining import workers_joining
-from kipper.launch.link.worker_process import serve_worker, worker_command
+from kipper.launch.link.worker_process import serve_worker, worker_command, worker_settings
 from kipper.launch.processes.process import die_with_parent, forget_proxies, keep_freed_memory
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import local_command, run_all
@@ -53,15 +54,10 @@ def run_worker_node(
         GaveUp: the process died too often; that ends the program.
     """
     enter_node(settings, own_process)
-    worker = WorkerSettings(
-        coordinator=registration.resolve(),
+    worker = dataclasses.replace(
+        worker_settings(settings, index, registration.resolve()),
         advertise_host="localhost",
-        name=f"worker-{index}",
         threads=settings.threads_per_worker,
-        architecture=settings.own_networks,
-        transport=settings.transport,
-        certificates=settings.certificates,
-        log_format=settings.log_format,
         chaos=settings.chaos if own_process else None,
     )
     logs.now_about(worker=worker.name)

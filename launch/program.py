@@ -44,14 +44,14 @@ class CoordinatorNode(lp.PyNode):
     def bind_addresses(self, **kwargs: Any) -> None:
         super().bind_addresses(**kwargs)
         if self._port is not None:
-            self._registration.bind(_LocalPort(self._port))
+            self._registration.bind(KnownAddress(f"localhost:{self._port}"))
 
 
-class _LocalPort(lp.AbstractAddressBuilder):
-    """A port that is given instead of found."""
+class KnownAddress(lp.AbstractAddressBuilder):
+    """A host:port that is given instead of found."""
 
-    def __init__(self, port: int):
-        self._address = f"localhost:{port}"
+    def __init__(self, address: str):
+        self._address = address
 
     def build(self) -> str:
         return self._address

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from kipper.server.snapshots import SupportSnapshot
 
 TABLE = "snapshots"
 _KEPT = 4
-# Reverb blocks for ever on a dead server; nobody waits longer than this for the last snapshot.
+# Reverb blocks for ever on a dead server, so the wait for the last snapshot is limited.
 _FINISH_SECONDS = 120.0
 _POLL_SECONDS = 0.2
 
@@ -41,13 +42,21 @@ class ReverbSink:
     Args:
         address: of the Reverb server.
         scored_step: asks the evaluator which step it scored last; -1 for none.
-        stop: asked when the run is to end.
+        stop: ends the waiting for the evaluator.
+        clock: seconds, for tests.
     """
 
-    def __init__(self, address: str, scored_step: Callable[[], int], stop: StopRequest):
+    def __init__(
+        self,
+        address: str,
+        scored_step: Callable[[], int],
+        stop: StopRequest,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._address = address
         self._scored_step = scored_step
         self._stop = stop
+        self._clock = clock
         self._outbox: queue.SimpleQueue[SupportSnapshot] = queue.SimpleQueue()
         self._last_step = -1
         self._thread = threading.Thread(target=self._write, daemon=True)
@@ -59,8 +68,12 @@ class ReverbSink:
         self._outbox.put(snapshot)
 
     def finish(self) -> None:
-        """Waits until the evaluator has scored the last snapshot, at most two minutes."""
-        for _ in range(int(_FINISH_SECONDS / _POLL_SECONDS)):
+        """Waits until the evaluator has scored the last snapshot, for two minutes at most.
+
+        A call to the evaluator that is in progress then may add its own ten seconds.
+        """
+        deadline = self._clock() + _FINISH_SECONDS
+        while self._clock() < deadline:
             if self._scored_step() >= self._last_step or self._stop.wait(_POLL_SECONDS):
                 return
         logging.warning("The evaluator did not score the last snapshot; best.npz may be older.")

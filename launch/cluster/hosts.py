@@ -17,6 +17,7 @@ from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster import plan
 from kipper.launch.cluster.fleet import TetheredProcess, run_fleet
 from kipper.launch.cluster.plan import Process
+from kipper.launch.link.worker_process import worker_settings
 from kipper.launch.local_program import RunFailed
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.stopping import STOPPING, StopRequest
@@ -110,11 +111,12 @@ def make_processes(hosts: list[Host], settings: RunSettings) -> list[Process]:
     workers = [
         plan.worker_process(
             index,
-            settings,
-            coordinator,
+            dataclasses.replace(
+                worker_settings(settings, index, coordinator),
+                advertise_host=host.name,
+                device=slot if host.has_gpus else None,
+            ),
             host.target,
-            advertise_host=host.name,
-            device=slot if host.has_gpus else None,
         )
         for index, (host, slot) in enumerate(slots[: settings.num_workers])
     ]

@@ -20,6 +20,7 @@ from typing import Any
 from kipper.common.errors import UserError
 from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster import plan
+from kipper.launch.link.worker_process import worker_settings
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.server.algorithms import algorithm_of
 
@@ -211,17 +212,16 @@ def _coordinator_job(
 
 
 def _worker_job(launch: LaunchSettings, settings: RunSettings, coordinator: str) -> Manifest:
-    arguments = plan.worker_process(
-        0,
-        settings,
-        coordinator,
+    worker = dataclasses.replace(
+        worker_settings(settings, 0, coordinator),
         name="worker-$(JOB_COMPLETION_INDEX)",  # filled in by Kubernetes, as POD_IP is
         port=_WORKER_PORT,
         advertise_host="$(POD_IP)",
         patience=_PATIENCE_SECONDS,
-    ).arguments
+    )
+    arguments = plan.worker_process(0, worker).arguments
     listens = {"tcpSocket": {"port": "blocks"}}
-    worker = _container(launch, settings, "worker", arguments, []) | {
+    container = _container(launch, settings, "worker", arguments, []) | {
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "ports": [{"name": "blocks", "containerPort": _WORKER_PORT}],
         # Loading JAX and CUDA takes its time, from a cold image several minutes.
@@ -230,7 +230,7 @@ def _worker_job(launch: LaunchSettings, settings: RunSettings, coordinator: str)
         "livenessProbe": listens | {"periodSeconds": 20, "failureThreshold": 6},
     }
     if launch.gpus_per_worker:
-        worker["resources"] = {"limits": {"nvidia.com/gpu": launch.gpus_per_worker}}
+        container["resources"] = {"limits": {"nvidia.com/gpu": launch.gpus_per_worker}}
     spec = {
         "completionMode": "Indexed",
         "completions": settings.num_workers,
@@ -239,7 +239,7 @@ def _worker_job(launch: LaunchSettings, settings: RunSettings, coordinator: str)
         "maxFailedIndexes": settings.num_workers,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": [_DISRUPTIONS_DO_NOT_COUNT]},
-        "template": _pod(launch, settings, "worker", worker, []),
+        "template": _pod(launch, settings, "worker", container, []),
     }
     return _object(launch, "batch/v1", "Job", f"{launch.name}-workers", spec)
 

@@ -10,7 +10,6 @@ import json
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from kipper.common.errors import UserError
 from kipper.common.settings import (
@@ -124,27 +123,6 @@ def head_process(
     return Process(label, 0, arguments, host)
 
 
-def worker_process(
-    index: int, settings: RunSettings, coordinator: str, host: str = "", **flags: Any
-) -> Process:
-    """Worker number `index` of a run.
-
-    Args:
-        index: of the worker.
-        settings: of the run.
-        coordinator: host:port that it registers at.
-        host: where it runs.
-        **flags: further `WorkerSettings`.
-    """
-    given = {
-        "coordinator": coordinator,
-        "name": f"worker-{index}",
-        "threads": settings.threads,
-        "architecture": settings.own_networks,
-        "transport": settings.transport,
-        "certificates": settings.certificates,
-        "log_format": settings.log_format,
-        "allow_open_network": settings.allow_open_network,
-        **flags,
-    }
-    return Process("worker", index, ("worker", *arguments_of(WorkerSettings(**given))), host)
+def worker_process(index: int, worker: WorkerSettings, host: str = "") -> Process:
+    """Worker number `index` of a run, on `host`."""
+    return Process("worker", index, ("worker", *arguments_of(worker)), host)

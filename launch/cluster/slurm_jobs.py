@@ -24,6 +24,7 @@ from kipper.launch.cluster.fleet import LIMITS, TetheredProcess, run_fleet
 from kipper.launch.cluster.meeting_point import MeetingPoint
 from kipper.launch.cluster.plan import Process
 from kipper.launch.link.transports.addresses import free_port
+from kipper.launch.link.worker_process import worker_settings
 from kipper.launch.local_program import RunFailed
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.stopping import StopRequest
@@ -118,7 +119,9 @@ class WorkerJob(Checkpointable):
 
         The status is that of an interruption if the coordinator went elsewhere.
         """
-        process = plan.worker_process(self._index, self._settings, address)
+        process = plan.worker_process(
+            self._index, worker_settings(self._settings, self._index, address)
+        )
         worker = _tethered(process, self._settings, self._python)
         with stopped_when_moved(stop, address, meeting_point) as here:
             status = run_fleet([worker], tell_terminal, here)

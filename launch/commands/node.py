@@ -89,14 +89,7 @@ def _bind(program: "lp.Program", addresses: Mapping[str, str]) -> None:
     import launchpad as lp
     from launchpad.launch.worker_manager import WorkerManager
 
-    class Known(lp.AbstractAddressBuilder):
-        """An address that was settled beforehand."""
-
-        def __init__(self, address: str):
-            self._address = address
-
-        def build(self) -> str:
-            return self._address
+    from kipper.launch.program import KnownAddress
 
     if not flags.FLAGS.is_parsed():
         # Launchpad kills the whole process so many seconds after SIGTERM; never, if negative.
@@ -114,7 +107,7 @@ def _bind(program: "lp.Program", addresses: Mapping[str, str]) -> None:
             for handle in node.input_handles:
                 handle.connect(node, label)
             for address in node.addresses:
-                address.bind(Known(addresses[f"{label}/{i}"]))
+                address.bind(KnownAddress(addresses[f"{label}/{i}"]))
 
 
 def _addresses(text: str | None) -> dict[str, str]:

@@ -109,7 +109,7 @@ COMMANDS: Mapping[str, Command] = {
         Command(
             "certificates",
             "Create the folder of certificates that --transport=grpc_tls needs.",
-            "link.certificates:print_certificates",
+            "commands.certificates:print_certificates",
             (CertificatesSettings,),
             positional="folder",
         ),

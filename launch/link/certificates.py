@@ -1,9 +1,9 @@
-"""`kipper certificates DIR`: what only the processes of one run hold, so that they know each other.
+"""Certificates by which the processes of one run recognise each other.
 
-An authority is made, signs one certificate, and its key is forgotten: nobody can have it sign
-another. Coordinator and workers share the one certificate and its key. It is for the fixed name
-`kipper` instead of a host's, because workers come and go on hosts that nobody can list beforehand;
-what proves a peer is that this run's authority signed its certificate.
+A new authority signs one certificate, and its key is forgotten, so that it can never sign another.
+Coordinator and workers share this certificate and its key. It is for the fixed name `kipper`
+instead of a host's, because the hosts of workers are not known beforehand: a peer is trusted
+because this run's authority signed its certificate.
 """
 
 import dataclasses
@@ -17,7 +17,6 @@ from absl import logging
 
 from kipper.common.errors import UserError
 from kipper.common.files import sync_folder, write_atomically
-from kipper.common.settings import CertificatesSettings
 
 NAME = "kipper"
 AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "cert.pem", "key.pem"
@@ -27,24 +26,18 @@ _CLOCK_SKEW = datetime.timedelta(hours=1)
 
 @dataclasses.dataclass(frozen=True)
 class Certificates:
-    """Contents of the three files, as PEM."""
+    """The contents of the three files, in PEM."""
 
     authority: bytes
     certificate: bytes
     key: bytes = dataclasses.field(repr=False)
 
 
-def print_certificates(settings: CertificatesSettings) -> None:
-    """Makes the folder that the command names, and prints what to do with it."""
-    settings.check()
-    print(make_certificates(settings.folder))
-
-
-def make_certificates(folder: str) -> str:
-    """Makes `folder` with the three files; returns what to do with them, for the user.
+def make_certificates(folder: str) -> datetime.datetime:
+    """Makes `folder` with the three files; returns when they expire.
 
     Raises:
-        UserError: there is something at `folder` already, or it cannot be written.
+        UserError: `folder` exists and is not an empty folder, or it cannot be written.
     """
     path = pathlib.Path(folder).absolute()
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
@@ -69,13 +62,7 @@ def make_certificates(folder: str) -> str:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-    return (
-        f"{folder} holds {AUTHORITY_FILE}, {CERTIFICATE_FILE} and {KEY_FILE}, valid until "
-        f"{expires:%Y-%m-%d}.\n"
-        "Copy the folder to every host of the run by a safe way (scp), readable by you alone,\n"
-        "and give coordinator and workers --transport=grpc_tls --certificates=DIR. Who has the\n"
-        "key can join the run and compute for it; if others may have it, make new ones."
-    )
+    return expires
 
 
 def read_certificates(folder: str) -> Certificates:
@@ -93,65 +80,50 @@ def read_certificates(folder: str) -> Certificates:
 
 
 def _sign() -> tuple[Certificates, datetime.datetime]:
-    """A new authority, a certificate and its key, and until when they are valid."""
+    """A new authority, a certificate and its key, and when they expire."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-    authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    now = _now()
-
-    def builder(name: str, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{NAME} authority")]))
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _CLOCK_SKEW)
-            .not_valid_after(now + _VALID)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
-                critical=False,
-            )
-        )
-
-    def usage(*, signs: bool) -> x509.KeyUsage:
-        return x509.KeyUsage(
-            digital_signature=not signs,
-            key_cert_sign=signs,
-            crl_sign=False,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            encipher_only=False,
-            decipher_only=False,
-        )
-
-    authority = (
-        builder(f"{NAME} authority", authority_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage(signs=True), critical=True)
-        .sign(authority_key, hashes.SHA256())
-    )
-    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    certificate = (
-        builder(NAME, key.public_key())
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage(signs=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
     pem = serialization.Encoding.PEM
-    key_pem = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+    authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority, expires = name(f"{NAME} authority"), _now() + _VALID
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+
+    def sign(
+        subject: x509.Name, public_key: ec.EllipticCurvePublicKey, *more: x509.ExtensionType
+    ) -> bytes:
+        is_authority = subject == authority
+        signs = (not is_authority, False, False, False, False, is_authority, False, False, False)
+        usage = x509.KeyUsage(*signs)  # to sign either data or certificates, and nothing else
+        limits = x509.BasicConstraints(is_authority, 0 if is_authority else None)
+        builder = x509.CertificateBuilder(
+            issuer_name=authority,
+            subject_name=subject,
+            public_key=public_key,
+            serial_number=x509.random_serial_number(),
+            not_valid_before=_now() - _CLOCK_SKEW,
+            not_valid_after=expires,
+        )
+        own = x509.SubjectKeyIdentifier.from_public_key(public_key)
+        for extension in (limits, usage, own, signer, *more):
+            builder = builder.add_extension(extension, critical=extension in (limits, usage))
+        return builder.sign(authority_key, hashes.SHA256()).public_bytes(pem)
+
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    names = x509.SubjectAlternativeName([x509.DNSName(NAME)])
+    pkcs8, open_key = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    made = Certificates(
+        authority=sign(authority, authority_key.public_key()),
+        certificate=sign(name(NAME), key.public_key(), x509.ExtendedKeyUsage(purposes), names),
+        key=key.private_bytes(pem, pkcs8, open_key),
     )
-    made = Certificates(authority.public_bytes(pem), certificate.public_bytes(pem), key_pem)
-    return made, now + _VALID
+    return made, expires
 
 
 def _now() -> datetime.datetime:

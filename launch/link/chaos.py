@@ -123,7 +123,7 @@ def _lie(reply: Reply) -> Reply:
     return reply
 
 
-def attacked(link: WorkerLink, chaos: Chaos | None, num_workers: int) -> WorkerLink:
+def with_faults(link: WorkerLink, chaos: Chaos | None, num_workers: int) -> WorkerLink:
     """The link, under attack if there is chaos; one of the run's own workers is the liar."""
     if chaos is None:
         return link

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from absl import logging
 
 from kipper.common.settings import RunSettings
-from kipper.launch.link.chaos import attacked
+from kipper.launch.link.chaos import with_faults
 from kipper.launch.link.open_network import check_open_network, is_loopback, warn_of_open_ports
 from kipper.launch.link.registry import Members, open_registry
 from kipper.launch.link.remote_link import RemoteLink
@@ -50,7 +50,7 @@ def workers_joining(
 
         def connect(name: str, address: str) -> WorkerLink:
             link = RemoteLink(name, transport.connect(address), _host_of(address))
-            return attacked(link, settings.faults, settings.num_workers)
+            return with_faults(link, settings.faults, settings.num_workers)
 
         with open_registry(pool, connect, transport, port):
             logging.info("Workers can join at port %d by %s.", port, settings.transport)

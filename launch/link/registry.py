@@ -78,8 +78,8 @@ class Members(Protocol):
         """Why a worker may not come back, if it may not."""
 
 
-class _Lent:
-    """A link that knows whether the pool has closed it: whether it has let go of the worker."""
+class _TrackedLink:
+    """A link that remembers whether the pool has closed it, and so released the worker."""
 
     def __init__(self, link: WorkerLink):
         self.name = link.name
@@ -98,7 +98,7 @@ class _Lent:
 @dataclasses.dataclass
 class _Entry:
     incarnation: str
-    link: _Lent
+    link: _TrackedLink
     heard: float
 
 
@@ -201,7 +201,7 @@ class Registry:
                 self._remove(hello.worker, "another process came by its name")
             elif not entry.link.closed:
                 return self._welcome(hello)
-        link = _Lent(self._connect(hello.worker, hello.address))
+        link = _TrackedLink(self._connect(hello.worker, hello.address))
         self._pool.join(link)
         self._entries[hello.worker] = _Entry(hello.incarnation, link, self._clock())
         with logs.about(worker=hello.worker):

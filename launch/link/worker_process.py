@@ -18,7 +18,7 @@ from kipper.common.chaos import parse_chaos
 from kipper.common.errors import Interrupted, UserError
 from kipper.common.messages import Answer, Call
 from kipper.common.network_file import with_hashes
-from kipper.common.settings import WorkerSettings, arguments_of
+from kipper.common.settings import RunSettings, WorkerSettings, arguments_of
 from kipper.launch.link.chaos import attack_this_process
 from kipper.launch.link.open_network import check_open_network, is_loopback
 from kipper.launch.link.registration import CoordinatorClient, Registration, Unreachable
@@ -135,6 +135,20 @@ def serve_worker(settings: WorkerSettings, stop: StopRequest) -> Ending:
         left = registration.leave(_LEAVE_SECONDS)
         logging.info("The worker %s.", "left" if left else "was not waited for any longer")
         return Ending.LEFT if left else Ending.CUT_OFF
+
+
+def worker_settings(settings: RunSettings, index: int, coordinator: str) -> WorkerSettings:
+    """Settings of worker number `index` of a run whose coordinator is at host:port."""
+    return WorkerSettings(
+        coordinator=coordinator,
+        name=f"worker-{index}",
+        threads=settings.threads,
+        architecture=settings.own_networks,
+        transport=settings.transport,
+        certificates=settings.certificates,
+        allow_open_network=settings.allow_open_network,
+        log_format=settings.log_format,
+    )
 
 
 def worker_command(settings: WorkerSettings) -> list[str]:

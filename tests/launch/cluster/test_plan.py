@@ -15,6 +15,7 @@ from kipper.common.settings import (
 )
 from kipper.launch import flag_sets
 from kipper.launch.cluster import plan
+from kipper.launch.link.worker_process import worker_settings
 
 KIP = DistillSettings(workdir="/runs/a", dataset="digits", steps=3, num_workers=4, threads=2)
 LS = SolveLabelsSettings(workdir="/runs/a", dataset="digits", support_size=20)
@@ -50,7 +51,8 @@ def test_a_worker_knows_the_coordinator_alone():
     settings = dataclasses.replace(
         KIP, transport="grpc_tls", certificates="/certificates", allow_open_network=True
     )
-    process = plan.worker_process(3, settings, "node1:7070", "node2", device=1)
+    worker = dataclasses.replace(worker_settings(settings, 3, "node1:7070"), device=1)
+    process = plan.worker_process(3, worker, "node2")
     assert (process.name, process.host, process.arguments[0]) == ("worker-3", "node2", "worker")
     (told,) = flag_sets.parse((WorkerSettings,), "worker", list(process.arguments[1:]))
     assert told == WorkerSettings(
@@ -68,9 +70,11 @@ def test_a_worker_is_told_which_files_of_networks_it_may_run():
     settings = dataclasses.replace(
         KIP, architecture="a/net.py:make", sample_architectures="fc2, b/net.py:other"
     )
-    arguments = plan.worker_process(0, settings, "node1:7070").arguments
+    worker = worker_settings(settings, 0, "node1:7070")
+    arguments = plan.worker_process(0, worker).arguments
     assert "--architecture=a/net.py:make,b/net.py:other" in arguments
-    assert not any("architecture" in a for a in plan.worker_process(0, KIP, "h:1").arguments)
+    worker = worker_settings(KIP, 0, "node1:7070")
+    assert not any("architecture" in a for a in plan.worker_process(0, worker).arguments)
 
 
 def test_ports_are_as_given_or_follow_from_the_workdir():

@@ -7,7 +7,7 @@ import pytest
 
 from kipper.common import messages, wire
 from kipper.common.chaos import Chaos
-from kipper.launch.link.chaos import ChaosLink, attacked
+from kipper.launch.link.chaos import ChaosLink, with_faults
 
 KERNEL = np.ones((2, 3), np.float32)
 BLOCK = messages.Block(
@@ -91,9 +91,9 @@ def test_what_makes_a_worker_ready_is_spared():
 
 def test_one_of_the_runs_own_workers_is_the_liar_and_closing_is_passed_on():
     workers = [_Worker(f"worker-{i}") for i in range(3)]
-    links = [attacked(worker, Chaos(lie=1.0, seed=5), 3) for worker in workers]
+    links = [with_faults(worker, Chaos(lie=1.0, seed=5), 3) for worker in workers]
     lies = [not np.array_equal(link.submit(BLOCK).result().kernel, KERNEL) for link in links]
     assert lies == [False, False, True]
     links[0].close()
     assert workers[0].closed
-    assert attacked(workers[1], None, 3) is workers[1]
+    assert with_faults(workers[1], None, 3) is workers[1]

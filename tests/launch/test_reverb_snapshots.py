@@ -1,0 +1,48 @@
+"""How long a coordinator waits for the evaluator at the end of a run."""
+
+import numpy as np
+import pytest
+
+from kipper.launch.reverb_snapshots import ReverbSink
+from kipper.server.snapshots import SupportSnapshot
+
+
+class Time:
+    """A clock that waiting moves, and a request to stop that never comes."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def wait(self, seconds):
+        self.now += seconds
+        return False
+
+
+@pytest.fixture
+def time(monkeypatch):
+    monkeypatch.setattr(ReverbSink, "_write", lambda self: None)  # there is no Reverb server
+    return Time()
+
+
+def _finish(time, seconds_of_a_call, scored_step):
+    """Seconds that `finish` takes if each call to the evaluator takes some itself."""
+
+    def ask():
+        time.now += seconds_of_a_call
+        return scored_step(time.now)
+
+    sink = ReverbSink("localhost:1", ask, time, time)
+    sink.put(SupportSnapshot(7, np.zeros((1, 2, 2, 1)), np.zeros((1, 1)), 0.5))
+    sink.finish()
+    return time.now
+
+
+@pytest.mark.parametrize("seconds_of_a_call", [0.0, 10.0])
+def test_an_evaluator_that_does_not_answer_is_waited_for_two_minutes(time, seconds_of_a_call):
+    assert 120.0 <= _finish(time, seconds_of_a_call, lambda now: -1) < 131.0
+
+
+def test_the_wait_ends_when_the_last_snapshot_is_scored(time):
+    assert 30.0 <= _finish(time, 0.0, lambda now: 7 if now >= 30.0 else 6) < 31.0
