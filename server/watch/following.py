@@ -52,7 +52,7 @@ class Follower:
 
     def __init__(self, onlooker: Onlooker):
         self._onlooker = onlooker
-        self._blocks: dict[int, _Block] = {}
+        self.blocks: dict[int, _Block] = {}
         self._sent: dict[str, dict[int, float]] = {}  # of each worker that is there
         self._free: dict[str, float] = {}
         self._draining: set[str] = set()
@@ -64,7 +64,7 @@ class Follower:
                 self._answered(worker, block, now, failed=False)
             case events.BlocksQueued(specs):
                 for spec in specs:
-                    self._blocks[spec.block] = _Block(_kind_of(spec))
+                    self.blocks[spec.block] = _Block(_kind_of(spec))
             case events.BlockFailed(worker, block, kind):
                 if kind in (events.NUMERICAL, events.FAILED):
                     self._answered(worker, block, now, failed=True)
@@ -86,8 +86,8 @@ class Follower:
                 case events.SendBlock(worker, block):
                     self._send(worker, block, now)
                 case events.AcceptAnswer(_, block):
-                    if block in self._blocks:
-                        self._blocks[block].accepted = True
+                    if block in self.blocks:
+                        self.blocks[block].accepted = True
                     self._settle(block)
                 case events.DropWorker(worker, reason):
                     self._leave(worker, now, reason)
@@ -96,7 +96,7 @@ class Follower:
         """Takes in the workers and blocks that the scheduler had before the first event."""
         for block, entry in ledger.blocks.items():
             accepted = entry.accepted is not None
-            self._blocks[block] = _Block(_kind_of(entry.spec), 0, accepted, accepted)
+            self.blocks[block] = _Block(_kind_of(entry.spec), 0, accepted, accepted)
         for worker, record in ledger.workers.items():
             self.take(now, events.WorkerJoined(worker), [])
             if record.draining:
@@ -106,21 +106,16 @@ class Follower:
 
     def kind_of(self, block: int) -> int:
         """What a block that is out is for."""
-        record = self._blocks.get(block)
+        record = self.blocks.get(block)
         if record is None:
             return KERNEL
         return IN_VAIN if record.accepted and record.kind != ROWS else record.kind
-
-    @property
-    def num_blocks(self) -> int:
-        """Blocks that are remembered."""
-        return len(self._blocks)
 
     def _send(self, worker: str, block: int, now: float) -> None:
         if worker not in self._sent:
             return
         # One that is settled may be wanted once more, because answers to it differ.
-        record = self._blocks.setdefault(block, _Block(KERNEL, accepted=True, settled=True))
+        record = self.blocks.setdefault(block, _Block(KERNEL, accepted=True, settled=True))
         record.out += block not in self._sent[worker]  # it may be sent again where it got lost
         self._sent[worker][block] = now
 
@@ -138,20 +133,20 @@ class Follower:
     def _returned(self, worker: str, block: int) -> float | None:
         """Ends the block's stay at the worker; returns when it was sent, None if it was not."""
         sent = self._sent.get(worker, {}).pop(block, None)
-        if sent is not None and (record := self._blocks.get(block)) is not None:
+        if sent is not None and (record := self.blocks.get(block)) is not None:
             record.out -= 1
             self._forget_if_done(block, record)
         return sent
 
     def _settle(self, block: int) -> None:
-        record = self._blocks.get(block)
+        record = self.blocks.get(block)
         if record is not None:
             record.settled = True
             self._forget_if_done(block, record)
 
     def _forget_if_done(self, block: int, record: _Block) -> None:
         if record.settled and record.out <= 0:
-            del self._blocks[block]
+            del self.blocks[block]
 
     def _leave(self, worker: str, now: float, reason: str) -> None:
         if worker not in self._sent:

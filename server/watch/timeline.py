@@ -22,16 +22,16 @@ class Lane:
     def __init__(self) -> None:
         self._seconds = [0.0] * (BINS * len(KINDS))
         self._newest = -BINS
-        self._stays: list[list[float]] = []  # [came, left], of one that is there [came, inf]
+        self.stays: list[list[float]] = []  # [came, left], of one that is there [came, inf]
 
     def came(self, now: float) -> None:
         """The worker is there from now on."""
-        self._stays.append([now, float("inf")])
+        self.stays.append([now, float("inf")])
 
     def left(self, now: float) -> None:
         """The worker is gone."""
-        self._stays[-1][1] = now
-        self._stays = [stay for stay in self._stays if stay[1] > now - BINS * SECONDS]
+        self.stays[-1][1] = now
+        self.stays = [stay for stay in self.stays if stay[1] > now - BINS * SECONDS]
 
     def spent(self, kind: int, start: float, stop: float) -> None:
         """The worker was busy for a while, that ended after all it is told of before."""
@@ -70,13 +70,13 @@ class Lane:
         """One that stays as this is now."""
         lane = Lane()
         lane._seconds, lane._newest = list(self._seconds), self._newest
-        lane._stays = [list(stay) for stay in self._stays]
+        lane.stays = [list(stay) for stay in self.stays]
         return lane
 
     def _letter(self, number: int, now: float) -> str:
         start = number * SECONDS
         stop = max(min(start + SECONDS, now), start + 1e-6)
-        if not any(came < stop and left > start for came, left in self._stays):
+        if not any(came < stop and left > start for came, left in self.stays):
             return _AWAY
         place = number % BINS * len(KINDS)
         seconds = self._seconds[place : place + len(KINDS)]

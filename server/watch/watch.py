@@ -68,8 +68,8 @@ class Watch:
         self.is_broken = False
         self.newest = Snapshot(0, now, unix, about, {"state": "starting"})
         self._workers = WatchedWorkers()
-        self._follower = Follower(self._workers)
-        self._maps: list[FillMap] = []
+        self.follower = Follower(self._workers)
+        self.maps: list[FillMap] = []
         self._accepted: set[int] = set()  # since the last snapshot
         self._images: tuple[ShownImages, ...] = ()
 
@@ -83,15 +83,15 @@ class Watch:
     @_harmless
     def handled(self, now: float, event: Event, then: Sequence[Instruction]) -> None:
         """What the scheduler was told, and what it answered."""
-        self._follower.take(now, event, then)
+        self.follower.take(now, event, then)
         if isinstance(event, events.BlocksWithdrawn):
-            for fill in self._maps:
+            for fill in self.maps:
                 fill.withdrawn(event.blocks, self._accepted)
 
     def planned(self, grid: Grid) -> Callable[[Iterable[int]], None]:
         """A matrix is to be computed; returns what is to be told its blocks' numbers, in order."""
         fill = FillMap(grid)
-        self._maps = [*self._maps[-_MOST_MAPS:], fill]
+        self.maps = [*self.maps[-_MOST_MAPS:], fill]
         return fill.queued
 
     @_harmless
@@ -152,7 +152,7 @@ class Watch:
         """
         ledger = scheduler.ledger if scheduler is not None else None
         blocks = ledger.blocks if ledger is not None else {}
-        for fill in self._maps:
+        for fill in self.maps:
             fill.look(blocks)
         self._accepted.clear()
         there = ledger.workers if ledger is not None else {}
@@ -182,15 +182,15 @@ class Watch:
         if record is not None and record.out:
             block, lease = next(iter(record.out.items()))
             since = lease.started if lease.started is not None else lease.sent
-            busy = self._follower.kind_of(block), since
+            busy = self.follower.kind_of(block), since
         return ShownLane(worker.name, worker.lane.copy(), busy)
 
     def _matrix_shown(self) -> Picture | None:
         """The newest that a step waits for; else one of an evaluation that is under way."""
-        urgent = [fill for fill in self._maps if fill.grid.urgent][-1:]
-        others = [fill for fill in self._maps if not fill.grid.urgent]
+        urgent = [fill for fill in self.maps if fill.grid.urgent][-1:]
+        others = [fill for fill in self.maps if not fill.grid.urgent]
         going = [fill for fill in (*urgent, *others) if fill.is_under_way]
-        self._maps = [*urgent, *(fill for fill in others if fill in going or fill is others[-1])]
+        self.maps = [*urgent, *(fill for fill in others if fill in going or fill is others[-1])]
         best = (*going, *urgent[-1:], *others[-1:])[:1]
         return best[0].picture() if best else None
 

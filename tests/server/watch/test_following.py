@@ -40,7 +40,7 @@ def test_kinds_are_told_by_shape_priority_and_whether_a_block_is_optional():
     for block in (1, 2, 3, 4):
         follower.take(2.0 * block, events.BlockFinished("a", block), [AcceptAnswer("a", block)])
     assert [kind for _, kind, _, _ in noted.spans] == [KERNEL, GRADIENT, EVALUATION, ROWS]
-    assert follower.num_blocks == 0
+    assert len(follower.blocks) == 0
 
 
 def test_a_second_answer_is_in_vain_and_the_block_then_forgotten():
@@ -48,19 +48,19 @@ def test_a_second_answer_is_in_vain_and_the_block_then_forgotten():
     sent = [SendBlock("a", 1), SendBlock("b", 1)]
     follower.take(1.0, events.BlocksQueued((spec(1),)), sent)
     follower.take(2.0, events.BlockFinished("a", 1), [AcceptAnswer("a", 1)])
-    assert (follower.num_blocks, follower.kind_of(1)) == (1, IN_VAIN)
+    assert (len(follower.blocks), follower.kind_of(1)) == (1, IN_VAIN)
     follower.take(3.0, events.BlockFinished("b", 1, ("a",)), [])
     assert noted.spans == [("a", KERNEL, 1.0, 2.0), ("b", IN_VAIN, 1.0, 3.0)]
-    assert follower.num_blocks == 0
+    assert len(follower.blocks) == 0
 
 
 def test_what_is_withdrawn_is_forgotten_once_it_is_out_nowhere():
     follower, noted = following("a")
     follower.take(1.0, events.BlocksQueued((spec(1), spec(2))), [SendBlock("a", 1)])
     follower.take(2.0, events.BlocksWithdrawn((1, 2)), [])
-    assert follower.num_blocks == 1
+    assert len(follower.blocks) == 1
     follower.take(3.0, events.BlockFailed("a", 1, events.CANCELLED, "taken back"), [])
-    assert (follower.num_blocks, noted.spans) == (0, [])
+    assert (len(follower.blocks), noted.spans) == (0, [])
 
 
 def test_who_leaves_in_peace_had_said_so_and_had_nothing_to_do():

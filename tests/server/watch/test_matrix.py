@@ -82,12 +82,11 @@ def test_a_part_of_a_row_set_begins_at_its_first_column():
 
 @pytest.mark.parametrize(("support", "targets"), [(200, 0), (0, 999), (100, 300), (97, 31)])
 def test_large_matrices_are_shown_coarsely_by_the_state_worth_knowing(support, targets):
-    fill = FillMap(
-        Grid("kernel", spans(max(support, 100), 1), spans(targets, 1), support > 0, True)
-    )
+    side = max(support, 100)
+    fill = FillMap(Grid("kernel", spans(side, 1), spans(targets, 1), support > 0, True))
     number = len(shown(fill)["states"])
     assert 0 < number <= MOST_CELLS
-    blocks = len(fill._rows) + fill._targets.size
+    blocks = (side * (side + 1) // 2 if support else 0) + targets * side
     fill.queued(range(blocks))
     fill.look({blocks - 1: record(failures=1)})
     states = shown(fill)["states"]

@@ -52,8 +52,8 @@ def test_stays_are_forgotten_after_a_minute():
     for second in range(10_000):
         made.came(second)
         made.left(second + 0.5)
-    assert len(made._stays) <= BINS * SECONDS + 1
-    assert math.isfinite(made._stays[-1][1])
+    assert len(made.stays) <= BINS * SECONDS + 1
+    assert math.isfinite(made.stays[-1][1])
 
 
 def test_a_copy_does_not_change():

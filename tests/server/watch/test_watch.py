@@ -189,7 +189,7 @@ def test_letters_agree_with_leases_whatever_happens(seed, monkeypatch):
         world.become_benign()
     check_letters(world, state_of(watch, world.now, world.scheduler), next_block)
     if world.aborted is None:
-        assert watch._follower.num_blocks == 0
+        assert len(watch.follower.blocks) == 0
 
 
 def check_letters(world, state, next_block):
@@ -234,6 +234,6 @@ def test_a_long_run_with_workers_of_ever_new_names_stays_small():
     assert len(state["timeline"]["lanes"]) == 64
     assert {len(lane["bins"]) for lane in state["timeline"]["lanes"]} == {120}
     assert state["deaths"] == 2000 - 667
-    assert len(watch._maps) <= 51
-    assert watch._follower.num_blocks == 0
+    assert len(watch.maps) <= 51
+    assert len(watch.follower.blocks) == 0
     assert len(watch.newest.encoded) < 200_000
