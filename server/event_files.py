@@ -1,8 +1,7 @@
-"""TensorBoard event files of a run: what metrics.jsonl records, and the images, at evaluations.
+"""TensorBoard event files of a run: the numbers and images of its evaluations.
 
-Written through tensorboardX, which needs no TensorFlow, by its plain writer: that of its
-SummaryWriter hands events to a thread, and a crash loses what the thread has not come to.
-docs/tensorboard.md names the tags.
+They are written with tensorboardX, which needs no TensorFlow. Its SummaryWriter writes in a thread,
+so that a crash can lose events; the plain EventsWriter does not. docs/tensorboard.md lists tags.
 """
 
 import pathlib
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 IMAGES_TAG = "distilled"
 
-# What of a record of metrics.jsonl is drawn, and under which tag.
+# Fields of metrics.jsonl and their tags.
 _TAGS = {
     "loss": "loss",
     "train_accuracy": "accuracy/train",
@@ -35,19 +34,16 @@ _VALIDATION_TAGS = {
     "validation_accuracy": "accuracy/validation",
     "validation_r2": "r2/validation",
 }
-# Of a record in a file: its length, a checksum of that; and one of what follows.
+# A record in a file is its length and a checksum of that, the event, and its checksum.
 _HEAD, _TAIL = struct.Struct("<QI"), struct.Struct("<I")
 
 
 class EventFiles:
-    """Writes one event file for each coordinator of a run into its folder `tensorboard`.
+    """Writes an event file for each coordinator of a run into the folder `tensorboard`.
 
-    The file of a coordinator that resumes begins with a mark which voids what earlier files say of
-    its first step and later ones, as metrics.jsonl loses those records. Nothing is written before
-    the first evaluation, and a failure to write ends the writing, not the run.
-
-    Args:
-        workdir: of the run, in which validation.jsonl may be another process's.
+    The file of a resumed run begins with a mark that voids events of its first step and later ones
+    in earlier files, just as metrics.jsonl loses those records. Nothing is written before the first
+    evaluation. After an error no more events are written, and the run continues.
     """
 
     def __init__(self, workdir: Workdir):
@@ -58,7 +54,7 @@ class EventFiles:
         self._has_failed = False
 
     def begin(self, first_step: int) -> None:
-        """The run begins, or goes on, at a step: none before it is evaluated once more."""
+        """Call this when the run starts or resumes at a step."""
         self._first_step = first_step
 
     def evaluated(
@@ -67,24 +63,24 @@ class EventFiles:
         more: Mapping[str, float],
         picture: Callable[[], bytes] | None,
     ) -> None:
-        """Writes what is known of an evaluation, and hands it to the system before it returns.
+        """Writes an evaluation and flushes the file.
 
         Args:
             record: as in metrics.jsonl.
-            more: further numbers, by tag.
-            picture: makes a PNG file of the images, if they are to be shown.
+            more: further numbers by tag.
+            picture: makes a PNG of the images, if they should be shown.
         """
         if self._has_failed:
             return
         try:
             self._write(record, more, picture)
         except Exception as error:
-            # Of whatever kind: metrics.jsonl has the numbers.
+            # No error may end the run, whose numbers are in metrics.jsonl.
             self._has_failed = True
             logging.warning("No more event files for TensorBoard are written: %r", error)
 
     def close(self) -> None:
-        """Writes what was validated since the last evaluation, and ends the file."""
+        """Writes the validations since the last evaluation, and closes the file."""
         if self._writer is None or self._has_failed:
             return
         self._write_validated()
@@ -96,7 +92,7 @@ class EventFiles:
         more: Mapping[str, float],
         picture: Callable[[], bytes] | None,
     ) -> None:
-        # Here, because it takes a moment that a run's start need not wait for.
+        # Imported here because the start of a run need not wait for it.
         from tensorboardX.proto.summary_pb2 import Summary
 
         if self._writer is None:
@@ -129,7 +125,7 @@ class EventFiles:
             if event.step < self._first_step
             and any(value.tag in _VALIDATION_TAGS.values() for value in event.summary.value)
         }
-        # Read in the order of their names, which tell the second only.
+        # Files are read in the order of their names, whose own times are whole seconds.
         self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         start = SessionLog(status=SessionLog.START)
         self._add(step=self._first_step, session_log=start)
@@ -157,7 +153,7 @@ class EventFiles:
 
 
 def _events_in(folder: pathlib.Path) -> Iterator["Event"]:
-    """The events of all files of a folder; of one that a crash cut short, the whole ones."""
+    """The complete events of all files in a folder."""
     from tensorboardX.proto.event_pb2 import Event
 
     for path in sorted(folder.glob("events.out.tfevents.*")):

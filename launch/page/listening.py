@@ -1,4 +1,4 @@
-"""The address of the live page: whether it can be had, and what it is called."""
+"""The address of the live page: listening there, its URL, and the host names it answers to."""
 
 import contextlib
 import errno
@@ -16,21 +16,17 @@ _WHY = {
 
 
 def check_dashboard(settings: RunSettings) -> None:
-    """Refuses an address that cannot be had.
-
-    Raises:
-        UserError: as `listen`.
-    """
+    """Raises `UserError` if the address of the page cannot be used."""
     address = settings.dashboard_address
     if address is not None:
         listen(*address).close()
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at `port`, or at a free one if that is 0; not yet served.
+    """A socket that listens at `port`, or at a free port if that is 0.
 
     Raises:
-        UserError: the port is taken, or the host is not this one.
+        UserError: the port is taken, or the host is not this machine.
     """
     try:
         family, _, _, _, at = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -38,13 +34,13 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         why = _WHY.get(error.errno or 0, error.strerror or str(error))
         raise UserError(
-            f"--dashboard={host}:{port} cannot be had: {why}; give another address, port 0 for a "
-            "free one, or --dashboard=none."
+            f"--dashboard={host}:{port} cannot be used: {why}; give another address, port 0 for "
+            "any free port, or --dashboard=none."
         ) from error
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where a browser finds what listens there."""
+    """The URL of a listening socket, for a browser."""
     host, port = listener.getsockname()[:2]
     if host in _EVERYWHERE:
         host = socket.gethostname()
@@ -52,13 +48,13 @@ def url_of(listener: socket.socket) -> str:
 
 
 class KnownHosts:
-    """The hosts that this server may be asked for, lest a stranger's name be made to mean it.
+    """The host names that the server answers to, as a defence against DNS rebinding.
 
-    A page from anywhere could otherwise read the run through its visitor's browser, by a name of
-    its own that comes to mean this machine (DNS rebinding).
+    Otherwise any web page could read the run through its visitor's browser, with a name of its own
+    that it redirects to this machine.
 
     Args:
-        names: by which the server was asked to be known.
+        names: further names of the server, as given by the user.
     """
 
     def __init__(self, *names: str | None):
@@ -66,11 +62,11 @@ class KnownHosts:
         self._names = {name.lower() for name in (*names, *own) if name}
 
     def knows(self, host: str, local_address: str) -> bool:
-        """Whether a request for `host`, as its header says it, is meant for this server.
+        """Whether a request is meant for this server.
 
         Args:
-            host: with or without a port.
-            local_address: of the connection, at this end.
+            host: the Host header, with or without a port.
+            local_address: the server's end of the connection.
         """
         name = host.lower()
         with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""The distilled images by class, beside what they were made of, and their labels."""
+"""Distilled images by class, beside their initial images, and their labels."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,33 +10,33 @@ from matplotlib.figure import Figure
 from kipper.server.figures import style, tiles
 from kipper.server.figures.style import LINE, Page
 
-_TILE = 64  # pixels wanted of a tile's side
-_PANEL = 340  # pixels that a panel may take where three stand side by side
-_STRIP = 1000  # pixels that a strip may take: an image of each class in a row
+_TILE = 64  # desired side of a tile in pixels
+_PANEL = 340  # maximum width of a panel in pixels, where three are side by side
+_STRIP = 1000  # maximum width of a strip in pixels: a row with one image of each class
 _MARGIN = 16
 _BETWEEN = 28  # pixels between panels
 _GAP = 2  # pixels between tiles
-_HOLE = -1  # where a grid has no image
+_HOLE = -1  # marks places of a grid without an image
 _MOST_IN_A_ROW = 10
 _MOST_ROWS = 20
 _MOST_TILES = 100
-_PANEL_LEAST = 230  # for a heading and its remark
-_BAR = 64  # pixels for the colour bar and its ticks
+_PANEL_LEAST = 230  # minimum width of a panel, for its heading
+_BAR = 64  # width of the colour bar and its ticks in pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class SupportSet:
-    """A support set as a person sees it, beside what it was made of.
+    """A support set in pixel space.
 
     Attributes:
-        initial: images (n, h, w, c) before the first step, in pixel space, of any range.
-        final: the same images now; None where nothing was done to them.
-        labels: learned labels (n, C) float64; None where they were kept as they were.
-        classes: the class of each image, integers (n,); None for targets that are no classes.
-        class_names: C of them.
-        nearest: the natural training image most like each final one, as `final`; None: unknown.
-        nearest_classes: their classes (n,).
+        initial: images (n, h, w, c) before the first step, of any range.
         limits: the values shown as black and as white.
+        final: the learned images (n, h, w, c); None if they were not learned.
+        labels: learned labels (n, C), float64; None if they were not learned.
+        classes: the class of each image, integers (n,); None for targets of a regression.
+        class_names: C of them.
+        nearest: the training image most similar to each final one, (n, h, w, c); None: unknown.
+        nearest_classes: their classes (n,).
     """
 
     initial: np.ndarray
@@ -50,25 +50,25 @@ class SupportSet:
 
 
 class _Panel(NamedTuple):
-    """A view of all images (n, h, w, c): heading, lines below it."""
+    """A view of all images (n, h, w, c), with its heading and lines below that."""
 
     heading: str
     remarks: tuple[str, ...]
     images: np.ndarray
-    classes: np.ndarray | None = None  # to be named below each tile, where there is room
+    classes: np.ndarray | None = None  # named below each tile if there is room
 
 
 @style.styled
 def distilled_figure(support: SupportSet, before: str, after: str, steps: int) -> Figure:
     """Initial and final images, the natural image nearest to each, and a heat map of labels.
 
-    An image of each class: a column a class. Several: a row a class. More than twenty classes, or
-    none: the first image of each, row after row.
+    One image of each class gives a column per class, several a row per class. With more than twenty
+    classes, or none, the first image of each follow one another.
 
     Args:
-        support: what to show.
+        support: the images and labels.
         before, after: the scores of the initial and of the final set, in words.
-        steps: gradient steps that were made.
+        steps: gradient steps made.
     """
     panels = _panels(support, before, after, steps)
     if support.classes is None:
@@ -108,7 +108,7 @@ def _panels(support: SupportSet, before: str, after: str, steps: int) -> list[_P
 def _tiled(
     support: SupportSet, panel: _Panel, ids: np.ndarray, columns: int, zoom: int
 ) -> np.ndarray:
-    """The panel's images of these numbers, white for a hole; uint8 pixels."""
+    """The panel's images `ids` as uint8 pixels, white for a hole."""
     shown = tiles.as_pixels(panel.images[ids], support.limits)
     shown[ids == _HOLE] = 255
     return tiles.tiled(tiles.enlarged(shown, zoom), columns, _GAP)
@@ -124,7 +124,7 @@ def _head_height(panels: list[_Panel]) -> int:
 
 
 def _room_beside(names: Sequence[str]) -> int:
-    """Pixels for names to the left of rows."""
+    """Width in pixels of names to the left of rows."""
     return round(max(len(style.shortened(name)) for name in names) * style.CHARACTER) + 12
 
 
@@ -133,7 +133,7 @@ def _extreme(labels: np.ndarray) -> float:
 
 
 def _strips(panels: list[_Panel], support: SupportSet, ids: np.ndarray) -> Figure:
-    """A column an image: its pictures in strips, below them its label as a column of colours."""
+    """A column per image: its pictures, and below them its label as a column of colours."""
     _, height, width, _ = panels[0].images.shape
     assert support.classes is not None
     names, count = support.class_names, len(ids)
@@ -172,7 +172,7 @@ def _strips(panels: list[_Panel], support: SupportSet, ids: np.ndarray) -> Figur
             _captions(page, found, left + tile / 2, top + 4, pitch, above=False)
         top += caption + 14
     if support.labels is not None:
-        _head(page, left, top, "Learned labels", ("a column an image, a row a class",))
+        _head(page, left, top, "Learned labels", ("a column per image, a row per class",))
         top += 2 * LINE + 6
         extreme = _extreme(support.labels)
         axes = page.heat_map(
@@ -187,7 +187,7 @@ def _strips(panels: list[_Panel], support: SupportSet, ids: np.ndarray) -> Figur
 def _captions(
     page: Page, names: tuple[str, ...], centre: float, edge: int, pitch: int, above: bool
 ) -> None:
-    """A name above or below each tile of a strip; `centre` is that of the first."""
+    """Names above or below the tiles of a strip, the first of which is centred at `centre`."""
     upright = style.room_for_names(names, pitch) > LINE
     for number, name in enumerate(names):
         page.text(
@@ -202,10 +202,10 @@ def _captions(
 
 
 def _rows(panels: list[_Panel], support: SupportSet, by_class: list[np.ndarray]) -> Figure:
-    """A row a class, as many images of each as there is room for."""
+    """A row per class, with as many of its images as there is room for."""
     _, height, width, _ = panels[0].images.shape
     most = max(map(len, by_class))
-    few = len(by_class) <= 4  # then there is height to spare, for larger tiles
+    few = len(by_class) <= 4  # which leaves room for larger tiles
     most_in_a_row = _MOST_IN_A_ROW // 2 if few else _MOST_IN_A_ROW
     columns = min(most, most_in_a_row, max(1, _PANEL // (width + _GAP)))
     zoom = tiles.zoom_to(width, _PANEL / columns - _GAP)
@@ -219,7 +219,7 @@ def _rows(panels: list[_Panel], support: SupportSet, by_class: list[np.ndarray])
 
 
 def _wrapped(panels: list[_Panel], support: SupportSet, ids: np.ndarray) -> Figure:
-    """One image after the other, ten to a row; a row is named by the class of its first image."""
+    """All images in rows of at most ten, each named by the class of its first image."""
     _, height, width, _ = panels[0].images.shape
     columns = min(_MOST_IN_A_ROW, len(ids), max(1, _PANEL // (width + _GAP)))
     zoom = tiles.zoom_to(max(height, width), min(_TILE, _PANEL / columns - _GAP))
@@ -279,7 +279,7 @@ def _beside(
         assert support.labels is not None
         values = np.vstack([support.labels, np.zeros(len(classes))])[grid.reshape(-1)]
         values = values[: np.flatnonzero(grid.reshape(-1) != _HOLE)[-1] + 1]
-        _head(page, left, _MARGIN, "Learned labels", ("a row an image",))
+        _head(page, left, _MARGIN, "Learned labels", ("a row per image",))
         extreme = _extreme(values)
         axes = page.heat_map(values, left, top, heat, down, extreme)
         if named:

@@ -1,4 +1,4 @@
-"""Accuracy of one distilled set by the kernels of many architectures."""
+"""Accuracy of one distilled set with the kernels of many architectures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,15 +15,15 @@ _BAR, _KINDS = 0.34, (("ntk", style.BLUE, -0.19), ("nngp", style.SKY, 0.19))
 
 @style.styled
 def kernels_figure(report: Mapping[str, Any]) -> Figure:
-    """Two bars an architecture, one for each kernel; the one that the set was made with is marked.
+    """Two bars per architecture, one for each kernel; the kernel that made the set is marked.
 
     Args:
-        report: what all_kernels.json holds.
+        report: the content of all_kernels.json.
     """
     names = list(dict.fromkeys(kernel["architecture"] for kernel in report["kernels"]))
     height = _ROW * len(names)
     page = Page(_LEFT + _WIDTH + 30, 4 * LINE + height + 50)
-    page.text("Accuracy of a distilled set by other kernels", _LEFT, 10, fontweight="bold")
+    page.text("Accuracy of a distilled set with other kernels", _LEFT, 10, fontweight="bold")
     set_of = f"{report['support_size']:,} images of {style.shortened(report['dataset'], 32)}"
     page.text(f"kernel regression, {set_of}", _LEFT, 10 + LINE, color=style.MUTED)
     axes = page.axes(_LEFT, 4 * LINE, _WIDTH, height)
@@ -54,7 +54,7 @@ def _say(axes: Axes, value: float, place: float, words: str, faint: bool) -> Non
 
 
 def _mark(axes: Axes, value: float, place: float) -> None:
-    """Says that the set was made with this kernel, in its bar or, if that is short, beside it."""
+    """Marks the kernel that made the set, in its bar or, if that is short, beside it."""
     inside = value > 25
     axes.text(
         1.0 if inside else value + 8.0,

@@ -1,4 +1,4 @@
-"""What became of labels: of a few images, and on the whole."""
+"""Original and learned labels: of a few images, and their covariance over all."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,14 +9,14 @@ from kipper.server.figures import style, tiles
 from kipper.server.figures.style import LINE, Page
 
 _MARGIN = 16
-_TILE = 72  # pixels wanted of a tile's side
+_TILE = 72  # desired side of a tile in pixels
 _MOST_SAMPLES = 10
 _MOST_NAMED = 20
-_BARS = 260  # pixels across the bars of one image
+_BARS = 260  # width of the bars of one image, in pixels
 _TICKS = 46  # pixels between an image and its bars
 _ROW = 96  # pixels from one image to the next
-_SPACE = 18  # of them between bars
-_HEAT = 300  # pixels wanted of the covariance's side
+_SPACE = 18  # of those, pixels between the bars of two images
+_HEAT = 300  # desired side of the covariance in pixels
 
 
 @style.styled
@@ -31,9 +31,9 @@ def labels_figure(
     """Original and learned labels of some images as bars, and their covariance over all.
 
     Args:
-        images: as they are learned with, (n, h, w, c) in pixel space.
-        before: labels (n, C) to begin with: one-hot vectors, centred.
-        learned: labels (n, C) now.
+        images: (n, h, w, c) in pixel space.
+        before: original labels (n, C): centred one-hot vectors.
+        learned: labels (n, C).
         classes: the class of each image, integers (n,).
         class_names: C of them.
         limits: the values shown as black and as white.
@@ -82,7 +82,7 @@ def labels_figure(
 
 
 def _samples(classes: np.ndarray, num_classes: int) -> np.ndarray:
-    """Images to show: the first of each class, of as many classes as there is room for."""
+    """The images to show: the first of each class, for at most `_MOST_SAMPLES` classes."""
     firsts = [found[0] for c in range(num_classes) if len(found := np.flatnonzero(classes == c))]
     chosen = np.linspace(0, len(firsts) - 1, min(len(firsts), _MOST_SAMPLES)).astype(int)
     return np.array(firsts)[chosen]
@@ -99,10 +99,9 @@ def _legend(page: Page, left: int, top: int) -> None:
 def _bars(
     axes: Axes, before: np.ndarray, learned: np.ndarray, reach: tuple[float, float]
 ) -> np.ndarray:
-    """Labels (rows, C) as bars, row below row, on an axis that counts pixels down from the top.
+    """Draws labels (rows, C) as bars in one axis, whose unit is a pixel; returns the rows' zeros.
 
-    All rows together, because axes for each of them would take ten times as long to draw. Returns
-    where the zeros of the rows are.
+    An axis for each row would take ten times as long to draw.
     """
     count, classes = before.shape
     low, high = reach
@@ -115,7 +114,7 @@ def _bars(
     shown = [f"{value:g}".replace("-", "−") for value in values]
     axes.set_yticks((zeros[:, None] - scale * values).ravel(), shown * count)
     axes.tick_params(length=0)
-    side_by_side = classes <= _MOST_NAMED  # else they would be too thin to see
+    side_by_side = classes <= _MOST_NAMED  # otherwise they would be too thin
     pitch = _BARS / (classes + 0.4) * 72 / style.DPI  # points from one class to the next
     widths = (0.4 * pitch, 0.4 * pitch) if side_by_side else (4.0, 1.4)
     base = zeros.repeat(classes)
@@ -130,7 +129,7 @@ def _bars(
 
 
 def covariance(before: np.ndarray, learned: np.ndarray) -> np.ndarray:
-    """Covariance (C, C) over images of original labels (rows) and learned ones (columns)."""
+    """The covariance (C, C), over images, of original (rows) and learned labels (columns)."""
     centred = before - before.mean(0)
     return centred.T @ (learned - learned.mean(0)) / len(before)
 

@@ -1,4 +1,4 @@
-"""Score against the number of natural images, and the distilled set that they are held against."""
+"""Score against the number of natural images, beside the score of a distilled set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,12 +20,12 @@ Entry = Mapping[str, Any]
 
 @style.styled
 def natural_figure(report: Mapping[str, Any], shared: str) -> Figure:
-    """Natural images as a curve, a distilled set as a point and a line to where they are as good.
+    """Natural images as a curve, and a line from the distilled set to where they match its score.
 
     Args:
         report: of `kipper evaluate --natural`: `natural`, and with a distilled set also
             `distilled`, `natural_images_needed` and `finding`.
-        shared: what all was measured by, in words.
+        shared: a subtitle, for what all scores have in common.
     """
     entries = sorted(report["natural"], key=lambda entry: entry["support_size"])
     measure = ACCURACY if "test_accuracy" in entries[0] else R_SQUARED
@@ -63,7 +63,7 @@ def _draw_natural(axes: Axes, entries: Sequence[Entry], measure: Measure) -> Non
 
 
 def _draw_distilled(axes: Axes, distilled: Entry, needed: int | None, measure: Measure) -> None:
-    """The set, and a line from it to where the curve reaches it, or to the end."""
+    """The set, and a line from it to where the curve reaches its score, or to the end."""
     size, value = distilled["support_size"], measure.factor * distilled[f"test_{measure.key}"]
     label = f"{size:,} distilled images, {measure.text(value)}"
     axes.plot(size, value, "D", color=_DISTILLED, markersize=7, label=label, clip_on=False)

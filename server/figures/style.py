@@ -1,7 +1,7 @@
-"""One look for every figure: its colours, its type, and pages laid out in whole pixels.
+"""The common look of all figures: colours, fonts, and pages laid out in whole pixels.
 
-The object interface of matplotlib is used throughout, and its settings only within `styled`, so
-that a user's own figures, settings and backend are left alone.
+Figures use the object interface of matplotlib and change its settings within `styled` only, so that
+the user's own figures, settings and backend stay as they are.
 """
 
 import functools
@@ -23,18 +23,18 @@ BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
 VERMILION, PURPLE, SKY = "#d55e00", "#cc79a7", "#56b4e9"
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#000000")
 INK, MUTED, FAINT = "#222222", "#666666", "#e4e4e4"
-# Blue below zero, red above, white at it.
+# Blue below zero, white at zero, red above.
 DIVERGING = "RdBu_r"
 
-DPI = 100  # so that a point is 100 / 72 pixels
+DPI = 100  # a point is 100 / 72 pixels
 TEXT, SMALL = 9.0, 8.0  # points
 LINE = 18  # pixels from one line of text to the next
-# Of one character of small text, on average; to find out what has room.
+# Average width of a character of small text in pixels, to find out which texts fit.
 CHARACTER = 6.2
 _LOOK = {
     "font.family": ["DejaVu Sans"],
     "font.size": TEXT,
-    # A dollar sign in a user's class name is a dollar sign.
+    # A dollar sign in a class name does not start a formula.
     "text.parse_math": False,
     "text.color": INK,
     "axes.edgecolor": MUTED,
@@ -83,7 +83,7 @@ class Page:
     """A white figure, laid out in pixels from its top left corner.
 
     Attributes:
-        figure: what `png` takes.
+        figure: the figure, for `png`.
         width, height: pixels.
     """
 
@@ -93,11 +93,11 @@ class Page:
         FigureCanvasAgg(self.figure)
 
     def image(self, pixels: np.ndarray, left: int, top: int) -> None:
-        """Puts uint8 pixels (h, w, 3) on the page as they are, none added and none lost."""
+        """Copies uint8 pixels (h, w, 3) to the page, without scaling."""
         self.figure.figimage(pixels, left, self.height - top - len(pixels), origin="upper")
 
     def text(self, words: str, left: float, top: float, **properties: Any) -> None:
-        """Writes words, by default with their top left corner there."""
+        """Writes words, by default with their top left corner at that point."""
         self.figure.text(
             left / self.width,
             1 - top / self.height,
@@ -106,7 +106,7 @@ class Page:
         )
 
     def axes(self, left: float, top: float, width: float, height: float, **properties: Any) -> Axes:
-        """Axes whose data area is that rectangle."""
+        """Axes with that rectangle as their data area."""
         bottom = self.height - top - height
         across, up = self.width, self.height
         return self.figure.add_axes(
@@ -134,7 +134,7 @@ class Page:
         return axes
 
     def colour_bar(self, left: int, top: int, height: int, extreme: float) -> None:
-        """What the colours of `heat_map` mean: a strip 12 pixels wide, its ticks to the right."""
+        """The colour scale of `heat_map`: a strip 12 pixels wide with ticks on its right."""
         ramp = np.linspace(extreme, -extreme, 256)[:, None]
         axes = self.heat_map(ramp, left, top, 12, height, extreme)
         axes.yaxis.tick_right()
@@ -143,7 +143,7 @@ class Page:
 
 
 def logarithmic(axes: Axes) -> None:
-    """Makes the y axis logarithmic where its values differ much; ticks are plain numbers."""
+    """Makes the y axis logarithmic if its values differ by a factor of five or more."""
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()])
     values = values[np.isfinite(values)]
     if not len(values) or values.min() <= 0 or values.max() < 5 * values.min():
@@ -157,11 +157,11 @@ def logarithmic(axes: Axes) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG, a pixel of it for each of the page's."""
+    """The figure as PNG, one pixel for each pixel of the page."""
     target = io.BytesIO()
     assert isinstance(figure.canvas, FigureCanvasAgg)
     with warnings.catch_warnings():
-        # A class name may be in any script; what the font lacks of it becomes a box.
+        # Class names may be in any script; characters that the font lacks become boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         figure.canvas.print_png(target)
@@ -169,13 +169,13 @@ def png(figure: Figure) -> bytes:
 
 
 def shortened(name: str, most: int = 12) -> str:
-    """A name of at most so many characters, on one line."""
+    """A name on one line, cut to at most `most` characters."""
     name = " ".join(name.split())
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def name_ticks(axes: Axes, names: tuple[str, ...], pitch: float, above: bool = False) -> None:
-    """Class names along the x axis, upright where they would touch at `pitch` pixels a class."""
+    """Class names along the x axis, vertical if they would touch at `pitch` pixels per class."""
     shown = [shortened(name) for name in names]
     if above:
         axes.xaxis.tick_top()
@@ -184,6 +184,6 @@ def name_ticks(axes: Axes, names: tuple[str, ...], pitch: float, above: bool = F
 
 
 def room_for_names(names: tuple[str, ...], pitch: float) -> int:
-    """Pixels that `name_ticks` takes beside the axes."""
+    """The height of the names of `name_ticks` in pixels."""
     longest = max(len(shortened(name)) for name in names) * CHARACTER
     return round(longest) + 8 if longest > pitch else LINE

@@ -1,4 +1,4 @@
-"""Score against the number of support images, over several runs."""
+"""Score against the number of support images, for several runs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ _MARKERS = "os^DvP"
 
 @dataclasses.dataclass(frozen=True)
 class SizedScore:
-    """What a run scored.
+    """The score of a run.
 
     Attributes:
-        line: what it shares with the runs that it is joined to: dataset, architecture, algorithm.
-        baseline: what it shares with the runs that begin with the same natural images.
-        support_size: images in all.
+        line: names its line: data set, architecture, algorithm.
+        baseline: names the line of its natural images.
+        support_size: number of support images.
         score: of the distilled set, as shown.
-        natural: of the natural images it began with, as shown; None: unknown.
+        natural: of the natural images that were drawn, as shown; None: unknown.
     """
 
     line: str
@@ -40,15 +40,14 @@ class SizedScore:
 def support_sizes_figure(
     scores: Sequence[SizedScore], measure: Measure, shared: str = ""
 ) -> Figure:
-    """A line a dataset, architecture and algorithm; dashed in grey what natural images score.
+    """A line for each data set, architecture and algorithm; natural images as dashed grey lines.
 
-    Several runs of one size, such as those of several seeds, are points around the mean, which the
-    line goes through.
+    Lines connect the means of runs of one size, such as several seeds; the runs are points.
 
     Args:
         scores: of at least one run.
-        measure: what they are.
-        shared: what is common to all, in words.
+        measure: of the scores.
+        shared: a subtitle, for what all runs have in common.
     """
     lines = sorted({score.line for score in scores})
     baselines = sorted({score.baseline for score in scores if score.natural is not None})
@@ -102,11 +101,11 @@ def _line(
 
 
 def size_axis(axes: Axes, sizes: list[int]) -> None:
-    """A logarithmic x axis with ticks at `sizes`, ascending, as far as they have room."""
+    """A logarithmic x axis with ticks at those of `sizes`, ascending, that have room."""
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     shown: list[int] = []
-    for size in sizes:  # no two closer than a twelfth of a wide axis
+    for size in sizes:  # ticks are at least a twelfth of the axis apart
         if not shown or size / shown[-1] >= (sizes[-1] / sizes[0]) ** (1 / 12):
             shown.append(size)
     axes.set_xticks(shown, [f"{size:,}" for size in shown])

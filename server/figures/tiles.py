@@ -1,4 +1,4 @@
-"""Small images enlarged by whole numbers and laid side by side."""
+"""Small images, enlarged by whole numbers and laid side by side."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ _WHITE = 255
 
 
 def as_pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """uint8 (n, h, w, 3) of images (n, h, w, c); what is beyond `limits` is clipped.
+    """uint8 pixels (n, h, w, 3) of images (n, h, w, c), clipped to `limits`.
 
-    Three channels are red, green and blue; of any other number the mean is shown as grey.
+    Three channels are red, green and blue; for any other number their mean is shown as grey.
     """
     low, high = limits
     shown = np.clip((np.asarray(images, np.float64) - low) / (high - low), 0, 1)
@@ -18,17 +18,17 @@ def as_pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def enlarged(pixels: np.ndarray, zoom: int) -> np.ndarray:
-    """Each pixel of (n, h, w, 3) as a square of zoom x zoom."""
+    """Enlarges each pixel of (n, h, w, 3) to a square of zoom x zoom."""
     return pixels.repeat(zoom, 1).repeat(zoom, 2)
 
 
 def zoom_to(side: int, wanted: float) -> int:
-    """The whole number by which `side` pixels come closest to `wanted` from below; at least 1."""
+    """The largest whole factor that keeps `side` pixels within `wanted`; at least 1."""
     return max(1, int(wanted // side))
 
 
 def tiled(tiles: np.ndarray, columns: int, gap: int) -> np.ndarray:
-    """Tiles (n, h, w, 3) row by row on white, `columns` of them to a row, `gap` pixels apart."""
+    """Tiles (n, h, w, 3) on white, `columns` to a row and `gap` pixels apart."""
     count, height, width, _ = tiles.shape
     rows = -(-count // columns)
     across, down = width + gap, height + gap

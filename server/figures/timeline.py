@@ -1,4 +1,4 @@
-"""What each worker did when, a lane of pixels each, and how many of them were at work."""
+"""The activity of workers over time: a lane each, and the share that was busy."""
 
 import dataclasses
 
@@ -9,9 +9,9 @@ from kipper.server.figures import style
 from kipper.server.figures.style import LINE, Page
 
 _LEFT, _WIDTH, _RIGHT = 120, 840, 24
-_SHARE = 70  # pixels of the curve above the lanes
+_SHARE = 70  # height of the curve above the lanes, in pixels
 _MOST_WORKERS = 200
-_LANES = 480  # pixels wanted of all lanes
+_LANES = 480  # desired height of all lanes, in pixels
 
 # In the order of `Activity.kind`.
 KINDS = ("kernel blocks", "gradients", "evaluation", "rows sent ahead", "copies and failures")
@@ -22,13 +22,13 @@ _AWAY = (255, 255, 255)
 
 @dataclasses.dataclass(frozen=True)
 class Activity:
-    """What workers did.
+    """The activity of all workers of a run.
 
     Attributes:
         workers: their names.
-        seconds: how long it lasted; times below are from 0 to this.
-        worker, kind: of each time span (n,): indices into `workers` and `KINDS`.
-        start, stop: of each time span, float64 (n,), seconds.
+        seconds: duration; the times below are from 0 to this.
+        worker, kind: of each of n spans of work: indices (n,) into `workers` and `KINDS`.
+        start, stop: of each span, float64 (n,), seconds.
         there: when each worker was connected, as (index, start, stop).
         deaths: when and why workers were lost, as (index, seconds, reason).
     """
@@ -43,7 +43,7 @@ class Activity:
     deaths: tuple[tuple[int, float, str], ...] = ()
 
     def busy_seconds(self) -> np.ndarray:
-        """Seconds of each worker (rows) with each kind (columns)."""
+        """Seconds that each worker (rows) spent on each kind (columns)."""
         spent = np.zeros((len(self.workers), len(KINDS)))
         np.add.at(spent, (self.worker, self.kind), self.stop - self.start)
         return spent
@@ -51,10 +51,7 @@ class Activity:
 
 @style.styled
 def timeline_figure(activity: Activity) -> Figure:
-    """A lane a worker, as many pixels wide whatever the number of blocks.
-
-    A pixel's colour mixes those of what the worker did meanwhile, by time.
-    """
+    """A lane per worker. The colour of a pixel mixes the kinds of work in its time."""
     shown = min(len(activity.workers), _MOST_WORKERS)
     lane = int(np.clip(_LANES // max(1, shown), 2, 22))
     gap = 2 if lane > 6 else 0
@@ -112,7 +109,7 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 
 def _shares(activity: Activity) -> np.ndarray:
-    """Share of each pixel's time that each worker spent on each kind: (workers, kinds, pixels)."""
+    """The share of each pixel's time that went into each kind: (workers, kinds, pixels)."""
     shares = np.zeros((len(activity.workers), len(KINDS), _WIDTH))
     if activity.seconds <= 0 or not len(activity.start):
         return shares
@@ -122,8 +119,8 @@ def _shares(activity: Activity) -> np.ndarray:
     last = np.clip(stop.astype(int), 0, _WIDTH - 1)
     whose = (activity.worker, activity.kind)
     within = first == last
-    # The two pixels at the ends of a span get their parts, those between one each: as a
-    # difference along the axis, so that a span costs the same however long it is.
+    # The pixels at the ends of a span get their parts, those between one each. These are written
+    # as differences along the axis, so that a long span costs as little as a short one.
     np.add.at(shares, (*(a[within] for a in whose), first[within]), (stop - start)[within])
     across = ~within
     ends = [a[across] for a in whose]
@@ -136,7 +133,7 @@ def _shares(activity: Activity) -> np.ndarray:
 
 
 def _presence(activity: Activity) -> np.ndarray:
-    """Which pixels each worker was there in, bool (workers, pixels)."""
+    """Whether each worker was connected, bool (workers, pixels)."""
     there = np.zeros((len(activity.workers), _WIDTH), bool)
     for worker, start, stop in activity.there:
         scale = _WIDTH / max(activity.seconds, 1e-9)
@@ -161,6 +158,4 @@ def _share_at_work(page: Page, activity: Activity, shares: np.ndarray, top: int)
     axes.fill_between(np.arange(_WIDTH), at_work, step="mid", color=style.SKY, linewidth=0)
     axes.set(xlim=(0, _WIDTH), ylim=(0, 100), xticks=[], yticks=[0, 100])
     axes.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
-    page.text(
-        "at work", _LEFT - 52, top + _SHARE / 2, ha="right", va="center", fontsize=style.SMALL
-    )
+    page.text("busy", _LEFT - 52, top + _SHARE / 2, ha="right", va="center", fontsize=style.SMALL)

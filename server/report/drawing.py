@@ -1,4 +1,4 @@
-"""Which figures a run has, and what of its files each of them shows."""
+"""The figures of a run, from its files."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ from kipper.server.report.run_files import RunFiles, SupportFiles
 def figures_of(
     run: RunFiles, support: SupportFiles | None, activity: Activity | None
 ) -> dict[str, Callable[[], Figure]]:
-    """By name, in the order of the report; each is drawn when it is called."""
+    """Functions that draw the figures, by name and in the order of the report."""
     figures: dict[str, Callable[[], Figure]] = {}
     if support is not None:
         pictures = _Pictures(support)
@@ -42,13 +42,13 @@ def _in_words(score: Score | None) -> str:
 
 
 def _after(run: RunFiles, step: int) -> str:
-    """The score at a step, in words; or the last before it, if that was not evaluated."""
+    """The newest score in words, with its step if that is not `step`."""
     words = _in_words(run.test)
     return words if run.step in (step, None) or not words else f"{words} at step {run.step:,}"
 
 
 class _Pictures:
-    """Images of a run in pixel space, computed when they are first asked for."""
+    """Images of a run in pixel space, computed on first use."""
 
     def __init__(self, support: SupportFiles):
         self._support = support
@@ -56,7 +56,7 @@ class _Pictures:
         self.labels_learned = not np.allclose(support.labels, support.original_labels, atol=1e-6)
 
     def support_set(self) -> SupportSet:
-        """What `distilled_figure` shows."""
+        """The argument of `distilled_figure`."""
         support = self._support
         natural, initial, final, nearest = self._in_pixel_space()
         assert natural is not None
@@ -87,7 +87,7 @@ class _Pictures:
         )
 
     def _in_pixel_space(self) -> list[np.ndarray | None]:
-        """Natural, initial, final and nearest images; None where they would be the ones before."""
+        """Natural, initial, final and nearest images; None for those equal to the ones before."""
         if self._pixels is None:
             support = self._support
             wanted: list[np.ndarray | None] = [support.natural, None, None, None]
@@ -95,7 +95,7 @@ class _Pictures:
                 wanted[1] = support.initial
             if not np.array_equal(support.final, support.initial):
                 wanted[2:] = [support.final, support.nearest]
-            # At once: to undo whitening costs as much for one image as for all.
+            # All at once, because undoing whitening costs as much for one image as for all.
             sets = [images.astype(np.float32) for images in wanted if images is not None]
             pixels = iter(
                 np.split(support.recipe.preprocessing.invert(np.concatenate(sets)), len(sets))

@@ -1,4 +1,4 @@
-"""What a run runs on: Python, packages, processor, and the revision of kipper."""
+"""The environment of a run: Python, packages, processor, and the revision of kipper."""
 
 import datetime
 import importlib.metadata
@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def describe_environment() -> dict[str, Any]:
-    """Of this process: versions, processor, cores it may use of those there are, time (UTC)."""
+    """The environment of this process, for environment.json."""
     return {
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "kipper": __version__,
@@ -46,7 +46,7 @@ def _version(package: str) -> str | None:
 
 
 def _revision() -> str | None:
-    """The commit that is checked out, "-dirty" if files differ; None outside a checkout of ours."""
+    """The commit that is checked out, "-dirty" if files differ; None if kipper is installed."""
     if not (ROOT / ".git").exists():  # installed, perhaps inside a checkout of something else
         return None
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
@@ -58,7 +58,7 @@ def _revision() -> str | None:
 
 
 def _processor() -> str:
-    """Its name as Linux gives it, else the architecture's."""
+    """The name of the processor as Linux reports it, or of its architecture."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The natural training images most like the distilled ones."""
+"""The natural training images most similar to the distilled ones."""
 
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ class Nearest(NamedTuple):
     """For each of n images the most similar of N others.
 
     Attributes:
-        rows: which it is, int64 (n,).
-        cosines: how similar, float64 (n,), at most 1.
+        rows: its number, int64 (n,).
+        cosines: of the angle between them, float64 (n,).
     """
 
     rows: np.ndarray
@@ -23,14 +23,14 @@ class Nearest(NamedTuple):
 def nearest_natural(images: np.ndarray, natural: np.ndarray) -> Nearest:
     """The natural image at the smallest angle to each image.
 
-    The angle, because distilled images are of higher contrast than natural ones: at the smallest
-    distance would lie those of highest contrast. Of images of equal norm it finds the pairs with
-    the largest kernel of any fully connected network, which is a function of norms and angle;
-    with a convolutional kernel the search would cost as much as a step over all training images.
+    The angle is used because distilled images have more contrast than natural ones, so that the
+    smallest distance would favour images of high contrast. Among images of equal norm the smallest
+    angle gives the largest kernel of any fully connected network. Searching with a convolutional
+    kernel would cost as much as a step over all training images.
 
     Args:
         images: (n, h, w, c), preprocessed.
-        natural: (N, h, w, c), likewise; of equal ones the first is found.
+        natural: (N, h, w, c), preprocessed; the first of equally near ones is found.
     """
     wanted = _unit_rows(images)
     rows = np.zeros(len(images), np.int64)
@@ -45,7 +45,7 @@ def nearest_natural(images: np.ndarray, natural: np.ndarray) -> Nearest:
 
 
 def _unit_rows(images: np.ndarray) -> np.ndarray:
-    """float32 (N, d), each of norm 1; images of zeros stay zeros."""
+    """float32 rows (N, d) of norm 1; images of zeros stay zeros."""
     rows = images.reshape(len(images), -1).astype(np.float32)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)

@@ -1,4 +1,4 @@
-"""The server of the live page over HTTP, with a watch that tests tell what they like."""
+"""The server of the live page over HTTP, with a watch that the tests control."""
 
 import concurrent.futures
 import contextlib
@@ -359,7 +359,7 @@ def test_an_address_that_is_taken_is_refused_before_anything_is_written(tmp_path
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         wanted = settings(tmp_path / "run", dashboard=f"127.0.0.1:{port}")
-        with pytest.raises(UserError, match=f"127.0.0.1:{port} cannot be had: another program"):
+        with pytest.raises(UserError, match=f"127.0.0.1:{port} cannot be used: another program"):
             check_run(wanted)
         assert not (tmp_path / "run").exists()
         with shown_live(wanted, AS_THEY_ARE) as watch:  # taken a moment after it was checked
@@ -368,7 +368,7 @@ def test_an_address_that_is_taken_is_refused_before_anything_is_written(tmp_path
 
 @pytest.mark.parametrize(
     ("address", "why"),
-    [("203.0.113.9:0", "no such address"), ("no-such-host.invalid:80", "cannot be had")],
+    [("203.0.113.9:0", "no such address"), ("no-such-host.invalid:80", "cannot be used")],
 )
 def test_other_machines_addresses_are_refused(tmp_path, address, why):
     with pytest.raises(UserError, match=why) as refused:
