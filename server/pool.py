@@ -85,7 +85,7 @@ class Pool:
         self._watch = self._options.watch
         self._configure = configure
         self._row_sets = row_sets
-        self._on_progress = on_progress
+        self.on_progress = on_progress
         self.scheduler = Scheduler(self._options.policy)
         folder = self._options.folder
         self._log = EventLog(folder / "events.jsonl", self.scheduler) if folder else None
@@ -212,7 +212,7 @@ class Pool:
             requests,
             functools.partial(self._queue, priority, self._announce(grid)),
             self._results,
-            self._work,
+            self.work,
             lambda: self.scheduler.capacity,
         )
         answers = self._withdrawing(batch)
@@ -273,9 +273,9 @@ class Pool:
 
     # --- events ------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def work(self) -> None:
         """Calls the next function in the inbox, or waits until a tick is due."""
-        self._on_progress()
+        self.on_progress()
         try:
             do = self._inbox.get(timeout=self.scheduler.wake_in(time.monotonic()))
         except queue.Empty:

@@ -80,3 +80,8 @@ def check_kernels(pool: Pool, requests: list[Block], priority: int = STEP) -> se
         assert isinstance(reply, messages.KernelBlock)
         np.testing.assert_array_equal(reply.kernel, kernel_of(request))
     return {worker for _, worker in answers}
+
+
+def keeps_nothing(pool: Pool) -> bool:
+    """Whether the pool has forgotten every block, answer and result; only its memory shows it."""
+    return not (pool._blocks or pool._answers or pool._results)

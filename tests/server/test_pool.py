@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_links import Behaviour, FakeLink, cotangents_of, kernel_of
-from pool_requests import ROWS, SUPPORT, block, block_vjp, blocks, check_kernels, failing
+from pool_requests import (
+    ROWS,
+    SUPPORT,
+    block,
+    block_vjp,
+    blocks,
+    check_kernels,
+    failing,
+    keeps_nothing,
+)
 
 from kipper.common import messages
 from kipper.common.errors import KipperError, NumericalError, WorkerError
@@ -137,9 +146,7 @@ def test_a_map_that_is_closed_early_withdraws_its_blocks(make_pool: Any) -> None
     stuck.release()
     check_kernels(pool, blocks(version, 30))
     assert len(stuck.requests_of(Block)) == sent + 30
-    assert pool._results == {}
-    assert pool._blocks == {}
-    assert pool._answers == {}
+    assert keeps_nothing(pool)
 
 
 def test_a_map_from_which_nothing_was_drawn_withdraws_its_blocks_too(make_pool: Any) -> None:
@@ -151,7 +158,7 @@ def test_a_map_from_which_nothing_was_drawn_withdraws_its_blocks_too(make_pool: 
     stuck.release()
     check_kernels(pool, blocks(version, 5))
     assert len(stuck.requests_of(Block)) == 5
-    assert pool._results == pool._blocks == {}
+    assert keeps_nothing(pool)
 
 
 def test_a_map_may_end_after_its_pool(make_pool: Any) -> None:
@@ -172,11 +179,11 @@ def test_answers_that_came_while_the_coordinator_was_busy_are_in_time(
     answers = pool.map((block(version, start), None) for start in (0, 1, 1))
     next(answers)
     while sum(len(link.requests_of(Block)) for link in links) < 3:
-        pool._work()
+        pool.work()
     for link in links:
         link.release()
     time.sleep(0.3)
-    pool._last_tick = 0.0
+    pool._last_tick = 0.0  # as if it had been busy for long
     assert len(list(answers)) == 2
     assert pool.scheduler.counters.failed == 0
 

@@ -46,7 +46,7 @@ def release_when_asked(pool: Pool, asked: FakeLink, *held: FakeLink) -> None:
         for link in held:
             link.release()
 
-    pool._on_progress = once(lambda: bool(asked.requests_of(Block)), release)
+    pool.on_progress = once(lambda: bool(asked.requests_of(Block)), release)
 
 
 # --- losing workers -------------------------------------------------------------------------------
@@ -71,10 +71,10 @@ def test_the_blocks_of_an_unreachable_worker_are_done_by_the_other(
 
 def test_a_worker_that_cannot_be_reached_is_dropped(make_pool: Any) -> None:
     dead = FakeLink("A", behaviour=lambda r: GONE if isinstance(r, Block) else None)
-    pool = make_pool([dead, FakeLink("B", held=is_block)])
-    links = {"B": pool._roster.workers["B"].link}
+    other = FakeLink("B", held=is_block)
+    pool = make_pool([dead, other])
     version = pool.publish(SUPPORT)
-    pool._on_progress = once(lambda: pool.counts.workers == 1, links["B"].release)
+    pool.on_progress = once(lambda: pool.counts.workers == 1, other.release)
     assert check_kernels(pool, blocks(version, 40)) == {"B"}
     assert dead.closed
     assert pool.is_banned("A") is None
@@ -95,7 +95,7 @@ def test_a_worker_that_cannot_be_set_up_is_done_without(
     broken = FakeLink("A", behaviour=lambda r: answer if isinstance(r, kind) else None)
     other = FakeLink("B", held=is_block)
     pool = make_pool([broken, other], known=KNOWN)
-    pool._on_progress = once(lambda: broken.closed, other.release)
+    pool.on_progress = once(lambda: broken.closed, other.release)
     version = pool.publish(SUPPORT)
     assert check_kernels(pool, blocks(version, 20)) == {"B"}
     assert broken.requests_of(Block) == []
@@ -120,10 +120,9 @@ def test_a_worker_whose_numbers_are_wrong_gets_no_blocks(make_pool: Any, error: 
         return messages.KernelBlock(kernel=(KNOWN.kernel * (1 + error)).astype(np.float32))
 
     link = FakeLink("A", behaviour=behave)
-    pool = make_pool([link, FakeLink("B", held=is_block)], known=KNOWN)
-    pool._on_progress = once(
-        lambda: bool(link.closed or link.requests_of(Block)), pool._roster.workers["B"].link.release
-    )
+    other = FakeLink("B", held=is_block)
+    pool = make_pool([link, other], known=KNOWN)
+    pool.on_progress = once(lambda: bool(link.closed or link.requests_of(Block)), other.release)
     check_kernels(pool, blocks(pool.publish(SUPPORT), 30))
     assert link.closed == (error != 1e-6)
     assert bool(link.requests_of(Block)) == (error == 1e-6)
@@ -135,7 +134,7 @@ def test_a_worker_whose_numbers_are_wrong_gets_no_blocks(make_pool: Any, error: 
 def test_an_elastic_pool_waits_for_its_first_worker(make_pool: Any) -> None:
     link = FakeLink("late")
     pool: Pool = make_pool([], elastic=True, policy={"max_bytes_out": 10**6})
-    pool._on_progress = once(lambda: True, lambda: pool.join(link))
+    pool.on_progress = once(lambda: True, lambda: pool.join(link))
     assert check_kernels(pool, blocks(pool.publish(SUPPORT), 20)) == {"late"}
     pool.close()
     assert link.closed
@@ -144,7 +143,7 @@ def test_an_elastic_pool_waits_for_its_first_worker(make_pool: Any) -> None:
 def test_a_worker_that_comes_in_the_middle_helps(make_pool: Any) -> None:
     links = [FakeLink("A", held=is_block), FakeLink("B")]
     pool = make_pool(links[:1])
-    pool._on_progress = once(
+    pool.on_progress = once(
         lambda: len(links[0].requests_of(Block)) == 2, lambda: pool.join(links[1])
     )
     version = pool.publish(SUPPORT)
@@ -164,7 +163,7 @@ def test_what_a_worker_had_that_left_is_done_by_others(make_pool: Any) -> None:
         links[1].release()
 
     pool = make_pool(links)
-    pool._on_progress = once(lambda: pool.blocks_out("A") == 2, leave)
+    pool.on_progress = once(lambda: pool.blocks_out("A") == 2, leave)
     assert check_kernels(pool, blocks(pool.publish(SUPPORT), 20)) == {"B"}
     assert links[0].closed
     assert pool.blocks_out("A") == 0
@@ -180,7 +179,7 @@ def test_a_draining_worker_finishes_what_it_has_and_gets_no_more(make_pool: Any)
             link.release()
 
     pool = make_pool(links)
-    pool._on_progress = once(lambda: pool.blocks_out("A") == 2, drain)
+    pool.on_progress = once(lambda: pool.blocks_out("A") == 2, drain)
     check_kernels(pool, blocks(pool.publish(SUPPORT), 60))
     assert len(links[0].requests_of(Block)) == 2
     assert not links[0].closed
@@ -189,7 +188,7 @@ def test_a_draining_worker_finishes_what_it_has_and_gets_no_more(make_pool: Any)
 def test_a_worker_that_comes_again_by_its_name_replaces_itself(make_pool: Any) -> None:
     links = [FakeLink("A", held=is_block), FakeLink("A")]
     pool = make_pool(links[:1])
-    pool._on_progress = once(lambda: pool.blocks_out("A") == 2, lambda: pool.join(links[1]))
+    pool.on_progress = once(lambda: pool.blocks_out("A") == 2, lambda: pool.join(links[1]))
     assert pool.engines == {}
     # Not elastic: the old one must not be missed before the new one is there.
     check_kernels(pool, blocks(pool.publish(SUPPORT), 20))
@@ -220,7 +219,7 @@ def test_late_words_of_a_worker_that_was_replaced_are_not_heard(make_pool: Any) 
 
     pool = make_pool([])
     pool.join(old)
-    pool._on_progress = once(lambda: pool.blocks_out("A") == 2, replace)
+    pool.on_progress = once(lambda: pool.blocks_out("A") == 2, replace)
     check_kernels(pool, blocks(pool.publish(SUPPORT), 20))
     assert old.closed_once
     FakeLink.close(old)

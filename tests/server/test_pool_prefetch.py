@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_links import FakeLink
-from pool_requests import ROW_SETS, SUPPORT, block, check_kernels
+from pool_requests import ROW_SETS, SUPPORT, block, check_kernels, keeps_nothing
 
 from kipper.common import messages
 from kipper.common.messages import UNCHANGED, Block, Prepare, PutRows
@@ -28,8 +28,8 @@ def test_the_next_step_finds_its_rows_there(make_pool: Any) -> None:
     version = pool.publish(SUPPORT)
     check_kernels(pool, [block(version, 0)])
     pool.prefetch([ahead(3), ahead(6)])
-    while len(pool._results) < 2:
-        pool._work()
+    while len(link.requests_of(Prepare)) < 2 or not link.idle:
+        pool.work()
     sent = len(link.requests_of(PutRows))
     assert sent == 3
     version = pool.publish(SUPPORT + 1)
@@ -56,14 +56,13 @@ def test_what_has_not_begun_is_given_up_with_the_step(make_pool: Any) -> None:
     pool.publish(SUPPORT)
     pool.prefetch([ahead(0), ahead(3), ahead(6)])
     while not link.requests_of(Prepare):
-        pool._work()
+        pool.work()
     version = pool.publish(SUPPORT)
     assert len(link.requests_of(messages.Cancel)) == 1
     link.release()
     check_kernels(pool, [block(version, 0)])
     assert len(link.requests_of(Prepare)) == 1
-    assert pool._results == {}
-    assert pool._blocks == {}
+    assert keeps_nothing(pool)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +74,7 @@ def test_it_may_fail_without_consequence(make_pool: Any, answer: Any) -> None:
     pool.publish(SUPPORT)
     pool.prefetch([ahead(3 * i) for i in range(rules.LOST_IN_A_ROW - 3)])
     while len(link.requests_of(Prepare)) < rules.LOST_IN_A_ROW - 3 or not link.idle:
-        pool._work()
+        pool.work()
     version = pool.publish(SUPPORT)
     check_kernels(pool, [block(version, i) for i in range(4)])
     assert pool.scheduler.counters.failed == 0
@@ -86,7 +85,7 @@ def test_rows_that_every_worker_holds_are_not_brought(make_pool: Any) -> None:
     pool = make_pool(links)
     version = pool.publish(SUPPORT)
     check_kernels(pool, [block(version, 0)])
-    pool._shares_until = 0.0  # look again who holds what
+    pool._shares_until = 0.0  # as if the time to look again had come
     pool.prefetch([ahead(0)])
     check_kernels(pool, [block(version, i) for i in range(4)])
     assert not any(link.requests_of(Prepare) for link in links)

@@ -186,14 +186,14 @@ def test_a_block_whose_rows_travel_too_long_is_done_elsewhere_alone(
     version = pool.publish(SUPPORT)
     answers = pool.map([(block(version, 0), None)])
     while not late.requests_of(PutRows):
-        pool._work()
+        pool.work()
     other = FakeLink("B", held=lambda r: isinstance(r, Block))
     pool.join(other)
     while not other.requests_of(Block):
-        pool._work()
+        pool.work()
     late.release()
-    while pool._roster.workers["A"].held_back:
-        pool._work()
+    while pool._roster.workers["A"].held_back:  # until the reply to the late rows is handled
+        pool.work()
     other.release()
     assert [worker for _, worker in answers] == ["B"]
     assert late.requests_of(Block) == []
