@@ -34,12 +34,7 @@ def plain_run(data_dir: str, dataset: str, support_size: int, steps: int) -> flo
 
     jax.config.update("jax_enable_x64", True)
     settings = DistillSettings(
-        workdir="",
-        dataset=dataset,
-        data_dir=data_dir,
-        support_size=support_size,
-        kernel_dtype="float64",
-        seed=1,
+        dataset=dataset, support_size=support_size, kernel_dtype="float64", seed=1
     )
     experiment = prepare(settings, load_dataset(dataset, data_dir))
     kernel, optimiser = kernel_function(settings.kernel_spec), optax.adam(settings.learning_rate)

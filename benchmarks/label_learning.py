@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from kipper.common.settings import DistillSettings, EvaluateSettings
+from kipper.common.settings import DistillSettings, EvaluateSettings, RunSettings
 from kipper.launch.commands.evaluate import evaluate_file
 from kipper.launch.run import run
 from kipper.server.workdir import Workdir
@@ -39,7 +39,8 @@ def curve(options: argparse.Namespace, seed: int, way: dict[str, Any]) -> list[d
     if rate is not None:  # as a fraction of the images' rate
         way = {**way, "label_learning_rate": rate * options.learning_rate}
     with tempfile.TemporaryDirectory() as folder:
-        settings = DistillSettings(
+        settings = RunSettings.of(
+            DistillSettings,
             workdir=folder,
             dataset=options.dataset,
             data_dir=options.data_dir,

@@ -18,7 +18,7 @@ from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.datasets import load_dataset
 from kipper.common.labels import centred_one_hot
 from kipper.common.preprocessing import fit_preprocessing
-from kipper.common.settings import DistillSettings
+from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.run import run
 from kipper.server import krr
 from kipper.server.distilled_set import load_distilled
@@ -67,7 +67,8 @@ def run_errors(architecture: str, steps: int) -> dict[str, Any]:
     for dtype in ("float32", "float64"):
         with tempfile.TemporaryDirectory() as workdir:
             result = run(
-                DistillSettings(
+                RunSettings.of(
+                    DistillSettings,
                     workdir=workdir,
                     dataset="mnist5k",
                     architecture=architecture,

@@ -129,10 +129,11 @@ def _commands() -> str:
 
 def _flag(field: Any) -> str:
     """A table row: the flag, its choices and default, its help."""
+    from kipper.common.settings import choices_of
     from kipper.launch.flag_sets import shown_default
 
     default = f"`{shown_default(field)}`" if shown_default(field) else ""
-    choices = ", ".join(f"`{choice}`" for choice in field.metadata["choices"] or ())
+    choices = ", ".join(f"`{choice}`" for choice in choices_of(field))
     values = f"{choices} [{default}]" if choices and default else choices or default
     text = field.metadata["help"].replace("|", "\\|")
     return f"| `--{field.name}` | {values} | {text} |"

@@ -38,7 +38,7 @@ def check_run(settings: RunSettings) -> Dataset:
         UserError: a setting, a file or the workdir cannot be used.
     """
     dataset, data_hash = check_settings(settings)
-    Workdir(settings.workdir).prepare(settings, data_hash)
+    Workdir(settings.execution.workdir).prepare(settings, data_hash)
     return dataset
 
 
@@ -49,21 +49,23 @@ def check_settings(settings: RunSettings) -> tuple[Dataset, str]:
         UserError: a setting or a file cannot be used.
     """
     settings.check()
-    for spec in settings.kernel_specs:
-        check_engine(settings.engine, spec)
-    check_joining(settings)
-    check_dashboard(settings)
-    dataset = load_dataset(settings.dataset, settings.data_dir)
-    rows, data_hash = choose_rows(settings, dataset), dataset_hash(dataset)
-    for spec in settings.kernel_specs:
+    compute, execution = settings.compute, settings.execution
+    for spec in compute.kernel_specs:
+        check_engine(compute.engine, spec)
+    check_joining(execution)
+    check_dashboard(execution)
+    dataset = load_dataset(compute.dataset, execution.data_dir)
+    rows, data_hash = choose_rows(compute, dataset), dataset_hash(dataset)
+    for spec in compute.kernel_specs:
         try_network(spec, dataset.x_train.shape[1:])
-    algorithm_of(settings).check_data(rows, data_hash)
+    algorithm_of(settings.compute).check_data(rows, data_hash)
     return dataset, data_hash
 
 
 def load_experiment(settings: RunSettings) -> Experiment:
     """The experiment of settings that `check_run` has passed."""
-    return prepare(settings, load_dataset(settings.dataset, settings.data_dir))
+    dataset = load_dataset(settings.compute.dataset, settings.execution.data_dir)
+    return prepare(settings.compute, dataset)
 
 
 def coordinate(
@@ -90,7 +92,7 @@ def coordinate(
     Raises:
         KipperError: the run could not be finished; see `Algorithm.run`.
     """
-    workdir = Workdir(settings.workdir)
+    workdir = Workdir(settings.execution.workdir)
     image_shape = experiment.support.shape[1:]
     score_here = make_sink is None and len(experiment.validation.labels) > 0
     make_sink = _local_keeper if score_here else make_sink
@@ -106,7 +108,9 @@ def coordinate(
                 score_here,
                 should_stop=stop.is_urgent,
                 should_finish=stop.is_asked,
-                known=known_block(settings.kernel_spec, settings.engine, image_shape)
+                known=known_block(
+                    settings.compute.kernel_spec, settings.compute.engine, image_shape
+                )
                 if joining
                 else None,
                 elastic=joining is not None,
@@ -145,14 +149,15 @@ def run_inprocess(settings: RunSettings) -> RunResult:
     With `port` set, workers of other processes and hosts join them. The first Ctrl-C or SIGTERM
     ends the run after the step that is under way, the second at once.
     """
-    experiment = prepare(settings, check_run(settings))
+    experiment = prepare(settings.compute, check_run(settings))
     row_sets = experiment.row_sets(with_validation=True)
-    faults = settings.faults
+    execution = settings.execution
+    num_workers, port = execution.num_workers, execution.port
     links = [
-        with_faults(link, faults, settings.num_workers)
-        for link in inprocess_links(settings.num_workers, row_sets, settings.threads_per_worker)
+        with_faults(link, execution.faults, num_workers)
+        for link in inprocess_links(num_workers, row_sets, execution.threads_per_worker)
     ]
-    joining = workers_joining(settings, settings.port) if settings.port is not None else None
+    joining = workers_joining(execution, port) if port is not None else None
     stop = StopRequest()
     with stop.asked_by_signals(on_signal=_on_signal):
         return coordinate(settings, experiment, links, stop=stop, joining=joining)
@@ -169,7 +174,7 @@ def _local_keeper(session: Session) -> BestKeeper:
 
     def validation_score(images: np.ndarray, labels: np.ndarray) -> Score:
         session.kernel.set_support(images)
-        validation, ridge = session.experiment.validation, session.settings.ridge
+        validation, ridge = session.experiment.validation, session.settings.compute.ridge
         return score(session.kernel, labels, ridge, validation.key, validation.labels)
 
     return BestKeeper(session.workdir, validation_score)

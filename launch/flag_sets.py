@@ -12,14 +12,16 @@ from typing import Any
 from absl import flags
 
 from kipper.common.errors import UserError
+from kipper.common.settings import Settings, choices_of
+from kipper.common.settings.field import check_required
 
 
 def parse(
-    settings_classes: tuple[type[Any], ...],
+    settings_classes: tuple[type[Settings], ...],
     command: str,
     arguments: list[str],
     positional: str | None = None,
-) -> list[Any]:
+) -> list[Settings]:
     """Settings from command-line arguments, one object of each class; `--flagfile=FILE` works.
 
     Args:
@@ -30,7 +32,8 @@ def parse(
             for a flag that is a tuple.
 
     Raises:
-        UserError: unknown flag, bad value, or an argument that belongs to no flag.
+        UserError: an unknown flag, a bad value, an argument that belongs to no flag, or a required
+            flag that is missing.
     """
     flag_values = _define(settings_classes)
     try:
@@ -41,22 +44,20 @@ def parse(
         rest = _take(flag_values, positional, rest)
     if rest:
         raise UserError(f"Unexpected argument {rest[0]!r}; flags are given as --name=value.")
-    return [
-        settings_class(
-            **{
-                field.name: _value(field, flag_values)
-                for field in dataclasses.fields(settings_class)
-            }
-        )
-        for settings_class in settings_classes
-    ]
+    parsed: list[Settings] = []
+    for settings_class in settings_classes:
+        fields = dataclasses.fields(settings_class)
+        values = {field.name: _value(field, flag_values) for field in fields}
+        check_required(settings_class, values)
+        parsed.append(settings_class(**values))
+    return parsed
 
 
 def _take(flag_values: flags.FlagValues, name: str, rest: list[str]) -> list[str]:
     """Gives a flag the arguments that have no name; returns those it has no room for."""
     flag = flag_values[name]
     if isinstance(flag, flags.MultiFlag):
-        flag.value = [*getattr(flag_values, name), *rest]
+        flag.value = [*(flag.value or ()), *rest]
         return []
     if len(rest) != 1 or flag.present:
         return rest
@@ -69,12 +70,11 @@ def _value(field: "dataclasses.Field[Any]", flag_values: flags.FlagValues) -> An
     return tuple(value) if isinstance(value, list) else value
 
 
-def describe(settings_class: type) -> str:
+def describe(settings_class: type[Settings]) -> str:
     """The flags of a command with defaults and choices, for --help."""
     lines = []
     for field in dataclasses.fields(settings_class):
-        choices = field.metadata["choices"]
-        shown = "|".join(choices) if choices else ""
+        shown = "|".join(choices_of(field))
         default = shown_default(field)
         bracketed = f" [{default}]" if default else ""
         lines.append(f"  --{field.name}{'=' + shown if shown else ''}{bracketed}")
@@ -83,24 +83,25 @@ def describe(settings_class: type) -> str:
 
 
 def shown_default(field: dataclasses.Field[Any]) -> str:
-    """The default of a flag; "" where there is none to tell of."""
-    is_none = field.default is None or field.default is False or field.default == ()
-    return "" if is_none else str(field.default)
+    """The default of a flag, or "required"; "" if it is unset by default."""
+    if field.metadata["missing"]:
+        return "required"
+    return "" if field.default is None or field.default is False else str(field.default)
 
 
-def _define(settings_classes: tuple[type[Any], ...]) -> flags.FlagValues:
+def _define(settings_classes: tuple[type[Settings], ...]) -> flags.FlagValues:
     flag_values = flags.FlagValues()
     flag_values.set_gnu_getopt(True)  # an argument without a name does not end the flags
     for field in itertools.chain(*map(dataclasses.fields, settings_classes)):
         kind, text = _flag_type(field.type), field.metadata["help"]
-        default: Any = field.default
-        choices = field.metadata["choices"]
+        default: Any = None if field.metadata["missing"] else field.default
+        choices = choices_of(field)
         if choices:
             flags.DEFINE_enum(field.name, default, choices, text, flag_values=flag_values)
         elif kind is bool:
             flags.DEFINE_boolean(field.name, default, text, flag_values=flag_values)
         elif kind is tuple:
-            flags.DEFINE_multi_string(field.name, list(default), text, flag_values=flag_values)
+            flags.DEFINE_multi_string(field.name, default, text, flag_values=flag_values)
         elif kind is int:
             flags.DEFINE_integer(field.name, default, text, flag_values=flag_values)
         elif kind is float:

@@ -10,7 +10,13 @@ import numpy as np
 
 from kipper.common.errors import UserError
 from kipper.common.files import write_npz
-from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings
+from kipper.common.settings import (
+    ComputeSettings,
+    DistillSettings,
+    RunSettings,
+    SolveLabelsSettings,
+    run_fields,
+)
 from kipper.launch.run import run
 from kipper.server.distilled_set import load_distilled, load_recipe
 from kipper.server.measures import ACCURACY, R_SQUARED, Measure, Score
@@ -87,12 +93,12 @@ def solve_labels(
 
 
 def _run(
-    settings_class: type[RunSettings],
+    settings_class: type[ComputeSettings],
     arrays: tuple[np.ndarray, ...],
     workdir: str | os.PathLike[str] | None,
     settings: dict[str, Any],
 ) -> Result:
-    known = {field.name for field in dataclasses.fields(settings_class)} - set(_OWN_SETTINGS)
+    known = {field.name for field in run_fields(settings_class)} - set(_OWN_SETTINGS)
     unknown = sorted(set(settings) - known)
     if unknown:
         raise UserError(f"Unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}.")
@@ -104,7 +110,9 @@ def _run(
         write_npz(dataset, dict(zip(names, map(np.asarray, arrays), strict=True)))
     except OSError as error:
         raise UserError(f"The workdir {folder} cannot be written ({error.strerror}).") from error
-    result = run(settings_class(workdir=str(folder), dataset=f"npz:{dataset}", **settings))
+    result = run(
+        RunSettings.of(settings_class, workdir=str(folder), dataset=f"npz:{dataset}", **settings)
+    )
     images, labels = load_distilled(Workdir(folder).distilled)
     return Result(
         images=images,

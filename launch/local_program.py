@@ -37,10 +37,10 @@ def run_local_program(settings: RunSettings) -> RunResult:
         Interrupted: by Ctrl-C or SIGTERM.
         RunFailed: the coordinator said why it failed, or died without a word.
     """
-    check_launchpad(f"--launch={settings.launch}", ", or give --launch=inprocess")
+    check_launchpad(f"--launch={settings.execution.launch}", ", or give --launch=inprocess")
     logs.quiet_native_libraries()
-    rows = choose_rows(settings, check_run(settings))
-    workdir = Workdir(settings.workdir)
+    rows = choose_rows(settings.compute, check_run(settings))
+    workdir = Workdir(settings.execution.workdir)
     workdir.forget_outcome()
     with_evaluator = has_evaluator(settings, rows)
     del rows  # and with it the pixels; each node loads its own
@@ -67,7 +67,7 @@ def has_evaluator(settings: RunSettings, rows: Rows) -> bool:
     return (
         len(rows.validation) > 0
         # Reverb and Courier would open ports that no certificate guards.
-        and settings.transport == "courier"
+        and settings.execution.transport == "courier"
     )
 
 
@@ -84,7 +84,7 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
     stop = StopRequest()
     manager = lp.launch(
         make_program(settings, with_evaluator, stop),
-        launch_type=settings.launch,
+        launch_type=settings.execution.launch,
         terminal="output_to_files",
     )
     launchpads_own = signal.getsignal(signal.SIGTERM)
@@ -99,7 +99,7 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
     # "One of the workers exited with code N": what that meant for the run is in status.json.
     # Caught here, or Launchpad's exit hook would raise it once more.
     with contextlib.suppress(RuntimeError), stop.asked_by_signals(on_signal=on_signal):
-        manager.wait([_COORDINATOR[settings.launch]])
+        manager.wait([_COORDINATOR[settings.execution.launch]])
     # The coordinator's end is the program's: what is left is asked to go, and killed after
     # --lp_termination_notice_secs.
     launchpads_own(signal.SIGTERM, None)
@@ -116,7 +116,9 @@ def _ask_coordinator(settings: RunSettings, workdir: Workdir) -> bool:
     status = read_status(workdir.status)
     if status.state != "running" or status.pid is None:
         return False
-    if settings.launch == "local_mp":  # else it is a thread of this process, and has been asked
+    if (
+        settings.execution.launch == "local_mp"
+    ):  # else it is a thread of this process, and has been asked
         try:
             os.kill(status.pid, signal.SIGTERM)
         except OSError:

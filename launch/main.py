@@ -4,11 +4,16 @@ import importlib
 import logging
 import sys
 from contextlib import AbstractContextManager
-from typing import Any
 
 from kipper.common import logs
 from kipper.common.errors import Interrupted, KipperError, UserError
-from kipper.common.settings import WorkerSettings
+from kipper.common.settings import (
+    ComputeSettings,
+    ExecutionSettings,
+    RunSettings,
+    Settings,
+    WorkerSettings,
+)
 from kipper.launch import flag_sets
 from kipper.launch.commands.table import COMMANDS, Command
 from kipper.launch.processes.exit_codes import ExitCode
@@ -53,7 +58,7 @@ def run(arguments: list[str]) -> int:
         module, function = command.function.split(":")
         carry_out = getattr(importlib.import_module(f"kipper.launch.{module}"), function)
         with _logging(settings):
-            carry_out(*settings)
+            carry_out(*_joined(settings))
     except UserError as error:
         print(f"kipper: {error}", file=sys.stderr)
         return ExitCode.UNUSABLE
@@ -66,16 +71,34 @@ def run(arguments: list[str]) -> int:
     return ExitCode.DONE
 
 
-def _logging(settings: list[Any]) -> AbstractContextManager[None]:
+def _logging(settings: list[Settings]) -> AbstractContextManager[None]:
     """Sends kipper's warnings to stderr; everything of a worker, which has no other log."""
-    level = logging.INFO if isinstance(settings[0], WorkerSettings) else logging.WARNING
-    formats = [each.log_format for each in settings if hasattr(each, "log_format")]
-    return logs.to_stderr(formats[0] if formats else "text", level)
+    log_format, level = "text", logging.WARNING
+    for each in settings:
+        if isinstance(each, WorkerSettings):
+            log_format, level = each.log_format, logging.INFO
+        elif isinstance(each, ExecutionSettings):
+            log_format = each.log_format
+    return logs.to_stderr(log_format, level)
+
+
+def _joined(settings: list[Settings]) -> list[Settings | RunSettings]:
+    """The same with the two parts of a run's settings as one."""
+    compute = next((each for each in settings if isinstance(each, ComputeSettings)), None)
+    execution = next((each for each in settings if isinstance(each, ExecutionSettings)), None)
+    if compute is None or execution is None:
+        return [*settings]
+    parts = (compute, execution)
+    others = [each for each in settings if each not in parts]
+    return [*others, RunSettings(*parts)]
 
 
 def _help(command: Command) -> str:
     lines = [f"kipper {command.name}: {command.summary}", ""]
-    lines += map(flag_sets.describe, command.settings)
+    for settings in command.settings:
+        if settings is ExecutionSettings:
+            lines += ["", "How the run is carried out; all of this may change when you resume it:"]
+        lines.append(flag_sets.describe(settings))
     if command.needs_run:
         lines.append(
             "It also takes all flags of kipper distill, or those of kipper solve_labels after "
@@ -96,8 +119,8 @@ def _usage() -> str:
     return _USAGE.format(commands="\n".join(lines))
 
 
-def _parse(command: Command, arguments: list[str]) -> list[Any]:
-    """The command's settings, and those of the run that it is about, if it is about one."""
+def _parse(command: Command, arguments: list[str]) -> list[Settings]:
+    """The command's settings, with those of a run if it is about one."""
     forms = command.forms
     if arguments and arguments[0] in forms:
         return flag_sets.parse(forms[arguments[0]], command.name, arguments[1:])

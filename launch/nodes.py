@@ -36,13 +36,13 @@ _POLL_SECONDS = 0.2
 def enter_node(settings: RunSettings, own_process: bool) -> None:
     """The first act of every node."""
     forget_proxies()
-    logs.now_about(run=settings.run_name)
+    logs.now_about(run=settings.execution.run_name)
     if own_process:
         die_with_parent()
         # A terminal's Ctrl-C reaches every process; what follows from it, the launcher decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         keep_freed_memory()
-        logs.start(settings.log_format)
+        logs.start(settings.execution.log_format)
 
 
 def run_worker_node(
@@ -57,8 +57,8 @@ def run_worker_node(
     worker = dataclasses.replace(
         worker_settings(settings, index, registration.resolve()),
         advertise_host="localhost",
-        threads=settings.threads_per_worker,
-        chaos=settings.chaos if own_process else None,
+        threads=settings.execution.threads_per_worker,
+        chaos=settings.execution.chaos if own_process else None,
     )
     logs.now_about(worker=worker.name)
     if not own_process:
@@ -69,7 +69,7 @@ def run_worker_node(
         try:
             run_all([local_command(f"Worker {worker.name}", worker_command(worker))], stop)
         except KipperError as error:
-            write_text(Workdir(settings.workdir).failure, str(error))
+            write_text(Workdir(settings.execution.workdir).failure, str(error))
             raise
 
 
@@ -100,7 +100,7 @@ class EvaluatorNode:
     def run(self) -> None:
         """Looks for new snapshots until the program stops."""
         stop = lp.stop_event()
-        logs.now_about(run=self._settings.run_name, node="evaluator")
+        logs.now_about(run=self._settings.execution.run_name, node="evaluator")
         settings, validation = self._settings, load_experiment(self._settings).validation
         row_sets = {validation.key: validation.images}
         pool, kernel = open_kernel(
@@ -109,9 +109,9 @@ class EvaluatorNode:
 
         def validation_score(images: np.ndarray, labels: np.ndarray) -> Score:
             kernel.set_support(images)
-            return score(kernel, labels, settings.ridge, validation.key, validation.labels)
+            return score(kernel, labels, settings.compute.ridge, validation.key, validation.labels)
 
-        keeper = BestKeeper(Workdir(settings.workdir), validation_score)
+        keeper = BestKeeper(Workdir(settings.execution.workdir), validation_score)
         source = ReverbSource(self._snapshots.resolve())
         while not stop.wait(_POLL_SECONDS):
             try:
@@ -160,7 +160,7 @@ def run_coordinator(
                 links=(),
                 make_sink=_make_sink(snapshots, evaluator, stop),
                 stop=stop,
-                joining=workers_joining(settings, port),
+                joining=workers_joining(settings.execution, port),
             )
     except KipperError as error:
         logging.error("%s", error)

@@ -39,7 +39,7 @@ class CoordinatorNode(lp.PyNode):
         super().__init__(nodes.run_coordinator, settings, registration, *rest)
         registration.assign(self)
         self._registration = registration
-        self._port = settings.port
+        self._port = settings.execution.port
 
     def bind_addresses(self, **kwargs: Any) -> None:
         super().bind_addresses(**kwargs)
@@ -68,7 +68,7 @@ def make_program(
         stop: what asks the coordinator to stop, where it is a thread of this process; a process
             is asked by SIGTERM.
     """
-    own_process = settings.launch == "local_mp"
+    own_process = settings.execution.launch == "local_mp"
     program = lp.Program("kipper")
     registration = lp.Address()
 
@@ -90,9 +90,9 @@ def make_program(
             )
         )
 
-    if settings.num_workers:
+    if settings.execution.num_workers:
         with program.group("worker"):
-            for i in range(settings.num_workers):
+            for i in range(settings.execution.num_workers):
                 program.add_node(
                     lp.PyNode(nodes.run_worker_node, settings, i, registration, own_process)
                 )

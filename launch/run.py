@@ -11,8 +11,8 @@ def run(settings: RunSettings) -> RunResult:
     Raises:
         KipperError: one sentence says what was wrong.
     """
-    with logs.about(run=settings.run_name):
-        if settings.launch == "inprocess":
+    with logs.about(run=settings.execution.run_name):
+        if settings.execution.launch == "inprocess":
             from kipper.launch.coordinator import run_inprocess
 
             return run_inprocess(settings)

@@ -9,7 +9,7 @@ from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, limit
 from kipper.common.labels import strata, target_values
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
-from kipper.common.settings import RunSettings
+from kipper.common.settings import ComputeSettings
 from kipper.common.wire import content_key
 from kipper.server import sampling
 from kipper.server.algorithms import algorithm_of
@@ -119,7 +119,7 @@ class Rows:
     support: np.ndarray
 
 
-def choose_rows(settings: RunSettings, dataset: Dataset) -> Rows:
+def choose_rows(settings: ComputeSettings, dataset: Dataset) -> Rows:
     """Limits and splits a data set, without looking at pixels.
 
     Raises:
@@ -140,7 +140,7 @@ def choose_rows(settings: RunSettings, dataset: Dataset) -> Rows:
     return Rows(dataset, target, validation, support)
 
 
-def prepare(settings: RunSettings, dataset: Dataset) -> Experiment:
+def prepare(settings: ComputeSettings, dataset: Dataset) -> Experiment:
     """Limits, splits and preprocesses a data set by the statistics of its target images.
 
     Raises:

@@ -76,7 +76,7 @@ class _LabelRun:
         self._train_rows = sampling.target_rows(
             *strata(experiment.target.labels, experiment.num_outputs),
             TRAIN_SCORE_ROWS,
-            session.settings.seed,
+            session.settings.compute.seed,
             step=0,
         )
         sizes = {

@@ -15,7 +15,7 @@ from kipper import __version__
 from kipper.common import logs, messages
 from kipper.common.errors import Interrupted, KipperError, UserError
 from kipper.common.files import write_json
-from kipper.common.settings import RunSettings
+from kipper.common.settings import ComputeSettings, RunSettings
 from kipper.server.algorithms import algorithm_of
 from kipper.server.algorithms.algorithm import Algorithm
 from kipper.server.checkpoint import ResumePoints, is_named
@@ -90,7 +90,7 @@ class Session:
         return Account(
             **vars(counters),
             pairs_per_second=round(counters.kernel_pairs / max(counters.seconds, 1e-3)),
-            engine=next(iter(self.pool.engines.values()), self.settings.engine),
+            engine=next(iter(self.pool.engines.values()), self.settings.compute.engine),
             bytes_sent=counts.bytes_sent,
             bytes_received=counts.bytes_received,
             phase_seconds={name: round(phase.seconds, 3) for name, phase in phases.items()},
@@ -177,8 +177,9 @@ def open_session(
     Raises:
         UserError: another coordinator holds the workdir.
     """
-    algorithm = algorithm_of(settings)
-    to_log = logs.to_file(workdir.logs / "run.log", settings.run_name, settings.log_format)
+    algorithm = algorithm_of(settings.compute)
+    execution = settings.execution
+    to_log = logs.to_file(workdir.logs / "run.log", execution.run_name, execution.log_format)
     with workdir.locked(), to_log:
         showing = Showing(watch, algorithm, experiment, workdir)
         status = StatusWriter(workdir.status, showing.status_changed)
@@ -194,8 +195,8 @@ def open_session(
             status.update(blocks=counts.blocks, workers=counts.workers, account=session.account())
 
         policy = Policy(
-            verify_fraction=settings.verify_fraction,
-            seed=settings.seed,
+            verify_fraction=settings.execution.verify_fraction,
+            seed=settings.compute.seed,
             patience_seconds=math.inf if elastic else _PATIENCE_SECONDS,
         )
         pool, kernel = open_kernel(
@@ -274,12 +275,12 @@ def open_kernel(
     The caller closes the pool. `image_shape` is (h, w, c). With `augmenting`, columns may be
     augmented rows of its images.
     """
-    tiling = tiling_of(settings, image_shape)
+    tiling = tiling_of(settings.compute, image_shape)
     pool = Pool(links, _configure(settings, augmenting), row_sets, on_progress, options)
     return pool, DistributedKernel(pool, tiling)
 
 
-def tiling_of(settings: RunSettings, image_shape: tuple[int, ...]) -> Tiling:
+def tiling_of(settings: ComputeSettings, image_shape: tuple[int, ...]) -> Tiling:
     """The tiling of the matrices of a run over images of (h, w, c)."""
     height, width, channels = image_shape
     tilings = [
@@ -299,16 +300,17 @@ def tiling_of(settings: RunSettings, image_shape: tuple[int, ...]) -> Tiling:
 def _configure(settings: RunSettings, augmenting: Augmenting | None) -> messages.Configure:
     arrays = augmenting.preprocessing.arrays() if augmenting is not None else {}
     whitening = augmenting.whitening if augmenting is not None else {}
+    compute = settings.compute
     return messages.Configure(
         protocol_version=messages.PROTOCOL_VERSION,
-        run=settings.run_name,
-        architectures=[spec.architecture.name for spec in settings.kernel_specs],
-        kind=settings.kernel,
-        dtype=settings.kernel_dtype,
-        engine=settings.engine,
-        threads=settings.threads or 0,
+        run=settings.execution.run_name,
+        architectures=[spec.architecture.name for spec in compute.kernel_specs],
+        kind=compute.kernel,
+        dtype=compute.kernel_dtype,
+        engine=compute.engine,
+        threads=settings.execution.threads or 0,
         augment=augmenting.augment if augmenting is not None else "",
-        seed=settings.seed,
+        seed=compute.seed,
         whitening=next(iter(whitening), ""),
         mean=arrays.get("mean", np.zeros(0)),
         std=arrays.get("std", np.zeros(0)),

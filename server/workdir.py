@@ -1,7 +1,6 @@
 """The folder of a run: the names of its files, its lock, and whether a run may resume in it."""
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
@@ -13,7 +12,7 @@ from typing import Any
 from kipper.common.errors import UserError
 from kipper.common.files import write_json, write_text
 from kipper.common.network_file import without_hashes
-from kipper.common.settings import RunSettings
+from kipper.common.settings import RunSettings, free_names, run_fields
 from kipper.server.records import Evaluation, RunResult, Validation
 
 
@@ -50,7 +49,7 @@ class Workdir:
         """
         self._make_folders()
         config = _config(settings, data_hash)
-        if settings.overwrite:
+        if settings.execution.overwrite:
             with self.locked():
                 self._remove_run()
         elif self.config.exists():
@@ -68,7 +67,7 @@ class Workdir:
                 f"The workdir {self.path} cannot be written: you may not create files in "
                 f"{existing}; give another --workdir."
             )
-        if settings.overwrite:
+        if settings.execution.overwrite:
             return
         if self.config.exists():
             self._check_unchanged(_config(settings, data_hash), settings)
@@ -182,14 +181,14 @@ class Workdir:
         try:
             before = json.loads(self.config.read_text())
             # An older version without some setting behaved as its default does now.
-            defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+            defaults = {field.name: field.default for field in run_fields(type(settings.compute))}
             old = defaults | before["settings"] | {"command": before["command"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self.config} is not a kipper configuration; give another --workdir, or "
                 "--overwrite to start afresh."
             ) from error
-        free = {field.name for field in dataclasses.fields(settings) if field.metadata["free"]}
+        free = free_names(type(settings.compute))
         new = config["settings"] | {"command": config["command"]}
         changed = [name for name in new if name not in free and old.get(name) != new[name]]
         if changed:
@@ -201,8 +200,8 @@ class Workdir:
         if before.get("data_hash") != config["data_hash"]:
             raise UserError(
                 f"{self.path} holds a run on other data: the files of data set "
-                f"{settings.dataset!r} have changed since; restore them, give another --workdir, "
-                "or --overwrite to start afresh."
+                f"{settings.compute.dataset!r} have changed since; restore them, give another "
+                "--workdir, or --overwrite to start afresh."
             )
 
     def _remove_run(self) -> None:
@@ -225,7 +224,7 @@ def _change(name: str, before: Any, now: Any) -> str:
 
 def _config(settings: RunSettings, data_hash: str) -> dict[str, Any]:
     return {
-        "command": type(settings).__name__,
+        "command": type(settings.compute).__name__,
         "settings": settings.record(),
         "data_hash": data_hash,
     }

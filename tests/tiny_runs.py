@@ -11,7 +11,7 @@ from fake_links import BLOCK_KINDS, FakeLink
 from kipper.common import messages
 from kipper.common.datasets import Dataset
 from kipper.common.messages import SUPPORT_KEY, Reply, Request
-from kipper.common.settings import DistillSettings, SolveLabelsSettings
+from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings
 from kipper.server.experiment import Experiment, prepare
 from kipper.server.session import Session, open_session
 from kipper.server.workdir import Workdir
@@ -28,14 +28,19 @@ def tiny_dataset() -> Dataset:
     return Dataset("tiny", images[:60], labels[:60], images[60:], labels[60:], ("no", "yes"))
 
 
-def kip_settings(workdir: pathlib.Path, **changes: Any) -> DistillSettings:
+def kip_settings(workdir: pathlib.Path, **changes: Any) -> RunSettings:
     values = {"support_size": 4, "target_batch_size": 20, "steps": 5, "ridge": 1e-3, **changes}
-    return DistillSettings(workdir=str(workdir), dataset="tiny", **values)
+    return RunSettings.of(DistillSettings, workdir=str(workdir), dataset="tiny", **values)
 
 
-def label_settings(workdir: pathlib.Path) -> SolveLabelsSettings:
-    return SolveLabelsSettings(
-        workdir=str(workdir), dataset="tiny", support_size=4, ridge=1e-3, block_target=8
+def label_settings(workdir: pathlib.Path) -> RunSettings:
+    return RunSettings.of(
+        SolveLabelsSettings,
+        workdir=str(workdir),
+        dataset="tiny",
+        support_size=4,
+        ridge=1e-3,
+        block_target=8,
     )
 
 
@@ -85,12 +90,12 @@ class LinearKernel:
 
 @contextlib.contextmanager
 def tiny_session(
-    settings: DistillSettings | SolveLabelsSettings,
+    settings: RunSettings,
     behaviour: Callable[[Request], Any] | None = None,
     **options: Any,
 ) -> Iterator[Session]:
     """A session over two fake workers, which must be closed at its end."""
-    workdir, experiment = Workdir(settings.workdir), tiny_experiment(settings)
+    workdir, experiment = Workdir(settings.execution.workdir), tiny_experiment(settings)
     workdir.prepare(settings, HASH)
     links = [FakeLink(f"worker-{i}", behaviour=behaviour or LinearKernel()) for i in range(2)]
     options = {"score_validation": False, "should_stop": lambda: False, **options}
@@ -101,8 +106,8 @@ def tiny_session(
         assert all(link.closed for link in links)
 
 
-def tiny_experiment(settings: DistillSettings | SolveLabelsSettings) -> Experiment:
-    return prepare(settings, tiny_dataset())
+def tiny_experiment(settings: RunSettings) -> Experiment:
+    return prepare(settings.compute, tiny_dataset())
 
 
 def is_block(request: Request) -> bool:

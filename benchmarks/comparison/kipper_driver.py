@@ -23,7 +23,7 @@ from workload import COLUMNS, ROWS
 from kipper.common import messages, wire
 from kipper.common.files import write_npz
 from kipper.common.messages import PROTOCOL_VERSION, UNCHANGED, Block
-from kipper.common.settings import DistillSettings
+from kipper.common.settings import ExecutionSettings
 from kipper.launch.link.registry import open_registry
 from kipper.launch.link.remote_link import RemoteLink
 from kipper.launch.link.transports import transport_named
@@ -50,7 +50,7 @@ class Kipper:
         logs = driving.control / "logs"
         logs.mkdir(exist_ok=True)
         policy = Policy(
-            verify_fraction=DistillSettings.verify_fraction, patience_seconds=float("inf")
+            verify_fraction=ExecutionSettings.verify_fraction, patience_seconds=float("inf")
         )
         self.pool = Pool(
             [],

@@ -1,21 +1,17 @@
-"""What a command is asked to do, as immutable values; the command line's flags are made from these.
+"""Settings of every command, as immutable values; the flags of the command line are made from them.
 
-Each field carries its help text, its choices and whether a resumed run may differ in it.
+Each field carries its help text, its choices and whether it is required.
 """
 
 from kipper.common.settings.algorithms import DistillSettings, SolveLabelsSettings
 from kipper.common.settings.cluster import LaunchSettings, NodeSettings
+from kipper.common.settings.compute import ComputeSettings
 from kipper.common.settings.evaluate import EvaluateSettings
+from kipper.common.settings.execution import ExecutionSettings
 from kipper.common.settings.export import ExportSettings
-from kipper.common.settings.field import (
-    TRANSPORTS,
-    arguments_of,
-    check_at_least,
-    check_choices,
-    setting,
-)
+from kipper.common.settings.field import Settings, TransportName, arguments_of, choices_of
 from kipper.common.settings.report import CompareSettings, ReportSettings
-from kipper.common.settings.run import LAUNCHES, RunSettings
+from kipper.common.settings.run import RunSettings, free_names, run_fields
 from kipper.common.settings.tools import (
     BenchSettings,
     CertificatesSettings,
@@ -31,17 +27,17 @@ from kipper.common.settings.transfer import TransferSettings
 from kipper.common.settings.worker import WorkerSettings
 
 __all__ = [
-    "LAUNCHES",
-    "TRANSPORTS",
     "BenchSettings",
     "CertificatesSettings",
     "CompareSettings",
     "CompletionSettings",
+    "ComputeSettings",
     "DistillSettings",
     "DoctorSettings",
     "DryRunSettings",
     "EstimateSettings",
     "EvaluateSettings",
+    "ExecutionSettings",
     "ExportSettings",
     "LaunchSettings",
     "ListSettings",
@@ -49,12 +45,14 @@ __all__ = [
     "ReplaySettings",
     "ReportSettings",
     "RunSettings",
+    "Settings",
     "SolveLabelsSettings",
     "StatusSettings",
     "TransferSettings",
+    "TransportName",
     "WorkerSettings",
     "arguments_of",
-    "check_at_least",
-    "check_choices",
-    "setting",
+    "choices_of",
+    "free_names",
+    "run_fields",
 ]

@@ -1,35 +1,32 @@
-"""Settings of `report` and `compare`, which tell of runs."""
+"""Settings of `report` and `compare`."""
 
 import dataclasses
 
 from kipper.common.errors import UserError
-from kipper.common.settings.field import setting
+from kipper.common.settings.field import Settings, required, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportSettings:
+class ReportSettings(Settings):
     """Settings of `report`."""
 
-    run: str = setting(None, "Folder of a run; kipper report RUN says the same.")
-
-    def check(self) -> None:
-        """Raises a UserError where no run is named."""
-        if not self.run:
-            raise UserError("The folder of a run is missing: kipper report RUN.")
+    run: str = required(
+        "Folder of a run; also as kipper report RUN.",
+        "The folder of a run is missing: kipper report RUN.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareSettings:
+class CompareSettings(Settings):
     """Settings of `compare`."""
 
-    runs: tuple[str, ...] = setting(
-        (), "Folder of a run, once for each; kipper compare RUN RUN… says the same."
+    runs: tuple[str, ...] = required(
+        "Folder of a run, given once for each run; also as kipper compare RUN RUN….",
+        "The folders of runs are missing: kipper compare RUN RUN….",
     )
     output: str = setting("compare.png", "The figure to write, a PNG.")
 
     def check(self) -> None:
-        """Raises a UserError where no run or another kind of file is named."""
-        if not self.runs:
-            raise UserError("The folders of runs are missing: kipper compare RUN RUN….")
+        super().check()
         if not self.output.lower().endswith(".png"):
             raise UserError(f"--output is {self.output}; its name must end in .png.")

@@ -1,102 +1,99 @@
-"""Settings of the small commands around a run."""
+"""Settings of the small commands around runs."""
 
 import dataclasses
 import math
 import re
+from typing import Literal
 
 from kipper.common.architecture import architecture_named
 from kipper.common.engines import ENGINES
 from kipper.common.errors import UserError
-from kipper.common.settings.field import check_at_least, check_choices, setting
+from kipper.common.settings.field import Kernel, KernelDtype, Settings, required, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CertificatesSettings:
+class CertificatesSettings(Settings):
     """Settings of `certificates`."""
 
-    folder: str = setting(None, "Folder to make; kipper certificates FOLDER says the same.")
-
-    def check(self) -> None:
-        """Raises a UserError where no folder is named."""
-        if not self.folder:
-            raise UserError("The folder to make is missing: kipper certificates FOLDER.")
+    folder: str = required(
+        "Folder to make; also as kipper certificates FOLDER.",
+        "The folder to make is missing: kipper certificates FOLDER.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StatusSettings:
+class StatusSettings(Settings):
     """Settings of `status`."""
 
-    run: str = setting(None, "Folder of a run; kipper status RUN says the same.")
-
-    def check(self) -> None:
-        """Raises a UserError where no run is named."""
-        if not self.run:
-            raise UserError("The folder of a run is missing: kipper status RUN.")
+    run: str = required(
+        "Folder of a run; also as kipper status RUN.",
+        "The folder of a run is missing: kipper status RUN.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ListSettings:
+class ListSettings(Settings):
     """Settings of `list`."""
 
-    folder: str = setting(".", "Where to look for runs; kipper list FOLDER says the same.")
+    folder: str = setting(".", "Folder to search for runs; also as kipper list FOLDER.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DoctorSettings:
+class DoctorSettings(Settings):
     """Settings of `doctor`."""
 
-    folder: str = setting(".", "Where runs are to be kept.")
+    folder: str = setting(".", "Folder where you want to keep runs.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReplaySettings:
+class ReplaySettings(Settings):
     """Settings of `replay`."""
 
-    log: str = setting(None, "The logs/events.jsonl of a workdir.")
+    log: str = required(
+        "The logs/events.jsonl of a workdir; also as kipper replay LOG.",
+        "--log is required: the logs/events.jsonl of a workdir.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompletionSettings:
+class CompletionSettings(Settings):
     """Settings of `completion`."""
 
-    shell: str = setting(None, "kipper completion bash says the same.", ("bash",))
-
-    def check(self) -> None:
-        """Raises a UserError where no shell is named, or one that is not known."""
-        if self.shell is None:
-            raise UserError("The shell is missing: kipper completion bash.")
-        check_choices(self)
+    shell: Literal["bash"] = required(
+        "The shell; also as kipper completion bash.",
+        "The shell is missing: kipper completion bash.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EstimateSettings:
-    """Settings of `bench` beside those of the run that it estimates."""
+class EstimateSettings(Settings):
+    """Settings of `bench` besides those of the run whose cost it estimates."""
 
     json: bool = setting(False, "Print JSON.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DryRunSettings:
-    """A setting of the commands that run, beside those of the run."""
+class DryRunSettings(Settings):
+    """A setting of `distill` and `solve_labels` besides those of the run."""
 
     dry_run: bool = setting(
-        False, "Say what time, memory and disk the run would take; start and write nothing."
+        False, "Estimate the run's time, memory and disk space; start and write nothing."
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchSettings:
-    """Settings of `bench` by itself."""
+class BenchSettings(Settings):
+    """Settings of `bench` without a run."""
 
     architecture: str = setting("convnet", "As for distill.")
-    kernel: str = setting("ntk", "Tangent kernel, or NNGP covariance.", ("ntk", "nngp"))
-    kernel_dtype: str = setting("float32", "Precision of the kernel.", ("float32", "float64"))
-    engine: str = setting("auto", "One engine; auto measures all that can run here.", ENGINES)
-    dataset: str | None = setting(None, "Take the images of a data set, as for distill.")
-    data_dir: str | None = setting(None, "Folder of the data set's own files.")
-    image_shape: str = setting("28x28x1", "Of random images, where no data set is given.")
-    threads: int | None = setting(None, "Threads of a native engine; all cores if not given.")
-    seconds: float = setting(20.0, "How long to measure, all engines together, at the least.")
+    kernel: Kernel = setting("ntk", "Neural tangent kernel, or NNGP covariance.")
+    kernel_dtype: KernelDtype = setting("float32", "Precision of the kernel.")
+    engine: str = setting("auto", "The engine to measure; auto: all that run here.", ENGINES)
+    dataset: str | None = setting(None, "Use the images of a data set, named as for distill.")
+    data_dir: str | None = setting(None, "Folder of the data set's original files.")
+    image_shape: str = setting("28x28x1", "Shape of random images, used without --dataset.")
+    threads: int | None = setting(None, "Threads of a native engine; by default all cores.")
+    seconds: float = setting(20.0, "Minimum time to measure, over all engines.")
     json: bool = setting(False, "Print JSON.")
 
     @property
@@ -106,13 +103,8 @@ class BenchSettings:
         return height, width, channels
 
     def check(self) -> None:
-        """Refuses values that no machine could make right.
-
-        Raises:
-            UserError: one sentence naming the flag, the value and what would be right.
-        """
-        check_choices(self)
-        check_at_least(self, 1, ("threads",))
+        super().check()
+        self.check_at_least(1, "threads")
         if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}x[1-9]\d{0,2}", self.image_shape):
             raise UserError(
                 f"--image_shape is {self.image_shape!r}; it must be HEIGHTxWIDTHxCHANNELS, such "

@@ -2,69 +2,69 @@
 
 import dataclasses
 import math
+from typing import Literal
 
 from kipper.common.errors import UserError
-from kipper.common.settings.evaluate import EvaluateSettings
-from kipper.common.settings.field import check_at_least, check_choices, setting
+from kipper.common.settings.evaluate import NO_DISTILLED, EvaluateSettings
+from kipper.common.settings.field import Preprocess, Settings, required, setting
+
+Loss = Literal["mse", "cross_entropy"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransferSettings:
-    """Settings of `transfer`; defaults but `width` are those of arXiv 2107.13034."""
+class TransferSettings(Settings):
+    """Settings of `transfer`; defaults except `width` are those of arXiv 2107.13034."""
 
-    distilled: str = setting(None, "A distilled.npz, or a file released with the KIP paper.")
-    dataset: str | None = setting(None, "As for distill; that of the run if not given.")
-    data_dir: str | None = setting(None, "Folder of the data set's own files.")
-    preprocess: str | None = setting(
+    distilled: str = required(
+        "A distilled.npz, or a file released with the KIP paper.", NO_DISTILLED
+    )
+    dataset: str | None = setting(None, "As for distill; by default that of the run.")
+    data_dir: str | None = setting(None, "Folder of the data set's original files.")
+    preprocess: Preprocess | None = setting(
         None,
         "Only for a file without preprocessing.npz beside it: fitted to the training images.",
-        ("standard", "zca"),
     )
     architecture: str | None = setting(
-        None, "The network to train, by name; that of the run if not given."
+        None, "The network to train, by name; by default that of the run."
     )
-    test_limit: int | None = setting(None, "Use only this many test images, by class.")
+    test_limit: int | None = setting(None, "Use only this many test images, balanced by class.")
     output: str | None = setting(
-        None, "Folder for the results; that of the distilled set if not given."
+        None, "Folder for the results; by default that of the distilled set."
     )
-    width: int = setting(64, "Channels, or units, of each hidden layer; 1024 in the paper.")
-    loss: str = setting(
+    width: int = setting(
+        64, "Number of channels, or units, of each hidden layer; 1024 in the paper."
+    )
+    loss: Loss = setting(
         "mse",
-        "Half the mean squared error to the labels, or the cross-entropy against each label's "
-        "largest entry.",
-        ("mse", "cross_entropy"),
+        "Half the mean squared error to the labels, or the cross-entropy to the class of each "
+        "label's largest entry.",
     )
-    steps: int = setting(5000, "Steps of gradient descent with momentum 0.9.")
-    batch_size: int = setting(100, "Distilled images a step, at most.")
-    l2: float = setting(0.001, "Half of it times the squared norm of all parameters is penalised.")
+    steps: int = setting(5000, "Number of steps of gradient descent with momentum 0.9.")
+    batch_size: int = setting(100, "Maximum number of distilled images in a step.")
+    l2: float = setting(
+        0.001, "Weight decay: l2 / 2 times the squared norm of all parameters is added to the loss."
+    )
     max_lr_factor: float = setting(
         1.0,
-        "The learning rate to start with, as a share of the largest that is stable for mse; "
-        "cross_entropy takes about 1 / classes.",
+        "Initial learning rate, as a share of the largest that is stable for mse; cross_entropy "
+        "needs about 1 / classes.",
     )
-    seeds: int = setting(3, "Networks to train, with seeds from 0.")
+    seeds: int = setting(3, "Number of networks to train; their seeds start from 0.")
     curve_images: int = setting(
-        500, "Validation and test images, of each so many, for a point of the curve."
+        500, "Number of validation images, and of test images, for each point of the curve."
     )
     all_kernels: bool = setting(
         False,
         "Train nothing: evaluate the set with the kernels of many architectures.",
     )
     max_minutes: float = setting(
-        5.0, "With --all_kernels: leave out a kernel that would take longer."
+        5.0, "With --all_kernels: skip a kernel that would take longer than this."
     )
 
     def check(self) -> None:
-        """Refuses values that no data set could make right.
-
-        Raises:
-            UserError: one sentence naming the flag, the value and what would be right.
-        """
-        if not self.distilled:
-            raise UserError("--distilled is required: the .npz file of a distilled set.")
-        check_choices(dataclasses.replace(self, preprocess=self.preprocess or "standard"))
+        super().check()
         counts = ("width", "steps", "batch_size", "seeds", "curve_images", "test_limit")
-        check_at_least(self, 1, counts)
+        self.check_at_least(1, *counts)
         for name, least in (("l2", "0 or more"), ("max_lr_factor", "above 0")):
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0 or (value == 0 and least == "above 0"):
@@ -74,6 +74,6 @@ class TransferSettings:
 
     @property
     def evaluation(self) -> EvaluateSettings:
-        """What `evaluate` would be asked, to find the set and its data."""
+        """The settings of `evaluate` that find the set and its data."""
         names = ("distilled", "dataset", "data_dir", "preprocess", "architecture", "test_limit")
         return EvaluateSettings(**{name: getattr(self, name) for name in names})

@@ -94,15 +94,16 @@ def make_processes(hosts: list[Host], settings: RunSettings) -> list[Process]:
         UserError: the hosts have too few slots.
     """
     slots = [(host, slot) for host in hosts for slot in range(host.slots)]
-    if settings.num_workers > len(slots):
+    num_workers = settings.execution.num_workers
+    if num_workers > len(slots):
         raise UserError(
-            f"--num_workers is {settings.num_workers}, but the hosts have {len(slots)} slots; "
+            f"--num_workers is {num_workers}, but the hosts have {len(slots)} slots; "
             "write slots=N or gpus=N behind their names."
         )
     slots.sort(key=lambda place: place[1])
     head, ports = hosts[0], plan.fixed_ports(settings)
     addresses = plan.head_addresses(settings, head.name, ports)
-    settings = dataclasses.replace(settings, port=ports[0], host=head.name)
+    settings = settings.replace(port=ports[0], host=head.name)
     nodes = [
         plan.head_process(label, settings, addresses, head.target)
         for label in plan.head_labels(settings)
@@ -118,7 +119,7 @@ def make_processes(hosts: list[Host], settings: RunSettings) -> list[Process]:
             ),
             host.target,
         )
-        for index, (host, slot) in enumerate(slots[: settings.num_workers])
+        for index, (host, slot) in enumerate(slots[:num_workers])
     ]
     return [*nodes, *workers]
 
@@ -146,7 +147,7 @@ def launch_on_hosts(launch: LaunchSettings, settings: RunSettings, path: str) ->
         for process, command in commands.items():
             print(f"{process.name} on {process.host}:\n  {shlex.join(command)}")
         return
-    workdir = Workdir(settings.workdir)
+    workdir = Workdir(settings.execution.workdir)
     workdir.make_logs()
     tethered = [
         TetheredProcess(process.name, command, workdir.logs / f"{process.name}.log", process.host)

@@ -57,9 +57,8 @@ def make_manifests(launch: LaunchSettings, settings: RunSettings) -> list[Manife
     volume = _volume(launch)
     _check_paths(settings, volume)
     service = f"{launch.name}-coordinator"
-    is_tls = settings.transport == "grpc_tls"
-    settings = dataclasses.replace(
-        settings,
+    is_tls = settings.execution.transport == "grpc_tls"
+    settings = settings.replace(
         port=_COORDINATOR_PORT,
         host=service,
         certificates=_CERTIFICATES_FOLDER if is_tls else None,
@@ -101,10 +100,10 @@ def _volume(launch: LaunchSettings) -> _Volume:
 
 
 def _check_paths(settings: RunSettings, volume: _Volume) -> None:
-    paths = {"workdir": settings.workdir, "data_dir": settings.data_dir}
-    paths |= algorithm_of(settings).input_files
-    if settings.dataset.startswith("npz:"):
-        paths["dataset"] = settings.dataset.removeprefix("npz:")
+    paths = {"workdir": settings.execution.workdir, "data_dir": settings.execution.data_dir}
+    paths |= algorithm_of(settings.compute).input_files
+    if settings.compute.dataset.startswith("npz:"):
+        paths["dataset"] = settings.compute.dataset.removeprefix("npz:")
     for flag, path in paths.items():
         if path is not None and not pathlib.PurePosixPath(path).is_relative_to(volume.folder):
             raise UserError(
@@ -233,10 +232,10 @@ def _worker_job(launch: LaunchSettings, settings: RunSettings, coordinator: str)
         container["resources"] = {"limits": {"nvidia.com/gpu": launch.gpus_per_worker}}
     spec = {
         "completionMode": "Indexed",
-        "completions": settings.num_workers,
-        "parallelism": settings.num_workers,
+        "completions": settings.execution.num_workers,
+        "parallelism": settings.execution.num_workers,
         "backoffLimitPerIndex": _MOST_RESTARTS,
-        "maxFailedIndexes": settings.num_workers,
+        "maxFailedIndexes": settings.execution.num_workers,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": [_DISRUPTIONS_DO_NOT_COUNT]},
         "template": _pod(launch, settings, "worker", container, []),
@@ -258,7 +257,7 @@ def _pod(
     container: Manifest,
     volumes: list[Manifest],
 ) -> Manifest:
-    if settings.certificates:
+    if settings.execution.certificates:
         secret = {"secretName": f"{launch.name}-certificates", "defaultMode": 0o440}
         volumes = [*volumes, {"name": "certificates", "secret": secret}]
     return {
@@ -287,8 +286,8 @@ def _container(
     arguments: tuple[str, ...],
     mounts: list[Manifest],
 ) -> Manifest:
-    if settings.certificates:
-        certificates = {"name": "certificates", "mountPath": settings.certificates}
+    if settings.execution.certificates:
+        certificates = {"name": "certificates", "mountPath": settings.execution.certificates}
         mounts = [*mounts, certificates | {"readOnly": True}]
     return {
         "name": name,

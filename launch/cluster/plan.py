@@ -18,7 +18,6 @@ from kipper.common.settings import (
     RunSettings,
     WorkerSettings,
     arguments_of,
-    check_at_least,
 )
 from kipper.server.algorithms import algorithm_of
 
@@ -69,8 +68,8 @@ def check_launch(launch: LaunchSettings, settings: RunSettings) -> None:
         UserError: one sentence naming the flag.
     """
     settings.check()
-    check_at_least(settings, 1, ("num_workers",))
-    if settings.overwrite:
+    settings.execution.check_at_least(1, "num_workers")
+    if settings.execution.overwrite:
         raise UserError(
             "--overwrite is no flag of kipper launch, because the run would start afresh whenever "
             "its coordinator is started again; give another --workdir, or empty that folder."
@@ -84,12 +83,15 @@ def check_launch(launch: LaunchSettings, settings: RunSettings) -> None:
 
 def command_of(settings: RunSettings) -> str:
     """The command whose settings these are."""
-    return algorithm_of(settings).command
+    return algorithm_of(settings.compute).command
 
 
 def head_labels(settings: RunSettings) -> tuple[str, ...]:
     """Labels of the nodes that run on the coordinator's host, the coordinator's first."""
-    has_companions = algorithm_of(settings).holds_out_validation and settings.transport == "courier"
+    has_companions = (
+        algorithm_of(settings.compute).holds_out_validation
+        and settings.execution.transport == "courier"
+    )
     return (COORDINATOR, *(_COMPANIONS if has_companions else ()))
 
 
@@ -99,8 +101,8 @@ def fixed_ports(settings: RunSettings) -> list[int]:
     So a coordinator that is started again listens where its workers look for it. Those that follow
     are below the ports that Linux gives away by itself.
     """
-    path = os.path.abspath(settings.workdir)
-    first = settings.port or 20000 + zlib.crc32(path.encode()) % 12000
+    path = os.path.abspath(settings.execution.workdir)
+    first = settings.execution.port or 20000 + zlib.crc32(path.encode()) % 12000
     return [first + i for i in range(len(head_labels(settings)))]
 
 
@@ -117,9 +119,9 @@ def head_process(
     label: str, settings: RunSettings, addresses: Mapping[str, str], host: str = ""
 ) -> Process:
     """The node `label` of a run whose workers all come from elsewhere."""
-    settings = dataclasses.replace(settings, launch="local_mp", num_workers=0)
+    settings = settings.replace(launch="local_mp", num_workers=0)
     node = NodeSettings(node=f"{label}/0", addresses=json.dumps(addresses))
-    arguments = ("node", command_of(settings), *arguments_of(node), *arguments_of(settings))
+    arguments = ("node", command_of(settings), *arguments_of(node), *settings.arguments())
     return Process(label, 0, arguments, host)
 
 

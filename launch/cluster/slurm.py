@@ -5,7 +5,6 @@ So the coordinator writes its address into a file of the workdir at every start,
 it (`slurm_jobs.py`). The workdir must be on a file system that all hosts share.
 """
 
-import dataclasses
 import importlib
 import importlib.util
 import os
@@ -41,13 +40,14 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
         NotSubmitted: sbatch said why.
     """
     submitit = import_submitit()
-    settings = dataclasses.replace(settings, workdir=os.path.abspath(settings.workdir))
-    folder = pathlib.Path(settings.workdir) / "slurm"
+    settings = settings.replace(workdir=os.path.abspath(settings.execution.workdir))
+    folder = pathlib.Path(settings.execution.workdir) / "slurm"
+    num_workers = settings.execution.num_workers
     coordinator, workers = coordinator_parameters(launch), worker_parameters(launch, settings)
     if launch.dry_run:
         for title, text in (
             ("the coordinator", submission_text(launch, folder, coordinator, 1)),
-            ("the workers", submission_text(launch, folder, workers, settings.num_workers)),
+            ("the workers", submission_text(launch, folder, workers, num_workers)),
         ):
             print(f"# sbatch of {title}\n{text}")
         return
@@ -102,14 +102,17 @@ def submit(
     from kipper.launch.cluster.slurm_jobs import CoordinatorJob, WorkerJob
     from kipper.server.workdir import Workdir
 
-    Workdir(settings.workdir).make_logs()
+    Workdir(settings.execution.workdir).make_logs()
     launch_id = secrets.token_hex(8)
-    MeetingPoint(settings.workdir, launch_id).open()
+    MeetingPoint(settings.execution.workdir, launch_id).open()
     python = launch.python or sys.executable
     return [
         for_coordinator.submit(CoordinatorJob(settings, launch_id, python)),
         *for_workers.submit_array(
-            [WorkerJob(settings, launch_id, python, index) for index in range(settings.num_workers)]
+            [
+                WorkerJob(settings, launch_id, python, index)
+                for index in range(settings.execution.num_workers)
+            ]
         ),
     ]
 
@@ -131,7 +134,7 @@ def worker_parameters(launch: LaunchSettings, settings: RunSettings) -> dict[str
     return {
         **coordinator_parameters(launch),
         "job_name": f"{launch.name}-worker",
-        "array_parallelism": settings.num_workers,
+        "array_parallelism": settings.execution.num_workers,
         **gpus,
     }
 

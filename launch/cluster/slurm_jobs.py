@@ -5,7 +5,6 @@ to stop, and submitit's own handler requeues the job.
 """
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 import signal
@@ -54,16 +53,16 @@ class CoordinatorJob(Checkpointable):
         """
         settings = self._settings
         labels = plan.head_labels(settings)
-        host = settings.host or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-        first = settings.port or free_port()
+        host = settings.execution.host or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        first = settings.execution.port or free_port()
         ports = [first, *(free_port() for _ in labels[1:])]
-        settings = dataclasses.replace(settings, host=host, port=first)
+        settings = settings.replace(host=host, port=first)
         addresses = plan.head_addresses(settings, host, ports)
         processes = [
             _tethered(plan.head_process(label, settings, addresses), settings, self._python)
             for label in labels
         ]
-        meeting_point = MeetingPoint(settings.workdir, self._launch_id)
+        meeting_point = MeetingPoint(settings.execution.workdir, self._launch_id)
         meeting_point.arrive(addresses[f"{plan.COORDINATOR}/0"])
         with stopped_by_slurm() as stop:
             status = run_fleet(processes, tell_terminal, stop)
@@ -92,7 +91,7 @@ class WorkerJob(Checkpointable):
             GaveUp: it died too often.
         """
         deaths = Deaths(LIMITS)
-        meeting_point = MeetingPoint(self._settings.workdir, self._launch_id)
+        meeting_point = MeetingPoint(self._settings.execution.workdir, self._launch_id)
         with stopped_by_slurm() as stop:
             while not stop.is_asked() and not meeting_point.is_over():
                 address = meeting_point.address()
@@ -183,5 +182,5 @@ def stopped_by_slurm() -> Iterator[StopRequest]:
 
 def _tethered(process: Process, settings: RunSettings, python: str) -> TetheredProcess:
     command = (python, "-m", "kipper.launch.cluster.tether", python, "-m", "kipper")
-    log = pathlib.Path(settings.workdir) / "logs" / f"{process.name}.log"
+    log = pathlib.Path(settings.execution.workdir) / "logs" / f"{process.name}.log"
     return TetheredProcess(process.name, (*command, *process.arguments), log)

@@ -38,7 +38,9 @@ def launch_on_vertex_ai(settings: RunSettings) -> None:
 
     from kipper.launch.program import make_program
 
-    program = make_program(settings, with_evaluator=algorithm_of(settings).holds_out_validation)
+    program = make_program(
+        settings, with_evaluator=algorithm_of(settings.compute).holds_out_validation
+    )
     with tempfile.TemporaryDirectory() as folder:
         config = DockerConfig(
             code_directory=_copy_of_kipper(folder), docker_requirements=_requirements(folder)

@@ -6,7 +6,7 @@ It is made from the table of commands and the fields of their settings.
 import dataclasses
 from collections.abc import Mapping
 
-from kipper.common.settings import CompletionSettings
+from kipper.common.settings import CompletionSettings, choices_of
 from kipper.launch.commands.table import Classes, command_forms
 
 _SCRIPT = """\
@@ -83,7 +83,7 @@ def _choices(known: _Forms) -> dict[str, dict[str, None]]:
     found: dict[str, dict[str, None]] = {}
     for classes in known.values():
         for field in _fields(classes):
-            for choice in field.metadata["choices"] or ():
+            for choice in choices_of(field):
                 found.setdefault(field.name, {})[choice] = None
     return found
 

@@ -14,7 +14,14 @@ from kipper.common.datasets import Dataset, dataset_hash, limit, load_dataset
 from kipper.common.errors import UserError
 from kipper.common.network_file import is_network_file
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
-from kipper.common.settings import EvaluateSettings, ExportSettings, RunSettings
+from kipper.common.settings import (
+    ComputeSettings,
+    EvaluateSettings,
+    ExportSettings,
+    RunSettings,
+    run_fields,
+)
+from kipper.common.settings.evaluate import NO_DISTILLED
 from kipper.launch.inprocess import inprocess_links
 from kipper.server.distilled_set import (
     DistilledSet,
@@ -76,7 +83,7 @@ class DistilledFile:
 def conditions(run: RunSettings, test: Split) -> dict[str, Any]:
     """What an accuracy was measured by, for the report."""
     names = ("preprocess", *_OVERRIDES)
-    return {"test_size": len(test.labels), **{name: getattr(run, name) for name in names}}
+    return {"test_size": len(test.labels), **{name: getattr(run.compute, name) for name in names}}
 
 
 @contextlib.contextmanager
@@ -93,7 +100,7 @@ def kernel_on_test(
 def kernel_on(run: RunSettings, rows: Split) -> Iterator[tuple[Pool, DistributedKernel]]:
     """The kernel of `run` over workers of this process that hold preprocessed images."""
     row_sets = {rows.key: rows.images}
-    links = inprocess_links(run.num_workers, row_sets)
+    links = inprocess_links(run.execution.num_workers, row_sets)
     pool, kernel = open_kernel(run, rows.images.shape[1:], links, row_sets)
     try:
         yield pool, kernel
@@ -108,26 +115,26 @@ def read_distilled(settings: EvaluateSettings) -> DistilledFile:
         UserError: as `evaluate_file`.
     """
     if not settings.distilled:
-        raise UserError("--distilled is required: the .npz file of a distilled set.")
+        raise UserError(NO_DISTILLED)
     found = read_set(pathlib.Path(settings.distilled))
     recipe = found.recipe
     run = _run_settings(settings, found)
     data_dir = settings.data_dir or (recipe.settings.get("data_dir") if recipe else None)
-    whole = load_dataset(run.dataset, data_dir)
-    dataset = limit(whole, None, run.test_limit)
+    whole = load_dataset(run.compute.dataset, data_dir)
+    dataset = limit(whole, None, run.compute.test_limit)
     check_fits(found, dataset)
-    check_image_side(run.kernel_spec.architecture, *dataset.x_test.shape[1:3])
-    try_network(run.kernel_spec, dataset.x_test.shape[1:])
+    check_image_side(run.compute.kernel_spec.architecture, *dataset.x_test.shape[1:3])
+    try_network(run.compute.kernel_spec, dataset.x_test.shape[1:])
     if recipe is None:
-        preprocessing = fit_preprocessing(run.preprocess, dataset.x_train)
+        preprocessing = fit_preprocessing(run.compute.preprocess, dataset.x_train)
         dataset = centred_dataset(dataset)
         return DistilledFile(found.images, found.labels, None, run, dataset, preprocessing)
     dataset = centred_dataset(dataset, recipe.target_mean)
     other_data = recipe.data_hash not in (None, dataset_hash(whole))
     if other_data and settings.dataset is None:
         remark(
-            f"The data set {run.dataset!r} is not the one that the run saw: its files differ, so "
-            "the accuracy may."
+            f"The files of data set {run.compute.dataset!r} are not those that the run used, so "
+            "the accuracy may differ."
         )
     return DistilledFile(
         found.images,
@@ -174,7 +181,7 @@ def _run_settings(settings: EvaluateSettings, found: DistilledSet) -> RunSetting
             early = found.recipe.kipper_version is None
             why = "is of an early version" if early else "is of a run that has not finished"
             remark(f"{recipe_path} {why}, and does not say which sets it belongs to.")
-    names = {field.name for field in dataclasses.fields(RunSettings)}
+    names = {field.name for field in run_fields(ComputeSettings)}
     values = {k: v for k, v in made.items() if k in names}
     return overridden(values, settings, str(recipe_path.parent))
 
@@ -224,15 +231,8 @@ def overridden(values: dict[str, Any], settings: EvaluateSettings, workdir: str)
         UserError: they cannot be used.
     """
     overrides = {k: v for k in _OVERRIDES if (v := getattr(settings, k)) is not None}
-    run = RunSettings(
-        **{
-            **values,
-            **overrides,
-            "workdir": workdir,
-            "engine": settings.engine,
-            "num_workers": settings.num_workers,
-        }
-    )
+    own = {"workdir": workdir, "engine": settings.engine, "num_workers": settings.num_workers}
+    run = RunSettings.of(ComputeSettings, **{**values, **overrides, **own})
     run.check()
-    check_engine(run.engine, run.kernel_spec)
+    check_engine(run.compute.engine, run.compute.kernel_spec)
     return run

@@ -10,7 +10,7 @@ import os
 import time
 from typing import Any
 
-from kipper.common.settings import EstimateSettings, RunSettings
+from kipper.common.settings import ComputeSettings, EstimateSettings, RunSettings
 from kipper.launch.commands.display import duration
 from kipper.launch.commands.pace import Measuring
 from kipper.launch.commands.text_table import text_table
@@ -129,13 +129,14 @@ def estimate_run(settings: RunSettings) -> Estimate:
         UserError: what the run itself would refuse.
     """
     dataset, data_hash = check_settings(settings)
-    Workdir(settings.workdir).check(settings, data_hash)
-    experiment = prepare(settings, dataset)
-    tiling = tiling_of(settings, experiment.support.shape[1:])
-    algorithm, sizes = algorithm_of(settings), Sizes.of(experiment, settings.kernel_dtype)
-    scores_here = settings.launch == "inprocess" or settings.transport != "courier"
-    workers = settings.num_workers or 1
-    threads = settings.threads_per_worker or os.cpu_count() or 1
+    compute, execution = settings.compute, settings.execution
+    Workdir(execution.workdir).check(settings, data_hash)
+    experiment = prepare(compute, dataset)
+    tiling = tiling_of(compute, experiment.support.shape[1:])
+    algorithm, sizes = algorithm_of(compute), Sizes.of(experiment, compute.kernel_dtype)
+    scores_here = execution.launch == "inprocess" or execution.transport != "courier"
+    workers = execution.num_workers or 1
+    threads = execution.threads_per_worker or os.cpu_count() or 1
     row_sets = experiment.row_sets(with_validation=False)
     began = time.monotonic()
     pool, kernel = open_kernel(
@@ -145,7 +146,7 @@ def estimate_run(settings: RunSettings) -> Estimate:
         row_sets,
         augmenting=experiment.augmenting,
     )
-    measure = Measuring(settings, experiment, pool, kernel, tiling)
+    measure = Measuring(settings.compute, workers, experiment, pool, kernel, tiling)
     try:
         steps, sampled = measure.steps()
         per_pair, engine = measure.seconds_per_pair(), measure.engine
@@ -159,7 +160,7 @@ def estimate_run(settings: RunSettings) -> Estimate:
         for part in algorithm.parts(sizes, tiling, scores_here)
     ]
     targets = algorithm.gradient_targets(sizes)
-    engines = _of_engines(settings, experiment, tiling, workers, targets)
+    engines = _of_engines(settings.compute, experiment, tiling, workers, targets)
     memory = memory_of(sizes, targets, *engines)
     count, size = algorithm.checkpoints(sizes)
     return Estimate(
@@ -176,7 +177,7 @@ def estimate_run(settings: RunSettings) -> Estimate:
 
 
 def _of_engines(
-    settings: RunSettings, experiment: Experiment, tiling: Tiling, workers: int, targets: int
+    settings: ComputeSettings, experiment: Experiment, tiling: Tiling, workers: int, targets: int
 ) -> tuple[int, int]:
     """Numbers that engines keep of an image, and bytes that a worker keeps of a step's blocks."""
     images = experiment.support[: tiling.support].astype(settings.kernel_dtype)
@@ -199,10 +200,10 @@ def _of_engines(
 def _processes(settings: RunSettings, memory: Memory, workers: int) -> dict[str, int]:
     """Bytes of each process of the run."""
     coordinator = memory.data + memory.matrices
-    if settings.launch == "local_mp":
+    if settings.execution.launch == "local_mp":
         worker = _BASE_BYTES_LAUNCHPAD + memory.rows + memory.features + memory.block
         return {"coordinator": _BASE_BYTES_LAUNCHPAD + coordinator, "worker": worker}
-    base = _BASE_BYTES if settings.launch == "inprocess" else _BASE_BYTES_LAUNCHPAD
+    base = _BASE_BYTES if settings.execution.launch == "inprocess" else _BASE_BYTES_LAUNCHPAD
     return {"process": base + coordinator + workers * (memory.features + memory.block)}
 
 

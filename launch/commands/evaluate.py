@@ -43,8 +43,8 @@ def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
     """
     file = read_distilled(settings)
     with kernel_on_test(file.run, file.dataset, file.preprocessing) as (pool, kernel, test):
-        kernel.set_support(file.images.astype(file.run.kernel_dtype))
-        result = score(kernel, file.labels, file.run.ridge, test.key, test.labels)
+        kernel.set_support(file.images.astype(file.run.compute.kernel_dtype))
+        result = score(kernel, file.labels, file.run.compute.ridge, test.key, test.labels)
     recorded = file.recorded
     agrees = None
     if file.as_recorded and recorded is not None:

@@ -28,9 +28,6 @@ def export(settings: ExportSettings) -> None:
         UserError: the set cannot be read or described, or the output cannot be written.
     """
     settings.check()
-    assert settings.distilled is not None
-    assert settings.output is not None
-    assert settings.to is not None
     found = read_set(pathlib.Path(settings.distilled))
     recipe = found.recipe or _fitted_recipe(settings, found)
     output = pathlib.Path(settings.output)

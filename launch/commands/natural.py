@@ -70,8 +70,8 @@ def evaluate_natural(settings: EvaluateSettings) -> dict[str, Any]:
     report: dict[str, Any] = {}
     with kernel_on_test(run, subject.dataset, subject.preprocessing) as (pool, kernel, test):
         if distilled is not None:
-            kernel.set_support(distilled.images.astype(run.kernel_dtype))
-            reached = score(kernel, distilled.labels, run.ridge, test.key, test.labels)
+            kernel.set_support(distilled.images.astype(run.compute.kernel_dtype))
+            reached = score(kernel, distilled.labels, run.compute.ridge, test.key, test.labels)
         draws = [natural_scores(kernel, subject, test, sizes, s) for s in range(settings.seeds)]
     natural = [_summary(sizes[i], [draw[i] for draw in draws]) for i in range(len(sizes))]
     report["natural"] = natural
@@ -105,13 +105,13 @@ def natural_scores(
     draws = [sampling.support_rows(*balanced, n, seed) for n in sizes]
     largest = max(draws, key=len)
     images = subject.preprocessing.apply(dataset.x_train[largest])
-    kernel.set_support(images.astype(run.kernel_dtype))
+    kernel.set_support(images.astype(run.compute.kernel_dtype))
     k_ss = kernel.support_matrix()
     labels = target_values(dataset.y_train[largest], dataset.num_outputs)
     coefficients = []
     for rows in draws:
         (inside,) = np.isin(largest, rows).nonzero()
-        factor = krr.Factor(k_ss[np.ix_(inside, inside)], run.ridge)
+        factor = krr.Factor(k_ss[np.ix_(inside, inside)], run.compute.ridge)
         padded = np.zeros_like(labels)  # what is not in the draw predicts nothing
         padded[inside] = factor.solve(labels[inside])
         coefficients.append(padded)
@@ -122,15 +122,17 @@ def natural_scores(
 def _subject(settings: EvaluateSettings) -> Subject:
     if settings.distilled is not None:
         file = read_distilled(settings)
-        dataset = limit(file.dataset, file.run.train_limit, None)
+        dataset = limit(file.dataset, file.run.compute.train_limit, None)
         return Subject(file.run, dataset, file.preprocessing, file)
     if not settings.dataset:
         raise UserError("--dataset is required: the natural images come from it.")
     preprocess = settings.preprocess or "standard"
     run = overridden({"preprocess": preprocess}, settings, workdir=".")
-    dataset = limit(load_dataset(run.dataset, settings.data_dir), None, run.test_limit)
+    dataset = limit(
+        load_dataset(run.compute.dataset, settings.data_dir), None, run.compute.test_limit
+    )
     dataset = centred_dataset(dataset)
-    check_image_side(run.kernel_spec.architecture, *dataset.x_train.shape[1:3])
+    check_image_side(run.compute.kernel_spec.architecture, *dataset.x_train.shape[1:3])
     return Subject(run, dataset, fit_preprocessing(preprocess, dataset.x_train), None)
 
 
@@ -214,7 +216,14 @@ def _draw(path: pathlib.Path, report: dict[str, Any], run: RunSettings) -> None:
     from kipper.server.figures.natural import natural_figure
     from kipper.server.figures.style import png
 
-    shared = ", ".join((run.dataset, run.architecture, run.kernel.upper(), run.preprocess))
+    shared = ", ".join(
+        (
+            run.compute.dataset,
+            run.compute.architecture,
+            run.compute.kernel.upper(),
+            run.compute.preprocess,
+        )
+    )
     try:
         write_bytes(path, png(natural_figure(report, shared)))
     except OSError as error:

@@ -51,15 +51,18 @@ def run_node(node: NodeSettings, settings: RunSettings) -> None:
     if node.node.partition("/")[0] == COORDINATOR:
         _run_coordinator(node.node, settings, addresses)
     else:
-        dataset = load_dataset(settings.dataset, settings.data_dir)
+        dataset = load_dataset(settings.compute.dataset, settings.execution.data_dir)
         _run(
-            node.node, settings, has_evaluator(settings, choose_rows(settings, dataset)), addresses
+            node.node,
+            settings,
+            has_evaluator(settings, choose_rows(settings.compute, dataset)),
+            addresses,
         )
 
 
 def _run_coordinator(name: str, settings: RunSettings, addresses: Mapping[str, str]) -> None:
-    with_evaluator = has_evaluator(settings, choose_rows(settings, check_run(settings)))
-    workdir = Workdir(settings.workdir)
+    with_evaluator = has_evaluator(settings, choose_rows(settings.compute, check_run(settings)))
+    workdir = Workdir(settings.execution.workdir)
     workdir.forget_outcome()
     with showing_progress(workdir):
         _run(name, settings, with_evaluator, addresses)

@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from kipper.common.settings import RunSettings
+from kipper.common.settings import ComputeSettings
 from kipper.server.algorithms import algorithm_of
 from kipper.server.algorithms.algorithm import Trial
 from kipper.server.distributed_kernel import DistributedKernel
@@ -28,13 +28,15 @@ class Measuring:
 
     def __init__(
         self,
-        settings: RunSettings,
+        settings: ComputeSettings,
+        num_workers: int,
         experiment: Experiment,
         pool: Pool,
         kernel: DistributedKernel,
         tiling: Tiling,
     ):
         self._settings = settings
+        self._num_workers = num_workers
         self.experiment = experiment
         self._pool = pool
         self.kernel = kernel
@@ -69,7 +71,7 @@ class Measuring:
         """Seconds for all rows of a trial, extrapolated from the rows timed; how many those are."""
         act, number = trial
         blocks = spans(number, self._tiling.target)
-        used = min(len(blocks), self._settings.num_workers or 1)
+        used = min(len(blocks), self._num_workers)
         self._seconds_of(act, blocks[used - 1][1])  # compiles, which takes however long it takes
         began = time.monotonic()
         while True:

@@ -2,7 +2,6 @@
 
 import pathlib
 
-from kipper.common.errors import UserError
 from kipper.common.settings import ReplaySettings
 from kipper.server.scheduler.event_log import replay
 
@@ -13,7 +12,6 @@ def print_replay(settings: ReplaySettings) -> None:
     Raises:
         UserError: it is no such log, or this version decides otherwise.
     """
-    if not settings.log:
-        raise UserError("--log is required: the logs/events.jsonl of a workdir.")
+    settings.check()
     count = replay(pathlib.Path(settings.log))
     print(f"{count:,} events gave the same instructions as in {settings.log}")

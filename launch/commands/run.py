@@ -8,15 +8,15 @@ from kipper.server.records import RunResult
 from kipper.server.workdir import Workdir
 
 
-def run_with_display(settings: RunSettings, asked: DryRunSettings) -> None:
+def run_with_display(dry_run: DryRunSettings, settings: RunSettings) -> None:
     """Runs `settings`, shows the progress and prints a summary; a dry run prints an estimate."""
-    if asked.dry_run:
+    if dry_run.dry_run:
         from kipper.launch.commands.estimate import print_estimate
 
         print_estimate(EstimateSettings(), settings)
         return
     settings.check()
-    workdir = Workdir(settings.workdir)
+    workdir = Workdir(settings.execution.workdir)
     with showing_progress(workdir):
         result = run(settings)
     print(summary(workdir, result))

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from kipper.common.settings import (
     BenchSettings,
@@ -14,23 +13,25 @@ from kipper.common.settings import (
     DryRunSettings,
     EstimateSettings,
     EvaluateSettings,
+    ExecutionSettings,
     ExportSettings,
     LaunchSettings,
     ListSettings,
     NodeSettings,
     ReplaySettings,
     ReportSettings,
+    Settings,
     SolveLabelsSettings,
     StatusSettings,
     TransferSettings,
     WorkerSettings,
 )
 
-Classes = tuple[type[Any], ...]
+Classes = tuple[type[Settings], ...]
 
 _RUNS: Mapping[str, Classes] = {
-    "distill": (DistillSettings,),
-    "solve_labels": (SolveLabelsSettings,),
+    "distill": (DistillSettings, ExecutionSettings),
+    "solve_labels": (SolveLabelsSettings, ExecutionSettings),
 }
 
 
@@ -41,8 +42,8 @@ class Command:
     Attributes:
         name: the word that the user types.
         summary: its line in `kipper --help`.
-        function: "module:function" inside `kipper.launch`; it is called with one object of each
-            settings class.
+        function: "module:function" inside `kipper.launch`; it is called with the command's
+            settings, and those of the run, if any, as one `RunSettings`.
         settings: the classes that the command's own flags are made from.
         positional: the flag that arguments without a name belong to.
         before_run: the class of the command's flags when the name of a run follows it, as in
@@ -55,7 +56,7 @@ class Command:
     function: str
     settings: Classes
     positional: str | None = None
-    before_run: type[Any] | None = None
+    before_run: type[Settings] | None = None
     needs_run: bool = False
 
     @property

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from absl import logging
 
-from kipper.common.settings import RunSettings
+from kipper.common.settings import ExecutionSettings
 from kipper.launch.link.chaos import with_faults
 from kipper.launch.link.open_network import check_open_network, is_loopback, warn_of_open_ports
 from kipper.launch.link.registry import Members, open_registry
@@ -17,7 +17,7 @@ from kipper.launch.link.transports.addresses import split_address
 from kipper.server.protocol import WorkerLink
 
 
-def check_joining(settings: RunSettings) -> None:
+def check_joining(settings: ExecutionSettings) -> None:
     """Refuses a way of joining that cannot be had or must not be, if the settings open one.
 
     Raises:
@@ -38,7 +38,7 @@ def _host_of(address: str) -> str:
 
 
 def workers_joining(
-    settings: RunSettings, port: int
+    settings: ExecutionSettings, port: int
 ) -> Callable[[Members], AbstractContextManager[None]]:
     """What lets workers join a pool at `port`, for as long as it is entered."""
 

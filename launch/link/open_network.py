@@ -21,7 +21,7 @@ def check_open_network(transport: str, allow_open_network: bool, host: str | Non
     To be asked by a coordinator that workers of other hosts are to join, and by such a worker.
 
     Args:
-        transport: a name of `TRANSPORTS`; only courier is refused.
+        transport: a name of `TransportName`; only courier is refused.
         allow_open_network: the user answers for a firewall.
         host: what others are told to call; by it a machine behind a translated address (as in most
             clouds) is recognised too.

@@ -142,12 +142,12 @@ def worker_settings(settings: RunSettings, index: int, coordinator: str) -> Work
     return WorkerSettings(
         coordinator=coordinator,
         name=f"worker-{index}",
-        threads=settings.threads,
-        architecture=settings.own_networks,
-        transport=settings.transport,
-        certificates=settings.certificates,
-        allow_open_network=settings.allow_open_network,
-        log_format=settings.log_format,
+        threads=settings.execution.threads,
+        architecture=settings.compute.own_networks,
+        transport=settings.execution.transport,
+        certificates=settings.execution.certificates,
+        allow_open_network=settings.execution.allow_open_network,
+        log_format=settings.execution.log_format,
     )
 
 

@@ -5,7 +5,7 @@ import errno
 import socket
 
 from kipper.common.errors import UserError
-from kipper.common.settings import RunSettings
+from kipper.common.settings import ExecutionSettings
 
 _EVERYWHERE = ("0.0.0.0", "::")
 _WHY = {
@@ -15,7 +15,7 @@ _WHY = {
 }
 
 
-def check_dashboard(settings: RunSettings) -> None:
+def check_dashboard(settings: ExecutionSettings) -> None:
     """Raises `UserError` if the address of the page cannot be used."""
     address = settings.dashboard_address
     if address is not None:

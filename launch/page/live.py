@@ -31,18 +31,18 @@ def shown_live(settings: RunSettings, experiment: Experiment) -> Iterator[Watch 
     Yields None if the settings disable the page, or if its address cannot be used: a run does not
     fail because its page does.
     """
-    if settings.dashboard_address is None:
+    if settings.execution.dashboard_address is None:
         yield None
         return
     watch = Watch(about(settings), time.monotonic(), time.time())
     try:
-        listener = listen(*settings.dashboard_address)
+        listener = listen(*settings.execution.dashboard_address)
     except UserError as error:
         logging.warning("%s The run continues without its page.", error)
         yield None
         return
     watch.address = url_of(listener)
-    hosts = KnownHosts(settings.dashboard_address[0], settings.host)
+    hosts = KnownHosts(settings.execution.dashboard_address[0], settings.execution.host)
     to_pixels = pixels_of(experiment.preprocessing, experiment.pixel_range)
     server = PageServer(watch, listener, hosts, to_pixels)
     try:
@@ -55,11 +55,11 @@ def about(settings: RunSettings) -> dict[str, Any]:
     """The constant fields of "run" in /api/state, and kipper's version."""
     return {
         "kipper": __version__,
-        "workdir": settings.workdir,
-        "algorithm": algorithm_of(settings).name,
-        "dataset": shown_dataset(settings.dataset),
-        "architecture": shown_architecture(settings.architecture),
-        "support_size": settings.support_size,
+        "workdir": settings.execution.workdir,
+        "algorithm": algorithm_of(settings.compute).name,
+        "dataset": shown_dataset(settings.compute.dataset),
+        "architecture": shown_architecture(settings.compute.architecture),
+        "support_size": settings.compute.support_size,
         "started": round(time.time(), 3),
     }
 

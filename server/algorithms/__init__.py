@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kipper.common.errors import UserError
-from kipper.common.settings import RunSettings
+from kipper.common.settings import ComputeSettings
 from kipper.server.algorithms.algorithm import Algorithm
 from kipper.server.algorithms.kip import Kip
 from kipper.server.algorithms.label_solve import LabelSolve
@@ -13,7 +13,7 @@ from kipper.server.algorithms.label_solve import LabelSolve
 ALGORITHMS: tuple[type[Algorithm], ...] = (Kip, LabelSolve)
 
 
-def algorithm_of(settings: RunSettings) -> Algorithm:
+def algorithm_of(settings: ComputeSettings) -> Algorithm:
     """The algorithm that these settings are for."""
     return next(cls(settings) for cls in ALGORITHMS if isinstance(settings, cls.settings_class))
 

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from kipper.common.settings import RunSettings
+from kipper.common.settings import ComputeSettings
 from kipper.server.measures import Score
 from kipper.server.records import Evaluation, RunResult
 from kipper.server.status import Status
@@ -40,11 +40,11 @@ class Algorithm(abc.ABC):
         augment: how target images are augmented, for `parse_augmentation`; None if they are not.
     """
 
-    settings: RunSettings
+    settings: ComputeSettings
 
     name: ClassVar[str]
     command: ClassVar[str]
-    settings_class: ClassVar[type[RunSettings]]
+    settings_class: ClassVar[type[ComputeSettings]]
     learns_images: ClassVar[bool]
     holds_out_validation: ClassVar[bool]
 

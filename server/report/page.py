@@ -1,7 +1,6 @@
 """report.html: one file with a run's results, its workers, and how to repeat it."""
 
 import base64
-import dataclasses
 import functools
 import pathlib
 import shlex
@@ -11,6 +10,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from kipper.common.settings import run_fields
 from kipper.server.figures.timeline import KINDS, Activity
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import Account
@@ -229,7 +229,7 @@ def _workers(run: RunFiles, activity: Activity | None) -> tuple[tuple[str, ...],
 
 def _settings(run: RunFiles) -> list[tuple[str, str, bool]]:
     """(name, value, whether it differs from its default)."""
-    fields = dataclasses.fields(run.algorithm.settings_class)
+    fields = run_fields(run.algorithm.settings_class)
     defaults = {field.name: field.default for field in fields}
     return [
         (name, "" if value is None else _plain(value), value != defaults.get(name))

@@ -1,12 +1,10 @@
 """Writes the figures and the report of a run, from its files alone."""
 
-import dataclasses
-
 from absl import logging
 
 from kipper.common.errors import KipperError
 from kipper.common.files import write_bytes, write_text
-from kipper.common.settings import arguments_of
+from kipper.common.settings import RunSettings, run_fields
 from kipper.server.figures import style
 from kipper.server.report.drawing import figures_of
 from kipper.server.report.events import read_activity
@@ -51,5 +49,7 @@ def _support(run: RunFiles) -> SupportFiles | None:
 
 def command_of(run: RunFiles) -> list[str]:
     """The words of a command line that repeats the run."""
-    settings = dataclasses.replace(run.algorithm.settings, overwrite=False)
-    return ["kipper", run.algorithm.command, *arguments_of(settings)]
+    compute_class = run.algorithm.settings_class
+    names = {field.name for field in run_fields(compute_class)} - {"overwrite"}
+    known = {name: value for name, value in run.settings.items() if name in names}
+    return ["kipper", run.algorithm.command, *RunSettings.of(compute_class, **known).arguments()]

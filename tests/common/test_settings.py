@@ -10,12 +10,17 @@ from kipper.common.errors import UserError
 from kipper.common.settings import (
     DistillSettings,
     EvaluateSettings,
+    ExecutionSettings,
     RunSettings,
     SolveLabelsSettings,
     WorkerSettings,
+    choices_of,
+    free_names,
+    run_fields,
 )
 
 CLASSES = [DistillSettings, SolveLabelsSettings]
+WITH_HELP = [*CLASSES, ExecutionSettings, EvaluateSettings, WorkerSettings]
 
 
 def refused(settings: RunSettings, *fragments: str) -> None:
@@ -30,11 +35,11 @@ def refused(settings: RunSettings, *fragments: str) -> None:
 
 
 def distill(**changes: Any) -> DistillSettings:
-    return DistillSettings(**{"workdir": "run", "dataset": "digits", **changes})
+    return RunSettings.of(DistillSettings, **{"workdir": "run", "dataset": "digits", **changes})
 
 
 def solve_labels(**changes: Any) -> SolveLabelsSettings:
-    return SolveLabelsSettings(**{"workdir": "run", "dataset": "digits", **changes})
+    return RunSettings.of(SolveLabelsSettings, **{"workdir": "run", "dataset": "digits", **changes})
 
 
 def test_the_defaults_are_admitted() -> None:
@@ -59,7 +64,7 @@ def test_required_settings(make: Any, name: str, value: Any) -> None:
     + [(solve_labels, "label_ridge")],
 )
 def test_a_value_that_is_not_among_the_choices(make: Any, name: str) -> None:
-    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(make())}
+    choices = {field.name: choices_of(field) for field in run_fields(type(make().compute))}
     refused(make(**{name: "other"}), f"--{name} is 'other'", *choices[name])
     for choice in choices[name]:
         make(**{name: choice}).check()
@@ -106,9 +111,9 @@ def test_optional_counts_may_be_left_out(name: str) -> None:
 
 
 def test_targets_of_a_step_follow_the_support_unless_given() -> None:
-    assert distill(support_size=10).targets_per_step == 500
-    assert distill(support_size=500).targets_per_step == 5000
-    assert distill(support_size=10, target_batch_size=7).targets_per_step == 7
+    assert distill(support_size=10).compute.targets_per_step == 500
+    assert distill(support_size=500).compute.targets_per_step == 5000
+    assert distill(support_size=10, target_batch_size=7).compute.targets_per_step == 7
 
 
 @pytest.mark.parametrize("value", [-1e-9, math.inf, -math.inf, math.nan])
@@ -154,7 +159,7 @@ def test_no_workers_are_enough_only_where_others_can_join(make: Any) -> None:
     refused(make(num_workers=0), "--num_workers is 0", "with a --port")
     refused(make(num_workers=-1, port=7000), "--num_workers is -1")
     make(num_workers=0, port=7000).check()
-    assert make(num_workers=0, port=7000).threads_per_worker == 0
+    assert make(num_workers=0, port=7000).execution.threads_per_worker == 0
 
 
 @pytest.mark.parametrize(
@@ -178,12 +183,14 @@ def test_an_unknown_architecture(make: Any) -> None:
 
 
 def test_the_kernel_spec_is_as_set() -> None:
-    spec = distill(architecture="myrtle5", kernel="nngp", kernel_dtype="float64").kernel_spec
+    spec = distill(
+        architecture="myrtle5", kernel="nngp", kernel_dtype="float64"
+    ).compute.kernel_spec
     assert spec.architecture.name == "myrtle5"
     assert (spec.kind, spec.dtype) == ("nngp", "float64")
 
 
-@pytest.mark.parametrize("settings_class", [*CLASSES, EvaluateSettings, WorkerSettings])
+@pytest.mark.parametrize("settings_class", WITH_HELP)
 def test_every_field_has_a_help_sentence(settings_class: type) -> None:
     for field in dataclasses.fields(settings_class):
         assert field.metadata["help"].endswith("."), field.name
@@ -191,20 +198,20 @@ def test_every_field_has_a_help_sentence(settings_class: type) -> None:
 
 @pytest.mark.parametrize("settings_class", CLASSES)
 def test_only_settings_that_change_no_bit_of_the_result_are_free(settings_class: type) -> None:
-    free = {f.name for f in dataclasses.fields(settings_class) if f.metadata["free"]}
+    free = free_names(settings_class)
     shared = {"workdir", "data_dir", "launch", "num_workers", "threads", "overwrite"}
     shared |= {"port", "host", "transport", "certificates", "allow_open_network"}
     shared |= {"verify_fraction", "chaos", "log_format", "dashboard"}
     assert free == (shared | {"steps"} if settings_class is DistillSettings else shared)
 
 
-@pytest.mark.parametrize("settings_class", [*CLASSES, EvaluateSettings, WorkerSettings])
+@pytest.mark.parametrize("settings_class", WITH_HELP)
 def test_a_default_is_among_its_choices(settings_class: type) -> None:
     for field in dataclasses.fields(settings_class):
-        if field.metadata["choices"] and field.default is not None:
-            assert field.default in field.metadata["choices"], field.name
+        if choices_of(field) and field.default is not None:
+            assert field.default in choices_of(field), field.name
 
 
 def test_settings_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        distill().seed = 1  # type: ignore[misc]
+        distill().compute.seed = 1  # type: ignore[misc]

@@ -8,7 +8,7 @@ from installation import needs_launchpad
 
 from kipper.common.errors import Interrupted
 from kipper.common.messages import Block
-from kipper.common.settings import DistillSettings
+from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.processes.stopping import StopRequest
@@ -52,13 +52,15 @@ def _run(settings, version, times):
 
 @pytest.mark.parametrize(("times", "newest"), [(1, 5), (2, 4)])
 def test_once_ends_after_the_step_and_twice_at_once(tmp_path, times, newest):
-    settings = DistillSettings(workdir=str(tmp_path), steps=100, **FEW)
+    settings = RunSettings.of(DistillSettings, workdir=str(tmp_path), steps=100, **FEW)
     assert _run(settings, 5, times) == newest  # support images of step k are version k + 1
 
 
 @needs_launchpad
 def test_a_run_that_waits_for_workers_ends_at_once(tmp_path):
-    settings = DistillSettings(workdir=str(tmp_path), steps=100, num_workers=0, port=1, **FEW)
+    settings = RunSettings.of(
+        DistillSettings, workdir=str(tmp_path), steps=100, num_workers=0, port=1, **FEW
+    )
     check_run(settings)
     with pytest.raises(Interrupted):
         coordinate(

@@ -8,15 +8,18 @@ from kipper.common.errors import UserError
 from kipper.common.settings import (
     CompareSettings,
     DistillSettings,
+    ExecutionSettings,
     LaunchSettings,
     NodeSettings,
     ReplaySettings,
+    RunSettings,
     SolveLabelsSettings,
     arguments_of,
 )
 from kipper.launch import flag_sets
 
-FULL = DistillSettings(
+FULL = RunSettings.of(
+    DistillSettings,
     workdir="/runs/with space",
     dataset="npz:it's.npz",
     learn_labels=True,
@@ -31,15 +34,19 @@ FULL = DistillSettings(
 
 
 @pytest.mark.parametrize(
-    "settings", [FULL, SolveLabelsSettings(workdir="w", dataset="digits", label_ridge="notebook")]
+    "settings",
+    [
+        FULL,
+        RunSettings.of(SolveLabelsSettings, workdir="w", dataset="digits", label_ridge="notebook"),
+    ],
 )
 def test_settings_come_back_from_the_arguments_made_of_them(settings):
-    arguments = arguments_of(settings)
-    assert flag_sets.parse((type(settings),), "distill", arguments)[0] == settings
+    classes = (type(settings.compute), ExecutionSettings)
+    assert RunSettings(*flag_sets.parse(classes, "distill", settings.arguments())) == settings
 
 
 def test_arguments_leave_out_defaults():
-    assert arguments_of(DistillSettings(workdir="w", dataset="digits")) == [
+    assert RunSettings.of(DistillSettings, workdir="w", dataset="digits").arguments() == [
         "--workdir=w",
         "--dataset=digits",
     ]
@@ -61,19 +68,30 @@ def test_one_that_the_flag_has_no_room_for_is_refused(given):
 
 
 def test_several_settings_share_one_command_line():
-    launch, run = flag_sets.parse(
-        (LaunchSettings, DistillSettings),
+    launch, run, execution = flag_sets.parse(
+        (LaunchSettings, DistillSettings, ExecutionSettings),
         "launch",
-        ["--steps=3", "--cluster=slurm", "--workdir=w", "--dry_run", "--learn_labels"],
+        [
+            "--steps=3",
+            "--cluster=slurm",
+            "--workdir=w",
+            "--dataset=digits",
+            "--dry_run",
+            "--learn_labels",
+        ],
     )
     assert (launch.cluster, launch.dry_run) == ("slurm", True)
-    assert (run.steps, run.workdir, run.learn_labels) == (3, "w", True)
+    assert (run.steps, execution.workdir, run.learn_labels) == (3, "w", True)
 
 
 @pytest.mark.parametrize("beside", [LaunchSettings, NodeSettings])
 @pytest.mark.parametrize("run", [DistillSettings, SolveLabelsSettings])
 def test_settings_that_share_a_command_line_have_no_flag_in_common(beside, run):
-    names = [field.name for settings in (beside, run) for field in dataclasses.fields(settings)]
+    names = [
+        field.name
+        for settings in (beside, run, ExecutionSettings)
+        for field in dataclasses.fields(settings)
+    ]
     assert len(names) == len(set(names))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kipper.common.errors import Interrupted
 from kipper.common.messages import SUPPORT_KEY, Block
-from kipper.common.settings import SolveLabelsSettings
+from kipper.common.settings import RunSettings, SolveLabelsSettings
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.processes.stopping import StopRequest
@@ -38,7 +38,8 @@ class _WatchedLink:
 
 
 def _settings(workdir, **changes):
-    return SolveLabelsSettings(
+    return RunSettings.of(
+        SolveLabelsSettings,
         workdir=str(workdir),
         dataset="digits",
         **{"support_size": 20, "block_support": 8, "block_target": CHUNK, **changes},

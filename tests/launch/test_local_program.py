@@ -8,7 +8,7 @@ import pytest
 from installation import LAUNCHPAD
 
 from kipper.common.errors import Interrupted
-from kipper.common.settings import DistillSettings
+from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch import local_program
 from kipper.launch.processes import supervisor
 from kipper.launch.processes.stopping import StopRequest
@@ -43,7 +43,7 @@ def test_a_worker_that_dies_again_and_again_ends_the_program_with_a_sentence(wor
     monkeypatch.setattr(supervisor, "Limits", lambda: limits)
     monkeypatch.setattr(nodes, "enter_node", lambda settings, own_process: None)
     monkeypatch.setattr(nodes, "worker_command", lambda worker: [sys.executable, "-c", "1 / 0"])
-    settings = DistillSettings(workdir=str(workdir.path), dataset="digits")
+    settings = RunSettings.of(DistillSettings, workdir=str(workdir.path), dataset="digits")
     with pytest.raises(GaveUp):
         nodes.run_worker_node(settings, 1, _Address(), own_process=True)
 
@@ -87,7 +87,9 @@ def test_a_finished_run_has_its_result(workdir):
 
 
 def test_no_coordinator_is_asked_that_has_not_begun_or_is_gone(workdir):
-    settings = DistillSettings(workdir=str(workdir.path), dataset="digits", launch="local_mp")
+    settings = RunSettings.of(
+        DistillSettings, workdir=str(workdir.path), dataset="digits", launch="local_mp"
+    )
     assert not local_program._ask_coordinator(settings, workdir)
     _end(workdir, state="finished", pid=1)
     assert not local_program._ask_coordinator(settings, workdir)

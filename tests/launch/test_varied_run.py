@@ -12,7 +12,7 @@ from kipper.common.augmentation import augment, parse_augmentation
 from kipper.common.datasets import load_dataset
 from kipper.common.errors import UserError
 from kipper.common.labels import centred_one_hot
-from kipper.common.settings import DistillSettings
+from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.coordinator import load_experiment, run_inprocess
 from kipper.server import krr, sampling
 from kipper.workers import dense_engine
@@ -20,7 +20,8 @@ from kipper.workers.engine import PreparedImages
 
 AUGMENT = "flip,shift:0.2,rotate:20,color:0.3"
 ARCHITECTURES = ("fc1", "fc2", "fc3")
-SETTINGS = DistillSettings(
+SETTINGS = RunSettings.of(
+    DistillSettings,
     workdir="",
     dataset="digits",
     preprocess="zca",
@@ -38,13 +39,15 @@ SETTINGS = DistillSettings(
 
 def run(workdir: pathlib.Path, **changes: object) -> list[dict]:
     """Carries out SETTINGS but for what is changed; returns the records of metrics.jsonl."""
-    run_inprocess(dataclasses.replace(SETTINGS, workdir=str(workdir), **changes))  # type: ignore[arg-type]
+    run_inprocess(SETTINGS.replace(workdir=str(workdir), **changes))  # type: ignore[arg-type]
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
 def kernel(architecture: str, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
-    spec = dataclasses.replace(SETTINGS.kernel_spec, architecture=architecture_named(architecture))
+    spec = dataclasses.replace(
+        SETTINGS.compute.kernel_spec, architecture=architecture_named(architecture)
+    )
     engine = dense_engine.make_engine(spec, threads=1)
     prepared = [PreparedImages(x, engine.features(x)) for x in (x1, x2)]
     return engine.block(*prepared)
@@ -55,15 +58,17 @@ def test_a_step_is_made_with_the_architecture_drawn_and_augmented_targets(
 ) -> None:
     (before, *_) = run(tmp_path, steps=0)
     experiment = load_experiment(SETTINGS)
-    drawn = ARCHITECTURES[sampling.architecture(3, SETTINGS.seed, 0)]
-    rows = sampling.target_rows(experiment.target.labels, 10, 100, SETTINGS.seed, 0)
+    drawn = ARCHITECTURES[sampling.architecture(3, SETTINGS.compute.seed, 0)]
+    rows = sampling.target_rows(experiment.target.labels, 10, 100, SETTINGS.compute.seed, 0)
     # Rows of the target are rows of the training images, less those held out.
     dataset = load_dataset("digits", None)
     raw = np.setdiff1d(
         np.arange(len(dataset.y_train)),
-        sampling.validation_rows(dataset.y_train, 10, SETTINGS.seed),
+        sampling.validation_rows(dataset.y_train, 10, SETTINGS.compute.seed),
     )[rows]
-    changed = augment(parse_augmentation(AUGMENT), dataset.x_train[raw], raw, SETTINGS.seed, 0)
+    changed = augment(
+        parse_augmentation(AUGMENT), dataset.x_train[raw], raw, SETTINGS.compute.seed, 0
+    )
     targets = experiment.preprocessing.apply(changed).astype(np.float64)
     support = experiment.support.astype(np.float64)
     expected = krr.regress(
@@ -71,7 +76,7 @@ def test_a_step_is_made_with_the_architecture_drawn_and_augmented_targets(
         kernel(drawn, targets, support),
         centred_one_hot(experiment.support_labels, 10),
         centred_one_hot(experiment.target.labels[rows], 10),
-        SETTINGS.ridge,
+        SETTINGS.compute.ridge,
     )
     assert drawn != "fc1"  # or the test would say less
     assert before["loss"] == pytest.approx(expected.loss, rel=1e-9)

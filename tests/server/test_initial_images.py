@@ -22,7 +22,7 @@ def experiment_of(preprocess: str = "standard") -> Experiment:
 
 
 def settings(**changes: object) -> DistillSettings:
-    values = {"workdir": "run", "dataset": "npz:x.npz", "support_size": 20, **changes}
+    values = {"dataset": "npz:x.npz", "support_size": 20, **changes}
     return DistillSettings(**values)
 
 

@@ -11,7 +11,7 @@ from tiny_runs import LinearKernel, kip_settings, tiny_session
 from kipper.common import messages
 from kipper.common.errors import Interrupted, NumericalError
 from kipper.common.messages import SUPPORT_KEY, Request
-from kipper.common.settings import DistillSettings
+from kipper.common.settings import RunSettings
 from kipper.server import checkpoint
 from kipper.server.algorithms.kip import Kip
 from kipper.server.distilled_set import load_distilled
@@ -46,9 +46,9 @@ class FinishAt:
         return (self._workdir / "checkpoints" / f"step-{self._step - 1:06d}").exists()
 
 
-def run(settings: DistillSettings, sink: Sink | None = None, **options: Any) -> RunResult:
+def run(settings: RunSettings, sink: Sink | None = None, **options: Any) -> RunResult:
     with tiny_session(settings, **options) as session:
-        return Kip(settings).run(session, sink)
+        return Kip(settings.compute).run(session, sink)
 
 
 def lines(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -76,9 +76,9 @@ def test_the_schedule_decides_what_is_evaluated(
 ) -> None:
     settings, sink = kip_settings(tmp_path, **changes), Sink()
     result = run(settings, sink)
-    assert [step for step in range(12) if Kip(settings).is_evaluated(step)][: len(evaluated)] == (
-        evaluated
-    )
+    assert [step for step in range(12) if Kip(settings.compute).is_evaluated(step)][
+        : len(evaluated)
+    ] == (evaluated)
     workdir = Workdir(tmp_path)
     assert [each.step for each in workdir.evaluations()] == evaluated
     assert [record["step"] for record in lines(workdir.spectrum)] == evaluated
@@ -86,7 +86,7 @@ def test_the_schedule_decides_what_is_evaluated(
     assert sink.finished_with == len(evaluated)
     last = workdir.evaluations()[-1]
     assert (result.test, result.train, result.loss) == (last.test, last.train, last.loss)
-    assert result.steps == settings.steps
+    assert result.steps == settings.compute.steps
 
 
 def test_named_steps_and_the_last_are_kept_and_snapshots_are_their_states(

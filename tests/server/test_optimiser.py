@@ -1,5 +1,7 @@
 """Adam and its schedules against optax's own, called directly."""
 
+import typing
+
 import jax
 import numpy as np
 import optax
@@ -7,9 +9,10 @@ import pytest
 
 from kipper.common.precision import enable_x64
 from kipper.common.settings import DistillSettings
-from kipper.common.settings.algorithms import SCHEDULES
+from kipper.common.settings.algorithms import Schedule
 from kipper.server.optimiser import adam_of, initial_moments, schedule_of
 
+SCHEDULES = typing.get_args(Schedule)
 RATE, STEPS, SHARE = 0.1, 20, 0.05
 END = SHARE * RATE
 
@@ -24,7 +27,7 @@ OPTAX = {
 
 def settings_with(schedule: str, **changes: object) -> DistillSettings:
     ends = {} if schedule == "constant" else {"schedule_steps": STEPS, "schedule_end": SHARE}
-    values = {"workdir": "run", "dataset": "digits", "learning_rate": RATE, "schedule": schedule}
+    values = {"dataset": "digits", "learning_rate": RATE, "schedule": schedule}
     settings = DistillSettings(**{**values, **ends, **changes})
     settings.check()
     return settings

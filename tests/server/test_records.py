@@ -100,7 +100,10 @@ def test_files_of_other_versions_are_read(cls: type[RunResult | Evaluation | Sta
 
 
 def test_an_algorithm_is_found_by_its_settings_however_they_are_kept() -> None:
-    kip, labels = DistillSettings(steps=7, learn_labels=True), SolveLabelsSettings(seed=3)
+    kip, labels = (
+        DistillSettings(dataset="digits", steps=7, learn_labels=True),
+        SolveLabelsSettings(dataset="digits", seed=3),
+    )
     for settings, cls in ((kip, Kip), (labels, LabelSolve)):
         algorithm = algorithm_of(settings)
         assert type(algorithm) is cls
@@ -116,13 +119,13 @@ def test_the_first_evaluation_of_kip_is_that_of_natural_images_if_it_starts_from
     first = Evaluation(step=0, test=Score(ACCURACY, 0.25))
     result = RunResult(natural=Score(ACCURACY, 0.5))
     for settings, known in (
-        (DistillSettings(), first.test),
-        (DistillSettings(learn_labels=True), first.test),
-        (DistillSettings(support_init="noise"), None),
-        (DistillSettings(freeze_pixels=0.5), None),
-        (DistillSettings(initial="x.npz"), None),
-        (DistillSettings(solve_labels_every=2), None),
-        (SolveLabelsSettings(), None),
+        (DistillSettings(dataset="digits"), first.test),
+        (DistillSettings(dataset="digits", learn_labels=True), first.test),
+        (DistillSettings(dataset="digits", support_init="noise"), None),
+        (DistillSettings(dataset="digits", freeze_pixels=0.5), None),
+        (DistillSettings(dataset="digits", initial="x.npz"), None),
+        (DistillSettings(dataset="digits", solve_labels_every=2), None),
+        (SolveLabelsSettings(dataset="digits"), None),
     ):
         algorithm = algorithm_of(settings)
         assert algorithm.natural_score(None, first) == known
@@ -131,7 +134,10 @@ def test_the_first_evaluation_of_kip_is_that_of_natural_images_if_it_starts_from
 
 
 def test_progress_is_told_in_the_unit_of_the_algorithm() -> None:
-    kip, labels = algorithm_of(DistillSettings(steps=2000)), algorithm_of(SolveLabelsSettings())
+    kip, labels = (
+        algorithm_of(DistillSettings(dataset="digits", steps=2000)),
+        algorithm_of(SolveLabelsSettings(dataset="digits")),
+    )
     assert kip.progress(Status(step=1234), 5) == "step 1,234 of 2,000"
     assert kip.progress(Status(), 5) == "step 5 of 2,000"
     rows = Status(state="running", rows=1200, rows_total=5000, rows_of="targets")
@@ -142,9 +148,9 @@ def test_progress_is_told_in_the_unit_of_the_algorithm() -> None:
 
 def test_titles_say_whether_labels_are_learned() -> None:
     for settings, title in (
-        (DistillSettings(), "KIP"),
-        (DistillSettings(learn_labels=True), "KIP, labels learned"),
-        (DistillSettings(solve_labels_every=3), "KIP, labels learned"),
-        (SolveLabelsSettings(), "LS"),
+        (DistillSettings(dataset="digits"), "KIP"),
+        (DistillSettings(dataset="digits", learn_labels=True), "KIP, labels learned"),
+        (DistillSettings(dataset="digits", solve_labels_every=3), "KIP, labels learned"),
+        (SolveLabelsSettings(dataset="digits"), "LS"),
     ):
         assert algorithm_of(settings).title == title

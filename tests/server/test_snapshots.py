@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from kipper.common.settings import DistillSettings
+from kipper.common.settings import DistillSettings, RunSettings
 from kipper.server.distilled_set import load_distilled
 from kipper.server.measures import ACCURACY, R_SQUARED, Score
 from kipper.server.snapshots import BestKeeper, SupportSnapshot
@@ -15,7 +15,7 @@ from kipper.server.workdir import Workdir
 @pytest.fixture
 def workdir(tmp_path: pathlib.Path) -> Workdir:
     made = Workdir(tmp_path / "run")
-    made.prepare(DistillSettings(workdir=str(made.path), dataset="digits"), "hash")
+    made.prepare(RunSettings.of(DistillSettings, workdir=str(made.path), dataset="digits"), "hash")
     return made
 
 

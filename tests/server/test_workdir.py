@@ -1,6 +1,5 @@
 """Whether a run may go on in a folder, and the records kept there."""
 
-import dataclasses
 import json
 import pathlib
 import subprocess
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from kipper.common.errors import UserError
-from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings
+from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings, run_fields
 from kipper.server.workdir import Workdir
 
 HASH = "0" * 64
@@ -66,7 +65,7 @@ FREE_VALUES: dict[str, Any] = {
 
 
 def distill(**changes: Any) -> DistillSettings:
-    return DistillSettings(**{"workdir": "run", "dataset": "digits", **changes})
+    return RunSettings.of(DistillSettings, **{"workdir": "run", "dataset": "digits", **changes})
 
 
 def refused(workdir: Workdir, settings: RunSettings, data_hash: str = HASH) -> str:
@@ -117,12 +116,12 @@ def test_a_new_folder_is_made_with_its_configuration(workdir: Workdir) -> None:
         assert folder.is_dir()
     config = json.loads(workdir.config.read_text())
     assert config["command"] == "DistillSettings"
-    assert config["settings"] == dataclasses.asdict(distill())
+    assert config["settings"] == distill().record()
     assert config["data_hash"] == HASH
 
 
 def test_every_setting_is_either_free_or_not() -> None:
-    names = {field.name for field in dataclasses.fields(DistillSettings)}
+    names = {field.name for field in run_fields(DistillSettings)}
     assert names == OTHER_VALUES.keys() | FREE_VALUES.keys()
 
 
@@ -138,13 +137,13 @@ def test_a_run_may_be_resumed_with_free_settings_changed(workdir: Workdir, name:
     settings = distill(**{name: FREE_VALUES[name]})
     workdir.prepare(settings, HASH)
     assert workdir.metrics.read_text() == "earlier"
-    assert json.loads(workdir.config.read_text())["settings"] == dataclasses.asdict(settings)
+    assert json.loads(workdir.config.read_text())["settings"] == settings.record()
 
 
 @pytest.mark.parametrize("name", OTHER_VALUES)
 def test_any_other_changed_setting_is_refused_by_name(workdir: Workdir, name: str) -> None:
     before = workdir.config.read_bytes()
-    value, default = OTHER_VALUES[name], getattr(distill(), name)
+    value, default = OTHER_VALUES[name], getattr(distill().compute, name)
     sentence = refused(workdir, distill(**{name: value}))
     assert f"{name} was {default!r} and is {value!r}" in sentence
     assert "--overwrite" in sentence
@@ -169,7 +168,7 @@ def test_a_setting_that_the_run_was_made_without_was_as_its_default(workdir: Wor
 
 
 def test_another_command_is_refused(workdir: Workdir) -> None:
-    settings = SolveLabelsSettings(workdir="run", dataset="digits")
+    settings = RunSettings.of(SolveLabelsSettings, workdir="run", dataset="digits")
     sentence = refused(workdir, settings)
     assert "DistillSettings" in sentence
     assert "SolveLabelsSettings" in sentence

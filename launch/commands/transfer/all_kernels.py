@@ -1,6 +1,5 @@
 """`kipper transfer --all_kernels`: how well a distilled set serves kernels it was not made for."""
 
-import dataclasses
 import time
 from typing import Any
 
@@ -44,22 +43,22 @@ def evaluate_all_kernels(settings: TransferSettings) -> dict[str, Any]:
     """
     file = read_file(settings)
     test = Split(file.preprocessing.apply(file.dataset.x_test), file.dataset.y_test)
-    made = file.run.kernel_spec.architecture.title
+    made = file.run.compute.kernel_spec.architecture.title
     names = [*ARCHITECTURES] if made in ARCHITECTURES else [made, *ARCHITECTURES]
     kernels = []
     for name in names:
         for kind in KINDS:
-            run = dataclasses.replace(file.run, architecture=name, kernel=kind)
+            run = file.run.replace(architecture=name, kernel=kind)
             kernels.append(_row(run, file, test, settings.max_minutes))
             say(_line(kernels[-1]))
     return {
         "distilled": settings.distilled,
-        "dataset": file.run.dataset,
+        "dataset": file.run.compute.dataset,
         "support_size": len(file.images),
         "test_size": len(test.labels),
-        "ridge": file.run.ridge,
-        "kernel_dtype": file.run.kernel_dtype,
-        "made_with": {"architecture": made, "kernel": file.run.kernel},
+        "ridge": file.run.compute.ridge,
+        "kernel_dtype": file.run.compute.kernel_dtype,
+        "made_with": {"architecture": made, "kernel": file.run.compute.kernel},
         "kernels": kernels,
     }
 
@@ -68,10 +67,14 @@ def _row(run: RunSettings, file: DistilledFile, test: Split, max_minutes: float)
     """What is reported of one kernel."""
     supports = len(file.images)
     pairs = supports * (supports + len(test.labels))
-    row: dict[str, Any] = {"architecture": run.architecture, "kernel": run.kernel, "pairs": pairs}
+    row: dict[str, Any] = {
+        "architecture": run.compute.architecture,
+        "kernel": run.compute.kernel,
+        "pairs": pairs,
+    }
     try:
-        check_image_side(run.kernel_spec.architecture, *file.images.shape[1:3])
-        check_engine(run.engine, run.kernel_spec)
+        check_image_side(run.compute.kernel_spec.architecture, *file.images.shape[1:3])
+        check_engine(run.compute.engine, run.compute.kernel_spec)
         expected = _expected_seconds(run, file, test, pairs)
         if expected > 60 * max_minutes:
             minutes = f"about {expected / 60:.2g} minutes"
@@ -97,7 +100,7 @@ def _expected_seconds(run: RunSettings, file: DistilledFile, test: Split, pairs:
         times = []
         for _ in range(2):
             started = time.monotonic()
-            kernel.set_support(file.images[:supports].astype(run.kernel_dtype))
+            kernel.set_support(file.images[:supports].astype(run.compute.kernel_dtype))
             kernel.support_matrix()
             list(kernel.target_chunks(few.key, every))
             times.append(time.monotonic() - started)

@@ -54,7 +54,7 @@ def transfer(settings: TransferSettings) -> dict[str, Any]:
     pace = trial.seconds_per_step
     report = {
         **_summary(networks, regression),
-        **_conditions(settings, subject, file.run.dataset),
+        **_conditions(settings, subject, file.run.compute.dataset),
         "seconds": round(sum(network["seconds"] for network in networks), 1),
         "milliseconds_per_step": None if pace is None else round(1000 * pace, 2),
     }

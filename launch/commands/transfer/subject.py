@@ -69,16 +69,16 @@ def read_subject(settings: TransferSettings) -> tuple[DistilledFile, Subject]:
         UserError: see `read_file`.
     """
     file = read_file(settings)
-    dataset = limit(file.dataset, file.run.train_limit, None)
+    dataset = limit(file.dataset, file.run.compute.train_limit, None)
     classes = file.labels.shape[1]
-    held_out = sampling.validation_rows(dataset.y_train, classes, file.run.seed)
+    held_out = sampling.validation_rows(dataset.y_train, classes, file.run.compute.seed)
     validation = held_out[_some(dataset.y_train[held_out], classes, settings.curve_images)]
     natural = held_out if len(held_out) else np.arange(len(dataset.y_train))
     natural = natural[_some(dataset.y_train[natural], classes, IMAGES)]
     return file, Subject(
         images=file.images.astype(np.float32),
         labels=file.labels,
-        architecture=file.run.kernel_spec.architecture,
+        architecture=file.run.compute.kernel_spec.architecture,
         natural=file.preprocessing.apply(dataset.x_train[natural]),
         validation=Split(
             file.preprocessing.apply(dataset.x_train[validation]), dataset.y_train[validation]
@@ -102,8 +102,8 @@ def regression_accuracy(file: DistilledFile, test: Split) -> dict[str, Any]:
     recorded = file.recorded if file.as_recorded else None
     return {
         "test_accuracy": (recorded or score_by(file.run, file, test)).value,
-        "architecture": file.run.kernel_spec.architecture.title,
-        "kernel": file.run.kernel,
+        "architecture": file.run.compute.kernel_spec.architecture.title,
+        "kernel": file.run.compute.kernel,
         "recorded": recorded is not None,
     }
 
@@ -115,5 +115,5 @@ def score_by(run: RunSettings, file: DistilledFile, test: Split) -> Score:
         NumericalError: the regression could not be solved.
     """
     with kernel_on(run, test) as (_, kernel):
-        kernel.set_support(file.images.astype(run.kernel_dtype))
-        return score(kernel, file.labels, run.ridge, test.key, test.labels)
+        kernel.set_support(file.images.astype(run.compute.kernel_dtype))
+        return score(kernel, file.labels, run.compute.ridge, test.key, test.labels)

@@ -1,7 +1,9 @@
 """The transport that a setting names."""
 
+import typing
+
 from kipper.common.errors import UserError
-from kipper.common.settings import TRANSPORTS
+from kipper.common.settings import TransportName
 from kipper.launch.link.transports.transport import Transport
 
 
@@ -9,14 +11,15 @@ def transport_named(name: str, certificates: str | None = None) -> Transport:
     """The transport of that name.
 
     Args:
-        name: one of `TRANSPORTS`.
+        name: a `TransportName`.
         certificates: folder made by `kipper certificates`; grpc_tls needs it.
 
     Raises:
         UserError: unknown name, not installed, or certificates that are missing or cannot be used.
     """
-    if name not in TRANSPORTS:
-        raise UserError(f"--transport is {name!r}; it must be one of {', '.join(TRANSPORTS)}.")
+    known = typing.get_args(TransportName)
+    if name not in known:
+        raise UserError(f"--transport is {name!r}; it must be one of {', '.join(known)}.")
     try:
         if name == "courier":
             from kipper.launch.link.transports.courier import CourierTransport

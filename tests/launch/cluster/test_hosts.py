@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from kipper.common.errors import UserError
-from kipper.common.settings import DistillSettings, LaunchSettings
+from kipper.common.settings import DistillSettings, LaunchSettings, RunSettings
 from kipper.launch.cluster import hosts
 from kipper.launch.main import run
 
@@ -21,7 +21,9 @@ node3 gpus=2 # two of them
 
 
 def _settings(**given):
-    return DistillSettings(**{"workdir": "/runs/a", "dataset": "digits", "port": 7070, **given})
+    return RunSettings.of(
+        DistillSettings, **{"workdir": "/runs/a", "dataset": "digits", "port": 7070, **given}
+    )
 
 
 def _read(tmp_path, text):

@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from kipper.common.settings import DistillSettings, LaunchSettings
+from kipper.common.settings import DistillSettings, LaunchSettings, RunSettings
 from kipper.launch.cluster.manifests import make_manifests
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -28,7 +28,7 @@ def test_the_python_is_that_of_the_constraints():
 def test_pods_run_as_the_images_user():
     (user,) = re.findall(r"^USER (\d+)$", DOCKERFILE, re.M)
     assert f"--uid={user} " in DOCKERFILE
-    settings = DistillSettings(workdir="/kipper/a", dataset="digits")
+    settings = RunSettings.of(DistillSettings, workdir="/kipper/a", dataset="digits")
     for manifest in make_manifests(LaunchSettings(image="i"), settings):
         if manifest["kind"] == "Job":
             pod = manifest["spec"]["template"]["spec"]

@@ -8,8 +8,10 @@ import yaml
 
 from kipper.common.settings import (
     DistillSettings,
+    ExecutionSettings,
     LaunchSettings,
     NodeSettings,
+    RunSettings,
     SolveLabelsSettings,
     WorkerSettings,
 )
@@ -31,7 +33,7 @@ def _manifests(run_class=DistillSettings, launch=None, **given):
     launch = LaunchSettings(image="registry.example/kipper:1", **(launch or {}))
     return {
         (manifest["kind"], manifest["metadata"]["name"]): manifest
-        for manifest in make_manifests(launch, run_class(**given))
+        for manifest in make_manifests(launch, RunSettings.of(run_class, **given))
     }
 
 
@@ -93,7 +95,9 @@ def test_the_coordinator_runs_with_its_companions_and_the_volume():
     assert [node.get("restartPolicy") for node in nodes] == [None, "Always", "Always"]
     for node in nodes:
         assert node["args"][:2] == ["node", "distill"]
-        told, settings = flag_sets.parse((NodeSettings, DistillSettings), "node", node["args"][2:])
+        told, _, settings = flag_sets.parse(
+            (NodeSettings, DistillSettings, ExecutionSettings), "node", node["args"][2:]
+        )
         assert told.node == f"{node['name']}/0"
         assert (settings.port, settings.num_workers) == (7070, 0)
         assert node["volumeMounts"] == [{"name": "runs", "mountPath": "/kipper"}]

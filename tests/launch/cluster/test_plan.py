@@ -1,6 +1,5 @@
 """What a run on many hosts starts."""
 
-import dataclasses
 import json
 
 import pytest
@@ -8,8 +7,10 @@ import pytest
 from kipper.common.errors import UserError
 from kipper.common.settings import (
     DistillSettings,
+    ExecutionSettings,
     LaunchSettings,
     NodeSettings,
+    RunSettings,
     SolveLabelsSettings,
     WorkerSettings,
 )
@@ -17,8 +18,10 @@ from kipper.launch import flag_sets
 from kipper.launch.cluster import plan
 from kipper.launch.link.worker_process import worker_settings
 
-KIP = DistillSettings(workdir="/runs/a", dataset="digits", steps=3, num_workers=4, threads=2)
-LS = SolveLabelsSettings(workdir="/runs/a", dataset="digits", support_size=20)
+KIP = RunSettings.of(
+    DistillSettings, workdir="/runs/a", dataset="digits", steps=3, num_workers=4, threads=2
+)
+LS = RunSettings.of(SolveLabelsSettings, workdir="/runs/a", dataset="digits", support_size=20)
 
 
 def test_a_node_is_told_its_run_and_every_address():
@@ -26,21 +29,20 @@ def test_a_node_is_told_its_run_and_every_address():
     process = plan.head_process("evaluator", KIP, addresses, "node1")
     assert (process.name, process.host) == ("evaluator-0", "node1")
     assert process.arguments[:2] == ("node", "distill")
-    node, run = flag_sets.parse(
-        (NodeSettings, DistillSettings), "node", list(process.arguments[2:])
-    )
+    classes = (NodeSettings, DistillSettings, ExecutionSettings)
+    node, *run = flag_sets.parse(classes, "node", list(process.arguments[2:]))
     assert node.node == "evaluator/0"
     assert json.loads(node.addresses) == {
         "coordinator/0": "node1:7070",
         "snapshots/0": "localhost:7071",
         "evaluator/0": "localhost:7072",
     }
-    assert run == dataclasses.replace(KIP, launch="local_mp", num_workers=0)
+    assert RunSettings(*run) == KIP.replace(launch="local_mp", num_workers=0)
 
 
 def test_label_solve_has_no_snapshots_and_certificates_guard_none():
     assert plan.head_labels(KIP) == ("coordinator", "snapshots", "evaluator")
-    assert plan.head_labels(dataclasses.replace(KIP, transport="grpc_tls")) == ("coordinator",)
+    assert plan.head_labels(KIP.replace(transport="grpc_tls")) == ("coordinator",)
     assert plan.head_labels(LS) == ("coordinator",)
     addresses = plan.head_addresses(LS, "h", plan.fixed_ports(LS))
     assert list(addresses) == ["coordinator/0"]
@@ -48,8 +50,8 @@ def test_label_solve_has_no_snapshots_and_certificates_guard_none():
 
 
 def test_a_worker_knows_the_coordinator_alone():
-    settings = dataclasses.replace(
-        KIP, transport="grpc_tls", certificates="/certificates", allow_open_network=True
+    settings = KIP.replace(
+        transport="grpc_tls", certificates="/certificates", allow_open_network=True
     )
     worker = dataclasses.replace(worker_settings(settings, 3, "node1:7070"), device=1)
     process = plan.worker_process(3, worker, "node2")
@@ -67,9 +69,7 @@ def test_a_worker_knows_the_coordinator_alone():
 
 
 def test_a_worker_is_told_which_files_of_networks_it_may_run():
-    settings = dataclasses.replace(
-        KIP, architecture="a/net.py:make", sample_architectures="fc2, b/net.py:other"
-    )
+    settings = KIP.replace(architecture="a/net.py:make", sample_architectures="fc2, b/net.py:other")
     worker = worker_settings(settings, 0, "node1:7070")
     arguments = plan.worker_process(0, worker).arguments
     assert "--architecture=a/net.py:make,b/net.py:other" in arguments
@@ -78,10 +78,10 @@ def test_a_worker_is_told_which_files_of_networks_it_may_run():
 
 
 def test_ports_are_as_given_or_follow_from_the_workdir():
-    assert plan.fixed_ports(dataclasses.replace(KIP, port=7070)) == [7070, 7071, 7072]
+    assert plan.fixed_ports(KIP.replace(port=7070)) == [7070, 7071, 7072]
     ports = plan.fixed_ports(KIP)
     assert ports == plan.fixed_ports(KIP)
-    assert ports != plan.fixed_ports(dataclasses.replace(KIP, workdir="/runs/b"))
+    assert ports != plan.fixed_ports(KIP.replace(workdir="/runs/b"))
     assert 20000 <= ports[0] < ports[-1] < 32768
 
 
@@ -97,4 +97,4 @@ def test_ports_are_as_given_or_follow_from_the_workdir():
 )
 def test_what_no_cluster_could_make_right_is_refused(launch, run, sentence):
     with pytest.raises(UserError, match=sentence):
-        plan.check_launch(LaunchSettings(**launch), dataclasses.replace(KIP, **run))
+        plan.check_launch(LaunchSettings(**launch), KIP.replace(**run))

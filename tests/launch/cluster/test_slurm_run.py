@@ -9,7 +9,7 @@ import pytest
 from installation import needs_launchpad
 from runs import distill, metrics
 
-from kipper.common.settings import DistillSettings, LaunchSettings
+from kipper.common.settings import DistillSettings, LaunchSettings, RunSettings
 from kipper.launch.cluster.slurm import import_submitit, submit
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
@@ -50,7 +50,8 @@ def _wait_for(condition, what, jobs):
 def test_preempted_jobs_are_requeued_and_find_each_other_again(tmp_path):
     expected = distill(tmp_path / "quiet", f"--steps={STEPS}", "--num_workers=1")
     workdir = Workdir(tmp_path / "run")
-    settings = DistillSettings(
+    settings = RunSettings.of(
+        DistillSettings,
         workdir=str(workdir.path),
         dataset="digits",
         learn_labels=True,

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from kipper.common.settings import DistillSettings, SolveLabelsSettings
+from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings
 from kipper.launch.commands import bench as bench_module
 from kipper.launch.commands import pace
 from kipper.launch.commands.estimate import estimate_run
@@ -25,8 +25,9 @@ def hurried(monkeypatch):
 @pytest.mark.parametrize(
     "settings",
     [
-        DistillSettings(learn_labels=True, **KIP),
-        DistillSettings(
+        RunSettings.of(DistillSettings, learn_labels=True, **KIP),
+        RunSettings.of(
+            DistillSettings,
             sample_architectures="fc2,fc3",
             support_init="noise",
             augment="flip",
@@ -34,7 +35,9 @@ def hurried(monkeypatch):
             eval_every=5,
             **KIP,
         ),
-        SolveLabelsSettings(train_limit=700, block_support=4, block_target=60, **SMALL),
+        RunSettings.of(
+            SolveLabelsSettings, train_limit=700, block_support=4, block_target=60, **SMALL
+        ),
     ],
     ids=["learned labels", "drawn architectures", "label solve"],
 )

@@ -121,7 +121,7 @@ def test_other_data_are_said(data, pair, tmp_path, capsys):
         assert _evaluate(pair / "distilled.npz") == 0
         out, err = capsys.readouterr()
         assert json.loads(out)["agrees_with_record"] is None
-        assert "is not the one that the run saw" in err
+        assert "are not those that the run used" in err
         assert _evaluate(pair / "distilled.npz", f"--dataset=npz:{data}") == 0
         assert capsys.readouterr().err == ""
     finally:

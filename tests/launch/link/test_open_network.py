@@ -9,7 +9,7 @@ import pytest
 from installation import needs_launchpad
 
 from kipper.common.errors import UserError
-from kipper.common.settings import DistillSettings, WorkerSettings
+from kipper.common.settings import ExecutionSettings, WorkerSettings
 from kipper.launch.link.joining import check_joining
 from kipper.launch.link.open_network import check_open_network, is_loopback, warn_of_open_ports
 from kipper.launch.link.worker_process import run_worker
@@ -98,9 +98,7 @@ def test_a_run_that_other_hosts_join_is_refused_where_the_network_is_open(
     interfaces, port, num_workers
 ):
     interfaces(PUBLIC)
-    settings = DistillSettings(
-        workdir="w", dataset="digits", launch="local_mp", port=port, num_workers=num_workers
-    )
+    settings = ExecutionSettings(workdir="w", launch="local_mp", port=port, num_workers=num_workers)
     with pytest.raises(UserError, match=PUBLIC):
         check_joining(settings)
     check_joining(dataclasses.replace(settings, allow_open_network=True))

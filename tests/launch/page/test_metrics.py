@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kipper.common.errors import Interrupted
-from kipper.common.settings import DistillSettings
+from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.commands.display import progress_line
 from kipper.launch.commands.run_state import lines_about, state_of
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
@@ -49,8 +49,8 @@ def run(tmp_path_factory):
     """A run under way, its folder, and what stops it and waits for its end."""
     workdir = Workdir(tmp_path_factory.mktemp("run"))
     few = {"train_limit": 500, "test_limit": 100, "steps": 10**6, "eval_every": 10}
-    settings = DistillSettings(
-        workdir=str(workdir.path), dataset="digits", verify_fraction=0.5, **few
+    settings = RunSettings.of(
+        DistillSettings, workdir=str(workdir.path), dataset="digits", verify_fraction=0.5, **few
     )
     check_run(settings)
     experiment, stop, ended = load_experiment(settings), StopRequest(), []

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from kipper.common.errors import UserError
-from kipper.common.settings import DistillSettings
+from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.coordinator import check_run
 from kipper.launch.page import curve, server
 from kipper.launch.page.listening import KnownHosts, listen, url_of
@@ -33,7 +33,7 @@ AS_THEY_ARE = types.SimpleNamespace(
 
 
 def settings(workdir, **changes):
-    return DistillSettings(workdir=str(workdir), dataset="digits", **changes)
+    return RunSettings.of(DistillSettings, workdir=str(workdir), dataset="digits", **changes)
 
 
 @pytest.fixture
