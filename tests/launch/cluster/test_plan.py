@@ -1,5 +1,6 @@
 """What a run on many hosts starts."""
 
+import dataclasses
 import json
 
 import pytest
