@@ -41,7 +41,7 @@ from kipper.launch.processes.process import keep_freed_memory
 
 _CPU_TIME = b"processor time"
 _ANSWER_SIZE = struct.Struct("<Q")  # a raw call begins with the size of the answer, in bytes
-# The machine is quiet if it uses fewer cores than this on average over so many seconds.
+# The machine is idle if it uses fewer cores than this on average over the sample time.
 _QUIET_CORES, _SAMPLE_SECONDS = 0.15, 0.4
 _TICKS = os.sysconf("SC_CLK_TCK")
 PAYLOADS = (10_000, 32_000, 307_200, 3_145_728, 25_165_824)

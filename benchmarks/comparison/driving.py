@@ -20,7 +20,7 @@ from workload import Workload, sum_sha256
 
 # An environment variable that `run.py` sets for the driver. All processes of the system inherit it.
 MARK = "KIPPER_COMPARISON_RUN"
-# The machine is quiet if it uses fewer cores than this on average over so many seconds.
+# The machine is idle if it uses fewer cores than this on average over the sample time.
 _QUIET_CORES, _SAMPLE_SECONDS = 0.2, 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
