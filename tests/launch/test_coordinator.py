@@ -1,4 +1,4 @@
-"""When a coordinator stops that is asked to."""
+"""When a coordinator stops after a request."""
 
 import contextlib
 import json
@@ -73,7 +73,7 @@ def test_a_run_that_waits_for_workers_ends_at_once(tmp_path):
 
 
 class _AskedLater(StopRequest):
-    """Asked once the step has begun."""
+    """Asked after the step has begun."""
 
     _looks = 0
 

@@ -1,4 +1,4 @@
-"""`kipper distill --initial`: KIP goes on from a distilled set."""
+"""`kipper distill --initial`: KIP starts from a distilled set."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def initial(finished):
     return f"--initial={finished / 'distilled.npz'}"
 
 
-def test_it_begins_where_the_other_run_ended(finished, initial, tmp_path):
+def test_it_starts_where_the_other_run_ended(finished, initial, tmp_path):
     assert _distill(tmp_path, initial, "--steps=2", "--learn_labels") == 0
     for got, expected in zip(_first_state(tmp_path), _set(finished), strict=True):
         assert got.dtype == expected.dtype
@@ -63,7 +63,7 @@ def test_it_begins_where_the_other_run_ended(finished, initial, tmp_path):
     assert not np.array_equal(_set(tmp_path)[0], _set(finished)[0])
 
 
-def test_it_resumes_as_any_other_run(initial, tmp_path):
+def test_it_can_be_resumed(initial, tmp_path):
     short, long = tmp_path / "short", tmp_path / "long"
     assert _distill(short, initial, "--steps=1") == 0
     assert _distill(short, initial, "--steps=3") == 0
@@ -73,7 +73,7 @@ def test_it_resumes_as_any_other_run(initial, tmp_path):
 
 @pytest.mark.parametrize("preprocess", ["standard", "zca"])
 @pytest.mark.parametrize("maker", ["another seed", "Label Solve"])
-def test_other_draws_of_the_same_data_will_do(tmp_path, preprocess, maker):
+def test_a_set_of_another_seed_is_accepted(tmp_path, preprocess, maker):
     other, preprocess = tmp_path / "other", f"--preprocess={preprocess}"
     if maker == "another seed":
         assert _distill(other, preprocess, "--steps=0", "--seed=9") == 0
@@ -85,7 +85,7 @@ def test_other_draws_of_the_same_data_will_do(tmp_path, preprocess, maker):
     np.testing.assert_array_equal(_first_state(tmp_path / "run")[0], _set(other)[0])
 
 
-def test_what_does_not_fit_is_refused(finished, initial, tmp_path, capsys):
+def test_a_set_that_does_not_fit_is_refused(finished, initial, tmp_path, capsys):
     workdir = tmp_path / "run"
     assert _distill(workdir, initial, "--support_size=20") == 2
     _refused(capsys, workdir, "holds 10 images; give --support_size=10.")
@@ -131,7 +131,7 @@ def test_overwriting_the_run_that_it_comes_from_is_refused(finished, initial, ca
     assert sorted(os.listdir(finished)) == before
 
 
-def test_a_released_file_is_sorted_by_class_and_its_name_is_heeded(finished, tmp_path, capsys):
+def test_a_released_file_is_sorted_by_class_and_its_name_is_parsed(finished, tmp_path, capsys):
     images, labels = _set(finished)
     order = np.random.default_rng(3).permutation(10)
     path = tmp_path / "ConvNet_ssize10_nozca_l_noaug_ckpt9.npz"

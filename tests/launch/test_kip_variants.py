@@ -30,7 +30,7 @@ def _lines(path):
 
 
 def _in_parts(folder, flags):
-    """A run of 11 steps at once, and one that was given 5 steps first."""
+    """A run of 11 steps, and one of 5 steps that is resumed to 11."""
     assert _distill(folder / "whole", *flags, "--steps=11", "--num_workers=1") == 0
     assert _distill(folder / "parts", *flags, "--steps=5") == 0
     assert _distill(folder / "parts", *flags, "--steps=11") == 0
@@ -52,14 +52,14 @@ def runs(request):
     return request.getfixturevalue(request.param)
 
 
-def test_a_resumed_run_ends_in_the_same_bits(runs):
+def test_a_resumed_run_has_the_same_bits(runs):
     whole, parts = runs
     assert (parts / "distilled.npz").read_bytes() == (whole / "distilled.npz").read_bytes()
     for name in ("metrics.jsonl", "spectrum.jsonl"):
         assert _lines(parts / name) == _lines(whole / name)
 
 
-def test_a_run_says_what_natural_images_with_natural_labels_give(runs):
+def test_a_run_records_the_score_of_natural_images_with_natural_labels(runs):
     whole, _ = runs
     result = json.loads((whole / "result.json").read_text())
     assert result["initial_accuracy"] == _lines(whole / "metrics.jsonl")[0]["test_accuracy"]

@@ -18,7 +18,7 @@ POSITIONS = [TARGETS * i // 12 for i in range(13)]
 
 
 class _Killed(BaseException):
-    """Stands for SIGKILL: nothing of the run catches it."""
+    """Stands for SIGKILL: the run does not catch it."""
 
 
 class _WatchedLink:
@@ -66,7 +66,7 @@ def _saved(workdir):
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
-    """What an undisturbed run gives, and how many pairs it evaluates."""
+    """The outcome of an undisturbed run, and the pairs that it computes."""
     workdir = tmp_path_factory.mktemp("runs") / "quiet"
     result = _run(_settings(workdir))
     assert _saved(workdir) == [TARGETS]
@@ -74,9 +74,7 @@ def quiet(tmp_path_factory):
 
 
 @pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.thorough)])
-def test_killed_at_several_moments_it_ends_in_the_same_bits(
-    quiet, tmp_path, monkeypatch, num_workers
-):
+def test_a_run_killed_several_times_has_the_same_bits(quiet, tmp_path, monkeypatch, num_workers):
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_RESUME_POINTS", 0.0)
     settings = _settings(tmp_path)
     asked = []
@@ -97,7 +95,7 @@ def test_killed_at_several_moments_it_ends_in_the_same_bits(
     asked.clear()
     _run(settings, dies_at(10**6), num_workers=num_workers)
     target = load_experiment(settings).target.key
-    # The training accuracy takes all of digits' training images once more, in chunks of its own.
+    # The training accuracy uses all training images of digits again, in other chunks.
     assert min(row for key, row in asked if key == target and row >= newest) == newest
     assert _outcome(tmp_path) == quiet[0]
 
@@ -119,7 +117,7 @@ def test_ctrl_c_keeps_the_sums_so_far(quiet, tmp_path, times):
     assert kept in POSITIONS[:-1]
     result = _run(settings)
     assert _outcome(tmp_path) == quiet[0]
-    # The support matrix was made twice; blocks that were out when it stopped may count too.
+    # The support matrix is computed twice; unfinished blocks of the first run may count too.
     assert result.account.kernel_pairs >= total
 
 
@@ -140,7 +138,7 @@ def test_ctrl_c_ends_the_evaluation_too_and_keeps_all_sums(quiet, tmp_path):
     assert _outcome(tmp_path) == quiet[0]
 
 
-def test_a_damaged_checkpoint_is_passed_over(quiet, tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_is_skipped(quiet, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_RESUME_POINTS", 0.0)
     settings = _settings(tmp_path)
 

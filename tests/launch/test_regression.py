@@ -43,7 +43,7 @@ def _run(command, workdir, path, *flags):
 
 
 def _predicted(workdir, images, labels, raw):
-    """By scikit-learn, in the targets' own units."""
+    """The score of scikit-learn, in the targets' own units."""
     recipe = load_recipe(workdir / "preprocessing.npz")
     engine = make_engine("auto", KernelSpec(architecture_named("fc1"), "ntk", "float64"), 1)
 
@@ -90,7 +90,7 @@ def test_a_resumed_run_has_the_same_bits(tmp_path, data):
     assert np.array_equal(again[1], labels)
 
 
-def test_labels_solved_for_are_the_best_there_are(tmp_path, data):
+def test_solved_labels_minimise_the_loss(tmp_path, data):
     path, arrays = data
     result, images, labels = _run("solve_labels", tmp_path, path)
     loss = mean_squared_error(

@@ -40,7 +40,7 @@ def write(folder: pathlib.Path, step: int, keep: bool | None = None) -> pathlib.
 
 
 def check_newest(folder: pathlib.Path, step: int) -> None:
-    """The newest whole checkpoint must be that of `step`, to the last bit."""
+    """Checks that the newest intact checkpoint is that of `step`, bit for bit."""
     found = newest(folder, template())
     assert found is not None
     assert found.step == step
@@ -69,7 +69,7 @@ def test_round_trip_is_bitwise(tmp_path: pathlib.Path, learn_labels: bool, dtype
     check_same_state(found.state, sent)
 
 
-def test_odd_numbers_keep_their_bits(tmp_path: pathlib.Path) -> None:
+def test_nan_infinity_and_signed_zero_keep_their_bits(tmp_path: pathlib.Path) -> None:
     sent = state(0)._replace(labels=np.array([[np.nan, -0.0], [np.inf, 5e-324]] * 2))
     save(tmp_path, Checkpoint(0, sent, Counters()), CONFIG, keep=False)
     found = newest(tmp_path, template())
@@ -95,7 +95,7 @@ def test_steps_of_seven_digits_are_newer_than_those_of_six(tmp_path: pathlib.Pat
 
 @pytest.fixture
 def warnings_logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What absl logs, which does not reach the root logger by itself in every process."""
+    """The records of absl, which do not reach the root logger in every process."""
     logger = logging.getLogger("absl")
     logger.addHandler(caplog.handler)
     yield caplog
@@ -141,13 +141,13 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_saving_goes_on_beside_a_damaged_checkpoint(tmp_path: pathlib.Path, damage: str) -> None:
+def test_saving_continues_beside_a_damaged_checkpoint(tmp_path: pathlib.Path, damage: str) -> None:
     DAMAGE[damage](write(tmp_path, 8))
     write(tmp_path, 12)
     check_newest(tmp_path, 12)
 
 
-def test_only_damaged_checkpoints_are_as_none(tmp_path: pathlib.Path) -> None:
+def test_damaged_checkpoints_alone_count_as_none(tmp_path: pathlib.Path) -> None:
     cut(write(tmp_path, 6) / "state.npz")
     assert newest(tmp_path, template()) is None
 
@@ -161,7 +161,7 @@ def test_leftover_temporary_folders_are_removed(tmp_path: pathlib.Path) -> None:
     assert os.listdir(tmp_path) == ["step-000006"]
 
 
-def test_saving_leaves_nothing_temporary(tmp_path: pathlib.Path) -> None:
+def test_saving_leaves_no_temporary_file(tmp_path: pathlib.Path) -> None:
     folder = write(tmp_path, 6)
     assert os.listdir(tmp_path) == ["step-000006"]
     assert sorted(os.listdir(folder)) == ["manifest.json", "state.npz"]
@@ -191,14 +191,14 @@ def test_saving_over_an_existing_step_replaces_it(tmp_path: pathlib.Path, whole:
     check_newest(tmp_path, 6)
 
 
-def test_named_checkpoints_are_kept_and_two_of_the_others(tmp_path: pathlib.Path) -> None:
+def test_named_checkpoints_and_the_newest_two_others_are_kept(tmp_path: pathlib.Path) -> None:
     for step in (0, 1, 3, 5, 6, 7, 9, 10, 12, 13):
         write(tmp_path, step)
     kept = sorted(int(name.removeprefix("step-")) for name in os.listdir(tmp_path))
     assert kept == [0, 1, 6, 10, 12, 13]
 
 
-def test_a_checkpoint_to_keep_is_kept_for_good(tmp_path: pathlib.Path) -> None:
+def test_a_checkpoint_to_keep_is_kept_permanently(tmp_path: pathlib.Path) -> None:
     write(tmp_path, 3, keep=True)
     for step in (5, 7, 9, 10):
         write(tmp_path, step)

@@ -28,7 +28,7 @@ SETTINGS = {"dataset": "digits", "ridge": 1e-6, "train_limit": None, "learn_labe
 
 
 def refused(load: Any, path: pathlib.Path, *fragments: str) -> None:
-    """The file must be refused in one sentence that names it."""
+    """Checks that the file is refused in one sentence that names it."""
     with pytest.raises(UserError) as caught:
         load(path)
     sentence = str(caught.value)
@@ -38,7 +38,7 @@ def refused(load: Any, path: pathlib.Path, *fragments: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_distilled_set_comes_back(tmp_path: pathlib.Path, dtype: str) -> None:
+def test_a_distilled_set_round_trips(tmp_path: pathlib.Path, dtype: str) -> None:
     path = tmp_path / "distilled.npz"
     save_distilled(path, IMAGES.astype(dtype), LABELS)
     images, labels = load_distilled(path)
@@ -64,7 +64,7 @@ def test_a_compressed_file_with_single_precision_labels_is_read(tmp_path: pathli
 
 
 @pytest.mark.parametrize("recipe_name", ["standard", "zca"])
-def test_a_recipe_comes_back(tmp_path: pathlib.Path, recipe_name: str) -> None:
+def test_a_recipe_round_trips(tmp_path: pathlib.Path, recipe_name: str) -> None:
     x_train = RNG.normal(size=(20, 3, 4, 2)).astype(np.float32)
     fitted = fit_preprocessing(recipe_name, x_train)
     path = tmp_path / "preprocessing.npz"
@@ -78,7 +78,9 @@ def test_a_recipe_comes_back(tmp_path: pathlib.Path, recipe_name: str) -> None:
 
 @pytest.mark.parametrize("load", [load_distilled, load_recipe])
 @pytest.mark.parametrize("damage", ["missing", "folder", "empty", "text", "cut", "npy"])
-def test_a_file_that_is_no_npz_is_refused(tmp_path: pathlib.Path, load: Any, damage: str) -> None:
+def test_a_file_that_is_not_an_npz_is_refused(
+    tmp_path: pathlib.Path, load: Any, damage: str
+) -> None:
     path = tmp_path / "own.npz"
     if damage == "folder":
         path.mkdir()
@@ -96,7 +98,7 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path: pathlib.Path, load: Any, dam
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_no_damaged_byte_ends_in_a_traceback(tmp_path: pathlib.Path, compressed: bool) -> None:
+def test_no_damaged_byte_causes_a_traceback(tmp_path: pathlib.Path, compressed: bool) -> None:
     path = tmp_path / "own.npz"
     (np.savez_compressed if compressed else np.savez)(path, images=IMAGES, labels=LABELS)
     sound = path.read_bytes()
@@ -126,13 +128,15 @@ DISTILLED_FAULTS: dict[str, tuple[dict[str, np.ndarray], str]] = {
 
 
 @pytest.mark.parametrize("fault", DISTILLED_FAULTS)
-def test_arrays_that_are_no_distilled_set_are_refused(tmp_path: pathlib.Path, fault: str) -> None:
+def test_arrays_that_are_not_a_distilled_set_are_refused(
+    tmp_path: pathlib.Path, fault: str
+) -> None:
     changes, fragment = DISTILLED_FAULTS[fault]
     np.savez(tmp_path / "own.npz", **{"images": IMAGES, "labels": LABELS, **changes})
     refused(load_distilled, tmp_path / "own.npz", fragment)
 
 
-def test_what_a_file_lacks_is_named_with_what_it_holds(tmp_path: pathlib.Path) -> None:
+def test_missing_and_existing_arrays_are_named(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "own.npz", images=IMAGES, x_train=LABELS)
     refused(load_distilled, tmp_path / "own.npz", "lacks labels", "images, x_train")
     refused(load_recipe, tmp_path / "own.npz", "lacks settings, class_names")
@@ -153,7 +157,7 @@ RECIPE_FAULTS: dict[str, dict[str, np.ndarray]] = {
 
 
 @pytest.mark.parametrize("fault", RECIPE_FAULTS)
-def test_arrays_that_are_no_recipe_are_refused(tmp_path: pathlib.Path, fault: str) -> None:
+def test_arrays_that_are_not_a_recipe_are_refused(tmp_path: pathlib.Path, fault: str) -> None:
     path = tmp_path / "preprocessing.npz"
     save_recipe(path, Recipe(fit_preprocessing("standard", IMAGES), ("a", "b"), SETTINGS))
     with np.load(path) as file:
@@ -190,7 +194,7 @@ def recipe_for(*sets: MadeSet) -> Recipe:
 
 
 def written(folder: pathlib.Path, recipe: Recipe | None = None) -> pathlib.Path:
-    """A set, and a recipe that knows it as the second of two unless another is given."""
+    """A set, and a recipe that lists it as the second of two, unless another is given."""
     made = MadeSet(set_key(IMAGES, LABELS), 7, Score(ACCURACY, 0.75))
     save_distilled(folder / "distilled.npz", IMAGES, LABELS)
     save_recipe(folder / "preprocessing.npz", recipe or recipe_for(MadeSet("other", 3), made))
@@ -208,7 +212,7 @@ def test_a_set_is_read_with_its_recipe(tmp_path: pathlib.Path) -> None:
     assert (found.recipe.data_hash, found.recipe.kipper_version) == ("f00", "0.1.0")
 
 
-def test_a_set_is_known_again_in_another_file(tmp_path: pathlib.Path) -> None:
+def test_a_set_is_recognised_in_another_file(tmp_path: pathlib.Path) -> None:
     written(tmp_path).unlink()
     np.savez_compressed(tmp_path / "renamed.npz", labels=LABELS, images=IMAGES)
     found = read_set(tmp_path / "renamed.npz")
@@ -232,7 +236,9 @@ def test_a_recipe_beside_another_set_is_refused(tmp_path: pathlib.Path, change: 
     refused(read_set, path, str(tmp_path / "preprocessing.npz"), "files of a run together")
 
 
-def test_a_recipe_of_its_own_goes_before_that_of_the_folder(tmp_path: pathlib.Path) -> None:
+def test_the_recipe_of_a_set_takes_precedence_over_that_of_its_folder(
+    tmp_path: pathlib.Path,
+) -> None:
     path = written(tmp_path, recipe_for(MadeSet("other", 3)))
     refused(read_set, path, "files of a run together")
     save_recipe(

@@ -1,4 +1,4 @@
-"""Scores against scikit-learn's, however the predictions are cut into pieces."""
+"""Scores against scikit-learn's, for predictions whole and in chunks."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_accuracy_and_loss_of_classes():
 
 
 @pytest.mark.parametrize("expected", [RNG.integers(0, 3, 20), RNG.normal(size=(20, 3))])
-def test_pieces_make_the_whole(expected):
+def test_chunks_give_the_score_of_the_whole(expected):
     k_ts, weights = RNG.normal(size=(20, 5)), [RNG.normal(size=(5, 3)) for _ in range(2)]
     spans = [slice(0, 7), slice(7, 8), slice(8, 20)]
     scores = streamed_scores(((span, k_ts[span]) for span in spans), weights, expected)

@@ -1,4 +1,4 @@
-"""Distilled sets in the forms that others read."""
+"""Distilled sets in formats that other programs read."""
 
 import csv
 import dataclasses
@@ -19,12 +19,12 @@ from kipper.server.measures import ACCURACY, Score
 
 RNG = np.random.default_rng(5)
 NAMES = ("airplane", "traffic light", "Hündin/3")
-# Raw pixels, and which of them are black and white.
+# Raw pixels, and the values of black and white.
 RANGES = {"unit": (0.0, 1.0), "bytes": (0.0, 255.0), "signed": (-1.0, 1.0)}
 
 
 def raw_images(channels: int, pixel_range: tuple[float, float], n: int = 40) -> np.ndarray:
-    """Whole 255ths between black and white, other for each row, column and channel."""
+    """Multiples of 1/255 between black and white, different for each row, column and channel."""
     black, white = pixel_range
     levels = RNG.integers(0, 256, (n, 7, 5, channels))
     return (black + levels / 255 * (white - black)).astype(np.float32)
@@ -51,7 +51,7 @@ def subject(
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("of", RANGES)
-def test_every_pixel_of_a_natural_image_comes_back(
+def test_every_pixel_of_a_natural_image_round_trips(
     tmp_path: pathlib.Path, of: str, channels: int
 ) -> None:
     found, recipe, raw = subject(channels=channels, of=of)
@@ -66,7 +66,7 @@ def test_every_pixel_of_a_natural_image_comes_back(
         np.testing.assert_array_equal(read, np.round(255 * (image - black) / (white - black)))
 
 
-def test_pixels_beyond_black_and_white_are_cut_off_not_wrapped(tmp_path: pathlib.Path) -> None:
+def test_pixels_beyond_black_and_white_are_clipped_not_wrapped(tmp_path: pathlib.Path) -> None:
     found, recipe, raw = subject()
     beyond = recipe.preprocessing.apply(np.stack([raw[0] + 2, raw[0] - 2]))
     found = DistilledSet(found.path, beyond, found.labels[:2], recipe, None, None)
@@ -76,7 +76,7 @@ def test_pixels_beyond_black_and_white_are_cut_off_not_wrapped(tmp_path: pathlib
             assert np.asarray(picture).min() == np.asarray(picture).max() == value
 
 
-def test_names_and_the_table_tell_index_class_and_every_bit_of_the_labels(
+def test_file_names_and_the_table_hold_index_class_and_exact_labels(
     tmp_path: pathlib.Path,
 ) -> None:
     found, recipe, _ = subject(n=12)
@@ -93,7 +93,7 @@ def test_names_and_the_table_tell_index_class_and_every_bit_of_the_labels(
     assert os.listdir(tmp_path) == ["images"]
 
 
-def test_images_of_two_channels_are_no_pictures(tmp_path: pathlib.Path) -> None:
+def test_images_with_two_channels_are_refused(tmp_path: pathlib.Path) -> None:
     found, recipe, _ = subject(channels=2)
     with pytest.raises(UserError, match="2 channels"):
         exports.write_images(found, recipe, tmp_path / "images")
@@ -101,7 +101,7 @@ def test_images_of_two_channels_are_no_pictures(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("preprocess", ["standard", "zca"])
-def test_safetensors_hold_every_bit_and_what_gives_them_meaning(
+def test_safetensors_hold_exact_arrays_and_the_recipe(
     tmp_path: pathlib.Path, preprocess: str
 ) -> None:
     found, recipe, raw = subject(preprocess)
@@ -126,7 +126,7 @@ def test_safetensors_hold_every_bit_and_what_gives_them_meaning(
 
 
 @pytest.mark.parametrize("of", RANGES)
-def test_torchvisions_arrays_are_what_to_tensor_would_give(tmp_path: pathlib.Path, of: str) -> None:
+def test_torchvision_arrays_are_those_of_to_tensor(tmp_path: pathlib.Path, of: str) -> None:
     found, recipe, raw = subject(of=of)
     with np.load(exports.write_torchvision(found, recipe, tmp_path / "set.npz")) as arrays:
         images, labels, soft = arrays["images"], arrays["labels"], arrays["soft_labels"]
@@ -139,12 +139,12 @@ def test_torchvisions_arrays_are_what_to_tensor_would_give(tmp_path: pathlib.Pat
     assert labels.dtype == np.int64
     np.testing.assert_array_equal(labels, found.labels.argmax(axis=1))
     np.testing.assert_array_equal(soft, found.labels.astype(np.float32))
-    # Learned images that leave 0…1 are not cut off: going back gives the set again.
+    # Learned images that exceed 0…1 are not clipped, so the set can be restored.
     again = recipe.preprocessing.apply(images.transpose(0, 2, 3, 1) * (white - black) + black)
     np.testing.assert_allclose(again, found.images, rtol=1e-5, atol=1e-5)
 
 
-def test_targets_of_a_regression_are_no_classes(tmp_path: pathlib.Path) -> None:
+def test_targets_of_a_regression_have_no_classes(tmp_path: pathlib.Path) -> None:
     found, recipe, _ = subject()
     mean = np.array([10.0, -2.0, 0.0])
     recipe = dataclasses.replace(recipe, class_names=(), target_mean=mean)
@@ -166,7 +166,7 @@ def test_targets_of_a_regression_are_no_classes(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_released_form_is_the_set_itself_under_its_name(
+def test_the_released_format_is_the_set_under_a_released_name(
     tmp_path: pathlib.Path, dtype: str
 ) -> None:
     found, recipe, _ = subject("zca")

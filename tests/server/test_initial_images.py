@@ -1,4 +1,4 @@
-"""What KIP starts from: natural images, noise, and pixels lost to noise."""
+"""The images that KIP starts from: natural images, noise, and natural images with noisy pixels."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def settings(**changes: object) -> DistillSettings:
     return DistillSettings(**values)
 
 
-def test_natural_images_are_taken_as_they_are() -> None:
+def test_natural_images_are_used_unchanged() -> None:
     experiment = experiment_of()
     images = initial_images(experiment, Kip(settings()))
     assert images.dtype == np.float32
@@ -50,9 +50,7 @@ def test_noise_has_the_mean_and_deviation_of_the_target_images(preprocess: str) 
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.9, 130), (0.5, 72), (0.001, 0)])
-def test_the_share_of_each_image_is_frozen_and_noise_and_the_rest_is_natural(
-    share: float, count: int
-) -> None:
+def test_frozen_pixels_are_noise_and_the_others_are_natural(share: float, count: int) -> None:
     experiment, corrupted = experiment_of(), settings(freeze_pixels=share)
     frozen = frozen_pixels(experiment, corrupted)
     assert frozen is not None
@@ -69,7 +67,7 @@ def test_the_share_of_each_image_is_frozen_and_noise_and_the_rest_is_natural(
         assert np.abs(frozen.sum(0) - expected).max() < 5 * np.sqrt(expected)
 
 
-def test_noise_everywhere_may_be_frozen_in_part() -> None:
+def test_images_of_noise_may_have_frozen_pixels() -> None:
     experiment, noisy = experiment_of(), settings(support_init="noise", freeze_pixels=0.5)
     images = initial_images(experiment, Kip(noisy))
     np.testing.assert_array_equal(

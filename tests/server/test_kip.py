@@ -28,7 +28,7 @@ def problem():
 
 
 @needs_neural_tangents
-def test_solved_labels_are_those_of_label_solve_and_their_gradient_that_of_the_least_loss(problem):
+def test_solved_labels_are_those_of_label_solve_with_the_gradient_of_the_minimum(problem):
     images, labels, resident, rows, targets = problem
     with distributed_kernel(SPEC, resident, Tiling(2, 3)) as (kernel, key):
         batch = kip.Targets(key, rows, targets)
@@ -100,5 +100,5 @@ def test_frozen_pixels_keep_their_bits_and_the_others_are_learned(problem, dtype
     assert state.images[everywhere].tobytes() == images[everywhere].tobytes()
     assert (state.images[~everywhere] != images[~everywhere]).all()
     assert (state.labels != labels).all()
-    # What is learned steps as it would without frozen pixels.
+    # The other pixels change as they would without frozen ones.
     np.testing.assert_array_equal(first_frozen.images[~everywhere], first.images[~everywhere])

@@ -22,7 +22,7 @@ RIDGE = 1e-3
 
 
 class ChunkedKernel:
-    """Stands for a `DistributedKernel` whose K_ts is known; gives it in chunks."""
+    """A stand-in for `DistributedKernel` with a given K_ts."""
 
     def __init__(self, k_ts: np.ndarray, chunk: int):
         self._k_ts, self._chunk = k_ts, chunk
@@ -76,7 +76,7 @@ def test_moments_are_those_of_the_whole_matrix(chunk: int) -> None:
     assert moments.num_targets == T
 
 
-def test_sums_that_go_on_from_earlier_ones_have_the_same_bits() -> None:
+def test_resumed_sums_have_the_same_bits() -> None:
     _, k_ts, classes = problem(1)
     kernel: Any = ChunkedKernel(k_ts, 7)
     whole = growing_moments(k_ts, classes)

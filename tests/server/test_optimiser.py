@@ -1,4 +1,4 @@
-"""Adam and its schedules against optax's own, called directly."""
+"""Adam and its schedules against direct calls of optax."""
 
 import typing
 
@@ -41,12 +41,12 @@ def parameters(dtype: str, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def test_every_schedule_has_one_of_optax() -> None:
+def test_every_schedule_has_a_counterpart_in_optax() -> None:
     assert OPTAX.keys() == set(SCHEDULES)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_is_that_of_optax_and_stays_where_it_ends(name: str) -> None:
+def test_a_schedule_is_that_of_optax_and_constant_afterwards(name: str) -> None:
     with enable_x64():
         schedule = schedule_of(settings_with(name), RATE)
         rates = [float(schedule(step)) for step in range(STEPS + 5)]
@@ -57,7 +57,7 @@ def test_a_schedule_is_that_of_optax_and_stays_where_it_ends(name: str) -> None:
         assert min(rates[1:STEPS]) > END
 
 
-def test_a_warm_up_of_no_step_is_none() -> None:
+def test_a_warm_up_of_zero_steps_is_skipped() -> None:
     with enable_x64():
         schedule = schedule_of(settings_with("warmup_cosine", schedule_steps=1), RATE)
         np.testing.assert_allclose([schedule(0), schedule(1), schedule(2)], [RATE, END, END])
@@ -100,13 +100,13 @@ def test_labels_have_the_rate_of_the_images_unless_given() -> None:
     for changes, label_rate in (({}, RATE), ({"label_learning_rate": 0.7}, 0.7)):
         adam = adam_of(settings_with("constant", learn_labels=True, **changes))
         stepped, _ = adam.step(start, gradients, initial_moments(start))
-        # Adam's first step is the rate, whatever the gradient's size.
+        # Adam's first step equals the rate for gradients of any size.
         np.testing.assert_allclose(start["images"] - stepped["images"], RATE, rtol=1e-6)
         np.testing.assert_allclose(start["labels"] - stepped["labels"], label_rate, rtol=1e-6)
 
 
-def test_the_state_has_the_leaves_of_optax_adam_whatever_the_schedule() -> None:
-    # Checkpoints hold leaves alone; those of runs before there were schedules are of optax.adam.
+def test_the_state_has_the_leaves_of_optax_adam_for_every_schedule() -> None:
+    # Checkpoints hold only leaves; those of early versions are leaves of optax.adam.
     start = parameters("float32")
     with enable_x64():
         expected = jax.tree_util.tree_leaves(optax.adam(RATE).init(start))

@@ -19,7 +19,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("stem", NAMES)
-def test_a_name_says_what_it_was_made_of(stem: str) -> None:
+def test_a_name_is_parsed_and_formatted(stem: str) -> None:
     assert parse_released_name(stem) == NAMES[stem]
     assert str(NAMES[stem]) == stem
 
@@ -38,10 +38,10 @@ def test_a_name_says_what_it_was_made_of(stem: str) -> None:
         "ConvNet_ssize10_zca.preprocessing",
     ],
 )
-def test_other_names_say_nothing(stem: str) -> None:
+def test_other_names_are_not_parsed(stem: str) -> None:
     assert parse_released_name(stem) is None
 
 
-def test_a_network_of_a_file_makes_a_name_that_a_file_may_have() -> None:
+def test_a_user_defined_network_gives_a_valid_file_name() -> None:
     name = str(ReleasedName("nets/mine.py:make", 10, "standard"))
     assert name == "nets-mine.py-make_ssize10_nozca"

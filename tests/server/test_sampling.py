@@ -22,12 +22,12 @@ def test_support_is_balanced_and_sorted_by_class(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 9, 15, 101])
-def test_support_that_does_not_divide_by_the_classes_is_refused(size: int) -> None:
+def test_a_support_size_that_is_not_a_multiple_of_the_classes_is_refused(size: int) -> None:
     with pytest.raises(UserError, match=f"--support_size is {size}; .*multiple of the 10 classes"):
         support_rows(BALANCED, 10, size, seed=0)
 
 
-def test_support_beyond_the_smallest_class_is_refused() -> None:
+def test_a_support_size_beyond_the_smallest_class_is_refused() -> None:
     assert counts(IMBALANCED, support_rows(IMBALANCED, 3, 12, seed=0)) == [4, 4, 4]
     with pytest.raises(UserError, match="--support_size is 15, 5 for each of 3 classes"):
         support_rows(IMBALANCED, 3, 15, seed=0)

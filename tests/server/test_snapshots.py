@@ -20,7 +20,7 @@ def workdir(tmp_path: pathlib.Path) -> Workdir:
 
 
 class Scores:
-    """Accuracy by step, which is the value of every pixel; remembers what it was asked."""
+    """Accuracy by step, which is the value of every pixel; remembers the steps it scored."""
 
     def __init__(self, accuracies: dict[int, float]):
         self._accuracies = accuracies
@@ -43,7 +43,7 @@ def kept_step(workdir: Workdir) -> int:
     return int(images[0, 0, 0, 0])
 
 
-def test_any_r2_is_better_than_none(workdir: Workdir) -> None:
+def test_a_negative_r2_is_kept_if_it_is_the_first(workdir: Workdir) -> None:
     keeper = BestKeeper(workdir, lambda images, labels: Score(R_SQUARED, -3.0, loss=0.5))
     keeper.put(snapshot(2))
     assert kept_step(workdir) == 2
@@ -64,14 +64,14 @@ def test_the_best_is_kept(workdir: Workdir) -> None:
     assert kept_step(workdir) == 3
 
 
-def test_of_equals_the_first_is_kept(workdir: Workdir) -> None:
+def test_the_first_of_two_equal_scores_is_kept(workdir: Workdir) -> None:
     keeper = BestKeeper(workdir, Scores({0: 0.5, 1: 0.5}))
     keeper.put(snapshot(0))
     keeper.put(snapshot(1))
     assert kept_step(workdir) == 0
 
 
-def test_an_accuracy_of_zero_is_kept_for_want_of_better(workdir: Workdir) -> None:
+def test_an_accuracy_of_zero_is_kept_if_there_is_no_other(workdir: Workdir) -> None:
     BestKeeper(workdir, Scores({0: 0.0})).put(snapshot(0))
     assert kept_step(workdir) == 0
 
@@ -86,7 +86,7 @@ def test_every_snapshot_is_recorded(workdir: Workdir) -> None:
     ]
 
 
-def test_a_step_seen_before_is_skipped(workdir: Workdir) -> None:
+def test_a_step_is_scored_only_once(workdir: Workdir) -> None:
     scores = Scores({0: 0.5, 1: 0.6})
     keeper = BestKeeper(workdir, scores)
     for step in (0, 0, 1, 0, 1):
@@ -109,7 +109,7 @@ def test_a_restarted_keeper_remembers(workdir: Workdir) -> None:
     assert kept_step(workdir) == 3
 
 
-def test_a_record_cut_short_by_a_crash_costs_only_itself(workdir: Workdir) -> None:
+def test_a_record_cut_short_by_a_crash_is_the_only_one_lost(workdir: Workdir) -> None:
     workdir.append_record(workdir.validation, {"step": 0, "loss": 1.0, "validation_accuracy": 0.1})
     with open(workdir.validation, "a") as file:
         file.write('{"step": 1, "lo')

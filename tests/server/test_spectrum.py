@@ -1,4 +1,4 @@
-"""Eigenvalues and condition numbers that a run leaves behind."""
+"""Eigenvalues and condition numbers that a run records."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""status.json, as another process sees it."""
+"""status.json, as another process reads it."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from kipper.server.status import Status, StatusWriter, read_status
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that stands still; its only element is the time."""
+    """A stopped clock; its only element is the time."""
     now = [100.0]
     monkeypatch.setattr(status.time, "monotonic", lambda: now[0])
     return now
@@ -29,7 +29,7 @@ def test_the_first_update_is_written_with_the_process(tmp_path: pathlib.Path) ->
     }
 
 
-def test_making_a_writer_writes_nothing(tmp_path: pathlib.Path) -> None:
+def test_constructing_a_writer_writes_nothing(tmp_path: pathlib.Path) -> None:
     StatusWriter(tmp_path / "status.json")
     assert list(tmp_path.iterdir()) == []
 
@@ -48,7 +48,7 @@ def test_updates_are_written_at_most_five_times_a_second(
     assert 4 <= len(set(shown)) <= 6
 
 
-def test_fields_of_updates_not_written_come_with_the_next(
+def test_fields_that_were_not_written_come_with_the_next_update(
     tmp_path: pathlib.Path, clock: list[float]
 ) -> None:
     path = tmp_path / "status.json"
@@ -71,7 +71,7 @@ def test_urgent_updates_are_written_at_once(tmp_path: pathlib.Path, clock: list[
     assert "now" not in json.loads(path.read_text())
 
 
-def test_nothing_temporary_is_left(tmp_path: pathlib.Path) -> None:
+def test_no_temporary_file_is_left(tmp_path: pathlib.Path) -> None:
     writer = StatusWriter(tmp_path / "status.json")
     for step in range(3):
         writer.update(now=True, step=step)

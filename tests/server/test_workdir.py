@@ -1,4 +1,4 @@
-"""Whether a run may go on in a folder, and the records kept there."""
+"""Whether a run may resume in a folder, and the records kept there."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ from kipper.server.workdir import Workdir
 
 HASH = "0" * 64
 
-# Another admissible value for every setting that a resumed run must not change.
+# Another valid value for every setting that a resumed run must not change.
 OTHER_VALUES: dict[str, Any] = {
     "dataset": "mnist5k",
     "preprocess": "zca",
@@ -69,7 +69,7 @@ def distill(**changes: Any) -> DistillSettings:
 
 
 def refused(workdir: Workdir, settings: RunSettings, data_hash: str = HASH) -> str:
-    """The run must be refused in one sentence; returns that."""
+    """Checks that the run is refused in one sentence, and returns it."""
     with pytest.raises(UserError) as caught:
         workdir.prepare(settings, data_hash)
     sentence = str(caught.value)
@@ -88,7 +88,7 @@ def workdir(tmp_path: pathlib.Path) -> Workdir:
 
 
 def fill(workdir: Workdir) -> None:
-    """Writes every file that a finished run leaves."""
+    """Writes every file of a finished run."""
     workdir.tensorboard.mkdir(exist_ok=True)
     for file in (
         workdir.metrics,
@@ -157,7 +157,7 @@ def test_several_changed_settings_are_all_named(workdir: Workdir) -> None:
     assert "num_workers" not in sentence
 
 
-def test_a_setting_that_the_run_was_made_without_was_as_its_default(workdir: Workdir) -> None:
+def test_a_setting_that_was_not_recorded_had_its_default(workdir: Workdir) -> None:
     config = json.loads(workdir.config.read_text())
     for younger in ("schedule", "freeze_pixels"):
         del config["settings"][younger]
@@ -209,7 +209,7 @@ def test_checkpoints_without_a_configuration_are_refused(workdir: Workdir) -> No
     assert "no config.json" in refused(workdir, distill())
 
 
-def test_overwriting_helps_where_checkpoints_lack_a_configuration(workdir: Workdir) -> None:
+def test_checkpoints_without_a_configuration_can_be_overwritten(workdir: Workdir) -> None:
     fill(workdir)
     workdir.config.unlink()
     workdir.prepare(distill(overwrite=True), HASH)
@@ -262,7 +262,7 @@ def test_a_lock_can_be_taken_again_once_released(workdir: Workdir) -> None:
 
 
 @pytest.mark.parametrize("place", ["run", "run/deeper", "run/checkpoints"])
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: pathlib.Path, place: str) -> None:
+def test_a_file_where_the_folder_should_be_is_refused(tmp_path: pathlib.Path, place: str) -> None:
     blocked = place.endswith("checkpoints")
     path = tmp_path / (place if blocked else "run")
     path.parent.mkdir(exist_ok=True)
@@ -280,7 +280,7 @@ def test_records_come_back_in_order(workdir: Workdir) -> None:
     assert workdir.read_records(workdir.metrics) == records
 
 
-def test_every_way_to_cut_the_last_line_leaves_the_others(workdir: Workdir) -> None:
+def test_the_other_lines_survive_every_way_to_cut_the_last(workdir: Workdir) -> None:
     records = [{"step": step, "loss": 0.5} for step in range(3)]
     for record in records:
         workdir.append_record(workdir.metrics, record)
@@ -310,6 +310,6 @@ def test_records_of_a_step_and_later_are_dropped(workdir: Workdir) -> None:
     assert workdir.read_records(workdir.metrics) == []
 
 
-def test_dropping_records_of_no_file_makes_none(workdir: Workdir) -> None:
+def test_dropping_records_does_not_create_the_file(workdir: Workdir) -> None:
     workdir.drop_records_from(workdir.metrics, 0)
     assert not workdir.metrics.exists()

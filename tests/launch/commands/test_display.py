@@ -1,4 +1,4 @@
-"""The progress line, from what status.json holds, and when it is printed."""
+"""The progress line of a status, and when it is printed."""
 
 import time
 
@@ -42,7 +42,7 @@ def test_before_the_first_block_and_after_the_last_it_tells_the_state():
     assert progress_line(Status.read({"state": "running", "workers": 2})) == "0 blocks  2 workers"
 
 
-def test_without_a_terminal_a_long_silence_is_broken(tmp_path, capsys, monkeypatch):
+def test_without_a_terminal_progress_is_printed_after_a_silence(tmp_path, capsys, monkeypatch):
     workdir = Workdir(tmp_path)
     monkeypatch.setattr(display, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(display, "SILENT_SECONDS", 0.2)
@@ -56,7 +56,7 @@ def test_without_a_terminal_a_long_silence_is_broken(tmp_path, capsys, monkeypat
     assert said == "0 blocks  2 workers\n"
 
 
-def test_evaluations_are_no_silence(tmp_path, capsys, monkeypatch):
+def test_an_evaluation_breaks_the_silence(tmp_path, capsys, monkeypatch):
     workdir = Workdir(tmp_path)
     monkeypatch.setattr(display, "POLL_SECONDS", 0.01)
     with showing_progress(workdir):

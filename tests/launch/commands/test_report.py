@@ -1,4 +1,4 @@
-"""Figures and reports as a user meets them: after every run, and made again of its files."""
+"""Figures and reports as a user meets them: after every run, and redrawn from its files."""
 
 import base64
 import dataclasses
@@ -128,7 +128,7 @@ def test_label_solve_has_its_figures(solved):
     assert support.nearest is None  # natural images are their own
 
 
-def test_targets_that_are_no_classes_have_no_labels_to_draw(solved):
+def test_targets_of_a_regression_have_no_labels_figure(solved):
     found = read_run(solved)
     rng = np.random.default_rng(0)
     support = dataclasses.replace(
@@ -148,7 +148,7 @@ def test_targets_that_are_no_classes_have_no_labels_to_draw(solved):
     pixels_of(figures["distilled"]())
 
 
-def test_a_report_is_made_again_of_files_alone(odd_names, tmp_path, capsys):
+def test_a_report_is_redrawn_from_files_alone(odd_names, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(odd_names, copy)
     before = _figures(copy)
@@ -160,7 +160,7 @@ def test_a_report_is_made_again_of_files_alone(odd_names, tmp_path, capsys):
     _page(copy)
 
 
-def test_an_unfinished_run_is_told_as_far_as_it_came(odd_names, tmp_path):
+def test_the_report_of_an_unfinished_run_shows_its_progress(odd_names, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(odd_names, copy)
     for name in ("result.json", "distilled.npz", "neighbours.npz"):

@@ -24,7 +24,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
-    """What kipper status prints, by name."""
+    """The lines that kipper status prints, by name."""
     assert run(["status", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     return {line[:10].strip(): line[10:].strip() for line in lines}
@@ -35,7 +35,7 @@ def say(workdir: Workdir, **fields: object) -> None:
     workdir.status.write_text(json.dumps(status))
 
 
-def test_of_a_finished_run_what_its_result_says(
+def test_a_finished_run_is_described_by_its_result(
     runs: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = told(capsys, str(runs / "kip"))
@@ -47,7 +47,7 @@ def test_of_a_finished_run_what_its_result_says(
     assert f"of natural images {100 * result['natural_accuracy']:.1f}" in lines["test"]
 
 
-def test_of_a_live_run_how_far_it_is_and_of_a_dead_one_that_it_died(
+def test_a_live_run_shows_its_progress_and_a_dead_one_that_it_died(
     runs: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workdir = Workdir(runs / "kip")
@@ -70,7 +70,7 @@ def test_of_a_live_run_how_far_it_is_and_of_a_dead_one_that_it_died(
     workdir.status.write_text(before)
 
 
-def test_a_line_for_each_run_however_deep(
+def test_every_run_in_nested_folders_is_listed(
     runs: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["list", str(runs)]) == 0
@@ -89,7 +89,7 @@ def test_a_line_for_each_run_however_deep(
         (["list", "{top}/kip/logs"], "There is no run in"),
     ],
 )
-def test_where_there_is_no_run_it_says_so(
+def test_a_folder_without_runs_is_refused(
     runs: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
