@@ -1,7 +1,7 @@
-"""Kernel matrices and their gradient, assembled from blocks; pieces are added in a fixed order.
+"""Kernel matrices and their gradient, assembled from blocks.
 
-The order is that of the tiling, never that of the answers, so that every bit of the result is the
-same for any number of workers.
+Blocks are added in the order of the tiling, never in that of the answers, so that results are
+bit-identical for any number of workers.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,19 +19,19 @@ from kipper.common.messages import (
 )
 from kipper.server.pool import STEP, BlockReply, Pool
 from kipper.server.tiling import Tiling, spans, triangle
-from kipper.server.watch.matrix import Grid
+from kipper.server.watch.matrix import Grid, MatrixKind
 
-UNNUMBERED = 0  # the pool gives blocks their numbers
+UNNUMBERED = 0  # the pool numbers blocks
 
-# A block with the position of its first column: in the support images for a block of K_ss, in the
-# rows asked for (not in the row set they index) for a block of K_ts.
+# A block with the position of its first column: among the support images for K_ss, among the
+# requested rows (not in the row set that they index) for K_ts.
 _Placed = tuple[int, Block]
 
 
 class DistributedKernel:
-    """K(support, support) and K(target, support) over a pool of workers.
+    """K(support, support) and K(target, support), computed by a pool of workers.
 
-    Matrices are float64 copies of blocks in the kernel's dtype.
+    Matrices are float64; blocks are computed in the kernel's dtype.
     """
 
     def __init__(self, pool: Pool, tiling: Tiling):
@@ -40,13 +40,15 @@ class DistributedKernel:
         self._support: np.ndarray | None = None
         self._version = 0
         self._kernel = 0
-        self._linearised: list[tuple[_Placed, str]] = []  # blocks and who computed them
+        self._linearised: list[
+            tuple[_Placed, str]
+        ] = []  # blocks and the workers that computed them
         self._linearised_targets = 0
 
     def set_support(self, images: np.ndarray, kernel: int = 0) -> None:
-        """Makes `images` (n, h, w, c) the support, and one of the run's kernels the kernel.
+        """Sets the support images (n, h, w, c), and which of the run's kernels to use.
 
-        Does nothing if they are so already. `gradient` is of the kernel that was linearised.
+        Does nothing if both are set already. `gradient` uses the kernel that was linearised.
         """
         if self._support is not images:
             self._linearised = []
@@ -59,7 +61,7 @@ class DistributedKernel:
         return self.begin_support_matrix(STEP)()
 
     def begin_support_matrix(self, priority: int) -> Callable[[], np.ndarray]:
-        """Queues the blocks of K_ss; what is returned waits for them and gives K_ss (n, n)."""
+        """Queues the blocks of K_ss; returns a function that waits for them and returns K_ss."""
         num_support = self._num_support
         blocks = list(self._support_blocks(linearise=False))
         computed = self._compute(blocks, self._grid("kernel", [], priority), priority)
@@ -76,11 +78,10 @@ class DistributedKernel:
     def target_chunks(
         self, key: str, rows: np.ndarray, priority: int = STEP, start: int = 0
     ) -> Iterator[tuple[slice, np.ndarray]]:
-        """K_ts for `rows` (t,) of a row set, a few at a time: (span, K_ts[span]) pairs.
+        """Yields pairs (span, K_ts[span]) for `rows` (t,) of a row set.
 
-        Memory is O(n * block_target), whatever t. The first blocks are queued at once. `start`
-        leaves out the rows before it; where it is the end of a span, the spans after it stay as
-        they are without it.
+        Memory is O(n * block_target) for any t. The first blocks are queued at once. Rows before
+        `start` are left out; if it is the end of a span, the later spans do not depend on it.
         """
         placed = self._target_blocks(key, rows, linearise=False, start=start)
         row_spans = self._target_spans(len(rows), start)
@@ -89,7 +90,7 @@ class DistributedKernel:
         return self._chunks(row_spans, self._num_support, answers)
 
     def prefetch(self, key: str, rows: np.ndarray, draw: int = UNCHANGED, kernel: int = 0) -> None:
-        """Has idle workers make ready what `linearise` will need of the support that is set next.
+        """Has idle workers prepare the rows that the next step's `linearise` will need.
 
         Arguments are those of `linearise`, and the kernel's position among those of the run.
         """
@@ -124,9 +125,9 @@ class DistributedKernel:
     def linearise(
         self, key: str, rows: np.ndarray, draw: int = UNCHANGED
     ) -> tuple[np.ndarray, np.ndarray]:
-        """K_ss (n, n) and K_ts (t, n) for `rows` (t,) of a resident row set; for `gradient`.
+        """K_ss (n, n) and K_ts (t, n) for `rows` (t,) of a row set; prepares for `gradient`.
 
-        Rows of raw images are augmented as of step `draw`.
+        Raw images are augmented with the random draw of step `draw`.
         """
         n = self._num_support
         k_ss, k_ts = np.empty((n, n)), np.empty((len(rows), n))
@@ -143,7 +144,7 @@ class DistributedKernel:
         return k_ss, k_ts
 
     def gradient(self, k_ss_cotangent: np.ndarray, k_ts_cotangent: np.ndarray) -> np.ndarray:
-        """Cotangents of the last `linearise`, pulled back to the support images.
+        """Pulls cotangents of the last `linearise` back to the support images.
 
         Args:
             k_ss_cotangent: (n, n); each entry of K_ss counts as independent.
@@ -170,19 +171,19 @@ class DistributedKernel:
 
     def _grid(
         self,
-        kind: str,
+        kind: MatrixKind,
         targets: list[tuple[int, int]],
         priority: int,
         triangle: bool = True,
     ) -> Grid:
-        """How the blocks are cut that are about to be asked for."""
+        """The grid of the blocks that are about to be requested."""
         support = spans(self._num_support, self._tiling.support)
         return Grid(kind, support, targets, triangle, urgent=priority == STEP)
 
     def _compute(
         self, placed: list[_Placed], grid: Grid, priority: int = STEP
     ) -> Iterator[tuple[_Placed, np.ndarray, str]]:
-        """Blocks with their kernels and who computed them; queued at once, or the first of them."""
+        """Queues blocks; yields each with its kernel and the worker that computed it."""
         answers = self._pool.map(((block, None) for _, block in placed), priority, grid)
         return (
             (item, reply.kernel, worker)
@@ -196,7 +197,7 @@ class DistributedKernel:
         return len(self._support)
 
     def _support_blocks(self, linearise: bool) -> Iterator[_Placed]:
-        """Each unordered pair of row ranges once."""
+        """The blocks of the upper triangle."""
         for rows, (first, last) in triangle(self._num_support, self._tiling.support):
             yield first, self._block(rows, SUPPORT_KEY, np.arange(first, last), linearise)
 
@@ -248,7 +249,7 @@ def _vjp_request(
         cotangent = k_ts_cotangent[columns, rows].T
     elif block.start == first:
         cotangent = k_ss_cotangent[rows, columns]
-    else:  # its entries stand in K_ss twice
+    else:  # its entries occur in K_ss twice
         cotangent = k_ss_cotangent[rows, columns] + k_ss_cotangent[columns, rows].T
     return BlockVjp(
         block=UNNUMBERED,

@@ -12,7 +12,7 @@ from kipper.server.experiment import Experiment
 from kipper.server.pool import Pool
 from kipper.server.records import Evaluation
 from kipper.server.status import Status
-from kipper.server.watch.snapshot import ShownImages
+from kipper.server.watch.run_view import ShownImages
 from kipper.server.watch.watch import Watch
 from kipper.server.workdir import Workdir
 
@@ -52,7 +52,7 @@ class Showing:
             try:
                 self._publish(watch, status)
             except Exception:
-                watch.stand_still()
+                watch.disable()
 
     def _publish(self, watch: Watch, status: Status) -> None:
         # Not before: a run that resumes first drops the records that it is going to repeat.

@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 
-from kipper.server.watch.snapshot import ShownImages, as_json
+from kipper.server.watch.run_view import ShownImages, as_json
 
 NOW = 1_790_000_000.0
 

@@ -9,7 +9,7 @@ from absl import logging
 
 from kipper.server.measures import Score
 from kipper.server.records import Evaluation
-from kipper.server.watch.snapshot import Record, Snapshot
+from kipper.server.watch.run_view import Record, RunView
 from kipper.server.workdir import Workdir
 
 # After a drawing the thread rests for this many times as long as the drawing took, so that a run
@@ -27,7 +27,7 @@ class LiveCurve:
         ended: is set at the run's end; the last figure is drawn without a rest.
     """
 
-    def __init__(self, newest: Callable[[], Snapshot], ended: asyncio.Event):
+    def __init__(self, newest: Callable[[], RunView], ended: asyncio.Event):
         self.requests = 0
         self._newest = newest
         self._ended = ended
@@ -66,7 +66,7 @@ class LiveCurve:
             await asyncio.wait_for(self._ended.wait(), max(0.0, self._rested - time.monotonic()))
 
 
-def draw(snapshot: Snapshot) -> bytes | None:
+def draw(snapshot: RunView) -> bytes | None:
     """The figure of a snapshot's records as PNG; None if it has none."""
     if not snapshot.records:
         return None

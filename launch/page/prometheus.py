@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import InfoMetricFamily
 from prometheus_client.registry import Collector
 
 from kipper.server.records import Json
-from kipper.server.watch.snapshot import Snapshot
+from kipper.server.watch.run_view import RunView
 
 INFO_TEXT = "what runs, and which version of kipper runs it"
 INFO_LABELS = ("version", "algorithm", "dataset", "architecture", "workdir")
@@ -97,7 +97,7 @@ METRICS = (
 )
 
 
-def exposition(snapshot: Snapshot, accept: str, unix: float) -> tuple[bytes, str]:
+def exposition(snapshot: RunView, accept: str, unix: float) -> tuple[bytes, str]:
     """The answer of /metrics, and its content type.
 
     Args:
@@ -111,7 +111,7 @@ def exposition(snapshot: Snapshot, accept: str, unix: float) -> tuple[bytes, str
     return encode(registry), kind
 
 
-def _document(snapshot: Snapshot, unix: float) -> Json:
+def _document(snapshot: RunView, unix: float) -> Json:
     """/api/state, with what is computed from it."""
     state = snapshot.state
     evaluation = snapshot.records[-1] if snapshot.records else {}

@@ -30,7 +30,7 @@ from kipper.launch.page.curve import LiveCurve
 from kipper.launch.page.listening import KnownHosts
 from kipper.launch.page.prometheus import exposition
 from kipper.server.watch.pictures import picture
-from kipper.server.watch.snapshot import Snapshot, as_json
+from kipper.server.watch.run_view import RunView, as_json
 from kipper.server.watch.watch import Watch
 
 # A client receives at most one state per this many seconds.
@@ -80,7 +80,7 @@ class Board:
         self._pictures: dict[int, bytes] = {}
 
     @property
-    def newest(self) -> Snapshot:
+    def newest(self) -> RunView:
         """The newest snapshot of the run."""
         return self.watch.newest
 

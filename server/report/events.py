@@ -63,16 +63,16 @@ class _Spans:
         self._there: list[tuple[int, float, float]] = []
         self._spans: list[_Span] = []
 
-    def came(self, worker: str, now: float) -> None:
+    def joined(self, worker: str, now: float) -> None:
         self._workers.setdefault(worker, len(self._workers))
         self._came[worker] = now
 
-    def left(self, worker: str, now: float, reason: str, in_peace: bool) -> None:
+    def left(self, worker: str, now: float, reason: str, announced: bool) -> None:
         self._there.append((self._workers[worker], self._came.pop(worker), now))
-        if not in_peace:
+        if not announced:
             self._deaths.append((self._workers[worker], now, reason))
 
-    def spent(self, worker: str, kind: int, start: float, stop: float) -> None:
+    def worked(self, worker: str, kind: int, start: float, stop: float) -> None:
         self._spans.append((self._workers[worker], kind, start, stop))
 
     def activity(self, first: float, last: float) -> Activity | None:

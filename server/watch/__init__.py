@@ -1,1 +1,1 @@
-"""What onlookers are shown of a run while it goes on: pure, and bounded in memory."""
+"""What the live page shows of a run in progress: no input or output, bounded memory."""

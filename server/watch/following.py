@@ -1,6 +1,7 @@
-"""Who worked at what and when, out of the scheduler's events: of a run under way, or of its log."""
+"""Works out from the scheduler's events, of a live run or of its log, who did what and when."""
 
 import dataclasses
+import enum
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -9,22 +10,28 @@ from kipper.server.scheduler.events import Event, Instruction
 from kipper.server.scheduler.ledger import Ledger
 from kipper.server.scheduler.rules import MOST_URGENT
 
-# What a worker's time goes into.
-KINDS = range(5)
-KERNEL, GRADIENT, EVALUATION, ROWS, IN_VAIN = KINDS
+
+class Work(enum.IntEnum):
+    """What a worker's time is spent on."""
+
+    KERNEL = 0
+    GRADIENT = 1
+    EVALUATION = 2
+    ROWS = 3
+    WASTED = 4
 
 
-class Onlooker(Protocol):
-    """Whoever is told by a `Follower`. Times are seconds of the scheduler's clock."""
+class Listener(Protocol):
+    """Receives what a `Follower` finds. Times are seconds of the scheduler's clock."""
 
-    def came(self, worker: str, now: float) -> None:
-        """A worker is there and gets blocks."""
+    def joined(self, worker: str, now: float) -> None:
+        """A worker joined."""
 
-    def left(self, worker: str, now: float, reason: str, in_peace: bool) -> None:
-        """It is gone; `in_peace`: it had said so, and nothing was out at it."""
+    def left(self, worker: str, now: float, reason: str, announced: bool) -> None:
+        """It left; `announced`: after draining, with all its blocks answered."""
 
-    def spent(self, worker: str, kind: int, start: float, stop: float) -> None:
-        """It answered a block, on which it spent that time."""
+    def worked(self, worker: str, kind: Work, start: float, stop: float) -> None:
+        """It answered a block that took this time."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,33 +39,36 @@ class _Block:
     """A block that is queued or out.
 
     Attributes:
-        out: how many workers have it.
-        settled: whether it has its result, or nobody waits for one.
+        out: number of workers that have it.
+        settled: whether its result is accepted or no longer needed.
     """
 
-    kind: int
+    kind: Work
     out: int = 0
     accepted: bool = False
     settled: bool = False
 
 
 class Follower:
-    """Follows events, which say in order what was sent, answered and used.
+    """Follows events and tells a listener what workers did.
 
-    A worker answers the blocks it has one by one, so it works at a block from when it was sent, or
-    from its last answer, whichever is later. Blocks that were taken back, or that were lost on the
-    way, count as no work. Blocks are forgotten once they are settled and out nowhere.
+    A worker answers its blocks one by one, so it works on a block from when it was sent or from its
+    last answer, whichever is later. Cancelled and lost blocks do not count as work. Blocks are
+    forgotten once they are settled and not out.
+
+    Attributes:
+        blocks: the blocks it remembers.
     """
 
-    def __init__(self, onlooker: Onlooker):
-        self._onlooker = onlooker
+    def __init__(self, listener: Listener):
+        self._listener = listener
         self.blocks: dict[int, _Block] = {}
-        self._sent: dict[str, dict[int, float]] = {}  # of each worker that is there
+        self._sent: dict[str, dict[int, float]] = {}  # of each present worker
         self._free: dict[str, float] = {}
         self._draining: set[str] = set()
 
     def take(self, now: float, event: Event, then: Sequence[Instruction]) -> None:
-        """An event, when it happened, and the instructions that followed."""
+        """Takes in an event, its time, and the instructions that followed."""
         match event:
             case events.BlockFinished(worker, block):
                 self._answered(worker, block, now, failed=False)
@@ -74,9 +84,9 @@ class Follower:
                 for block in blocks:
                     self._settle(block)
             case events.WorkerJoined(worker):
-                self._leave(worker, now, "it came again")
+                self._leave(worker, now, "another worker of this name joined")
                 self._sent[worker], self._free[worker] = {}, now
-                self._onlooker.came(worker, now)
+                self._listener.joined(worker, now)
             case events.WorkerDraining(worker):
                 self._draining.add(worker)
             case events.WorkerLeft(worker, reason):
@@ -104,19 +114,19 @@ class Follower:
             for block, lease in record.out.items():
                 self._send(worker, block, lease.sent)
 
-    def kind_of(self, block: int) -> int:
-        """What a block that is out is for."""
+    def kind_of(self, block: int) -> Work:
+        """What the time on a block that is out is spent on."""
         record = self.blocks.get(block)
         if record is None:
-            return KERNEL
-        return IN_VAIN if record.accepted and record.kind != ROWS else record.kind
+            return Work.KERNEL
+        return Work.WASTED if record.accepted and record.kind != Work.ROWS else record.kind
 
     def _send(self, worker: str, block: int, now: float) -> None:
         if worker not in self._sent:
             return
-        # One that is settled may be wanted once more, because answers to it differ.
-        record = self.blocks.setdefault(block, _Block(KERNEL, accepted=True, settled=True))
-        record.out += block not in self._sent[worker]  # it may be sent again where it got lost
+        # A settled block is sent again if answers to it differ.
+        record = self.blocks.setdefault(block, _Block(Work.KERNEL, accepted=True, settled=True))
+        record.out += block not in self._sent[worker]  # it may be sent again after it was lost
         self._sent[worker][block] = now
 
     def _answered(self, worker: str, block: int, now: float, failed: bool) -> None:
@@ -124,14 +134,14 @@ class Follower:
         sent = self._returned(worker, block)
         if sent is None:
             return
-        if failed and kind != ROWS:
-            kind = IN_VAIN
+        if failed and kind != Work.ROWS:
+            kind = Work.WASTED
         start = max(sent, self._free.get(worker, sent))
         self._free[worker] = now
-        self._onlooker.spent(worker, kind, start, now)
+        self._listener.worked(worker, kind, start, now)
 
     def _returned(self, worker: str, block: int) -> float | None:
-        """Ends the block's stay at the worker; returns when it was sent, None if it was not."""
+        """Notes that the worker has the block no more; returns when it was sent, if it was."""
         sent = self._sent.get(worker, {}).pop(block, None)
         if sent is not None and (record := self.blocks.get(block)) is not None:
             record.out -= 1
@@ -151,18 +161,18 @@ class Follower:
     def _leave(self, worker: str, now: float, reason: str) -> None:
         if worker not in self._sent:
             return
-        in_peace = worker in self._draining and not self._sent[worker]
+        announced = worker in self._draining and not self._sent[worker]
         for block in list(self._sent[worker]):
             self._returned(worker, block)
         del self._sent[worker]
         self._free.pop(worker, None)
         self._draining.discard(worker)
-        self._onlooker.left(worker, now, reason, in_peace)
+        self._listener.left(worker, now, reason, announced)
 
 
-def _kind_of(spec: events.BlockSpec) -> int:
+def _kind_of(spec: events.BlockSpec) -> Work:
     if spec.shape.startswith("vjp"):
-        return GRADIENT
+        return Work.GRADIENT
     if spec.optional or not spec.shape.startswith("K"):
-        return ROWS
-    return KERNEL if spec.priority == MOST_URGENT else EVALUATION
+        return Work.ROWS
+    return Work.KERNEL if spec.priority == MOST_URGENT else Work.EVALUATION

@@ -1,38 +1,39 @@
-"""How far the blocks of a kernel matrix are, as a map with a letter for each."""
+"""The progress of a kernel matrix's blocks, as a map with a letter for each."""
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from kipper.server.scheduler.ledger import BlockRecord
 
-# In order of what is worth knowing: where one cell stands for several blocks, it has the last.
+# States by increasing importance: a cell that stands for several blocks shows the last of theirs.
 LETTERS = "Dqrdx"
-DONE, QUEUED, RUNNING, TWICE, AGAIN = range(len(LETTERS))
-# Of one map. A matrix of more blocks is shown more coarsely.
-MOST_CELLS = 4096
+DONE, QUEUED, RUNNING, DUPLICATED, RETRIED = range(len(LETTERS))
+# Limit on the cells of a map; a matrix with more blocks is shown more coarsely.
+MAX_CELLS = 4096
 
+MatrixKind = Literal["kernel", "gradient"]
 _Span = tuple[int, int]
-_Cell = tuple[int, int, int, int]  # first row, row after the last; the same of columns
+_Cell = tuple[int, int, int, int]  # first row, end of rows, first column, end of columns
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """How a matrix is cut into blocks.
 
-    Its blocks come in the order of the tiling: those of the support's triangle row by row, then
-    target rows after target rows, each with all support images.
+    The order of its blocks is that of the tiling: first the triangle of the support, row by row,
+    then each range of target rows with all ranges of support images.
 
     Attributes:
-        kind: "kernel" or "gradient".
-        support, targets: row ranges of the support images, and of the target rows.
-        triangle: whether blocks of K(support, support) are among them.
-        urgent: whether a step waits for them.
+        kind: what is computed.
+        support, targets: ranges of support images, and of target rows.
+        triangle: whether the blocks of K(support, support) are included.
+        urgent: whether a step waits for the matrix.
     """
 
-    kind: str
+    kind: MatrixKind
     support: Sequence[_Span]
     targets: Sequence[_Span]
     triangle: bool
@@ -40,7 +41,7 @@ class Grid:
 
 
 class FillMap:
-    """The states of a grid's blocks, a byte each; of those queued and not done, their numbers."""
+    """The states of a grid's blocks, and the numbers of those that are queued or out."""
 
     def __init__(self, grid: Grid):
         self.grid = grid
@@ -48,32 +49,32 @@ class FillMap:
         self._triangle = np.full((side, side) if grid.triangle else (0, side), QUEUED, np.uint8)
         self._targets = np.full((len(grid.targets), side), QUEUED, np.uint8)
         self._rows, self._columns = np.triu_indices(side if grid.triangle else 0)
-        self._cells: dict[int, int] = {}  # block to its place in the order of the tiling
+        self._cells: dict[int, int] = {}  # block -> position in the grid's order
         self._next = 0
         self._done = 0
         self._withdrawn = False
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether some of it is wanted and not there."""
+    def is_in_progress(self) -> bool:
+        """Whether blocks are missing and none was withdrawn."""
         return not self._withdrawn and self._done < len(self._rows) + self._targets.size
 
     def queued(self, blocks: Iterable[int]) -> None:
-        """The next blocks of the grid, in its order, got these numbers."""
+        """The grid's next blocks, in its order, got these numbers."""
         for block in blocks:
             self._cells[block] = self._next
             self._next += 1
 
     def withdrawn(self, blocks: Iterable[int], done: Collection[int]) -> None:
-        """These are not wanted any more, nor what was not queued; those in `done` are there."""
+        """These blocks are no longer needed; those in `done` have results."""
         for block in blocks:
             cell = self._cells.pop(block, None)
             if cell is not None:
                 self._withdrawn = True
                 self._put(cell, DONE if block in done else QUEUED)
 
-    def look(self, ledger: Mapping[int, BlockRecord]) -> None:
-        """Brings states up to date with what the scheduler knows of blocks."""
+    def update(self, ledger: Mapping[int, BlockRecord]) -> None:
+        """Updates the states from the scheduler's records."""
         for block, cell in list(self._cells.items()):
             state = state_of(ledger.get(block))
             if state == DONE:
@@ -81,36 +82,36 @@ class FillMap:
                 self._done += 1
             self._put(cell, state)
 
-    def picture(self) -> "Picture":
-        """As it is now."""
-        return Picture(self.grid, self._triangle.copy(), self._targets.copy())
+    def view(self) -> "MatrixView":
+        """An immutable copy."""
+        return MatrixView(self.grid, self._triangle.copy(), self._targets.copy())
 
     def _put(self, cell: int, state: int) -> None:
-        of_support = len(self._rows)
-        if cell < of_support:
+        in_triangle = len(self._rows)
+        if cell < in_triangle:
             self._triangle[self._rows[cell], self._columns[cell]] = state
-        elif cell - of_support < self._targets.size:
-            self._targets.flat[cell - of_support] = state
+        elif cell - in_triangle < self._targets.size:
+            self._targets.flat[cell - in_triangle] = state
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Picture:
-    """A map that does not change any more.
+class MatrixView:
+    """A map at one moment.
 
     Attributes:
-        triangle: uint8 states of the blocks of K(support, support), of which the upper half counts;
-            (0, …) where they are not asked for.
-        targets: of the others (target ranges, support ranges).
+        triangle: uint8 states of K(support, support), of which the upper triangle counts; empty if
+            the grid does not include it.
+        targets: uint8 states (target ranges, support ranges) of the other blocks.
     """
 
     grid: Grid
     triangle: np.ndarray
     targets: np.ndarray
 
-    def shown(self) -> dict[str, Any]:
-        """As /api/matrix has it: at most `MOST_CELLS` cells, and a letter for each."""
+    def to_json(self) -> dict[str, Any]:
+        """The response of /api/matrix: at most `MAX_CELLS` cells with a letter each."""
         coarse = 1
-        while self._num_cells(coarse) > MOST_CELLS:
+        while self._num_cells(coarse) > MAX_CELLS:
             coarse += 1
         support = _joined(self.grid.support, coarse)
         targets = _joined(self.grid.targets, coarse)
@@ -141,24 +142,24 @@ class Picture:
 
 
 def state_of(record: BlockRecord | None) -> int:
-    """The state of a block that was queued, from the scheduler's record of it, if it has one."""
+    """The state of a queued block; the scheduler has no record of blocks that are done."""
     if record is None or record.accepted is not None:
         return DONE
     if len(record.out) > 1:
-        return TWICE
+        return DUPLICATED
     if record.failures or record.losses:
-        return AGAIN
+        return RETRIED
     return RUNNING if record.out else QUEUED
 
 
 def _joined(spans: Sequence[_Span], several: int) -> list[_Span]:
-    """Ranges of `several` neighbours each."""
+    """Ranges that each join `several` neighbours."""
     starts = range(0, len(spans), several)
     return [(spans[i][0], spans[min(i + several, len(spans)) - 1][1]) for i in starts]
 
 
 def _coarse(states: np.ndarray, several: int) -> np.ndarray:
-    """The last state of `several` times `several` neighbours."""
+    """The most important state of each `several` by `several` neighbours."""
     for axis, length in enumerate(states.shape):
         if several > 1 and length:
             states = np.maximum.reduceat(states, np.arange(0, length, several), axis=axis)

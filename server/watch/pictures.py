@@ -1,4 +1,4 @@
-"""The distilled images as one picture."""
+"""Draws the distilled images as one picture."""
 
 import io
 from collections.abc import Callable
@@ -7,17 +7,17 @@ import numpy as np
 
 from kipper.common.preprocessing import Preprocessing
 from kipper.server.figures import tiles
-from kipper.server.watch.snapshot import ShownImages
+from kipper.server.watch.run_view import ShownImages
 
 _GAP = 2  # pixels between images
-_WIDTH = 1200  # pixels wanted of a row
-_MOST_COLUMNS = 20
+_WIDTH = 1200  # largest width in pixels, except for images that are not enlarged
+_MAX_COLUMNS = 20
 
 ToPixels = Callable[[np.ndarray], np.ndarray]
 
 
 def pixels_of(preprocessing: Preprocessing, limits: tuple[float, float]) -> ToPixels:
-    """What makes uint8 pixels (n, h, w, 3) of preprocessed images (n, h, w, c), to look at.
+    """A function from preprocessed images (n, h, w, c) to uint8 pixels (n, h, w, 3).
 
     `limits` are the values shown as black and as white.
     """
@@ -29,15 +29,13 @@ def pixels_of(preprocessing: Preprocessing, limits: tuple[float, float]) -> ToPi
 
 
 def picture(shown: ShownImages, to_pixels: ToPixels, most: int = 1000, tile: int = 64) -> bytes:
-    """A PNG file of images, enlarged by a whole number: a column a class where classes are alike.
-
-    Of many images the first of each class, or simply the first.
+    """A PNG file of images, enlarged by a whole factor; a column per class if classes are equal.
 
     Args:
         shown: the images.
-        to_pixels: see `pixels_of`.
-        most: images to show.
-        tile: pixels wanted of an image's side.
+        to_pixels: from `pixels_of`.
+        most: number of images to show; the first ones, of each class if classes are equal.
+        tile: desired side of an image in pixels.
     """
     from PIL import Image
 
@@ -51,12 +49,12 @@ def picture(shown: ShownImages, to_pixels: ToPixels, most: int = 1000, tile: int
 
 
 def _order(classes: np.ndarray | None, number: int, most: int) -> tuple[np.ndarray, int]:
-    """Which images to show in what order, row by row, and how many to a row."""
+    """Indices of the images to show, row by row, and the number of columns."""
     if classes is None:
-        return np.arange(min(number, most)), min(number, _MOST_COLUMNS // 2)
+        return np.arange(min(number, most)), min(number, _MAX_COLUMNS // 2)
     counts = np.unique(classes, return_counts=True)[1]
     by_class = np.argsort(classes, kind="stable")
-    if len(counts) > _MOST_COLUMNS or counts.min() != counts.max():
-        return by_class[:most], min(number, _MOST_COLUMNS)
+    if len(counts) > _MAX_COLUMNS or counts.min() != counts.max():
+        return by_class[:most], min(number, _MAX_COLUMNS)
     rows = by_class.reshape(len(counts), -1).T
     return rows[: max(1, most // len(counts))].reshape(-1), len(counts)

@@ -1,7 +1,7 @@
-"""Keeps what onlookers are shown of a run, and gives it out as snapshots.
+"""Collects what the live page shows of a run, and publishes it as immutable views.
 
-Fed by the thread that runs the pool; `newest` may be read by any. An error in here is logged and
-ends the watch, never the run.
+The pool's thread calls it; any thread may read `newest`. An error in here is logged and stops the
+watch, never the run.
 """
 
 import dataclasses
@@ -17,16 +17,16 @@ from kipper.server.scheduler.events import Event, Instruction
 from kipper.server.scheduler.ledger import WorkerRecord
 from kipper.server.scheduler.scheduler import Scheduler
 from kipper.server.watch.following import Follower
-from kipper.server.watch.matrix import FillMap, Grid, Picture
-from kipper.server.watch.snapshot import Record, ShownImages, ShownLane, Snapshot
+from kipper.server.watch.matrix import FillMap, Grid, MatrixView
+from kipper.server.watch.run_view import Record, RunView, ShownImages, ShownLane
 from kipper.server.watch.workers import WatchedWorker, WatchedWorkers
 
-SECONDS_BETWEEN_SNAPSHOTS = 0.5
-_MOST_LANES = 64
-# Of evaluated images: an onlooker may yet ask for those before the newest.
+SECONDS_BETWEEN_VIEWS = 0.5
+_MAX_LANES = 64
+# More than one evaluation's images, because a browser may still request those before the newest.
 _IMAGES_KEPT = 2
-# Of matrices, between two snapshots.
-_MOST_MAPS = 50
+# Limit on the matrices between two views.
+_MAX_MAPS = 50
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 def _harmless(
     method: "Callable[Concatenate[Watch, _P], None]",
 ) -> "Callable[Concatenate[Watch, _P], None]":
-    """A method whose first error is logged, and ends all that such methods do."""
+    """Makes the first error of any such method logged, and all such methods do nothing after it."""
 
     @functools.wraps(method)
     def wrapped(self: "Watch", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -44,92 +44,91 @@ def _harmless(
         try:
             method(self, *args, **kwargs)
         except Exception:
-            self.stand_still()
+            self.disable()
 
     return wrapped
 
 
 class Watch:
-    """What is known of a run under way.
+    """Collects the facts about a run in progress.
 
     Attributes:
-        newest: the last snapshot; before the first, one of a run that is starting.
-        address: where it is shown, for status.json.
-        is_broken: whether it stands still after an error.
+        newest: the last view; initially that of a run that is starting.
+        address: of the live page, for status.json.
+        is_broken: whether an error has stopped it.
 
     Args:
-        about: the part "run" of /api/state without what status.json says, and "kipper", the
-            version.
-        now, unix: seconds of the scheduler's clock, and since 1970.
+        about: the constant part of "run" in /api/state, and kipper's version as "kipper".
+        now, unix: the time on the scheduler's clock, and as Unix time.
     """
 
     def __init__(self, about: Mapping[str, Any], now: float, unix: float):
         self.address: str | None = None
         self.is_broken = False
-        self.newest = Snapshot(0, now, unix, about, {"state": "starting"})
+        self.newest = RunView(0, now, unix, about, {"state": "starting"})
         self._workers = WatchedWorkers()
         self.follower = Follower(self._workers)
         self.maps: list[FillMap] = []
-        self._accepted: set[int] = set()  # since the last snapshot
+        self._accepted: set[int] = set()  # since the last view
         self._images: tuple[ShownImages, ...] = ()
 
-    def stand_still(self) -> None:
-        """Logs the exception that is being handled, and does nothing from now on."""
+    def disable(self) -> None:
+        """Logs the current exception and stops the watch."""
         self.is_broken = True
-        logging.exception("The live page stands still; the run goes on.")
+        logging.exception("The live page is no longer updated; the run continues.")
 
-    # --- told by the pool ------------------------------------------------------------------------
+    # --- called by the pool ----------------------------------------------------------------------
 
     @_harmless
     def handled(self, now: float, event: Event, then: Sequence[Instruction]) -> None:
-        """What the scheduler was told, and what it answered."""
+        """Takes in an event and the scheduler's instructions."""
         self.follower.take(now, event, then)
         if isinstance(event, events.BlocksWithdrawn):
             for fill in self.maps:
                 fill.withdrawn(event.blocks, self._accepted)
 
     def planned(self, grid: Grid) -> Callable[[Iterable[int]], None]:
-        """A matrix is to be computed; returns what is to be told its blocks' numbers, in order."""
+        """Announces a matrix; returns a function that takes its blocks' numbers, in order."""
         fill = FillMap(grid)
-        self.maps = [*self.maps[-_MOST_MAPS:], fill]
+        self.maps = [*self.maps[-_MAX_MAPS:], fill]
         return fill.queued
 
     @_harmless
     def welcomed(self, worker: str, host: str) -> None:
-        """A worker came, and is to be made ready."""
+        """A worker's set-up begins."""
         self._workers.welcomed(worker, host)
 
     @_harmless
     def ready(self, worker: str, engine: str, device: str) -> None:
-        """It is ready, and said this of itself."""
+        """A worker is set up."""
         self._workers.ready(worker, engine, device)
 
     @_harmless
     def gave_up(self, worker: str, reason: str) -> None:
-        """It went before it was ready."""
+        """A worker was removed before its set-up ended."""
         self._workers.gave_up(worker, reason)
 
     @_harmless
     def accepted(self, worker: str, block: int, pairs: int) -> None:
-        """Its answer to a block of so many kernel entries was used."""
+        """A worker's answer to a block with this number of kernel entries was accepted."""
         self._workers.accepted(worker, pairs)
         self._accepted.add(block)
 
     @_harmless
     def moved(self, worker: str, sent: int = 0, received: int = 0) -> None:
-        """Bytes of images, kernels and cotangents went to it, or came from it."""
+        """Bytes of images, kernels and cotangents were sent to a worker, or received from it."""
         self._workers.moved(worker, sent, received)
 
-    # --- told by the session ---------------------------------------------------------------------
+    # --- called by the session -------------------------------------------------------------------
 
     @_harmless
     def evaluated(self, images: ShownImages) -> None:
-        """The images of an evaluation."""
+        """Adds the images of an evaluation."""
         self._images = (*self._images, images)[-_IMAGES_KEPT:]
 
     def is_due(self, now: float) -> bool:
-        """Whether the newest snapshot is old enough for another."""
-        return now - self.newest.now >= SECONDS_BETWEEN_SNAPSHOTS or self.newest.number == 0
+        """Whether the newest view is old enough for the next one."""
+        return now - self.newest.now >= SECONDS_BETWEEN_VIEWS or self.newest.number == 0
 
     @_harmless
     def publish(
@@ -141,26 +140,26 @@ class Watch:
         records: tuple[Record, ...],
         natural: float | None,
     ) -> None:
-        """Makes a snapshot.
+        """Publishes a view of the run.
 
         Args:
-            now, unix: seconds of the scheduler's clock, and since 1970.
-            status: what status.json says.
-            scheduler: as it is.
-            records: of metrics.jsonl; the same object as before where nothing was added.
-            natural: the score of natural images, as in records; None: not known.
+            now, unix: the time on the scheduler's clock, and as Unix time.
+            status: contents of status.json.
+            scheduler: of the run, if it has one already.
+            records: of metrics.jsonl; the same object as before if nothing was added.
+            natural: the score of natural images, as in records; None if not known.
         """
         ledger = scheduler.ledger if scheduler is not None else None
         blocks = ledger.blocks if ledger is not None else {}
         for fill in self.maps:
-            fill.look(blocks)
+            fill.update(blocks)
         self._accepted.clear()
-        there = ledger.workers if ledger is not None else {}
+        present = ledger.workers if ledger is not None else {}
         workers = self._workers.listed()
         for worker in workers:
-            worker.look(now)
+            worker.measure_pace(now)
         test = Score.read(records[0], "test") if records else None
-        self.newest = Snapshot(
+        self.newest = RunView(
             number=self.newest.number + 1,
             now=now,
             unix=unix,
@@ -169,11 +168,11 @@ class Watch:
             records=records,
             measure=dataclasses.asdict(test.measure if test else ACCURACY),
             natural=natural,
-            workers=[worker.shown(there.get(worker.name), unix - now) for worker in workers],
+            workers=[worker.to_json(present.get(worker.name), unix - now) for worker in workers],
             deaths=self._workers.deaths,
             counters=_counters(scheduler) if scheduler is not None else {},
             matrix=self._matrix_shown(),
-            lanes=[self._lane(one, there.get(one.name)) for one in workers[:_MOST_LANES]],
+            lanes=[self._lane(one, present.get(one.name)) for one in workers[:_MAX_LANES]],
             images=self._images,
         )
 
@@ -185,14 +184,14 @@ class Watch:
             busy = self.follower.kind_of(block), since
         return ShownLane(worker.name, worker.lane.copy(), busy)
 
-    def _matrix_shown(self) -> Picture | None:
-        """The newest that a step waits for; else one of an evaluation that is under way."""
+    def _matrix_shown(self) -> MatrixView | None:
+        """The newest matrix that a step waits for, or that of an evaluation if that one is done."""
         urgent = [fill for fill in self.maps if fill.grid.urgent][-1:]
         others = [fill for fill in self.maps if not fill.grid.urgent]
-        going = [fill for fill in (*urgent, *others) if fill.is_under_way]
+        going = [fill for fill in (*urgent, *others) if fill.is_in_progress]
         self.maps = [*urgent, *(fill for fill in others if fill in going or fill is others[-1])]
         best = (*going, *urgent[-1:], *others[-1:])[:1]
-        return best[0].picture() if best else None
+        return best[0].view() if best else None
 
 
 def _counters(scheduler: Scheduler) -> dict[str, Any]:

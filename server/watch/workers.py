@@ -1,32 +1,32 @@
-"""What is known of each worker of a run, those that are gone included."""
+"""What the live page shows of each worker, including those that are gone."""
 
 import collections
 import dataclasses
 from typing import Any
 
 from kipper.server.scheduler.ledger import WorkerRecord
+from kipper.server.watch.following import Work
 from kipper.server.watch.timeline import Lane
 
-# Workers that are gone and remembered: names may be new ones each time.
-_MOST_LOST = 200
-# Over which a worker's pace is taken.
+# Limit on workers that are gone, because each new worker may have a new name.
+_MAX_LOST = 200
+# Period over which a worker's pace is measured.
 _PACE_SECONDS = 30.0
 
 
 @dataclasses.dataclass(slots=True)
 class WatchedWorker:
-    """A worker, there or gone. Times are seconds of the scheduler's clock.
+    """A worker, present or gone. Times are seconds of the scheduler's clock.
 
     Attributes:
-        joined: when it came last; None while it is made ready.
-        left: when it went; None while it is there.
-        reason: why.
+        joined: when it joined last; None before.
+        left, reason: when it left and why; None while it is present.
         deaths: how often it was lost.
-        blocks, pairs: that it computed and of which the answers were used.
-        last_answer: when an answer of it came.
-        bytes_sent, bytes_received: of images, kernels and cotangents, to it and from it.
-        lane: of the timeline.
-        paces: its pairs at moments of the last `_PACE_SECONDS`.
+        blocks, pairs: number of its blocks, and of their kernel entries, that were used.
+        last_answer: when its last answer came.
+        bytes_sent, bytes_received: images, kernels and cotangents sent to it; received from it.
+        lane: its part of the timeline.
+        paces: times in the last `_PACE_SECONDS`, with its pairs then.
     """
 
     name: str
@@ -47,26 +47,26 @@ class WatchedWorker:
         default_factory=collections.deque
     )
 
-    def look(self, now: float) -> None:
-        """Notes how far it has come; to be called now and then, which makes its pace known."""
+    def measure_pace(self, now: float) -> None:
+        """Records its pairs for its pace; to be called regularly."""
         self.paces.append((now, self.pairs))
         while len(self.paces) > 2 and self.paces[1][0] <= now - _PACE_SECONDS:
             self.paces.popleft()
 
     @property
     def pairs_per_second(self) -> float:
-        """Between the first and the last of the looks that are remembered."""
+        """Its pace over the last `_PACE_SECONDS`."""
         if self.left is not None or len(self.paces) < 2:
             return 0.0
         (start, before), (stop, after) = self.paces[0], self.paces[-1]
         return round((after - before) / (stop - start), 1) if stop > start else 0.0
 
-    def shown(self, record: WorkerRecord | None, to_unix: float) -> dict[str, Any]:
-        """As /api/workers has it.
+    def to_json(self, record: WorkerRecord | None, to_unix: float) -> dict[str, Any]:
+        """Its entry in /api/workers.
 
         Args:
-            record: the scheduler's, of one that is there.
-            to_unix: what makes seconds since 1970 of the scheduler's times, by being added.
+            record: the scheduler's record, if it is present.
+            to_unix: difference between Unix time and the scheduler's clock.
         """
 
         def unix(seconds: float | None) -> float | None:
@@ -99,85 +99,87 @@ class WatchedWorker:
 
 
 class WatchedWorkers:
-    """All workers by name: those that are there, and the ones lost last.
+    """Workers by name: those that are present, and the ones that left last.
+
+    Only this book keeps workers after they are gone, and how each one's time was spent.
 
     Attributes:
-        deaths: how often a worker was lost.
+        deaths: how often any worker was lost.
     """
 
     def __init__(self) -> None:
         self.deaths = 0
-        self._there: dict[str, WatchedWorker] = {}
-        self._lost: dict[str, WatchedWorker] = {}  # the one lost last at the end
+        self._present: dict[str, WatchedWorker] = {}
+        self._lost: dict[str, WatchedWorker] = {}  # the newest last
 
     def welcomed(self, name: str, host: str) -> None:
-        """It came and is to be made ready."""
+        """Its set-up begins."""
         self._named(name).host = host
 
     def ready(self, name: str, engine: str, device: str) -> None:
-        """What it said of itself."""
+        """It is set up."""
         worker = self._named(name)
         worker.engine, worker.device = engine, device
 
     def gave_up(self, name: str, reason: str) -> None:
-        """It is gone, and was never ready."""
-        worker = self._there.get(name)
+        """It is gone before its set-up ended."""
+        worker = self._present.get(name)
         if worker is not None and (worker.joined is None or worker.left is not None):
             worker.reason = reason
             self._lose(worker)
 
-    def came(self, worker: str, now: float) -> None:
-        """See `Onlooker`."""
+    def joined(self, worker: str, now: float) -> None:
+        """It joined."""
         one = self._named(worker)
         one.joined, one.left, one.reason = now, None, None
         one.paces.clear()
-        one.lane.came(now)
+        one.lane.joined(now)
 
-    def left(self, worker: str, now: float, reason: str, in_peace: bool) -> None:
-        """See `Onlooker`."""
+    def left(self, worker: str, now: float, reason: str, announced: bool) -> None:
+        """It left."""
         one = self._named(worker)
         one.left, one.reason = now, reason
         one.lane.left(now)
-        if not in_peace:
+        if not announced:
             one.deaths += 1
             self.deaths += 1
         self._lose(one)
 
-    def spent(self, worker: str, kind: int, start: float, stop: float) -> None:
-        """See `Onlooker`."""
+    def worked(self, worker: str, kind: Work, start: float, stop: float) -> None:
+        """It answered a block that took this time."""
         one = self._named(worker)
         one.last_answer = stop
-        one.lane.spent(kind, start, stop)
+        one.lane.worked(kind, start, stop)
 
     def accepted(self, name: str, pairs: int) -> None:
-        """An answer of it was used."""
-        worker = self._there.get(name)
+        """Its answer to a block was used."""
+        worker = self._present.get(name)
         if worker is not None:
             worker.blocks += 1
             worker.pairs += pairs
 
     def moved(self, name: str, sent: int, received: int) -> None:
-        """Bytes went to it, or came from it."""
-        worker = self._there.get(name)
+        """Bytes were sent to it or received from it."""
+        worker = self._present.get(name)
         if worker is not None:
             worker.bytes_sent += sent
             worker.bytes_received += received
 
     def listed(self) -> list[WatchedWorker]:
-        """Those that are there in the order in which they came, then the lost, the last first."""
-        there = [one for one in self._there.values() if one.joined is not None]
-        return [*there, *(one for one in reversed(self._lost.values()) if one.joined is not None)]
+        """Those present in the order in which they joined, then those gone, the latest first."""
+        present = [one for one in self._present.values() if one.joined is not None]
+        return [*present, *(one for one in reversed(self._lost.values()) if one.joined is not None)]
 
     def _named(self, name: str) -> WatchedWorker:
-        worker = self._there.get(name)
+        worker = self._present.get(name)
         if worker is None:
             lost = self._lost.pop(name) if name in self._lost else None
-            worker = self._there[name] = lost or WatchedWorker(name)
+            worker = self._present[name] = lost or WatchedWorker(name)
         return worker
 
     def _lose(self, worker: WatchedWorker) -> None:
-        self._there.pop(worker.name, None)
+        self._present.pop(worker.name, None)
         if worker.joined is not None:
             self._lost[worker.name] = worker
-        while len(self._lost) > _MOST_LOST:
+        while len(self._lost) > _MAX_LOST:
             del self._lost[next(iter(self._lost))]

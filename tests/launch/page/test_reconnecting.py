@@ -5,7 +5,7 @@ import time
 
 from kipper.launch.page.listening import KnownHosts, listen
 from kipper.launch.page.live import PageServer
-from kipper.server.watch.snapshot import Snapshot
+from kipper.server.watch.run_view import RunView
 from kipper.server.watch.watch import Watch
 
 ABOUT = {
@@ -23,7 +23,7 @@ ABOUT = {
 def _served(port, step, records):
     """A server at `port` of a run that stands at a step."""
     watch = Watch(ABOUT, time.monotonic(), time.time())
-    watch.newest = Snapshot(
+    watch.newest = RunView(
         number=1,
         now=time.monotonic(),
         unix=time.time(),

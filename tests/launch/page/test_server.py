@@ -25,7 +25,7 @@ from kipper.server.figures import style
 from kipper.server.figures.curve import curve_figure
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import Evaluation, Validation
-from kipper.server.watch.snapshot import ShownImages
+from kipper.server.watch.run_view import ShownImages
 
 AS_THEY_ARE = types.SimpleNamespace(
     preprocessing=types.SimpleNamespace(invert=lambda images: images), pixel_range=(0.0, 1.0)

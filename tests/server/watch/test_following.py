@@ -2,7 +2,7 @@
 
 from kipper.server.scheduler import events
 from kipper.server.scheduler.events import AcceptAnswer, BlockSpec, SendBlock
-from kipper.server.watch.following import EVALUATION, GRADIENT, IN_VAIN, KERNEL, ROWS, Follower
+from kipper.server.watch.following import Follower, Work
 
 
 class Noted:
@@ -11,13 +11,13 @@ class Noted:
     def __init__(self):
         self.spans, self.gone = [], []
 
-    def came(self, worker, now):
+    def joined(self, worker, now):
         pass
 
-    def left(self, worker, now, reason, in_peace):
-        self.gone.append((worker, now, reason, in_peace))
+    def left(self, worker, now, reason, announced):
+        self.gone.append((worker, now, reason, announced))
 
-    def spent(self, worker, kind, start, stop):
+    def worked(self, worker, kind, start, stop):
         self.spans.append((worker, kind, start, stop))
 
 
@@ -39,7 +39,12 @@ def test_kinds_are_told_by_shape_priority_and_whether_a_block_is_optional():
     follower.take(1.0, events.BlocksQueued(specs), [SendBlock("a", n) for n in (1, 2, 3, 4)])
     for block in (1, 2, 3, 4):
         follower.take(2.0 * block, events.BlockFinished("a", block), [AcceptAnswer("a", block)])
-    assert [kind for _, kind, _, _ in noted.spans] == [KERNEL, GRADIENT, EVALUATION, ROWS]
+    assert [kind for _, kind, _, _ in noted.spans] == [
+        Work.KERNEL,
+        Work.GRADIENT,
+        Work.EVALUATION,
+        Work.ROWS,
+    ]
     assert len(follower.blocks) == 0
 
 
@@ -48,9 +53,9 @@ def test_a_second_answer_is_in_vain_and_the_block_then_forgotten():
     sent = [SendBlock("a", 1), SendBlock("b", 1)]
     follower.take(1.0, events.BlocksQueued((spec(1),)), sent)
     follower.take(2.0, events.BlockFinished("a", 1), [AcceptAnswer("a", 1)])
-    assert (len(follower.blocks), follower.kind_of(1)) == (1, IN_VAIN)
+    assert (len(follower.blocks), follower.kind_of(1)) == (1, Work.WASTED)
     follower.take(3.0, events.BlockFinished("b", 1, ("a",)), [])
-    assert noted.spans == [("a", KERNEL, 1.0, 2.0), ("b", IN_VAIN, 1.0, 3.0)]
+    assert noted.spans == [("a", Work.KERNEL, 1.0, 2.0), ("b", Work.WASTED, 1.0, 3.0)]
     assert len(follower.blocks) == 0
 
 
@@ -63,7 +68,7 @@ def test_what_is_withdrawn_is_forgotten_once_it_is_out_nowhere():
     assert (len(follower.blocks), noted.spans) == (0, [])
 
 
-def test_who_leaves_in_peace_had_said_so_and_had_nothing_to_do():
+def test_who_leaves_announced_had_said_so_and_had_nothing_to_do():
     follower, noted = following("a", "b", "c")
     follower.take(1.0, events.WorkerDraining("a"), [])
     follower.take(1.0, events.WorkerDraining("b"), [])

@@ -6,7 +6,7 @@ import pytest
 from kipper.server.scheduler.events import BlockSpec
 from kipper.server.scheduler.ledger import BlockRecord
 from kipper.server.tiling import spans, triangle
-from kipper.server.watch.matrix import MOST_CELLS, FillMap, Grid
+from kipper.server.watch.matrix import MAX_CELLS, FillMap, Grid
 
 
 def record(**changes):
@@ -23,7 +23,7 @@ def grid(support=10, targets=7, largest=(4, 3), with_triangle=True, urgent=True)
 
 
 def shown(fill):
-    return fill.picture().shown()
+    return fill.view().to_json()
 
 
 def test_cells_are_those_of_the_tiling_in_its_order():
@@ -47,31 +47,31 @@ def test_each_letter_says_what_the_scheduler_knows():
         106: record(losses=2),
         107: record(),
     }
-    fill.look(ledger)
+    fill.update(ledger)
     assert shown(fill)["states"] == "DDrdxxq" + "q" * 8
-    assert fill.is_under_way
-    fill.look({})
+    assert fill.is_in_progress
+    fill.update({})
     assert shown(fill)["states"] == "DDDDDDD" + "q" * 8
     fill.queued(range(108, 116))
-    fill.look({})
-    assert (set(shown(fill)["states"]), fill.is_under_way) == ({"D"}, False)
+    fill.update({})
+    assert (set(shown(fill)["states"]), fill.is_in_progress) == ({"D"}, False)
 
 
 def test_what_is_withdrawn_waits_and_the_map_is_under_way_no_more():
     fill = FillMap(grid())
     fill.queued([1, 2, 3])
-    fill.look({2: record(out={"a"}), 3: record(out={"a"})})
+    fill.update({2: record(out={"a"}), 3: record(out={"a"})})
     fill.withdrawn([2, 3], done={3})
     assert shown(fill)["states"].startswith("DqD")
-    assert not fill.is_under_way
+    assert not fill.is_in_progress
 
 
 def test_a_picture_does_not_change():
     fill = FillMap(grid())
-    before = fill.picture()
+    before = fill.view()
     fill.queued([1])
-    fill.look({})
-    assert set(before.shown()["states"]) == {"q"}
+    fill.update({})
+    assert set(before.to_json()["states"]) == {"q"}
 
 
 def test_a_part_of_a_row_set_begins_at_its_first_column():
@@ -85,10 +85,10 @@ def test_large_matrices_are_shown_coarsely_by_the_state_worth_knowing(support, t
     side = max(support, 100)
     fill = FillMap(Grid("kernel", spans(side, 1), spans(targets, 1), support > 0, True))
     number = len(shown(fill)["states"])
-    assert 0 < number <= MOST_CELLS
+    assert 0 < number <= MAX_CELLS
     blocks = (side * (side + 1) // 2 if support else 0) + targets * side
     fill.queued(range(blocks))
-    fill.look({blocks - 1: record(failures=1)})
+    fill.update({blocks - 1: record(failures=1)})
     states = shown(fill)["states"]
     assert (states[-1], set(states[:-1])) == ("x", {"D"})
     area = [(c[1] - c[0]) * (c[3] - c[2]) for c in shown(fill)["cells"]]

@@ -13,7 +13,7 @@ from kipper.server.scheduler.events import AcceptAnswer, BlockSpec, SendBlock
 from kipper.server.scheduler.rules import Policy
 from kipper.server.tiling import spans
 from kipper.server.watch.matrix import Grid
-from kipper.server.watch.snapshot import ShownImages, as_json
+from kipper.server.watch.run_view import ShownImages, as_json
 from kipper.server.watch.watch import Watch
 
 ABOUT = {"kipper": "0", "workdir": "run", "algorithm": "KIP", "started": 1000.0}

@@ -1,4 +1,4 @@
-"""A run at one moment, as onlookers in other threads may read it."""
+"""A run at one moment, for the threads that serve the live page."""
 
 import dataclasses
 import functools
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from kipper.server.watch import timeline
-from kipper.server.watch.matrix import Picture
+from kipper.server.watch.following import Work
+from kipper.server.watch.matrix import MatrixView
 from kipper.server.watch.timeline import Lane
 
 Record = Mapping[str, Any]
@@ -27,11 +28,11 @@ class ShownImages:
     """Distilled images of an evaluation.
 
     Attributes:
-        step: that they are of.
+        step: of the evaluation.
         images: preprocessed, (n, h, w, c).
-        classes: integers (n,); None for targets that are no classes.
-        class_names: of the classes.
-        labels_learned: whether their labels are learned as well.
+        classes: integers (n,); None for regression targets.
+        class_names: names of the classes.
+        labels_learned: whether their labels are learned too.
     """
 
     step: int
@@ -40,8 +41,8 @@ class ShownImages:
     class_names: tuple[str, ...]
     labels_learned: bool
 
-    def shown(self) -> dict[str, Any]:
-        """As /api/state has it."""
+    def to_json(self) -> dict[str, Any]:
+        """Their entry in /api/state."""
         return {
             "step": self.step,
             "url": f"images/{self.step}.png",
@@ -53,32 +54,32 @@ class ShownImages:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ShownLane:
-    """A worker's part of the timeline, and since when it is at what; see `Lane.letters`."""
+    """A worker's part of the timeline, with the arguments of `Lane.letters`."""
 
     worker: str
     lane: Lane
-    busy: tuple[int, float] | None
+    busy: tuple[Work, float] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Snapshot:
-    """A run at one moment; nothing in it changes. What is costly is made when it is asked for.
+class RunView:
+    """A run at one moment; immutable. Its JSON is computed on first use.
 
     Attributes:
-        number: counts the snapshots of a run.
-        now: when it was made, by the clock of the scheduler.
-        unix: the same in seconds since 1970.
-        about: what does not change: the part "run", without what status.json says.
-        status: what status.json says.
+        number: counts the views of a run.
+        now: when it was made, on the scheduler's clock.
+        unix: when it was made, as Unix time.
+        about: the constant part of "run" in /api/state, and kipper's version.
+        status: contents of status.json.
         records: of metrics.jsonl.
-        measure: what the run is judged by: key, name and factor.
-        natural: the score of natural images, as in records; None: not known.
-        workers: as /api/workers has them.
-        deaths: of workers.
+        measure: key, name and factor of the run's score.
+        natural: the score of natural images, as in records; None if not known.
+        workers: the response of /api/workers.
+        deaths: how often workers were lost.
         counters: of the scheduler.
-        matrix: the map to show, if there is one.
+        matrix: the matrix to show, if any.
         lanes: of the timeline.
-        images: of the newest evaluations, the last at the end.
+        images: of the newest evaluations, the newest last.
     """
 
     number: int
@@ -92,13 +93,13 @@ class Snapshot:
     workers: Sequence[Mapping[str, Any]] = ()
     deaths: int = 0
     counters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    matrix: Picture | None = None
+    matrix: MatrixView | None = None
     lanes: Sequence[ShownLane] = ()
     images: tuple[ShownImages, ...] = ()
 
     @functools.cached_property
     def state(self) -> dict[str, Any]:
-        """What /api/state serves."""
+        """The response of /api/state."""
         status = self.status
         return {
             "now": round(self.unix, 3),
@@ -117,9 +118,9 @@ class Snapshot:
             "workers": list(self.workers),
             "deaths": self.deaths,
             "scheduler": dict(self.counters),
-            "matrix": None if self.matrix is None else self.matrix.shown(),
+            "matrix": None if self.matrix is None else self.matrix.to_json(),
             "timeline": self._timeline(),
-            "images": self.images[-1].shown() if self.images else None,
+            "images": self.images[-1].to_json() if self.images else None,
         }
 
     @functools.cached_property
@@ -140,7 +141,7 @@ class Snapshot:
 
 
 def as_json(value: Any) -> bytes:
-    """JSON in UTF-8, with null for NaN and infinities, which JSON does not have."""
+    """JSON in UTF-8, with null in place of NaN and infinities."""
     try:
         text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:
