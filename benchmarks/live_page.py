@@ -114,11 +114,29 @@ async def listen(address: str) -> None:
     """Runs clients that read until the server ends."""
     host, port = urllib.parse.urlsplit(address).netloc.split(":")
 
-    async def client() -> None:
+    async def get(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(f"GET /events HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
-        while await reader.read(2**16):
-            pass
+        request = f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n"
+        writer.write(request.encode())
+        return reader, writer
+
+    async def client() -> None:
+        reader, writer = await get("/events")
+        curves = asyncio.Event()
+
+        async def look() -> None:
+            while await curves.wait():
+                curves.clear()
+                with contextlib.suppress(OSError):
+                    figure, connection = await get("/figures/curve.png")
+                    await figure.read()
+                    connection.close()
+
+        looking = asyncio.create_task(look())
+        while content := await reader.read(2**16):
+            if b"event: records" in content:
+                curves.set()
+        looking.cancel()
         writer.close()
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+from kipper.common.durations import duration
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import Evaluation
 from kipper.server.status import Status, read_status
@@ -131,10 +132,3 @@ def progress_line(status: Status) -> str:
     if status.seconds_left is not None:
         parts.append(f"{duration(status.seconds_left)} left")
     return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Minutes and seconds as 4:05, or hours and minutes."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes}:{rest:02}"

@@ -10,8 +10,8 @@ import os
 import time
 from typing import Any
 
+from kipper.common.durations import duration
 from kipper.common.settings import ComputeSettings, EstimateSettings, RunSettings
-from kipper.launch.commands.display import duration
 from kipper.launch.commands.pace import Measuring
 from kipper.launch.commands.text_table import text_table
 from kipper.launch.coordinator import check_settings
@@ -215,14 +215,18 @@ def described(estimate: Estimate) -> str:
             f"{timed.part.times:,}",
             f"{timed.part.times * timed.part.pairs:,}",
             f"{timed.part.times * timed.part.vjp_pairs:,}" if timed.part.vjp_pairs else "",
-            _time(timed.seconds),
+            duration(timed.seconds, exact=True),
         )
         for timed in estimate.parts
     ]
     in_all = ("in all", "", f"{estimate.kernel_pairs:,}", f"{estimate.vjp_pairs:,}")
     table = text_table(
         ("part", "times", "kernel pairs", "vjp pairs", "time"),
-        [("start", "", "", "", _time(estimate.start)), *rows, (*in_all, _time(estimate.seconds))],
+        [
+            ("start", "", "", "", duration(estimate.start, exact=True)),
+            *rows,
+            (*in_all, duration(estimate.seconds, exact=True)),
+        ],
         text_columns=1,
     )
     used, number = estimate.sampled
@@ -243,7 +247,3 @@ def described(estimate: Estimate) -> str:
         f"checkpoints  {count} at most, {size / 2**20:,.1f} MiB in all\n"
         f"left out     {_LEFT_OUT}"
     )
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 100 else duration(seconds)

@@ -5,7 +5,7 @@ import datetime
 import pathlib
 import socket
 
-from kipper.launch.commands.display import duration
+from kipper.common.durations import duration
 from kipper.server.report.run_files import RunFiles, read_run
 
 # A coordinator on another host that wrote nothing for so long is gone; one that lives writes about

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from kipper.common.durations import duration
 from kipper.common.settings import run_fields
 from kipper.server.figures.timeline import KINDS, Activity
 from kipper.server.measures import ACCURACY, Score
@@ -128,7 +129,7 @@ def _numbers(run: RunFiles, activity: Activity | None) -> Rows:
         (f"{name} of natural images", _score(run.natural)),
         ("loss", _shown(latest and latest.loss, "{:.4g}".format)),
         ("steps", _shown(run.step, "{:,}".format)),
-        ("time", _shown(account.seconds, _duration)),
+        ("time", _shown(account.seconds, lambda seconds: duration(seconds, exact=True))),
         ("kernel pairs", _shown(account.kernel_pairs, "{:,}".format)),
         ("pairs a second", _shown(account.pairs_per_second, "{:,}".format)),
         ("bytes moved", _bytes(moved) if moved else None),
@@ -151,13 +152,6 @@ def _score(score: Score | None) -> str | None:
 
 def _shown(value: Any, show: Callable[[Any], str]) -> str | None:
     return None if value is None else show(value)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _bytes(number: float) -> str:
@@ -206,7 +200,7 @@ def _workers(run: RunFiles, activity: Activity | None) -> tuple[tuple[str, ...],
         connected[worker] += stop - start
     deaths: dict[int, list[str]] = {}
     for worker, at, reason in activity.deaths:
-        deaths.setdefault(worker, []).append(f"the last at {_duration(at)}: {reason}")
+        deaths.setdefault(worker, []).append(f"the last at {duration(at, exact=True)}: {reason}")
     spent = activity.busy_seconds()
     kinds = np.flatnonzero(spent.sum(0))
     seconds = (f"{KINDS[k]}, s" for k in kinds)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kipper.common.durations import duration
 from kipper.common.settings import TransferSettings
 from kipper.launch.commands.transfer import training
 from kipper.launch.commands.transfer.learning_rate import largest_stable_rate
@@ -121,16 +122,9 @@ def _progress(record: dict[str, Any], left: float) -> str:
         f"validation {validation:.4f}" if validation is not None else "",
         f"test {record['test_accuracy']:.4f}",
         f"{record['seconds']:7.1f} s",
-        f"{_duration(left)} of steps left" if left >= 1 else "",
+        f"{duration(left)} of steps left" if left >= 1 else "",
     ]
     return "  ".join(part for part in parts if part)
-
-
-def _duration(seconds: float) -> str:
-    """For people: 0:05, 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def say(line: str) -> None:
