@@ -91,7 +91,7 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
     assert callable(launchpads_own)
 
     def on_signal(times: int) -> None:
-        if times == 1 and _ask_coordinator(settings, workdir):
+        if times == 1 and ask_coordinator(settings, workdir):
             tell_terminal(STOPPING)
         else:
             launchpads_own(signal.SIGTERM, None)
@@ -107,7 +107,7 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
     return stop.is_asked()
 
 
-def _ask_coordinator(settings: RunSettings, workdir: Workdir) -> bool:
+def ask_coordinator(settings: RunSettings, workdir: Workdir) -> bool:
     """Has the coordinator stop after its step; False if it has not begun or has ended.
 
     Launchpad would stop all at once and kill what is left after ten seconds, which a step may

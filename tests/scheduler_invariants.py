@@ -1,4 +1,7 @@
-"""What is true of a scheduler between events; for tests, which check it after every one."""
+"""Invariants of a scheduler, which tests check after every event.
+
+They read two private attributes, `_out` and `_placement`: what they check is internal consistency.
+"""
 
 from kipper.server.scheduler import rules
 from kipper.server.scheduler.events import DropWorker
@@ -7,10 +10,10 @@ from kipper.server.scheduler.scheduler import Scheduler
 
 
 def check(scheduler: Scheduler) -> None:
-    """Recomputes from the leases and answers what the scheduler keeps beside them.
+    """Recomputes derived state from the leases and answers, and compares.
 
     Raises:
-        AssertionError: with a sentence, something is not as it should be.
+        AssertionError: one sentence says which invariant does not hold.
     """
     ledger = scheduler.ledger
     _check_leases(ledger)

@@ -90,6 +90,6 @@ def test_no_coordinator_is_asked_that_has_not_begun_or_is_gone(workdir):
     settings = RunSettings.of(
         DistillSettings, workdir=str(workdir.path), dataset="digits", launch="local_mp"
     )
-    assert not local_program._ask_coordinator(settings, workdir)
+    assert not local_program.ask_coordinator(settings, workdir)
     _end(workdir, state="finished", pid=1)
-    assert not local_program._ask_coordinator(settings, workdir)
+    assert not local_program.ask_coordinator(settings, workdir)

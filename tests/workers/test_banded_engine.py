@@ -103,6 +103,7 @@ def test_what_is_kept_for_the_pullback_changes_no_bit(name, kind):
         assert np.array_equal(kernel, again)
         for got, want in zip(pullback(cotangent), expected, strict=True):
             assert np.array_equal(got, want)
+    # The arrays that a pullback keeps are in no public result.
     kept = engine._linearised(
         engine._network(first.images), first.images, first.features, second.images, second.features
     )[1]

@@ -243,6 +243,7 @@ def test_native_code_that_computes_something_else_is_not_used(monkeypatch, caplo
     right = dense_cpu.kernel
     monkeypatch.setattr(dense_cpu, "kernel", lambda *a, **k: right(*a, **k) * np.float32(1.001))
     spec = _spec("fc1", "float32")
+    # Engines, and whether native code is right, are remembered for the process.
     caches = dense_engine.make_engine, dense_engine._native_is_right
     for cache in caches:
         cache.cache_clear()

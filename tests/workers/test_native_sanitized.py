@@ -173,6 +173,7 @@ def test_attributes_that_do_not_fit_each_other_are_refused(folder, attribute):
     images = np.zeros((3, 8, 8, 1), np.float32)
     shape = (3, network.variances_per_image)
     call = _call_in(folder)("variance_maps", images, [shape], "native")
+    # No public function passes attributes that do not fit.
     attributes = banded_cpu._variance_attributes(network, 1)
     attributes[attribute] = attributes[attribute][:-1]
     with pytest.raises(AssertionError, match="shapes of arrays and network do not fit"):

@@ -224,6 +224,7 @@ def test_what_a_worker_logs_of_a_block_says_run_step_and_block(monkeypatch, tmp_
     def fail(*_images):
         raise RuntimeError("XLA says no")
 
+    # The engine is made by the worker, out of the reach of its callers.
     monkeypatch.setattr(worker._configured.kernels[0].engine, "block", fail)
     with logs.to_file(tmp_path / "run.log", "c1", "json"):
         worker.handle(_block(number=345))

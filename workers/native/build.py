@@ -47,7 +47,7 @@ def libraries() -> pathlib.Path:
     Loading a library with a newer FFI than jaxlib's makes all of JAX fail. Environments that share
     this source tree must therefore not share libraries.
     """
-    headers = _ffi_headers()
+    headers = ffi_headers()
     header = headers / "xla" / "ffi" / "api" / "c_api.h" if headers else None
     if header is None or not header.exists():
         return _HERE / "lib" / "none"
@@ -69,7 +69,7 @@ def compile_levels(
         extra_flags: further flags for the compiler.
     """
     compiler = shlex.split(os.environ.get("CXX") or "g++")
-    headers = _ffi_headers()
+    headers = ffi_headers()
     if headers is None:
         why = "jaxlib, whose headers they need, is missing"
         return Outcome(False, f"The native kernels were not built: {why}.")
@@ -95,7 +95,7 @@ def compile_levels(
     return Outcome(not failed, sentence)
 
 
-def _ffi_headers() -> pathlib.Path | None:
+def ffi_headers() -> pathlib.Path | None:
     """The folder of XLA's FFI headers, found without importing jaxlib."""
     spec = importlib.util.find_spec("jaxlib")
     if spec is None or spec.origin is None:

@@ -98,14 +98,14 @@ class Trial:
             "test_accuracy": _accuracy(test, subject.test.labels[rows]),
             "seconds": round(seconds, 2),
         }
-        say(_progress(record, self._seconds_left(seed, step)))
+        say(_progress(record, self.seconds_left(seed, step)))
         return record
 
     def _predicted(self, parameters: Any, images: np.ndarray) -> np.ndarray:
         return training.predict(self._apply, parameters, images, self._settings.width)
 
-    def _seconds_left(self, seed: int, step: int) -> float:
-        """Of the steps of all networks; 0 before any was timed."""
+    def seconds_left(self, seed: int, step: int) -> float:
+        """For the steps of all networks that are left; 0 before any was timed."""
         left = (self._settings.seeds - seed) * self._settings.steps - step
         return (self.seconds_per_step or 0.0) * left
 

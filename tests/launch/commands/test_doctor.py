@@ -46,14 +46,14 @@ def test_a_package_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) 
         importlib.metadata, "version", lambda name: "0.0.1" if name == "optax" else true(name)
     )
     with pytest.raises(doctor.Unfit, match=r"optax is 0\.0\.1, expected ==0\.2\.8"):
-        doctor._packages()
+        doctor._packages()  # this check alone; the command would run all ten
 
 
 def test_a_wrong_kernel_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     right = kernels.kernel
 
     def wrong(*images: np.ndarray, engine: str = "auto", **named: str) -> np.ndarray:
-        return right(*images, engine=engine, **named) * (1.001 if engine == "auto" else 1.0)  # type: ignore[arg-type]
+        return right(*images, engine=engine, **named) * (1.001 if engine == "auto" else 1.0)
 
     monkeypatch.setattr(kernels, "kernel", wrong)
     with pytest.raises(doctor.Unfit, match="a small kernel is off by"):

@@ -37,7 +37,8 @@ def test_the_certificate_is_for_both_ends_and_cannot_sign(folder):
     names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["kipper"]
     purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert {purpose._name for purpose in purposes} == {"serverAuth", "clientAuth"}
+    usage = x509.oid.ExtendedKeyUsageOID
+    assert set(purposes) == {usage.SERVER_AUTH, usage.CLIENT_AUTH}
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     lasts = certificate.not_valid_after_utc - datetime.datetime.now(datetime.timezone.utc)
     assert 360 < lasts.days < 366
