@@ -3,7 +3,7 @@
 #   docker build --tag=kipper .
 #   docker run --gpus=all --network=host kipper worker --coordinator=HOST:PORT
 #
-# CUDA comes with JAX's wheels; the host needs NVIDIA's driver and container toolkit alone.
+# JAX's wheels include CUDA; the host needs only NVIDIA's driver and container toolkit.
 
 FROM python:3.10-slim-bookworm AS build
 # hadolint ignore=DL3008
@@ -24,7 +24,7 @@ RUN pip install --no-cache-dir pip==26.3 \
     "$(ls /wheels/kipper-*.whl)[cuda]" \
   && rm -rf /wheels \
   && useradd --uid=1000 --create-home kipper
-# As launch/cluster/manifests.py has it, so that volumes are the user's own.
+# The same user as in launch/cluster/manifests.py, who owns the volumes.
 USER 1000
 WORKDIR /home/kipper
 ENTRYPOINT ["kipper"]
