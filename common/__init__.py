@@ -1,1 +1,1 @@
-"""What coordinator, workers and launchers share; imports none of them."""
+"""Values that all processes share; imports no other room."""

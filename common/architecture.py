@@ -2,7 +2,7 @@
 
 Names and shapes follow the released code of "Dataset Distillation with Infinitely Wide
 Convolutional Networks" (arXiv 2107.13034) and, for Myrtle, of "Dataset Meta-Learning from Kernel
-Ridge-Regression" (arXiv 2011.00050). This module knows nothing of any library that evaluates them.
+Ridge-Regression" (arXiv 2011.00050). This module depends on no library that evaluates them.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Relu:
 
 @dataclasses.dataclass(frozen=True)
 class LeakyRelu:
-    """max(x, 0) + slope min(x, 0); with the slope of Dataset Condensation (arXiv 2006.05929)."""
+    """max(x, 0) + slope min(x, 0); the slope is that of Dataset Condensation (arXiv 2006.05929)."""
 
     slope: float = 0.01
 
@@ -82,12 +82,11 @@ class Architecture:
     """A feed-forward network of infinite width, in the NTK parameterisation.
 
     Attributes:
-        name: what `architecture_named` was asked for.
-        layers: from the image to the read-out, which is always a `Dense`; none where there is a
-            `file`.
+        name: the argument of `architecture_named`.
+        layers: from the image to the read-out, which is always a `Dense`; none for a `file`.
         w_std: standard deviation of the weights, before the 1/sqrt(fan-in) factor.
         b_std: standard deviation of the biases.
-        file: what makes the network, layers and deviations, if it is the user's own.
+        file: what makes a user-defined network, with its deviations.
     """
 
     name: str
@@ -102,10 +101,7 @@ class Architecture:
 
     @property
     def couples_pixels(self) -> bool:
-        """Whether one kernel element needs every pixel pair of its two images (any pooling).
-
-        Of a file that is not known, so it is taken to.
-        """
+        """Whether one kernel element needs every pixel pair of its images (pooling, or a file)."""
         pooled = any(isinstance(layer, AvgPool | GlobalAvgPool) for layer in self.layers)
         return pooled or self.file is not None
 
@@ -142,18 +138,18 @@ class Architecture:
 
     @property
     def title(self) -> str:
-        """The name for people: without the hash of a file."""
+        """The name without the hash of a file."""
         return self.name.partition("#")[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelSpec:
-    """All that an engine needs to know to evaluate k(x, x').
+    """A kernel that an engine can evaluate.
 
     Attributes:
         architecture: the network.
-        kind: `ntk` (all layers train) or `nngp` (the read-out trains).
-        dtype: `float32` or `float64`, of the arithmetic and of the result.
+        kind: `ntk` (all layers train) or `nngp` (only the read-out trains).
+        dtype: of arithmetic and results, `float32` or `float64`.
     """
 
     architecture: Architecture
@@ -175,7 +171,7 @@ def _repeated(layer: Layer, depth: int) -> list[Layer]:
 
 
 def _convolutional(stages: tuple[int, ...], readout: Layer, last_pool: bool) -> tuple[Layer, ...]:
-    """Stages of conv + ReLU with a pool between them, and one after the last if `last_pool`."""
+    """Stages of conv + ReLU with pools between them, and after the last if `last_pool`."""
     layers: list[Layer] = []
     for stage, convs in enumerate(stages):
         layers += _repeated(Conv(), convs)
@@ -187,7 +183,7 @@ def _convolutional(stages: tuple[int, ...], readout: Layer, last_pool: bool) -> 
 _MYRTLE = {"5": (2, 1, 1), "7": (2, 2, 2), "10": (3, 3, 3)}
 _READOUTS: dict[str, Layer] = {"vec": Flatten(), "gap": GlobalAvgPool()}
 _ACTIVATIONS: dict[str, Activation] = {"leaky": LeakyRelu(), "erf": Erf(), "gelu": Gelu()}
-# A depth is written without leading zeros and up to 99: `\d` would admit digits of other scripts.
+# Depths are 1 to 99, without leading zeros. Not `\d`, which matches digits of other scripts.
 _NAME = re.compile(
     r"(?:fc(?P<dense>[1-9][0-9]?)"
     r"|conv_(?P<readout>vec|gap)(?P<convs>[1-9][0-9]?)"
@@ -210,15 +206,14 @@ def architecture_named(name: str) -> Architecture:
     | `convnetK` | K times [conv, ReLU, pool], Flatten |
     | `convnet` | conv and ReLU in front of `convnet3`: the ConvNet of arXiv 2107.13034 |
     | `convnet_gap`, `convnetK_gap` | the same with a global average pool for Flatten |
-    | `myrtle5`, `7`, `10` | so many weighted layers, two pools among them; global average pool |
+    | `myrtle5`, `7`, `10` | 5, 7 or 10 weighted layers and two pools; global average pool |
     | `conv_vecK`, `conv_gapK` | K convolutions, no pool; Flatten, or a global average pool |
 
-    `convnetK` is the ConvNet of Dataset Condensation (arXiv 2006.05929), without its norm, of which
-    no kernel is known. The field takes K = 3 for images of 32x32 pixels, 4 for 64x64 (Tiny
+    `convnetK` is the ConvNet of Dataset Condensation (arXiv 2006.05929), without its norm, whose
+    kernel is unknown. Usual values are K = 3 for images of 32x32 pixels, 4 for 64x64 (Tiny
     ImageNet) and 5 for 128x128 (arXiv 2203.11932).
 
-    All end in a Dense read-out. A name followed by `_leaky`, `_erf` or `_gelu` has that
-    nonlinearity for every ReLU.
+    All end in a Dense read-out. The suffixes `_leaky`, `_erf` and `_gelu` replace every ReLU.
 
     Raises:
         UserError: no such architecture, or no such file.
@@ -239,10 +234,9 @@ def architecture_named(name: str) -> Architecture:
 def architecture_asked_for(name: str) -> Architecture:
     """The architecture that another process asks for by `Architecture.name`.
 
-    Of a file, only the name comes from there: what is run is this process's own, and the same.
-
     Raises:
-        UserError: no such architecture, or no such file was named here.
+        UserError: no such architecture; or its file was not named in this process, see
+            `network_file.named_here`.
     """
     if is_network_file(name):
         file = named_here(name)
@@ -251,7 +245,7 @@ def architecture_asked_for(name: str) -> Architecture:
 
 
 def _rectified_layers(match: re.Match[str]) -> tuple[Layer, ...]:
-    """The layers that a name stands for, but for the kind of its nonlinearities."""
+    """The layers of a matched name, with ReLUs for nonlinearities."""
     if match["dense"]:
         return (Flatten(), *_repeated(Dense(), int(match["dense"])), Dense())
     if match["convs"]:

@@ -1,7 +1,7 @@
-"""Augmentation of target images in raw pixel space: each image by itself, from its own draw.
+"""Augmentation of target images in raw pixel space, drawn independently for each image.
 
-The operations are those of the augmentation class in the released notebook of arXiv 2011.00050;
-arXiv 2107.13034 (section 5) draws them independently for each image of a target batch.
+The operations are those in the released notebook of arXiv 2011.00050; arXiv 2107.13034 (section 5)
+draws them independently for each image of a target batch.
 """
 
 import dataclasses
@@ -11,23 +11,23 @@ import numpy as np
 
 from kipper.common.errors import UserError
 
-# Used where a name comes without a strength; the papers' own strengths are not published.
+# Default strengths; those of the papers are not published.
 _USUAL = {"flip": 1.0, "shift": 0.1, "rotate": 10.0, "color": 0.1}
 _MOST = {"flip": 1.0, "shift": 1.0, "rotate": 180.0, "color": 1.0}
-# Keeps these draws apart from others of the same seed; must never change.
+# Separates these draws from others with the same seed; must never change.
 _STREAM = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How much images are changed; 0 leaves that kind of change out.
+    """The strength of each operation; 0 for none.
 
     Attributes:
-        flip: 1 to mirror every other image left to right, on average.
-        shift: most of a shift in height and in width, as a share of the side.
-        rotate: most of a rotation either way, in degrees.
-        color: most that is added to or taken from each channel, as a share of the image's own
-            range from its darkest value to its brightest, beyond which nothing goes.
+        flip: 1 to mirror images left to right with probability 1/2.
+        shift: the largest shift in height and width, as a fraction of the side.
+        rotate: the largest rotation in either direction, in degrees.
+        color: the largest change of each channel, as a fraction of the range of the image's values;
+            results are clipped to that range.
     """
 
     flip: float = 0.0
@@ -37,10 +37,10 @@ class Augmentation:
 
 
 def parse_augmentation(text: str) -> Augmentation:
-    """The augmentation of `flip,shift:0.1,rotate:10,color:0.1`; strengths may be left out.
+    """Parses `flip,shift:0.1,rotate:10,color:0.1`; strengths are optional.
 
     Raises:
-        UserError: an unknown name, one that comes twice, or a strength out of range.
+        UserError: an unknown or repeated name, or a strength out of range.
     """
     strengths: dict[str, float] = {}
     for item in text.split(","):
@@ -74,20 +74,19 @@ def augment(
 ) -> np.ndarray:
     """Augmented copies of raw images.
 
-    What becomes of an image depends on the seed, the step, its row and its pixels, and on nothing
-    else: neither on who computes it nor on what it is computed with.
+    Each depends on the seed, the step, its row and its pixels only, not on the rest of the batch.
 
     Args:
-        augmentation: what to do.
+        augmentation: the operations.
         images: (n, h, w, c) float.
-        rows: (n,) which rows of their set they are.
+        rows: (n,) their rows in the row set.
         seed: of the run.
         step: of the run.
 
     Returns:
         (n, h, w, c) in the dtype of `images`.
     """
-    # All are drawn, whether they are used or not, so that strengths do not change other draws.
+    # All are drawn, used or not, so that the strength of one operation does not affect others.
     draws = _draws(rows, seed, step, 4 + images.shape[-1])
     mirrored, angles, shifts, tints = draws[:, 0] < 0.5, *np.split(2 * draws[:, 1:] - 1, [1, 3], 1)
     result = images.copy()
@@ -107,18 +106,17 @@ def augment(
 
 
 def _draws(rows: np.ndarray, seed: int, step: int, number: int) -> np.ndarray:
-    """(n, number) uniform in [0, 1): lines `rows` of a table that is drawn from its first line on.
+    """(n, number), uniform in [0, 1): rows of a table that is drawn from its first row on.
 
-    So a line is the same whatever other rows are asked for, and no row needs a generator of its
-    own, which would take longer to make than all that is drawn from it.
+    A row's numbers thus do not depend on the other rows. A generator for each row would be slower.
     """
     random = np.random.default_rng([_STREAM, seed, step])
     return random.random((int(rows.max(initial=-1)) + 1, number))[rows]
 
 
 def _moved(image: np.ndarray, angle: float, shift: np.ndarray) -> np.ndarray:
-    """Turned about its centre and shifted; what comes into view repeats the edge."""
-    import scipy.ndimage  # here, so that commands which only read settings start at once
+    """The image rotated about its centre and shifted; edges are repeated outwards."""
+    import scipy.ndimage  # slow to import; commands that only read settings do not need it
 
     cos, sin = math.cos(angle), math.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]])

@@ -1,4 +1,4 @@
-"""Faults that a run may inflict on itself, from a line like `kill:20s,drop:0.05,seed=7`."""
+"""Faults that a run injects into itself, parsed from `kill:20s,drop:0.05,seed=7`."""
 
 import dataclasses
 import re
@@ -13,16 +13,15 @@ _EXAMPLE = "kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.01,seed
 
 @dataclasses.dataclass(frozen=True)
 class Chaos:
-    """What goes wrong, and how often. Nothing by default.
+    """Kinds of faults and their frequencies; none by default.
 
     Attributes:
-        kill: mean seconds of a worker process's life; None: for ever.
-        freeze: mean seconds between two freezes of one.
-        delay: mean seconds by which answers come late.
-        drop: share of questions and answers that get lost, half before the worker has done what
-            was asked and half after.
-        corrupt: share of questions and of answers of which a byte is changed on the way.
-        lie: share of blocks that one worker computes wrongly.
+        kill: mean lifetime of a worker process in seconds; None for no kills.
+        freeze: mean seconds between two freezes of a worker process; None for no freezes.
+        delay: mean delay of answers in seconds.
+        drop: fraction of exchanges that are lost, half before the worker acts and half after.
+        corrupt: fraction of questions and of answers with a changed byte.
+        lie: fraction of blocks that one worker computes wrongly.
         seed: of all draws.
     """
 
@@ -36,7 +35,7 @@ class Chaos:
 
     @property
     def needs_processes(self) -> bool:
-        """Whether it attacks processes, which threads are not."""
+        """Whether it attacks worker processes, so that workers cannot be threads."""
         return self.kill is not None or self.freeze is not None
 
 
@@ -59,7 +58,9 @@ def _value(name: str, value: str) -> float | int:
     if name in _TIMES:
         match = _SECONDS.fullmatch(value)
         if match is None or float(match[1]) == 0:
-            raise UserError(f"--chaos={name}:{value} is no time above zero, as in {name}:200ms.")
+            raise UserError(
+                f"--chaos={name}:{value} must be a time above zero, as in {name}:200ms."
+            )
         return float(match[1]) / (1000 if match[2] == "ms" else 1)
     if name in _SHARES:
         try:
@@ -67,8 +68,10 @@ def _value(name: str, value: str) -> float | int:
         except ValueError:
             share = -1.0
         if not 0 <= share <= 1:
-            raise UserError(f"--chaos={name}:{value} is no share from 0 to 1, as in {name}:0.05.")
+            raise UserError(
+                f"--chaos={name}:{value} must be a number from 0 to 1, as in {name}:0.05."
+            )
         return share
     if name == "seed" and value.isascii() and value.isdigit():
         return int(value)
-    raise UserError(f"--chaos has no part {name}:{value}; it is like {_EXAMPLE}.")
+    raise UserError(f"--chaos does not know {name}:{value}; an example is {_EXAMPLE}.")

@@ -1,7 +1,7 @@
 """The errors that kipper raises on purpose.
 
-Every message is one sentence: what was wrong, what it was, what would be right. The command line
-prints the sentence alone; a traceback means a defect in kipper.
+Each message is one sentence: what was wrong and what would be right. The command line prints only
+the sentence; a traceback means a bug in kipper.
 """
 
 
@@ -10,11 +10,11 @@ class KipperError(Exception):
 
 
 class UserError(KipperError):
-    """Something the user gave cannot be used: a setting, a file, a folder."""
+    """A setting, file or folder that the user gave cannot be used."""
 
 
 class NumericalError(KipperError):
-    """A computation that was well posed on paper failed in floating point."""
+    """A computation failed in floating point, although it is well posed."""
 
 
 class WorkerError(KipperError):

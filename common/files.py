@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never a half of either."""
+"""Atomic writing: readers see the old content of a file or the new, never a part."""
 
 import contextlib
 import json
@@ -11,11 +11,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 
-def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
     """Calls `write` on a temporary file beside `path`, flushes it to disk, then renames it.
 
     Raises:
-        OSError: the folder cannot be written; `path` is then as it was before.
+        OSError: the folder cannot be written; `path` is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -33,10 +33,7 @@ def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], None]) -> N
 
 @contextlib.contextmanager
 def folder_written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder to be filled, under a temporary name beside `path` until the block is over.
-
-    Then it takes the place of what is there. If the block raises, `path` is as it was before.
-    """
+    """A temporary folder to fill, which replaces `path` after the block unless the block raises."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -62,11 +59,7 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Writes bytes, atomically."""
-
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
-    write_atomically(path, write)
+    write_atomically(path, lambda file: file.write(content))
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Labels as what is regressed on, classes or targets; and class-balanced draws of rows."""
+"""Labels as regression targets, and class-balanced draws of rows."""
 
 import numpy as np
 
@@ -25,10 +25,10 @@ def centred_one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def target_values(labels: np.ndarray, num_outputs: int) -> np.ndarray:
-    """What is regressed on: centred one-hot vectors of classes, targets as they are.
+    """Regression targets: centred one-hot vectors for classes, targets unchanged.
 
     Args:
-        labels: integer classes (N,) from 0 to C-1, or targets, floating point (N, C).
+        labels: integer classes (N,) from 0 to C-1, or floating-point targets (N, C).
         num_outputs: C.
 
     Returns:
@@ -43,14 +43,14 @@ def target_values(labels: np.ndarray, num_outputs: int) -> np.ndarray:
 
 
 def are_classes(labels: np.ndarray) -> bool:
-    """Whether labels are classes, and not targets."""
+    """Whether labels are classes rather than targets."""
     return labels.dtype.kind in "iu"
 
 
 def strata(labels: np.ndarray, num_outputs: int) -> tuple[np.ndarray, int]:
-    """By what draws of rows are balanced: integers (N,), and how many there are from 0 on.
+    """The groups that draws of rows balance: integers (N,) and their number.
 
-    Classes by their number; all targets are one stratum.
+    Each class is a group; all targets are one group.
     """
     if are_classes(labels):
         return labels, num_outputs
@@ -60,10 +60,10 @@ def strata(labels: np.ndarray, num_outputs: int) -> tuple[np.ndarray, int]:
 def balanced_rows(
     labels: np.ndarray, num_classes: int, size: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws `size` rows, as evenly over the classes as they allow.
+    """Draws `size` rows, as evenly over the classes as possible.
 
-    Each class gets size // C rows and the remainder goes to classes drawn at random. What a class
-    is too small to give is drawn uniformly from the rows still left in the others.
+    Each class gets size // C rows, and the remainder goes to classes drawn at random. If a class is
+    too small, the missing rows are drawn uniformly from the remaining rows of the others.
 
     Args:
         labels: integers (N,) from 0 to C-1.
@@ -101,13 +101,13 @@ def rows_by_quota(labels: np.ndarray, quotas: np.ndarray, rng: np.random.Generat
     """
     size = int(quotas.sum())
     if size > len(labels) or quotas.min() < 0:
-        raise UserError(f"{size} images were asked for, expected 0 to the {len(labels)} there are")
+        raise UserError(f"{size} images were asked for, expected 0 to {len(labels)}")
     check_label_range(labels, len(quotas), "the labels")
     order = rng.permutation(len(labels))
     taken = _rank_within_class(labels[order], len(quotas)) < quotas[labels[order]]
     rows, left = order[taken], order[~taken]
-    # Rows left over come late in `order` where their class is small, so their own order is biased:
-    # the deficit needs a fresh draw.
+    # The order of the rows left is biased by the sizes of their classes, so the deficit is drawn
+    # anew.
     filling = rng.choice(left, size - len(rows), replace=False)
     return rng.permutation(np.concatenate([rows, filling]))
 

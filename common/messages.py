@@ -1,12 +1,12 @@
-"""What coordinator and worker say to each other, as plain values.
+"""The messages between coordinator and workers, as plain values.
 
-Two conversations, each question answered by exactly one reply, and any by `Failure`:
+There are two conversations. Each question gets exactly one answer, which may be a `Failure`:
 
-    Request → Reply     the coordinator asks a worker: kernels, rows, blocks
-    Call    → Answer    a worker tells the coordinator that it came, that it lives, that it goes
+    Request → Reply     the coordinator configures a worker, sends it rows and asks for blocks
+    Call    → Answer    a worker joins, reports that it lives, and leaves
 
-All questions are idempotent, so a transport may repeat one. `wire.py` turns these into bytes;
-between threads of one process they pass as they are.
+All questions are idempotent, so that a transport may repeat them. `wire.py` turns messages into
+bytes; threads of one process exchange them as they are.
 """
 
 import dataclasses
@@ -16,19 +16,16 @@ import numpy as np
 
 PROTOCOL_VERSION = 4
 
-# The `columns_key` that means: columns are rows of the support images themselves.
-SUPPORT_KEY = "support"
+SUPPORT_KEY = "support"  # as a `columns_key`: the columns are support images
+UNCHANGED = -1  # as a `draw`: the columns are not augmented
 
-# The `draw` that means: columns are the rows as they are, not augmented.
-UNCHANGED = -1
-
-# Why a question could not be answered: the `kind` of a `Failure`.
-REFUSED = "refused"  # it will never be: another protocol, a banned worker
-MISSING = "missing"  # the worker lacks rows that the block names; send them and ask again
-CANCELLED = "cancelled"  # the coordinator took it back
-DAMAGED = "damaged"  # what arrived was no message
+# The `kind` of a `Failure`.
+REFUSED = "refused"  # permanently: another protocol, a banned worker
+MISSING = "missing"  # the worker lacks rows of the block; send them and ask again
+CANCELLED = "cancelled"  # the coordinator cancelled the block
+DAMAGED = "damaged"  # the received bytes were not a message
 FAILED = "failed"  # the computation failed
-UNKNOWN = "unknown"  # the coordinator knows no such worker; it may say `Hello` again
+UNKNOWN = "unknown"  # the coordinator does not know the worker, which may send `Hello` again
 
 
 def array_field(dtypes: tuple[str, ...], ndim: int) -> Any:
@@ -44,18 +41,17 @@ _FLOATS = ("float32", "float64")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Configure:
-    """First request to a worker: which kernels, by which engine. Answered by `Configured`.
+    """The first request to a worker: its kernels and engine. Answered by `Configured`.
 
     Attributes:
-        run: its name, for the worker's log.
-        architectures: of each kernel; the kernels are alike in all else.
-        threads: how many a native engine may use at once, 0 for all of the worker's share; no bit
-            depends on it.
-        augment: what `augmentation.parse_augmentation` takes; empty if no columns are augmented.
-        seed: of augmentations.
-        whitening: key of a row set that holds the ZCA matrix (d, 1, 1, d) by which augmented images
-            are preprocessed; empty for channel standardisation.
-        mean, std: of raw channels; empty if no columns are augmented.
+        run: the run's name, for the worker's log.
+        architectures: one for each kernel; kernels differ in nothing else.
+        threads: the number that a native engine may use; 0 for all. No bit depends on it.
+        augment: as `augmentation.parse_augmentation` takes it; empty for no augmentation.
+        seed: for augmentations.
+        whitening: the key of a row set with the ZCA matrix (d, 1, 1, d) that preprocesses augmented
+            images; empty for channel standardisation.
+        mean, std: of the raw channels; empty for no augmentation.
     """
 
     protocol_version: int
@@ -74,7 +70,7 @@ class Configure:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Configured:
-    """The engine that `auto` became, the device it runs on, and the row sets held complete."""
+    """The chosen engine, its device, and the keys of row sets that the worker holds complete."""
 
     engine: str
     device: str
@@ -83,7 +79,7 @@ class Configured:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Probe:
-    """A block of images that come with it, whose kernel the coordinator knows. `KernelBlock`."""
+    """A block of the images it carries, with a known kernel. Answered by `KernelBlock`."""
 
     x1: np.ndarray = array_field(_FLOATS, 4)
     x2: np.ndarray = array_field(_FLOATS, 4)
@@ -91,10 +87,7 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PutRows:
-    """Some rows of a row set: `rows[i]` is row `index[i]` of `total`. Answered by `Done`.
-
-    `key` is the `content_key` of the whole set.
-    """
+    """Rows of the set with content key `key`: `rows[i]` is row `index[i]` of `total`. `Done`."""
 
     key: str
     total: int
@@ -104,10 +97,9 @@ class PutRows:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PutSupport:
-    """Some support images of a step version, in the kernel's dtype. Answered by `Done`.
+    """Images `start` to `start + len(images)` of `total` support images. Answered by `Done`.
 
-    They are images `start` to `start + len(images)` of `total`; `kernel` is the position of the
-    kernel that the version's blocks are of, and `step` is that of the run, or -1, for the log.
+    `kernel` is the position of the version's kernel; `step` is for the log, -1 for none.
     """
 
     version: int
@@ -123,13 +115,13 @@ class Block:
     """K(support[start:stop], columns); answered by `KernelBlock`.
 
     Attributes:
-        block: the coordinator's number for it, by which it may be cancelled.
+        block: its number, for `Cancel`.
         version: of the support images.
         start, stop: the block's rows.
         columns_key: a row set, or `SUPPORT_KEY`.
-        draw: the step for which the columns' augmentation is drawn, or `UNCHANGED`.
-        columns: indices into it.
-        linearise: a `BlockVjp` of the same block will follow, so residuals are worth keeping.
+        draw: the step whose augmentation the columns get, or `UNCHANGED`.
+        columns: indices into the row set.
+        linearise: whether to keep residuals, because a `BlockVjp` of the block will follow.
     """
 
     block: int
@@ -169,7 +161,7 @@ class ImageCotangents:
 
     Attributes:
         rows: (stop - start, h, w, c).
-        columns: (columns, h, w, c) where the columns are support images too; else no rows.
+        columns: (columns, h, w, c) if the columns are support images too; else (0, h, w, c).
     """
 
     rows: np.ndarray = array_field(_FLOATS, 4)
@@ -178,10 +170,7 @@ class ImageCotangents:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prepare:
-    """Rows that a block to come will need, to be made ready for it. Answered by `Done`.
-
-    The fields are those of a `Block` without its rows, and of its support's version.
-    """
+    """Prepares target rows for a later `Block` with these columns. Answered by `Done`."""
 
     block: int
     kernel: int
@@ -192,7 +181,7 @@ class Prepare:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cancel:
-    """The answer to a block is not wanted any more; one not begun is given up. `Done`."""
+    """Cancels a block that has not begun. Answered by `Done`."""
 
     block: int
 
@@ -206,8 +195,8 @@ class Hello:
 
     Attributes:
         protocol_version: of the worker.
-        worker: its name, unique in the run; one that comes again under its name replaces itself.
-        incarnation: random, of this process, so that late words of a dead one are recognised.
+        worker: its name, unique in the run; a worker that joins again replaces itself.
+        incarnation: random for each process, to recognise late messages of a dead one.
         address: host:port that the coordinator can reach.
     """
 
@@ -219,7 +208,7 @@ class Hello:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Heartbeat:
-    """The worker lives. Answered by `Welcome`, or by `Goodbye`, or by a `Failure` (UNKNOWN)."""
+    """The worker lives. Answered by `Welcome`, `Goodbye` or a `Failure` (UNKNOWN)."""
 
     worker: str
     incarnation: str
@@ -227,9 +216,9 @@ class Heartbeat:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Leave:
-    """The worker goes: it wants no more blocks, and gives up those not begun. `Goodbye`.
+    """The worker leaves and takes no more blocks. Answered by `Goodbye`.
 
-    `Welcome` instead means: blocks of it are still out; ask again.
+    `Welcome` instead means that blocks are still with it; it must ask again.
     """
 
     worker: str
@@ -238,19 +227,19 @@ class Leave:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Welcome:
-    """The worker belongs to the run, and is to give a sign of life so often."""
+    """The worker belongs to the run and must send a `Heartbeat` at this interval."""
 
     heartbeat_seconds: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Goodbye:
-    """The worker is to go.
+    """The worker must leave.
 
     Attributes:
-        reason: for its log.
-        is_over: whether the run has ended for good; else it was interrupted and may go on, or it
-            goes on without this worker.
+        reason: for the worker's log.
+        is_over: whether the run has finished. Otherwise it was interrupted and may resume, or it
+            continues without this worker.
     """
 
     reason: str
@@ -267,7 +256,7 @@ class Done:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Failure:
-    """The other side is alive but could not do it; `message` is for the user."""
+    """The question was received but could not be answered; `message` is for the user."""
 
     kind: str
     message: str

@@ -1,7 +1,7 @@
-"""Networks that a user wrote, as FILE.py:FUNCTION: which file, and that it is everywhere the same.
+"""User-defined networks, as FILE.py:FUNCTION, identified by the file's hash.
 
-A file never travels. Messages carry its name and its hash, and a process runs only what its own
-user has named: what another process asks for is looked up among that.
+Files are never sent. Messages carry the name and hash of a file, and a process only runs files that
+its own user has named.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ _REFERENCE = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class NetworkFile:
-    """A network made by a function of a Python file; as a layer of an architecture, all of it.
+    """A network that a function of a Python file makes.
 
     Attributes:
         path: absolute.
-        function: called without arguments, returns what `stax.serial` does.
-        source: the file's bytes, as they were read when the user named it.
+        function: its name; it takes no arguments and returns what `stax.serial` returns.
+        source: the file's bytes, read when the user named it.
     """
 
     path: str
@@ -36,32 +36,29 @@ class NetworkFile:
 
     @property
     def title(self) -> str:
-        """For people: file and function, without folder and hash."""
+        """File and function, without folder and hash."""
         return f"{os.path.basename(self.path)}:{self.function}"
 
     @property
     def name(self) -> str:
-        """By which processes speak of it: without the folder, which each has its own."""
+        """The name in messages: without the folder, which differs between hosts."""
         return f"{self.title}#{self.sha256}"
 
 
-# Those that this process's user has named, by `name`. Whoever computes in this process, workers in
-# threads too, may run these and no others.
+# The files that this process's user has named, by `name`. This process runs no others.
 NAMED_FILES: dict[str, NetworkFile] = {}
 
 
 def is_network_file(name: str) -> bool:
-    """Whether an architecture's name is meant for a file."""
+    """Whether the name of an architecture refers to a file."""
     return ".py" in name
 
 
 def network_file(reference: str) -> NetworkFile:
-    """Reads the file of FILE.py:FUNCTION, or of FILE.py:FUNCTION#SHA256 if it is that one still.
-
-    From now on this process may run it.
+    """Reads the file of FILE.py:FUNCTION or FILE.py:FUNCTION#SHA256, and permits running it.
 
     Raises:
-        UserError: one sentence says what is wrong with the reference or the file.
+        UserError: the reference is malformed, or the file cannot be read or has another hash.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:
@@ -73,7 +70,7 @@ def network_file(reference: str) -> NetworkFile:
             source = file.read()
     except OSError as error:
         raise UserError(
-            f"{match['path']}, which is to make the network, cannot be read ({error.strerror})."
+            f"The network's file {match['path']} cannot be read ({error.strerror})."
         ) from error
     found = NetworkFile(os.path.abspath(match["path"]), match["function"], source)
     if match["sha256"] not in (None, found.sha256):
@@ -86,10 +83,10 @@ def network_file(reference: str) -> NetworkFile:
 
 
 def with_hashes(architectures: str) -> str:
-    """Names of architectures with commas between, each file's with its hash as it is now.
+    """Comma-separated architectures, with the current hash added to each file.
 
     Raises:
-        UserError: as `network_file`.
+        UserError: see `network_file`.
     """
     return ",".join(
         f"{name.partition('#')[0]}#{network_file(name).sha256}" if is_network_file(name) else name
@@ -98,29 +95,29 @@ def with_hashes(architectures: str) -> str:
 
 
 def without_hashes(architectures: str) -> str:
-    """What `with_hashes` was given."""
+    """The inverse of `with_hashes`."""
     return re.sub("#[0-9a-f]{64}", "", architectures)
 
 
 def named_here(name: str) -> NetworkFile:
-    """The file that another process calls `name`, if this process's user has named the same.
+    """The file that another process calls `name`, if this process's user has named it.
 
     Raises:
-        UserError: none of that name was named here, or one of other content.
+        UserError: no such file was named here, or its content differs.
     """
     match = _REFERENCE.fullmatch(name)
     if match is None or match["sha256"] is None or os.path.basename(match["path"]) != match["path"]:
-        raise UserError(f"{name[:200]!r} is no name of a network that a worker can be asked for.")
+        raise UserError(f"{name[:200]!r} is not a valid name of a network file.")
     if name in NAMED_FILES:
         return NAMED_FILES[name]
     title = f"{match['path']}:{match['function']}"
     for other in NAMED_FILES.values():
         if other.title == title:
             raise UserError(
-                f"{other.path} is not the file that the coordinator has by that name; copy that "
-                "one here and start the worker again."
+                f"{other.path} differs from the coordinator's file of that name; copy that file "
+                "here and restart the worker."
             )
     raise UserError(
-        f"The run's network is {title}, which this worker was not given; copy the file here and "
+        f"The run's network is {title}, which this worker does not have; copy the file here and "
         f"start the worker with --architecture=FOLDER/{title}."
     )

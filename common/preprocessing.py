@@ -1,7 +1,7 @@
 """Preprocessing recipes: channel-wise standardisation and regularised ZCA whitening.
 
-A recipe is fitted to the training images once and then applied to every image alike. Arithmetic is
-in float64 and the result is rounded once, to float32.
+A recipe is fitted to the training images once and then applied to all images. Arithmetic is in
+float64, and the result is rounded once, to float32.
 """
 
 import dataclasses
@@ -16,13 +16,11 @@ from kipper.common.errors import UserError
 
 # Regularisation of ZCA in units of the mean eigenvalue, as in the code of arXiv 2107.13034.
 ZCA_REGULARISATION = 0.1
-# A centred image this small relative to the uncentred one is rounding error: one float32 pixel
-# that differs in its last bit alone leaves about 1e-9.
+# A centred image this small relative to the uncentred one is rounding error: a single float32 pixel
+# that differs in its last bit leaves about 1e-9.
 _CONSTANT_IMAGE = 1e-12
-# This many rows of CIFAR-10 take 50 MB in float64; all of them would take 1.2 GB.
-BLOCK_ROWS = 2048
-# This many stay in the processor's caches, for what is done to each pixel by itself.
-_CACHED_ROWS = 64
+BLOCK_ROWS = 2048  # 50 MB of CIFAR-10 in float64, of 1.2 GB for all rows
+_CACHED_ROWS = 64  # rows that stay in the processor's caches, for elementwise operations
 
 
 class Preprocessing(Protocol):
@@ -43,7 +41,7 @@ class Preprocessing(Protocol):
         """
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What `preprocessing_from_arrays` needs; none of object dtype."""
+        """The arrays for `preprocessing_from_arrays`; none has object dtype."""
 
 
 def fit_preprocessing(recipe: str, x_train: np.ndarray) -> Preprocessing:
@@ -54,7 +52,7 @@ def fit_preprocessing(recipe: str, x_train: np.ndarray) -> Preprocessing:
         x_train: raw images, float32 (N, H, W, C), at least one.
 
     Raises:
-        UserError: the recipe is unknown, or no image has anything to whiten.
+        UserError: the recipe is unknown, or all images are constant.
     """
     if recipe not in _RECIPES:
         raise UserError(
@@ -64,7 +62,7 @@ def fit_preprocessing(recipe: str, x_train: np.ndarray) -> Preprocessing:
 
 
 def preprocessing_from_arrays(arrays: Mapping[str, np.ndarray]) -> Preprocessing:
-    """Rebuilds the very recipe whose `arrays()` these are; further entries are ignored.
+    """Rebuilds a recipe from its `arrays()`; other entries are ignored.
 
     Raises:
         UserError: an array is missing, or the recipe is unknown.
@@ -84,7 +82,7 @@ class Standardisation:
 
     Attributes:
         mean: float64 (C,), over all pixels of the training images.
-        std: float64 (C,), likewise; 1 for a channel that is constant.
+        std: float64 (C,), over the same pixels; 1 for a constant channel.
     """
 
     mean: np.ndarray
@@ -116,16 +114,16 @@ class Standardisation:
 class ZcaWhitening:
     """Regularised ZCA, as in the code of arXiv 2107.13034.
 
-    Channels are standardised; each image is centred by its own mean and divided by its own norm;
-    the result is multiplied by (C + 0.1 tr(C)/d I)^(-1/2), where C is the second moment of the
-    training images at that point and d = H W C.
+    Channels are standardised, and each image is centred and divided by its norm. The result is
+    multiplied by (C + 0.1 tr(C)/d I)^(-1/2), where C is the second moment of the training images at
+    that point and d = H W C.
 
-    `invert` is for display only: an image's own mean and norm are lost, so it puts back the
-    typical ones of the training images. Their mean is 0, since the channels are standardised.
+    `invert` is for display only: it restores the typical mean (0) and norm of training images,
+    because those of the image are lost.
 
     Attributes:
         mean: float64 (C,), of each channel.
-        std: float64 (C,), of each channel; 1 for a channel that is constant.
+        std: float64 (C,), of each channel; 1 for a constant channel.
         whitening: float64 (d, d), symmetric; its condition number is below sqrt(1 + 10 d).
         typical_norm: float64 scalar array, the mean of the centred images' norms.
     """
@@ -166,7 +164,7 @@ class ZcaWhitening:
         return _blockwise(whiten, images)
 
     def invert(self, images: np.ndarray) -> np.ndarray:
-        """See `Preprocessing.invert`; the mean and norm put back are typical, not the image's."""
+        """See `Preprocessing.invert`; restores the typical mean and norm, not the image's."""
         _check_shape(images, len(self.mean), len(self.whitening))
 
         def unwhiten(block: np.ndarray) -> np.ndarray:
@@ -177,7 +175,7 @@ class ZcaWhitening:
 
     @functools.cached_property
     def _factor(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of `whitening`: half a second of work for 3072 pixels, and images are shown often."""
+        """The factorised `whitening`: it takes half a second for 3072 pixels and is used often."""
         factor: tuple[np.ndarray, np.ndarray] = scipy.linalg.lu_factor(self.whitening)
         return factor
 
@@ -205,7 +203,7 @@ def _entry(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def _check_shape(images: np.ndarray, num_channels: int, size: int | None = None) -> None:
-    """Refuses what is not (N, H, W, num_channels), with H W C = size where it is given."""
+    """Refuses images that are not (N, H, W, num_channels), or not of `size` values if given."""
     shape = images.shape
     if len(shape) != 4 or shape[3] != num_channels or size not in (None, np.prod(shape[1:])):
         expected = f"(images, height, width, {num_channels})"
@@ -222,7 +220,7 @@ def _blocks(images: np.ndarray, num_rows: int = BLOCK_ROWS) -> Iterator[np.ndarr
 def _blockwise(
     transform: Callable[[np.ndarray], np.ndarray], images: np.ndarray, num_rows: int = BLOCK_ROWS
 ) -> np.ndarray:
-    """`transform` on float64 blocks, rounded to one float32 array of the shape of `images`."""
+    """`transform` applied to float64 blocks of `images`; float32 of the same shape."""
     result = np.empty(images.shape, np.float32)
     start = 0
     for block in _blocks(images, num_rows):
@@ -232,7 +230,7 @@ def _blockwise(
 
 
 def _standardised(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    # Whole rows at a time: by numpy's broadcasting it would be one pixel's channels at a time.
+    # Tiled, because numpy's broadcasting would process the channels of one pixel at a time.
     rows = images.reshape(len(images), -1)
     pixels = rows.shape[1] // len(mean)
     standardised = rows - np.tile(mean, pixels)
@@ -246,16 +244,13 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = np.prod(images.shape[:3])
     mean = sum(block.sum(axes) for block in _blocks(images)) / count
     variance = sum(((block - mean) ** 2).sum(axes) for block in _blocks(images)) / count
-    # Equal float32 values are summed exactly in float64 (up to 2^29 of them), so the deviation of
-    # a constant channel is 0 and not a rounding error.
+    # Sums of up to 2^29 equal float32 values are exact in float64, so the deviation of a constant
+    # channel is exactly 0.
     return mean, np.where(variance > 0, np.sqrt(variance), 1.0)
 
 
 def _centred_unit(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each image minus its mean, over the norm of that: rows (N, d) and the norms (N,).
-
-    A constant image becomes a row of zeros, with norm 0.
-    """
+    """Centred images, divided by their norms: rows (N, d) and norms (N,); 0 if constant."""
     rows = images.reshape(len(images), -1)
     centred = rows - rows.mean(1, keepdims=True)
     norms = np.linalg.norm(centred, axis=1)

@@ -1,15 +1,15 @@
 """Messages to bytes and back: a JSON header, then the arrays' raw little-endian memory.
 
-Nothing is pickled, so decoding can build no objects but the dataclasses of `messages.py`.
+Nothing is pickled: decoding builds only the dataclasses of `messages.py`.
 
     "KPR1" | crc32 of all that follows | header length | 0 | header JSON, padded | array, padded | …
 
-Integers are unsigned 32-bit little-endian; padding is to 16 bytes, so that decoded arrays are
-aligned views of the received buffer (and read-only).
+Integers are unsigned 32-bit little-endian. Padding is to 16 bytes, so that decoded arrays are
+aligned, read-only views of the received buffer.
 
-Whatever bytes arrive, decoding ends in a message or a `WireError`, soon, and allocates no more than
-a fixed amount beside the payload (tests/common/test_wire_fuzz.py). So headers are bounded: a
-parsed one takes some twenty times its length.
+For any bytes, decoding soon returns a message or raises `WireError`, and allocates at most a fixed
+amount beyond the payload (tests/common/test_wire_fuzz.py). Headers are bounded for this reason: a
+parsed one takes about twenty times its length.
 """
 
 import dataclasses
@@ -32,18 +32,18 @@ _GUARD = struct.Struct("<4sI")  # magic, crc32
 _SIZES = struct.Struct("<II")  # header length, zero
 _PREFIX_BYTES = _GUARD.size + _SIZES.size
 _ALIGNMENT = 16
-# The longest are those that list row sets, 68 bytes each, or quote an error of XLA's.
+# The longest headers list row sets, 68 bytes each, or quote an error of XLA.
 MAX_HEADER_BYTES = 2**20
 _MAX_INT = 2**63
-# An array without elements could claim any number of rows; one that is none of these is believed.
+# An array without elements could claim sides of any length; longer ones than this are refused.
 _MAX_EMPTY_SIDE = 2**16
 _MAX_AXES = 4
-_SHOWN = 200  # characters of a peer's words in our messages
+_SHOWN = 200  # characters of a received value in error messages
 _CLASSES: dict[str, type] = {cls.__name__: cls for cls in typing.get_args(messages.Message)}
 
 
 class WireError(KipperError):
-    """Bytes that are not a message, or a message that is not as its class says."""
+    """Bytes that are not a message, or a message whose fields do not fit its class."""
 
 
 def content_key(array: np.ndarray) -> str:
@@ -57,7 +57,7 @@ def encode(message: Message) -> bytes:
     """The message as bytes.
 
     Raises:
-        WireError: a field holds a value that its class does not admit.
+        WireError: the value of a field does not fit its type.
     """
     scalars: dict[str, Any] = {}
     arrays: list[tuple[str, np.ndarray]] = []
@@ -92,10 +92,10 @@ def encode(message: Message) -> bytes:
 
 
 def decode(payload: bytes) -> Message:
-    """The message that `encode` was given; its arrays are read-only views of `payload`.
+    """The encoded message; its arrays are read-only views of `payload`.
 
     Raises:
-        WireError: damaged or foreign bytes, unknown message, wrong fields, dtypes or shapes.
+        WireError: damaged or foreign bytes, an unknown message, wrong fields, dtypes or shapes.
     """
     header, offset = _decode_header(payload)
     try:
@@ -138,20 +138,20 @@ def _decode_header(payload: bytes) -> tuple[dict[str, Any], int]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        raise ValueError("a name comes twice")
+        raise ValueError("a name occurs twice")
     return values
 
 
 def _scalars(cls: type, values: Any) -> dict[str, Any]:
-    """The fields of `cls` that are no arrays, by name; neither more nor fewer."""
+    """The values of all fields of `cls` that are not arrays, by name."""
     _check_names({field.name for field in dataclasses.fields(cls) if not field.metadata}, values)
     return dict(values)
 
 
 def _array_entries(cls: type, entries: Any) -> list[tuple[str, Any, Any]]:
-    """Name, dtype and shape of each array, which are those of `cls` in the order of its fields."""
+    """Name, dtype and shape of each array of `cls`, in the order of its fields."""
     if type(entries) is not list:
-        raise TypeError("its arrays are no list")
+        raise TypeError("its arrays are not a list")
     expected = [field.name for field in dataclasses.fields(cls) if field.metadata]
     named = {name: (name, dtype, shape) for name, dtype, shape in entries}
     _check_names(set(expected), named)
@@ -186,7 +186,7 @@ def _shown(value: Any) -> str:
     return f"{value!r:.{_SHOWN}}"
 
 
-def _check_array(message: Any, field: dataclasses.Field, value: Any) -> None:
+def _check_array(message: Any, field: dataclasses.Field[Any], value: Any) -> None:
     dtypes, ndim = field.metadata["dtypes"], field.metadata["ndim"]
     if (
         not isinstance(value, np.ndarray)
@@ -201,16 +201,16 @@ def _check_array(message: Any, field: dataclasses.Field, value: Any) -> None:
         )
 
 
-def _check_scalar(message: Any, field: dataclasses.Field, value: Any) -> None:
+def _check_scalar(message: Any, field: dataclasses.Field[Any], value: Any) -> None:
     wanted = field.type
     if wanted == list[str]:
         fits = isinstance(value, list) and all(type(item) is str for item in value)
     else:
-        fits = type(value) is wanted  # exactly: a numpy integer or a bool is no int
+        fits = type(value) is wanted  # exactly: numpy integers and bools are refused
         if wanted is int and fits:
             fits = -_MAX_INT <= value < _MAX_INT
         elif wanted is float and fits:
-            fits = math.isfinite(value)  # which JSON has no other words for either
+            fits = math.isfinite(value)  # JSON has no other floats
     if not fits:
         raise WireError(
             f"{type(message).__name__}.{field.name} must be {wanted}, not {_shown(value)}."

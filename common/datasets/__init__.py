@@ -1,4 +1,7 @@
-"""Image data sets, read from files or from installed packages; nothing is downloaded."""
+"""Image data sets from files and installed packages; nothing is downloaded.
+
+Loaders raise UserError for files that are missing, corrupt or of unexpected content.
+"""
 
 from kipper.common.datasets.dataset import Dataset, dataset_hash
 from kipper.common.datasets.registry import DATASET_NAMES, load_dataset

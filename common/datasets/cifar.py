@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100, from the binary or the Python layout of the published archives.
+"""CIFAR-10 and CIFAR-100 from the binary or Python layout of the published archives.
 
-Both layouts are described at https://www.cs.toronto.edu/~kriz/cifar.html. An image is 3072 bytes:
-a red, a green and a blue plane of 32x32.
+The layouts are described at https://www.cs.toronto.edu/~kriz/cifar.html. An image is 3072 bytes:
+red, green and blue planes of 32x32.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ _IMAGE_BYTES = 3 * 32 * 32
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """Where one of the published archives keeps what.
+    """The files of one of the published archives.
 
     Attributes:
         pickled: whether this is the Python layout.
-        folder: what the archive calls its folder.
-        label_bytes: bytes before an image's pixels, the last of which is its label (binary layout).
+        folder: the archive's own folder.
+        label_bytes: bytes before an image's pixels, of which the last is its label (binary layout).
         label_key, names_key: entries of a batch and of `names` (Python layout).
     """
 
@@ -82,20 +82,13 @@ _CIFAR100_LAYOUTS = (
 def load_cifar10(data_dir: pathlib.Path) -> Dataset:
     """CIFAR-10, 32x32x3, from `data_dir`, its subfolder cifar10, or the archive's own folder.
 
-    The classes are numbered where the file with their names is missing.
-
-    Raises:
-        UserError: a file is missing, corrupt, or not what its name says.
+    Classes are numbered if the file with their names is missing.
     """
     return _load("cifar10", data_dir, _CIFAR10_LAYOUTS, num_classes=10)
 
 
 def load_cifar100(data_dir: pathlib.Path) -> Dataset:
-    """CIFAR-100 with its 100 fine labels, 32x32x3; found as `load_cifar10` finds its files.
-
-    Raises:
-        UserError: a file is missing, corrupt, or not what its name says.
-    """
+    """CIFAR-100 with its 100 fine labels, 32x32x3, from folders like those of `load_cifar10`."""
     return _load("cifar100", data_dir, _CIFAR100_LAYOUTS, num_classes=100)
 
 

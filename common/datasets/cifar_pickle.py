@@ -1,7 +1,7 @@
-"""Reading pickles of arrays, numbers and plain containers, and no others.
+"""Reads pickles that contain only arrays, numbers and plain containers.
 
-A pickle may name any importable function to be called with any arguments, so unpickling a file of
-unknown origin is running it. Here only what numpy's own arrays are rebuilt by may be named.
+A pickle can call any importable function, so unpickling an untrusted file means running it. This
+unpickler permits only the functions that rebuild numpy's arrays.
 """
 
 import pathlib
@@ -15,11 +15,11 @@ from kipper.common.errors import UserError
 
 
 def read_pickle(path: pathlib.Path, required: tuple[str, ...]) -> dict[str, Any]:
-    """A dictionary pickled by Python 2 or 3, its byte-string keys as text.
+    """A dictionary pickled by Python 2 or 3, with byte-string keys as text.
 
     Raises:
-        UserError: the file is missing or corrupt, names anything but an array, is no dictionary,
-            or lacks a required entry.
+        UserError: the file is missing or corrupt, calls a function that is not permitted, is not a
+            dictionary, or lacks a required entry.
     """
     with expecting(path, "a pickled dictionary"), open(path, "rb") as file:
         unpickled = _ArrayUnpickler(file, str(path)).load()
@@ -36,14 +36,14 @@ def read_pickle(path: pathlib.Path, required: tuple[str, ...]) -> dict[str, Any]
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """Stands in for codecs.encode, which Python 3 names where it pickles bytes for Python 2."""
+    """Replaces codecs.encode, which Python 3 uses to pickle bytes for Python 2."""
     if encoding != "latin1":
         raise ValueError(f"bytes are encoded as {encoding!r}, expected 'latin1'")
     return text.encode("latin1")
 
 
 def _admitted() -> dict[tuple[str, str], Any]:
-    """The functions numpy rebuilds arrays and numbers by, under their old and new modules."""
+    """The functions that rebuild numpy's arrays and numbers, by old and new module."""
     array = np.zeros(1, np.uint8)
     by_module = {
         "multiarray": {
@@ -71,16 +71,12 @@ class _ArrayUnpickler(pickle.Unpickler):
     """An unpickler that looks up nothing outside `_ADMITTED`."""
 
     def __init__(self, file: Any, path: str) -> None:
-        # latin1 maps every byte to one character, which is how numpy reads Python 2's arrays.
+        # latin1 maps every byte to one character, as numpy expects for arrays of Python 2.
         super().__init__(file, encoding="latin1")
         self._path = path
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        """Overrides the import that pickle would do.
-
-        Raises:
-            UserError: the global is not on the list.
-        """
+        """Replaces pickle's import; raises UserError for functions that are not permitted."""
         if (module_name, global_name) not in _ADMITTED:
             raise UserError(
                 f"{self._path} names {module_name}.{global_name}, "

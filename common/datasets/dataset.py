@@ -1,4 +1,4 @@
-"""The data set value, and the checks every loader's arrays pass through."""
+"""The data set value, and checks for all loaders."""
 
 import dataclasses
 import hashlib
@@ -13,15 +13,15 @@ _PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with classes, or with targets of a regression, in a training and a test split.
+    """Images with classes or regression targets, in a training and a test split.
 
     Attributes:
-        name: what `load_dataset` was asked for.
+        name: the argument of `load_dataset`.
         x_train: float32 (N, H, W, C), finite.
-        y_train: int64 (N,) from 0 to `num_outputs` - 1; or targets, float64 (N, `num_outputs`),
-            finite, as they were given.
+        y_train: classes, int64 (N,) from 0 to `num_outputs` - 1; or targets, float64
+            (N, `num_outputs`), finite.
         x_test: float32 (M, H, W, C), finite.
-        y_test: likewise (M,) or (M, `num_outputs`).
+        y_test: (M,) or (M, `num_outputs`), as `y_train`.
         class_names: one name per class; none for targets.
     """
 
@@ -34,12 +34,12 @@ class Dataset:
 
     @property
     def has_classes(self) -> bool:
-        """Whether labels are classes, and not targets."""
+        """Whether labels are classes rather than targets."""
         return are_classes(self.y_train)
 
     @property
     def num_outputs(self) -> int:
-        """How many numbers are predicted of an image: one for each class, or its targets."""
+        """The number of outputs per image: classes, or targets."""
         return len(self.class_names) if self.has_classes else int(self.y_train.shape[1])
 
     @property
@@ -48,7 +48,7 @@ class Dataset:
 
     @property
     def pixel_range(self) -> tuple[float, float]:
-        """Black and white: of the customary ranges the first that all training pixels lie in."""
+        """Black and white: the first usual range that contains all training pixels."""
         lowest, highest = float(self.x_train.min()), float(self.x_train.max())
         for black, white in _PIXEL_RANGES:
             if black <= lowest and highest <= white:
@@ -58,15 +58,15 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """One split as a loader read it.
+    """One split, as read by a loader.
 
     Attributes:
         images: float32 (N, H, W, C).
-        labels: any integer dtype, (N,); or targets, float64 (N, at least 1), finite.
-        source: the file or files it came from, for error sentences.
+        labels: classes of any integer dtype, (N,); or targets, float64 (N, at least 1), finite.
+        source: its files, for error messages.
 
     Raises:
-        UserError: shapes or dtypes are not the above, or there are no images.
+        UserError: a shape or dtype is not as above, or there are no images.
     """
 
     images: np.ndarray
@@ -91,24 +91,18 @@ class Split:
         if len(self.images) != len(self.labels):
             raise UserError(
                 f"{self.source}: there are {len(self.images)} images and {len(self.labels)} "
-                "labels, expected as many of each"
+                "labels, expected equal numbers"
             )
         if len(self.images) == 0:
             raise UserError(f"{self.source}: the split is empty, expected at least one image")
 
 
 def assemble(name: str, train: Split, test: Split, class_names: tuple[str, ...]) -> Dataset:
-    """Joins two splits to a data set.
-
-    Args:
-        name: of the data set.
-        train: classes or targets.
-        test: likewise.
-        class_names: none if they are targets.
+    """Joins two splits into a data set; `class_names` is empty for targets.
 
     Raises:
-        UserError: fewer than two classes, a label out of range, or splits of unlike images or
-            labels.
+        UserError: fewer than two classes, a label out of range, or splits that differ in kind of
+            labels or shape of images.
     """
     if are_classes(train.labels) != are_classes(test.labels):
         raise UserError(
@@ -161,5 +155,5 @@ def unit_pixels(pixels: np.ndarray) -> np.ndarray:
 
 
 def numbered_names(num_classes: int) -> tuple[str, ...]:
-    """Class names "0", "1", ... for data sets that bring none."""
+    """Class names "0", "1", ... for data sets without names."""
     return tuple(str(label) for label in range(num_classes))

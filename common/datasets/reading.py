@@ -1,4 +1,4 @@
-"""Finding data set files, and turning every failure to read one into one sentence."""
+"""Finds the files of data sets, and turns failures to read them into one sentence."""
 
 import contextlib
 import pathlib
@@ -9,13 +9,10 @@ from kipper.common.errors import UserError
 
 @contextlib.contextmanager
 def expecting(path: pathlib.Path, expected: str) -> Iterator[None]:
-    """Turns any failure while `path` is read into a UserError naming it and what was expected.
+    """Turns any exception of the block, which reads `path`, into a UserError.
 
-    A corrupt pickle, zip or .mat file can raise nearly any exception, so all are caught here; the
-    block under it should do nothing but read.
-
-    Raises:
-        UserError: the block failed; one raised by the block itself passes unchanged.
+    A corrupt pickle, zip or .mat file can raise nearly any exception, so the block should only
+    read. A UserError passes unchanged.
     """
     try:
         yield
@@ -30,11 +27,7 @@ def expecting(path: pathlib.Path, expected: str) -> Iterator[None]:
 def find_folder(
     name: str, data_dir: pathlib.Path, subfolders: Sequence[str], any_of: Sequence[str]
 ) -> pathlib.Path:
-    """The first of data_dir/<subfolder>, then data_dir itself, with one of the named files.
-
-    Raises:
-        UserError: `data_dir` is no folder, or none of them has such a file.
-    """
+    """The first of data_dir/<subfolder>, then data_dir itself, with one of the named files."""
     if not data_dir.is_dir():
         raise UserError(f"{data_dir} is not a folder, expected one with the files of {name}")
     for folder in (*(data_dir / subfolder for subfolder in subfolders), data_dir):

@@ -34,17 +34,15 @@ def load_dataset(name: str, data_dir: str | None) -> Dataset:
     """Loads a data set by its name.
 
     Args:
-        name: one of `DATASET_NAMES`; PATH is relative to the working directory. `load_folder` says
-            what else folder:PATH takes.
-        data_dir: folder with the files, or with a subfolder holding them; unused by the data sets
-            that come inside packages and by those that name a PATH.
+        name: one of `DATASET_NAMES`; see `load_folder` for the forms of folder:PATH.
+        data_dir: the folder with the files or with a subfolder that has them, if the name needs it.
 
     Returns:
-        The data set. uint8 pixels are divided by 255; floating-point ones are kept as they are.
+        The data set. uint8 pixels are divided by 255; floating-point ones are kept.
 
     Raises:
-        UserError: the name is unknown, `data_dir` is needed and None, or a file is missing,
-            corrupt or not of the expected shape.
+        UserError: the name is unknown, `data_dir` is missing, or a file is missing, corrupt or of
+            unexpected content.
     """
     if name in _EMBEDDED:
         return _EMBEDDED[name]()

@@ -8,15 +8,15 @@ from kipper.common.datasets.dataset import Dataset
 from kipper.common.errors import UserError
 from kipper.common.labels import rows_by_quota, strata
 
-# Every run sees the same subset, whatever its own seed is.
+# Fixed, so that every run has the same subset, whatever its seed.
 _LIMIT_SEED = 0
 
 
 def limit(dataset: Dataset, train_limit: int | None, test_limit: int | None) -> Dataset:
-    """Keeps an always identical subset, balanced by class if there are classes, in order.
+    """Keeps a fixed subset of each split, balanced over classes, in order.
 
-    The remainder of a limit that the number of classes does not divide goes to the first classes.
-    None, or a limit larger than the split, keeps the whole split.
+    If the number of classes does not divide a limit, the first classes get one image more. None, or
+    a limit larger than the split, keeps the whole split.
 
     Raises:
         UserError: a limit below 1.

@@ -10,11 +10,7 @@ from kipper.common.errors import UserError
 
 
 def load_svhn_cropped(data_dir: pathlib.Path) -> Dataset:
-    """SVHN, 32x32x3, from `data_dir`/svhn_cropped or `data_dir`; the "extra" images are not read.
-
-    Raises:
-        UserError: a file is missing, corrupt, or not what its name says.
-    """
+    """SVHN, 32x32x3, from `data_dir`/svhn_cropped or `data_dir`; ignores the "extra" images."""
     name = "svhn_cropped"
     folder = find_folder(name, data_dir, [name], ["train_32x32.mat"])
     train = _read_split(folder / "train_32x32.mat")
@@ -37,6 +33,6 @@ def _read_split(path: pathlib.Path) -> Split:
         )
     if not np.isin(labels, np.arange(1, 11)).all():
         raise UserError(f"{path} holds labels other than 1 to 10, expected 10 for the digit 0")
-    # Labels saved from MATLAB itself are doubles, the published ones uint8.
+    # MATLAB saves labels as doubles; the published ones are uint8.
     digits = labels.astype(np.int64) % 10
     return Split(unit_pixels(pixels.transpose(3, 0, 1, 2)), digits, str(path))

@@ -52,7 +52,7 @@ NPZ_FAULTS = {
     "nan targets": ({"y_train": np.zeros(6), "y_test": np.full(3, np.nan)}, "NaN or infinite"),
     "named targets": (
         {"y_train": np.zeros(6), "y_test": np.zeros(3), "class_names": np.array(["a"])},
-        "class_names but targets",
+        "class_names but floating-point targets",
     ),
     "wide labels": ({"y_test": np.zeros((3, 2), int)}, "(3, 2)"),
     "negative": ({"y_test": np.array([0, -1, 2])}, "-1"),

@@ -80,7 +80,7 @@ def test_a_deficit_is_filled_uniformly_from_the_other_classes() -> None:
 
 @pytest.mark.parametrize("size", [-1, 4])
 def test_balanced_rows_refuses_impossible_sizes(size: int) -> None:
-    with pytest.raises(UserError, match=f"{size} images .* expected 0 to the 3"):
+    with pytest.raises(UserError, match=f"{size} images .* expected 0 to 3"):
         balanced_rows(np.array([0, 1, 1]), 2, size, np.random.default_rng(0))
 
 

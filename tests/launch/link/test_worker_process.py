@@ -214,7 +214,7 @@ def test_a_worker_runs_the_file_it_was_given_if_the_coordinator_has_the_same(
     )
     architecture = architecture_named(f"{file}:make").name
     configure = dataclasses.replace(_configure(), architectures=[architecture], engine="auto")
-    for given, sentence in ((f"{file}:make", None), (None, "was not given; copy the file here")):
+    for given, sentence in ((f"{file}:make", None), (None, "does not have; copy the file here")):
         monkeypatch.setattr(network_file, "NAMED_FILES", {})
         coordinator = Coordinator(network)
         worker = ServedWorker(architecture=given)
