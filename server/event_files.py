@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
+from kipper.server.measures import Score
+from kipper.server.records import Evaluation
 from kipper.server.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -20,20 +22,6 @@ if TYPE_CHECKING:
 
 IMAGES_TAG = "distilled"
 
-# Fields of metrics.jsonl and their tags.
-_TAGS = {
-    "loss": "loss",
-    "train_accuracy": "accuracy/train",
-    "test_accuracy": "accuracy/test",
-    "train_r2": "r2/train",
-    "test_r2": "r2/test",
-    "condition_number": "kernel/condition_number",
-    "regularised_condition_number": "kernel/regularised_condition_number",
-}
-_VALIDATION_TAGS = {
-    "validation_accuracy": "accuracy/validation",
-    "validation_r2": "r2/validation",
-}
 # A record in a file is its length and a checksum of that, the event, and its checksum.
 _HEAD, _TAIL = struct.Struct("<QI"), struct.Struct("<I")
 
@@ -59,21 +47,21 @@ class EventFiles:
 
     def evaluated(
         self,
-        record: Mapping[str, Any],
+        evaluation: Evaluation,
         more: Mapping[str, float],
         picture: Callable[[], bytes] | None,
     ) -> None:
         """Writes an evaluation and flushes the file.
 
         Args:
-            record: as in metrics.jsonl.
+            evaluation: of a step.
             more: further numbers by tag.
             picture: makes a PNG of the images, if they should be shown.
         """
         if self._has_failed:
             return
         try:
-            self._write(record, more, picture)
+            self._write(evaluation, more, picture)
         except Exception as error:
             # No error may end the run, whose numbers are in metrics.jsonl.
             self._has_failed = True
@@ -88,7 +76,7 @@ class EventFiles:
 
     def _write(
         self,
-        record: Mapping[str, Any],
+        evaluation: Evaluation,
         more: Mapping[str, float],
         picture: Callable[[], bytes] | None,
     ) -> None:
@@ -97,7 +85,14 @@ class EventFiles:
 
         if self._writer is None:
             self._open()
-        numbers = {tag: record.get(name) for name, tag in _TAGS.items()} | dict(more)
+        numbers = {
+            "loss": evaluation.loss,
+            **_tagged("train", evaluation.train),
+            **_tagged("test", evaluation.test),
+            "kernel/condition_number": evaluation.condition_number,
+            "kernel/regularised_condition_number": evaluation.regularised_condition_number,
+            **more,
+        }
         values = [
             Summary.Value(tag=tag, simple_value=number)
             for tag, number in numbers.items()
@@ -110,7 +105,7 @@ class EventFiles:
                 width=width, height=height, colorspace=3, encoded_image_string=png
             )
             values.append(Summary.Value(tag=IMAGES_TAG, image=image))
-        self._add(step=record["step"], summary=Summary(value=values))
+        self._add(step=evaluation.step, summary=Summary(value=values))
         self._write_validated()
 
     def _open(self) -> None:
@@ -123,7 +118,7 @@ class EventFiles:
             event.step
             for event in _events_in(folder)
             if event.step < self._first_step
-            and any(value.tag in _VALIDATION_TAGS.values() for value in event.summary.value)
+            and any(value.tag.endswith("/validation") for value in event.summary.value)
         }
         # Files are read in the order of their names, whose own times are whole seconds.
         self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
@@ -133,15 +128,14 @@ class EventFiles:
     def _write_validated(self) -> None:
         from tensorboardX.proto.summary_pb2 import Summary
 
-        for record in self._workdir.read_records(self._workdir.validation):
-            if record["step"] not in self._validated:
-                self._validated.add(record["step"])
+        for each in self._workdir.validations():
+            if each.step not in self._validated:
+                self._validated.add(each.step)
                 values = [
-                    Summary.Value(tag=tag, simple_value=record[name])
-                    for name, tag in _VALIDATION_TAGS.items()
-                    if name in record
+                    Summary.Value(tag=tag, simple_value=value)
+                    for tag, value in _tagged("validation", each.validation).items()
                 ]
-                self._add(step=record["step"], summary=Summary(value=values))
+                self._add(step=each.step, summary=Summary(value=values))
         assert self._writer is not None
         self._writer.flush()
 
@@ -150,6 +144,10 @@ class EventFiles:
 
         assert self._writer is not None
         self._writer.write_event(Event(wall_time=time.time(), **fields))
+
+
+def _tagged(part: str, score: Score | None) -> dict[str, float]:
+    return {} if score is None else {f"{score.measure.key}/{part}": score.value}
 
 
 def _events_in(folder: pathlib.Path) -> Iterator["Event"]:

@@ -115,13 +115,13 @@ class Session:
             evaluation: for metrics.jsonl.
             more: numbers for event files only, by tag.
         """
-        record, step = evaluation.record(), evaluation.step
-        self.workdir.append_record(self.workdir.metrics, record)
+        step = evaluation.step
+        self.workdir.append_record(self.workdir.metrics, evaluation.record())
         shown = self.showing.evaluated(step, images, labels)
         is_shown = is_named(step) or step == self.algorithm.steps
         to_pixels = pixels_of(self.experiment.preprocessing, self.experiment.pixel_range)
         self.event_files.evaluated(
-            record,
+            evaluation,
             {"speed/pairs_per_second": self.account().pairs_per_second or 0, **(more or {})},
             (lambda: picture(shown, to_pixels, *_EVENT_PICTURE)) if is_shown else None,
         )

@@ -8,6 +8,8 @@ from event_curves import accumulated, curve
 from PIL import Image
 
 from kipper.server.event_files import EventFiles
+from kipper.server.measures import R_SQUARED, Score
+from kipper.server.records import Evaluation, Validation
 from kipper.server.workdir import Workdir
 
 
@@ -34,7 +36,7 @@ def _evaluate(files, step, loss, picture=True):
         "regularised_condition_number": 7.0,
     }
     shown = (lambda: _png(step)) if picture else None
-    files.evaluated(record, {"learning_rate/images": 0.25}, shown)
+    files.evaluated(Evaluation.read(record), {"learning_rate/images": 0.25}, shown)
 
 
 def test_what_is_evaluated_is_there_before_the_file_is_closed(workdir):
@@ -59,7 +61,8 @@ def test_a_run_that_resumes_neither_forks_nor_doubles_its_curve(workdir):
     files.begin(0)
     for step in (0, 1, 2, 4):
         _evaluate(files, step, float(step))
-        workdir.append_record(workdir.validation, {"step": step, "validation_r2": step / 8})
+        validation = Validation(step, 0.1, Score(R_SQUARED, step / 8))
+        workdir.append_record(workdir.validation, validation.record())
     # Killed: nothing is closed, the last validation is not in the file, and the file is cut short.
     (file,) = workdir.tensorboard.iterdir()
     file.write_bytes(file.read_bytes()[:-3])
