@@ -25,7 +25,7 @@ from kipper.common.datasets import load_dataset
 from kipper.common.files import write_npz
 from kipper.common.labels import centred_one_hot
 from kipper.common.preprocessing import fit_preprocessing
-from kipper.server import krr, label_solve, sampling
+from kipper.server import evaluation, krr, label_solve, sampling
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import Engine, PreparedImages
 
@@ -92,13 +92,14 @@ def scores(of: dict[str, np.ndarray], ridge: float, convention: str) -> dict[str
     )
     labels = label_solve.solve_labels(of["k_ss"], moments, ridge, convention)
     factor = krr.Factor(of["k_ss"], ridge)
-    targets = centred_one_hot(of["y_test"], labels.shape[1])
-    predictions = of["k_test"] @ factor.solve(labels)
-    natural = of["k_test"] @ factor.solve(of["natural"])
+    solved, natural = (
+        evaluation.score_of(of["k_test"] @ factor.solve(each), of["y_test"])
+        for each in (labels, of["natural"])
+    )
     return {
-        "accuracy": round(krr.accuracy(predictions, of["y_test"]), 4),
-        "loss": round(0.5 * float(np.mean((predictions - targets) ** 2)), 6),
-        "natural_accuracy": round(krr.accuracy(natural, of["y_test"]), 4),
+        "accuracy": round(solved.value, 4),
+        "loss": round(solved.loss, 6),
+        "natural_accuracy": round(natural.value, 4),
     }
 
 

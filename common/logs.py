@@ -22,7 +22,6 @@ from typing import Any, TypeVar
 
 from absl import logging as absl_logging
 
-FORMATS = ("text", "json")
 KIPPER = str(pathlib.Path(__file__).resolve().parents[1]) + os.sep
 _WARNINGS_REMEMBERED = 1000
 

@@ -105,8 +105,3 @@ def regress(
     k_ss_cotangent = regularised + ridge * np.trace(regularised) / n * np.eye(n)
     loss = 0.5 * float(np.mean(error**2))
     return Regression(loss, predictions, Cotangents(k_ss_cotangent, scaled @ alpha.T, labels))
-
-
-def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """The share of rows whose largest prediction is at the integer label."""
-    return float(np.mean(np.argmax(predictions, axis=1) == labels))

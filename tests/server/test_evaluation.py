@@ -48,3 +48,8 @@ def test_chunks_give_the_score_of_the_whole(expected):
         whole = score_of(k_ts @ coefficients, expected)
         assert score.measure is whole.measure
         assert (score.value, score.loss) == pytest.approx((whole.value, whole.loss))
+
+
+def test_accuracy_is_the_share_of_largest_predictions_at_the_label() -> None:
+    predictions = np.array([[0.1, 0.9], [0.8, 0.2], [-1.0, -2.0], [3.0, 4.0]])
+    assert score_of(predictions, np.array([1, 1, 0, 1])).value == 0.75

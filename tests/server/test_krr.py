@@ -133,8 +133,3 @@ def test_a_larger_ridge_cures_an_indefinite_kernel() -> None:
     with pytest.raises(NumericalError):
         krr.Factor(k_ss, 1e-3)
     krr.Factor(k_ss, 0.1)
-
-
-def test_accuracy_is_the_share_of_largest_predictions_at_the_label() -> None:
-    predictions = np.array([[0.1, 0.9], [0.8, 0.2], [-1.0, -2.0], [3.0, 4.0]])
-    assert krr.accuracy(predictions, np.array([1, 1, 0, 1])) == 0.75
