@@ -20,11 +20,11 @@ import numpy as np
 from absl import logging
 
 from kipper.common.files import folder_written_whole, write_json, write_npz
-from kipper.server.records import Counters
+from kipper.server.records import Counters, Json
 
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
-_RESUME_POINTS_KEPT = 2
+RESUME_POINTS_KEPT = 2
 # Maximum time between two checkpoints, so that a crash loses little work.
 SECONDS_BETWEEN_RESUME_POINTS = 60.0
 
@@ -57,7 +57,7 @@ class ResumePoints(Generic[State]):
     def __init__(
         self,
         folder: pathlib.Path,
-        config: dict[str, Any],
+        config: Json,
         counters: Callable[[], Counters],
     ):
         self._folder = folder
@@ -91,9 +91,7 @@ def is_named(step: int) -> bool:
     return step in _NAMED or (step > _NAMED[-1] and step % 500 == 0)
 
 
-def save(
-    folder: pathlib.Path, checkpoint: Checkpoint[State], config: dict[str, Any], keep: bool
-) -> None:
+def save(folder: pathlib.Path, checkpoint: Checkpoint[State], config: Json, keep: bool) -> None:
     """Writes a checkpoint atomically, and removes older ones that it makes superfluous.
 
     Args:
@@ -160,9 +158,9 @@ def _named_arrays(state: NamedTuple) -> Iterator[tuple[str, Any]]:
             yield from ((f"{field}_{i}", leaf) for i, leaf in enumerate(leaves))
 
 
-def _manifest(path: pathlib.Path) -> dict[str, Any]:
+def _manifest(path: pathlib.Path) -> Json:
     """The manifest of a checkpoint; raises a ValueError if its state has another hash."""
-    manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text())
+    manifest: Json = json.loads((path / "manifest.json").read_text())
     if _sha256(path / "state.npz") != manifest["sha256"]["state.npz"]:
         raise ValueError("state.npz does not have the hash that the manifest records")
     return manifest
@@ -191,7 +189,7 @@ def _prune(folder: pathlib.Path) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if not json.loads((path / "manifest.json").read_text())["named"]:
                 unnamed.append(path)
-    for path in unnamed[:-_RESUME_POINTS_KEPT]:
+    for path in unnamed[:-RESUME_POINTS_KEPT]:
         shutil.rmtree(path)
 
 

@@ -12,9 +12,6 @@ from kipper.server.tiling import Tiling, triangle
 if TYPE_CHECKING:
     from kipper.server.experiment import Experiment
 
-# Checkpoints to resume from, beside those that are kept for good.
-RESUME_POINTS = 2
-
 
 @dataclasses.dataclass(frozen=True)
 class Part:

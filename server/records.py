@@ -45,6 +45,15 @@ class Facts:
 
 
 @dataclasses.dataclass(frozen=True)
+class Config(Facts):
+    """config.json: the class of a run's settings, the settings by name, the hash of its data."""
+
+    command: str
+    settings: Json
+    data_hash: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Counters(Facts):
     """What a run has used so far, resumptions included; checkpoints keep it."""
 

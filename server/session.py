@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,8 +98,8 @@ class Session:
 
     def resume_points(self) -> ResumePoints[Any]:
         """The run's checkpoints, as this coordinator finds and writes them."""
-        config = json.loads(self.workdir.config.read_text())
-        return ResumePoints(self.workdir.checkpoints, config, self.counters)
+        config = self.workdir.read_config()
+        return ResumePoints(self.workdir.checkpoints, config.record(), self.counters)
 
     def evaluated(
         self,
@@ -248,7 +247,7 @@ def _recipe(
         pixel_range=experiment.pixel_range,
         target_mean=experiment.target_mean,
         sets=sets,
-        data_hash=json.loads(workdir.config.read_text())["data_hash"],
+        data_hash=workdir.read_config().data_hash,
         kipper_version=__version__,
     )
 

@@ -2,7 +2,6 @@
 
 import os
 import time
-from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from kipper.common.labels import are_classes
 from kipper.server.algorithms.algorithm import Algorithm
 from kipper.server.experiment import Experiment
 from kipper.server.pool import Pool
-from kipper.server.records import Evaluation
+from kipper.server.records import Evaluation, Json
 from kipper.server.status import Status
 from kipper.server.watch.run_view import ShownImages
 from kipper.server.watch.watch import Watch
@@ -39,7 +38,7 @@ class Showing:
         self._algorithm = algorithm
         self._experiment = experiment
         self._workdir = workdir
-        self._records: tuple[dict[str, Any], ...] = ()
+        self._records: tuple[Json, ...] = ()
         self._read: tuple[int, int] | None = None
 
     def status_changed(self, status: Status) -> None:

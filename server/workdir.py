@@ -13,7 +13,7 @@ from kipper.common.errors import UserError
 from kipper.common.files import write_json, write_text
 from kipper.common.network_file import without_hashes
 from kipper.common.settings import RunSettings, free_names, run_fields
-from kipper.server.records import Evaluation, RunResult, Validation
+from kipper.server.records import Config, Evaluation, Json, RunResult, Validation
 
 
 class Workdir:
@@ -57,7 +57,7 @@ class Workdir:
         else:
             self._check_no_checkpoints()
         self._make_folders()
-        write_json(self.config, config)
+        write_json(self.config, config.record())
 
     def check(self, settings: RunSettings, data_hash: str) -> None:
         """Raises the errors of `prepare` that can be found without writing."""
@@ -113,7 +113,7 @@ class Workdir:
         held = (line.split() for line in locks if " FLOCK " in line)
         return any(int(words[5].rpartition(":")[2]) == inode for words in held if words[1] != "->")
 
-    def read_records(self, path: pathlib.Path) -> list[dict[str, Any]]:
+    def read_records(self, path: pathlib.Path) -> list[Json]:
         """The records of a .jsonl file, without a last line that a crash cut short."""
         records = []
         if path.exists():
@@ -121,6 +121,10 @@ class Workdir:
                 with contextlib.suppress(ValueError):
                     records.append(json.loads(line))
         return records
+
+    def read_config(self) -> Config:
+        """config.json; raises an OSError, ValueError or TypeError if it cannot be read."""
+        return Config.read(json.loads(self.config.read_text()))
 
     def evaluations(self) -> list[Evaluation]:
         """The lines of metrics.jsonl."""
@@ -137,7 +141,7 @@ class Workdir:
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
-    def append_record(self, path: pathlib.Path, record: dict[str, Any]) -> None:
+    def append_record(self, path: pathlib.Path, record: Json) -> None:
         """Adds a line and flushes it to disk, after ending a line that a crash cut short."""
         with open(path, "ab+") as file:
             if file.seek(0, os.SEEK_END) > 0:
@@ -177,19 +181,19 @@ class Workdir:
                 "another --workdir, or --overwrite to start afresh."
             )
 
-    def _check_unchanged(self, config: dict[str, Any], settings: RunSettings) -> None:
+    def _check_unchanged(self, config: Config, settings: RunSettings) -> None:
         try:
-            before = json.loads(self.config.read_text())
+            before = self.read_config()
             # An older version without some setting behaved as its default does now.
             defaults = {field.name: field.default for field in run_fields(type(settings.compute))}
-            old = defaults | before["settings"] | {"command": before["command"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            old = {**defaults, **before.settings, "command": before.command}
+        except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{self.config} is not a kipper configuration; give another --workdir, or "
                 "--overwrite to start afresh."
             ) from error
         free = free_names(type(settings.compute))
-        new = config["settings"] | {"command": config["command"]}
+        new = {**config.settings, "command": config.command}
         changed = [name for name in new if name not in free and old.get(name) != new[name]]
         if changed:
             listed = ", ".join(_change(name, old.get(name), new[name]) for name in changed)
@@ -197,7 +201,7 @@ class Workdir:
                 f"{self.path} holds a run with other settings ({listed}); give them as before to "
                 "resume it, another --workdir, or --overwrite to start afresh."
             )
-        if before.get("data_hash") != config["data_hash"]:
+        if before.data_hash != config.data_hash:
             raise UserError(
                 f"{self.path} holds a run on other data: the files of data set "
                 f"{settings.compute.dataset!r} have changed since; restore them, give another "
@@ -222,9 +226,5 @@ def _change(name: str, before: Any, now: Any) -> str:
     return f"{name} was {before!r} and is {now!r}"
 
 
-def _config(settings: RunSettings, data_hash: str) -> dict[str, Any]:
-    return {
-        "command": type(settings.compute).__name__,
-        "settings": settings.record(),
-        "data_hash": data_hash,
-    }
+def _config(settings: RunSettings, data_hash: str) -> Config:
+    return Config(type(settings.compute).__name__, settings.record(), data_hash)

@@ -1,14 +1,13 @@
 """The algorithms that kipper has: a module and a line in `ALGORITHMS` for each."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 from kipper.common.errors import UserError
 from kipper.common.settings import ComputeSettings
 from kipper.server.algorithms.algorithm import Algorithm
 from kipper.server.algorithms.kip import Kip
 from kipper.server.algorithms.label_solve import LabelSolve
+from kipper.server.records import Json
 
 ALGORITHMS: tuple[type[Algorithm], ...] = (Kip, LabelSolve)
 
@@ -18,27 +17,30 @@ def algorithm_of(settings: ComputeSettings) -> Algorithm:
     return next(cls(settings) for cls in ALGORITHMS if isinstance(settings, cls.settings_class))
 
 
-def recorded_algorithm(class_name: str, record: Mapping[str, Any]) -> Algorithm:
+def recorded_algorithm(class_name: str, record: Json) -> Algorithm:
     """The algorithm of a config.json: the name of its settings' class, and the settings by name.
 
-    Settings that this version does not know are left out; those that an older version did not
-    record have their defaults.
+    Settings that another version recorded are left out; those that it did not have their defaults.
 
     Raises:
         UserError: this version does not have the algorithm.
     """
     for cls in ALGORITHMS:
         if cls.settings_class.__name__ == class_name:
-            names = {field.name for field in dataclasses.fields(cls.settings_class)}
-            known = {name: value for name, value in record.items() if name in names}
-            return cls(cls.settings_class(**known))
+            return _with_known(cls, record)
     raise UserError(f"This version of kipper has no algorithm with {class_name!r}.")
 
 
-def guessed_algorithm(record: Mapping[str, Any]) -> Algorithm:
+def guessed_algorithm(record: Json) -> Algorithm:
     """The algorithm of settings recorded without their class: the one that knows most of them."""
+    return _with_known(max(ALGORITHMS, key=lambda cls: len(record.keys() & _names(cls))), record)
 
-    def number_known(cls: type[Algorithm]) -> int:
-        return sum(field.name in record for field in dataclasses.fields(cls.settings_class))
 
-    return recorded_algorithm(max(ALGORITHMS, key=number_known).settings_class.__name__, record)
+def _names(cls: type[Algorithm]) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls.settings_class)}
+
+
+def _with_known(cls: type[Algorithm], record: Json) -> Algorithm:
+    # The settings of a released set may lack the data set, which has no default.
+    known = {"dataset": "", **{name: record[name] for name in record.keys() & _names(cls)}}
+    return cls(cls.settings_class(**known))

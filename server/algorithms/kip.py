@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kipper.common.settings import DistillSettings
 from kipper.server import checkpoint, sampling
 from kipper.server.algorithms.algorithm import Algorithm, Trial
-from kipper.server.estimate import RESUME_POINTS, Part, Sizes, support_pairs
+from kipper.server.estimate import Part, Sizes, support_pairs
 from kipper.server.measures import Score
 from kipper.server.records import Evaluation, RunResult
 from kipper.server.status import Status
@@ -123,7 +123,7 @@ class Kip(Algorithm):
         labels = 8 * sizes.support * sizes.outputs
         # Adam keeps two moments of each array that it learns.
         size = 3 * images + (3 if self.settings.learn_labels else 1) * labels
-        return sum(map(self.is_kept, range(self.steps + 1))) + RESUME_POINTS, size
+        return sum(map(self.is_kept, range(self.steps + 1))) + checkpoint.RESUME_POINTS_KEPT, size
 
     def gradient_targets(self, sizes: Sizes) -> int:
         return min(self.settings.targets_per_step, sizes.target)

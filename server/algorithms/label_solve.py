@@ -4,8 +4,9 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from kipper.common.settings import SolveLabelsSettings
+from kipper.server import checkpoint
 from kipper.server.algorithms.algorithm import Algorithm, Trial
-from kipper.server.estimate import RESUME_POINTS, Part, Sizes, support_pairs
+from kipper.server.estimate import Part, Sizes, support_pairs
 from kipper.server.records import RunResult
 from kipper.server.status import Status
 from kipper.server.tiling import Tiling
@@ -62,7 +63,9 @@ class LabelSolve(Algorithm):
         ]
 
     def checkpoints(self, sizes: Sizes) -> tuple[int, int]:
-        return 1 + RESUME_POINTS, 8 * sizes.support * (sizes.support + sizes.outputs)
+        return 1 + checkpoint.RESUME_POINTS_KEPT, 8 * sizes.support * (
+            sizes.support + sizes.outputs
+        )
 
     def pass_trial(self, experiment: "Experiment", kernel: "DistributedKernel") -> Trial:
         from kipper.server import label_solve

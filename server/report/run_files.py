@@ -152,14 +152,13 @@ def read_run(folder: str | pathlib.Path) -> RunFiles:
     """
     workdir = Workdir(folder)
     try:
-        config = json.loads(workdir.config.read_text())
-        settings = dict(config["settings"])
-        algorithm = recorded_algorithm(str(config["command"]), settings)
+        config = workdir.read_config()
+        algorithm = recorded_algorithm(config.command, config.settings)
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} is not the folder of a run: there is no {workdir.config.name} in it."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{workdir.config} is not a kipper configuration.") from error
     metrics, result = workdir.evaluations(), workdir.read_result()
     if result is not None and metrics and metrics[-1].step > result.steps:
@@ -167,13 +166,13 @@ def read_run(folder: str | pathlib.Path) -> RunFiles:
     return RunFiles(
         workdir=workdir,
         algorithm=algorithm,
-        settings=settings,
-        data_hash=str(config.get("data_hash", "")),
+        settings=config.settings,
+        data_hash=config.data_hash,
         result=result,
         status=read_status(workdir.status),
         metrics=metrics,
         validation=workdir.validations(),
-        spectra=list(workdir.read_records(workdir.spectrum)),
+        spectra=workdir.read_records(workdir.spectrum),
         environment=_json(workdir.environment),
     )
 

@@ -106,7 +106,7 @@ def test_a_set_with_the_recipe_of_another_is_refused(finished, tmp_path, capsys)
     images, labels = _set(finished)
     np.savez(tmp_path / "distilled.npz", images=images + 1, labels=labels)
     assert _distill(tmp_path / "run", f"--initial={tmp_path / 'distilled.npz'}") == 2
-    _refused(capsys, tmp_path / "run", "put the files of one run side by side")
+    _refused(capsys, tmp_path / "run", "keep the files of a run together")
 
 
 def test_statistics_of_other_images_are_refused(initial, tmp_path, capsys):

@@ -38,12 +38,7 @@ def subject(
     fitted = fit_preprocessing(preprocess, raw)
     images, labels = fitted.apply(raw[:n]), RNG.normal(size=(n, 3))
     made = MadeSet(set_key(images, labels), 300, Score(ACCURACY, 0.75))
-    settings = {
-        "dataset": "cifar10",
-        "architecture": "convnet",
-        "preprocess": preprocess,
-        "learn_labels": True,
-    }
+    settings = {"architecture": "convnet", "preprocess": preprocess, "learn_labels": True}
     recipe = Recipe(fitted, NAMES, settings, pixel_range=RANGES[of], sets=(made,), data_hash="f00")
     path = pathlib.Path("distilled.npz")
     return DistilledSet(path, images, labels, recipe, made, None), recipe, raw[:n]
@@ -188,12 +183,7 @@ def test_the_released_format_is_the_set_under_a_released_name(
 def test_label_solve_has_the_shorter_name(tmp_path: pathlib.Path) -> None:
     found, recipe, _ = subject()
     made = MadeSet(set_key(found.images, found.labels), None, Score(ACCURACY, 0.75))
-    settings = {
-        "dataset": "digits",
-        "architecture": "fc1",
-        "preprocess": "standard",
-        "label_ridge": "paper",
-    }
+    settings = {"architecture": "fc1", "preprocess": "standard", "label_ridge": "paper"}
     recipe = Recipe(recipe.preprocessing, NAMES, settings, sets=(made,))
     found = DistilledSet(found.path, found.images, found.labels, recipe, made, None)
     assert exports.write_released(found, recipe, tmp_path).name == "fc1_ssize6_nozca.npz"

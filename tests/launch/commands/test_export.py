@@ -130,4 +130,4 @@ def test_a_wrong_pair_is_not_exported(finished, tmp_path, capsys):
     with np.load(finished / "distilled.npz") as arrays:
         np.savez(tmp_path / "distilled.npz", images=arrays["images"][::-1], labels=arrays["labels"])
     assert _export(tmp_path / "distilled.npz", "images", tmp_path / "out") == 2
-    _refused(capsys, "put the files of one run side by side")
+    _refused(capsys, "keep the files of a run together")
