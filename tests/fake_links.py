@@ -10,26 +10,26 @@ import numpy as np
 from kipper.common import messages
 from kipper.common.messages import SUPPORT_KEY, Reply, Request
 
-# What a behaviour returns to say: answer as a worker would.
+# A behaviour returns this to have the link answer as a worker would.
 Behaviour = Callable[[Request], Reply | Exception | None]
 
 BLOCK_KINDS = (messages.Block, messages.BlockVjp)
 
 
 def kernel_of(request: messages.Block | messages.BlockVjp) -> np.ndarray:
-    """A stand-in for a kernel block, (rows, columns), different for every request."""
+    """Stands in for a kernel block, (rows, columns); different for every request."""
     rows = np.arange(request.start, request.stop)
     return 1000.0 * request.version + 10.0 * rows[:, None] + request.columns[None, :]
 
 
 def cotangents_of(request: messages.BlockVjp, image_shape: tuple[int, ...]) -> np.ndarray:
-    """A stand-in for the cotangents of the rows, (rows, h, w, c)."""
+    """Stands in for the cotangents of the rows, (rows, h, w, c)."""
     sums = (kernel_of(request) * request.cotangent).sum(1)
     return np.broadcast_to(sums[:, None, None, None], (len(sums), *image_shape)).copy()
 
 
 def lie(request: Request) -> Reply | None:
-    """A behaviour: kernels that are a little off."""
+    """A behaviour that returns slightly wrong kernels."""
     if isinstance(request, messages.Block):
         return messages.KernelBlock(kernel=kernel_of(request).astype(np.float32) + 1)
     return None
@@ -40,7 +40,7 @@ def _nothing_special(request: Request) -> None:
 
 
 class FakeLink:
-    """A `WorkerLink` that records what it was asked and notes what a worker could not have done.
+    """A `WorkerLink` that records requests and notes those that a worker could not have answered.
 
     Attributes:
         requests: all, in the order in which they came.
@@ -100,13 +100,13 @@ class FakeLink:
             self._changed.notify_all()
 
     def release(self) -> None:
-        """Answers what was held, and holds nothing more."""
+        """Answers the requests held so far, and holds no more."""
         with self._changed:
             self._held = lambda request: False
             self._changed.notify_all()
 
     def forget_rows(self) -> None:
-        """The worker was started again and holds nothing, which the coordinator cannot know."""
+        """Forgets everything, as a restarted worker would; the coordinator is not told."""
         with self._changed:
             self._rows.clear()
             self._support.clear()
@@ -116,7 +116,7 @@ class FakeLink:
             return [request for request in self.requests if isinstance(request, kinds)]
 
     def wait_for(self, *kinds: type, number: int = 1) -> None:
-        """Returns once so many requests of these kinds have come; within a minute."""
+        """Waits up to a minute until this many requests of these kinds have come."""
         with self._changed:
             assert self._changed.wait_for(
                 lambda: sum(isinstance(request, kinds) for request in self.requests) >= number, 60
@@ -124,7 +124,7 @@ class FakeLink:
 
     @property
     def idle(self) -> bool:
-        """Whether everything but what is held has been answered."""
+        """Whether every request has been answered except those that are held."""
         with self._changed:
             return not self._answerable()
 
@@ -200,5 +200,5 @@ class FakeLink:
 
 
 def probe_kernel(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
-    """What fake workers answer to a `Probe`, (n, m)."""
+    """The answer of fake workers to a `Probe`, (n, m)."""
     return 1 + x1.reshape(len(x1), -1) @ x2.reshape(len(x2), -1).T

@@ -1,4 +1,4 @@
-"""Transports to test, certificates for them, and servers in processes of their own."""
+"""Transports, their certificates, and servers in processes of their own."""
 
 import contextlib
 import pathlib
@@ -21,7 +21,7 @@ each_transport = pytest.mark.parametrize(
 )
 
 
-# Named apart from their functions, so that a module can import these and use those.
+# The fixtures' functions have other names, so that importing them does not shadow an argument.
 @pytest.fixture(scope="session", name="certificates")
 def certificates_of_run(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder of certificates."""
@@ -33,7 +33,7 @@ def certificates_of_run(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session", name="other_certificates")
 def certificates_of_another_run(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Those of another run."""
+    """The certificates of another run."""
     folder = tmp_path_factory.mktemp("tls") / "other"
     make_certificates(str(folder))
     return str(folder)
@@ -77,7 +77,7 @@ def server_process(
 
 
 def run_script(script: str, *arguments: str, cwd: pathlib.Path | None = None) -> str:
-    """Runs Python code in a process that must end by itself and well; returns what it printed."""
+    """Runs Python code in a process that must exit by itself with status 0; returns its output."""
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
         capture_output=True,

@@ -138,7 +138,7 @@ def payload_of(header: Any, body: bytes = b"") -> bytes:
 
 
 def _checksum_covers_lengths() -> bool:
-    """Whether the checksum of a sound message starts right after itself."""
+    """Whether the checksum of a valid message covers everything after itself."""
     payload = encode(messages.Done())
     return struct.pack("<I", zlib.crc32(payload[8:])) == payload[4:8]
 

@@ -1,4 +1,4 @@
-"""Data sets from folders of images: what is read, how it is split, and each mistake's sentence."""
+"""Data sets from folders of images: what is read, how it is split, and the error messages."""
 
 import pathlib
 import struct
@@ -32,7 +32,7 @@ def loaded(root: pathlib.Path, suffix: str = "") -> object:
 
 @pytest.fixture
 def split(tmp_path: pathlib.Path) -> tuple[pathlib.Path, dict[str, np.ndarray]]:
-    """Two classes in train and test, with what is in them by path."""
+    """Writes two classes in train and test; returns the pixels by path."""
     names = ["train/cat/b.png", "train/cat/a.PNG", "train/dog/deep/c.png", "train/dog/d.png"]
     pixels = {name: write(tmp_path / name) for name in [*names, "test/cat/e.png", "test/dog/f.png"]}
     (tmp_path / "train/cat/notes.txt").write_text("no image")
@@ -76,7 +76,7 @@ def test_colour_anywhere_makes_all_images_rgb(split) -> None:
 
 
 def _one(tmp_path: pathlib.Path, image: Image.Image, **options: object) -> np.ndarray:
-    """The image as it is read from a PNG, (h, w, c)."""
+    """The image as read from a PNG, (h, w, c)."""
     for name in ("a/1.png", "b/1.png", "a/0.png", "b/0.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         image.save(tmp_path / name, **options)
@@ -117,7 +117,7 @@ def test_a_size_crops_to_the_middle_and_resizes(tmp_path) -> None:
     got = loaded(tmp_path, "@6").x_train[0]
     square = pixels[:, 3:15] / 255
     expected = jax.image.resize(square, (6, 6, 3), "bilinear", antialias=True)
-    # Pixels at the sides also have some of what was cut off.
+    # Resampling mixes some of the cropped pixels into those at the sides.
     np.testing.assert_allclose(got[:, 1:-1], expected[:, 1:-1], atol=1.01 / 255)
     np.testing.assert_allclose(got, expected, atol=4 / 255)
     assert loaded(tmp_path, "@4").x_test.shape == (2, 4, 4, 3)
@@ -130,7 +130,7 @@ def test_a_path_may_hold_an_at_sign(split) -> None:
 
 
 def _bomb() -> bytes:
-    """The beginning of a PNG of 20000 x 20000 pixels."""
+    """The first bytes of a PNG of 20000 x 20000 pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (

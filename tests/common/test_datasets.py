@@ -1,4 +1,4 @@
-"""Loading data sets: sound files of every format, written here byte by byte."""
+"""Loading data sets: valid files of every format, written here byte by byte."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""Files are replaced whole or not at all."""
+"""Files are replaced atomically."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from kipper.common.files import write_atomically, write_json, write_npz, write_t
 
 
 class Refused(Exception):
-    """Raised by a writer half-way."""
+    """Raised by a writer before it has finished."""
 
 
 def half_a_write(file: BinaryIO) -> None:

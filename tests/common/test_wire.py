@@ -1,4 +1,4 @@
-"""Messages as bytes: what comes back, and what is refused."""
+"""Messages as bytes: they are decoded unchanged, and malformed ones are refused."""
 
 import dataclasses
 import pathlib

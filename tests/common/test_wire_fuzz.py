@@ -1,4 +1,4 @@
-"""What a hostile peer can send: every payload ends in a message or a WireError, in bounded memory.
+"""Hostile peers: every payload decodes to a message or raises WireError, in bounded memory.
 
 Checksums are made right throughout, so that what lies behind them is reached.
 """
@@ -22,7 +22,7 @@ from kipper.common.messages import DAMAGED, Failure
 from kipper.common.wire import MAX_HEADER_BYTES, WireError, decode, encode
 from kipper.workers.service import WorkerService
 
-# Beside the payload: the longest header, parsed, at its worst; `[],` becomes 64 bytes of list.
+# Memory beside the payload: the longest header, at worst all `[],`, which become 64 bytes each.
 MOST_BYTES = 40 * MAX_HEADER_BYTES
 
 fuzzed = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
@@ -39,12 +39,12 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 
 def sealed(payload: bytes) -> bytes:
-    """The payload with its magic and checksum made right."""
+    """The payload with a correct magic number and checksum."""
     return b"KPR1" + struct.pack("<I", zlib.crc32(payload[8:])) + payload[8:]
 
 
 def check_survived(payload: bytes) -> None:
-    """Decodes it in bounded memory; what decodes is a message that can be encoded again."""
+    """Decodes the payload in bounded memory; a message that results can be encoded again."""
     tracemalloc.start()
     try:
         outcome: Any = decode(payload)

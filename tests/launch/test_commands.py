@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, results, and a sentence for each mistake."""
+"""The command line: help, results, and error messages."""
 
 import importlib.util
 import io

@@ -1,4 +1,4 @@
-"""What the scheduler is told of a block."""
+"""How blocks are described to the scheduler."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The inputs of a block that failed everywhere are saved so that it can be tried again."""
+"""The inputs of a block that failed on every worker are saved, so that it can be run again."""
 
 import pathlib
 

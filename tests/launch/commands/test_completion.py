@@ -1,4 +1,4 @@
-"""What bash completes by the script of `kipper completion bash`, asked of bash itself."""
+"""bash itself runs the script of `kipper completion bash` and completes command lines."""
 
 import subprocess
 
@@ -6,7 +6,7 @@ import pytest
 
 from kipper.launch.main import run
 
-# Fills in what bash's line editor would, and prints what the function proposes.
+# Sets the variables that bash's line editor would set, and prints the proposals.
 _ASK = """
 compopt() {{ :; }}
 source {script}

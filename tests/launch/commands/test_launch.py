@@ -1,4 +1,4 @@
-"""The commands `launch` and `node`: which cluster, which node, a sentence for each mistake."""
+"""The commands `launch` and `node`: the choice of cluster and node, and the error messages."""
 
 import importlib.util
 import pathlib
@@ -92,7 +92,7 @@ def test_vertex_ai_gets_the_program_and_what_its_images_are_made_of(tmp_path, mo
 
     xmanager = types.ModuleType("xmanager")
     xmanager.__spec__ = importlib.util.spec_from_loader("xmanager", None)
-    # All that Launchpad's configuration of an image needs of it.
+    # Launchpad's configuration of an image uses nothing else of it.
     xmanager.xm = types.SimpleNamespace(JobRequirements=object, PythonContainer=object)
     monkeypatch.setitem(sys.modules, "xmanager", xmanager)
     handed = {}

@@ -28,7 +28,7 @@ KEY = content_key(ROWS)
 
 @pytest.fixture
 def linked(certificates):
-    """Makes a link to a worker that is reached the way it is called with."""
+    """A function that makes a link to a worker, given the kind of link."""
     made = []
 
     def link(way, handle=None):
@@ -145,5 +145,5 @@ def test_an_answer_that_is_no_reply_is_an_error_of_its_future(linked, way, answe
 def test_a_request_that_cannot_be_encoded_is_an_error_of_its_future(linked, way):
     link = linked(way)
     with pytest.raises(wire.WireError, match=r"Cancel\.block"):
-        link.submit(messages.Cancel(block="one")).result(SECONDS)  # type: ignore[arg-type]
+        link.submit(messages.Cancel(block="one")).result(SECONDS)
     assert isinstance(link.submit(messages.Cancel(block=1)).result(SECONDS), messages.Done)

@@ -1,4 +1,4 @@
-"""Finding GPUs without JAX, on machines that have some, none, or some that are hidden."""
+"""Finding GPUs without JAX, on machines that have some, none, or hidden ones."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ from kipper.launch.processes.devices import count_devices, use_device
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Makes this a machine with so many GPUs, with or without JAX's plugin for them."""
+    """Pretends that this machine has that many GPUs, with or without JAX's plugin for them."""
 
     def make(gpus, plugin=True):
         find_spec = importlib.util.find_spec

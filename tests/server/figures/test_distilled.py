@@ -1,4 +1,4 @@
-"""The picture of a distilled set: every shape of set, each image pixel by pixel."""
+"""The figure of a distilled set, for sets of many shapes, compared pixel by pixel."""
 
 import warnings
 
@@ -40,7 +40,7 @@ def draw(support: SupportSet, steps: int = 1000) -> np.ndarray:
 
 
 def zooms(images: np.ndarray | None, row: int, page: np.ndarray) -> list[int]:
-    """By which whole numbers an image is enlarged on the page, where it is there once."""
+    """The whole factors by which an image is enlarged where the page shows it, exactly once."""
     assert images is not None
     pixels = tiles.as_pixels(images[row : row + 1], (0.0, 1.0))
     return [z for z in range(1, 17) if len(places_of(tiles.enlarged(pixels, z)[0], page)) == 1]

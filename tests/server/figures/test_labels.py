@@ -43,9 +43,9 @@ def test_samples_are_drawn_with_both_labels(classes: int, per_class: int) -> Non
 
 
 def test_larger_labels_have_longer_bars() -> None:
-    """Both are drawn to one scale, so that orange grows and blue shrinks with the labels."""
+    """Both are drawn to the same scale, so orange grows and blue shrinks with the labels."""
     small, large = draw(10, 1, scale=1.0)[0], draw(10, 1, scale=3.0)[0]
     legend = 100
     assert shows(style.ORANGE, small) == pytest.approx(shows(style.BLUE, small), rel=0.1)
     ratio = (shows(style.ORANGE, large) - legend) / (shows(style.BLUE, large) - legend)
-    assert 2.5 < ratio < 4  # 3, but for the rows and columns of pixels that are half a bar's
+    assert 2.5 < ratio < 4  # 3, except for pixels that a bar covers half

@@ -1,4 +1,4 @@
-"""Pixels of images as they are shown."""
+"""Pixels of images, scaled for display."""
 
 import numpy as np
 

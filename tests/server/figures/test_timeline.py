@@ -1,4 +1,4 @@
-"""Workers over time."""
+"""The figure of workers over time."""
 
 import numpy as np
 from pictures import pixels_of

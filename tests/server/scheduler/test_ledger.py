@@ -1,4 +1,4 @@
-"""Leases and what is counted beside them."""
+"""Leases, and the counts derived from them."""
 
 from kipper.server.scheduler.events import BlockSpec
 from kipper.server.scheduler.ledger import BlockRecord, Ledger

@@ -1,4 +1,4 @@
-"""The largest stable rate where it is known, and that it is stable and no lower than need be."""
+"""The largest stable learning rate: known cases, and that training is stable just below it only."""
 
 import jax
 import numpy as np
