@@ -386,4 +386,4 @@ def test_urls_name_a_host_that_others_can_call():
     with listen("0.0.0.0", 0) as everywhere:
         port = everywhere.getsockname()[1]
         assert url_of(everywhere) == f"http://{socket.gethostname()}:{port}"
-    assert settings("run", dashboard="[::1]:80").dashboard_address == ("::1", 80)
+    assert settings("run", dashboard="[::1]:80").execution.dashboard_address == ("::1", 80)
