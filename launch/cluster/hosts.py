@@ -1,7 +1,7 @@
-"""A run on the hosts of a file, reached by ssh from here.
+"""A run on the hosts of a file, by ssh from this machine.
 
-The first host runs the coordinator and its companions, all hosts run workers. This process stays
-until the run ends: it starts what dies again (`fleet.py`), and its own end is everybody's
+The first host runs the coordinator and its companions; all hosts run workers. This process stays
+until the run ends: it restarts processes that die (`fleet.py`), and they end if it ends
 (`tether.py`).
 """
 
@@ -24,7 +24,7 @@ from kipper.launch.processes.stopping import STOPPING, StopRequest
 from kipper.launch.processes.terminal import tell_terminal
 from kipper.server.workdir import Workdir
 
-# Of a user, and not beginning like an option of ssh.
+# A name, or user@name, that ssh cannot take for an option.
 _HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9_][\w.-]*", re.ASCII)
 
 
@@ -33,9 +33,9 @@ class Host:
     """A line of the hosts file.
 
     Attributes:
-        target: what ssh is given: a name, or user@name.
-        slots: how many workers it runs at most.
-        has_gpus: whether each of them has the GPU of its number to itself.
+        target: argument of ssh: a name, or user@name.
+        slots: maximum number of workers.
+        has_gpus: whether each worker has the GPU with its number to itself.
     """
 
     target: str
@@ -44,12 +44,12 @@ class Host:
 
     @property
     def name(self) -> str:
-        """What other hosts reach it by."""
+        """The name by which other hosts reach it."""
         return self.target.rpartition("@")[2]
 
 
 def read_hosts(path: str) -> list[Host]:
-    """The hosts of a file: a name a line, with `slots=N` or `gpus=N` after it; # begins a comment.
+    """Reads hosts: one name a line, optionally with `slots=N` or `gpus=N`; # begins a comment.
 
     Raises:
         UserError: the file cannot be read, or a line of it cannot be understood.
@@ -66,23 +66,23 @@ def read_hosts(path: str) -> list[Host]:
             hosts.append(_host(words, f"Line {number} of {path}"))
             if hosts[-1].name in (host.name for host in hosts[:-1]):
                 raise UserError(
-                    f"Line {number} of {path} names {hosts[-1].name} again; say slots=N there."
+                    f"Line {number} of {path} repeats {hosts[-1].name}; give it slots=N instead."
                 )
     if not hosts:
-        raise UserError(f"{path} names no host; write one a line.")
+        raise UserError(f"{path} names no host; write one per line.")
     return hosts
 
 
 def _host(words: list[str], where: str) -> Host:
     target, *options = words
     if not _HOST.fullmatch(target):
-        raise UserError(f"{where} begins with {target!r}, which is no host's name.")
+        raise UserError(f"{where} begins with {target!r}, which is not a host name.")
     if not options:
         return Host(target)
     match = re.fullmatch(r"(slots|gpus)=([1-9]\d{0,3})", options[0])
     if match is None or len(options) > 1:
         raise UserError(
-            f"{where} says {' '.join(options)!r} of {target}; it may say slots=N or gpus=N."
+            f"{where} has {' '.join(options)!r} after {target}; it may have slots=N or gpus=N."
         )
     return Host(target, int(match[2]), match[1] == "gpus")
 
@@ -98,7 +98,7 @@ def make_processes(hosts: list[Host], settings: RunSettings) -> list[Process]:
     if num_workers > len(slots):
         raise UserError(
             f"--num_workers is {num_workers}, but the hosts have {len(slots)} slots; "
-            "write slots=N or gpus=N behind their names."
+            "write slots=N or gpus=N after their names."
         )
     slots.sort(key=lambda place: place[1])
     head, ports = hosts[0], plan.fixed_ports(settings)
@@ -125,7 +125,7 @@ def make_processes(hosts: list[Host], settings: RunSettings) -> list[Process]:
 
 
 def remote_command(process: Process, launch: LaunchSettings) -> tuple[str, ...]:
-    """What is started here so that `process` runs on its host, tethered."""
+    """The command that runs `process` on its host, tethered."""
     python = launch.python or sys.executable
     kipper = [python, "-m", "kipper", *process.arguments]
     tethered = shlex.join([python, "-m", "kipper.launch.cluster.tether", *kipper])

@@ -1,4 +1,4 @@
-"""Hands a run's objects (`manifests.py`) to Kubernetes, or prints them."""
+"""Applies the objects of a run (`manifests.py`) to a Kubernetes cluster, or prints them."""
 
 import shutil
 import subprocess
@@ -10,15 +10,15 @@ from kipper.launch.cluster.plan import check_extra
 
 
 class NotApplied(KipperError):
-    """kubectl refused the objects."""
+    """kubectl rejected the objects."""
 
 
 def launch_on_kubernetes(launch: LaunchSettings, settings: RunSettings) -> None:
-    """Applies the objects and returns; Kubernetes does the rest.
+    """Applies the objects and returns; Kubernetes runs them.
 
     Raises:
         UserError: a flag cannot be used, or PyYAML or kubectl is missing.
-        NotApplied: kubectl said why.
+        NotApplied: kubectl's reason.
     """
     text = as_yaml(make_manifests(launch, settings))
     if launch.dry_run:
@@ -26,8 +26,8 @@ def launch_on_kubernetes(launch: LaunchSettings, settings: RunSettings) -> None:
         return
     if shutil.which("kubectl") is None:
         raise UserError(
-            "kubectl is not on the path; install it, or give --dry_run and apply what it prints "
-            "where kubectl is."
+            "kubectl is not on the path; install it, or give --dry_run and apply its output where "
+            "kubectl is installed."
         )
     applied = subprocess.run(
         ["kubectl", "apply", "-f", "-"], input=text, text=True, capture_output=True
@@ -35,10 +35,10 @@ def launch_on_kubernetes(launch: LaunchSettings, settings: RunSettings) -> None:
     print(applied.stdout, end="")
     if applied.returncode != 0:
         reason = (applied.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise NotApplied(f"kubectl did not take the run's objects: {reason}.")
+        raise NotApplied(f"kubectl rejected the run's objects: {reason}.")
     print(
         f"kubectl logs --follow job/{launch.name}-coordinator --namespace={launch.namespace}   "
-        "shows how it goes."
+        "shows its progress."
     )
 
 
@@ -52,7 +52,7 @@ def as_yaml(manifests: list[Manifest]) -> str:
     import yaml
 
     class Plain(yaml.SafeDumper):
-        """Writes equal parts out each time, instead of as references."""
+        """Writes out repeated values instead of references to them."""
 
         def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
             return True

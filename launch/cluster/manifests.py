@@ -3,13 +3,13 @@
     Job NAME-coordinator    one pod; the coordinator, with its companions as sidecars
     Service                 headless: the coordinator's name
     Job NAME-workers        indexed, a pod a worker; ends with the run, so that GPUs are freed
-    NetworkPolicy × 2       coordinator and workers hear each other and nobody else
+    NetworkPolicy × 2       coordinator and workers accept connections from each other only
     PersistentVolumeClaim   unless one is given
 
-A pod that dies is made anew by its Job: the coordinator resumes, a worker joins again under its
-name. So is a worker that leaves before the run is over, drained with its host or sent home by a
-coordinator that is; by its exit status. The coordinator is not started again after a failure that
-kipper itself explains (status 1 and 2).
+A Job replaces a pod that dies: the coordinator resumes, and a worker joins again under its name. It
+also replaces a worker that leaves before the run is over, because its host or the coordinator's is
+drained; the exit status tells. The coordinator is not restarted after a failure that kipper itself
+explains (`ExitCode.FAILED` and `UNUSABLE`).
 """
 
 import dataclasses
@@ -29,12 +29,12 @@ Manifest = dict[str, Any]
 _COORDINATOR_PORT, _WORKER_PORT = 7070, 7080
 _DEFAULT_FOLDER, _DEFAULT_STORAGE = "/kipper", "10Gi"
 _CERTIFICATES_FOLDER = "/etc/kipper/certificates"
-# The user of the Dockerfile; the volume's files are made its own.
+# The user of the Dockerfile, and the group of the volume's files.
 _USER = 1000
-# For a worker to finish its blocks, for the coordinator to finish its step.
+# Time for a worker to finish its blocks, and for the coordinator to finish its step.
 _GRACE_SECONDS = 120
-_MOST_RESTARTS = 20
-# Workers of a coordinator that is gone for good give their GPUs back.
+_MAX_RESTARTS = 20
+# Workers whose coordinator stays away release their GPUs.
 _PATIENCE_SECONDS = 3600
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 _VOLUME = re.compile(r"(?P<claim>[a-z0-9]([-.a-z0-9]*[a-z0-9])?):(?P<folder>/[^:]+)")
@@ -76,14 +76,14 @@ def make_manifests(launch: LaunchSettings, settings: RunSettings) -> list[Manife
 def _check(launch: LaunchSettings) -> None:
     if not launch.image:
         raise UserError(
-            "--image is required for --cluster=kubernetes: an image made of the Dockerfile, where "
-            "the cluster can pull it."
+            "--image is required for --cluster=kubernetes: an image built from the Dockerfile that "
+            "the cluster can pull."
         )
     for flag, name in (("name", launch.name), ("namespace", launch.namespace)):
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"--{flag} is {name!r}; it must be at most 40 small letters, digits and hyphens, "
-                "a letter first."
+                f"--{flag} is {name!r}; it must be at most 40 lower-case letters, digits and "
+                "hyphens, with a letter first."
             )
 
 
@@ -107,8 +107,8 @@ def _check_paths(settings: RunSettings, volume: _Volume) -> None:
     for flag, path in paths.items():
         if path is not None and not pathlib.PurePosixPath(path).is_relative_to(volume.folder):
             raise UserError(
-                f"--{flag} is {path!r}, which no pod would have; it must lie in the volume, so "
-                f"begin with {volume.folder}/."
+                f"--{flag} is {path!r}, which pods cannot see; it must lie in the volume and begin "
+                f"with {volume.folder}/."
             )
 
 
@@ -143,7 +143,7 @@ def _service(launch: LaunchSettings) -> Manifest:
     spec = {
         "clusterIP": "None",
         "selector": _labels(launch) | _component("coordinator"),
-        "publishNotReadyAddresses": True,  # workers knock until they are heard anyway
+        "publishNotReadyAddresses": True,  # workers retry until the coordinator answers
         "ports": [{"name": "registration", "port": _COORDINATOR_PORT}],
     }
     return _object(launch, "v1", "Service", f"{launch.name}-coordinator", spec)
@@ -152,7 +152,7 @@ def _service(launch: LaunchSettings) -> Manifest:
 def _policy(
     launch: LaunchSettings, component: str, admitted: dict[str, str], port: int
 ) -> Manifest:
-    """Admits pods of this run, those with the labels `admitted`, to one port and to no other."""
+    """Admits pods of this run that have the labels `admitted`, to one port only."""
     spec = {
         "podSelector": {"matchLabels": _labels(launch) | _component(component)},
         "policyTypes": ["Ingress"],
@@ -183,14 +183,14 @@ def _coordinator_job(
         "readinessProbe": {"tcpSocket": {"port": "registration"}, "periodSeconds": 5},
     }
     claim = {"name": "runs", "persistentVolumeClaim": {"claimName": volume.claim}}
-    # Sidecars start before the coordinator, and are ended when it has ended.
+    # Kubernetes starts sidecars before the coordinator, and ends them after it.
     sidecars = [container(label) | {"restartPolicy": "Always"} for label in companions]
     pod = _pod(launch, settings, "coordinator", main, [claim])
     if sidecars:
         pod["spec"]["initContainers"] = sidecars
     spec = {
-        "backoffLimit": _MOST_RESTARTS,
-        # Never two coordinators at once in one workdir.
+        "backoffLimit": _MAX_RESTARTS,
+        # There must never be two coordinators in one workdir.
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {
             "rules": [
@@ -223,7 +223,7 @@ def _worker_job(launch: LaunchSettings, settings: RunSettings, coordinator: str)
     container = _container(launch, settings, "worker", arguments, []) | {
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "ports": [{"name": "blocks", "containerPort": _WORKER_PORT}],
-        # Loading JAX and CUDA takes its time, from a cold image several minutes.
+        # Loading JAX and CUDA from a cold image takes several minutes.
         "startupProbe": listens | {"periodSeconds": 5, "failureThreshold": 120},
         "readinessProbe": listens | {"periodSeconds": 5},
         "livenessProbe": listens | {"periodSeconds": 20, "failureThreshold": 6},
@@ -234,7 +234,7 @@ def _worker_job(launch: LaunchSettings, settings: RunSettings, coordinator: str)
         "completionMode": "Indexed",
         "completions": settings.execution.num_workers,
         "parallelism": settings.execution.num_workers,
-        "backoffLimitPerIndex": _MOST_RESTARTS,
+        "backoffLimitPerIndex": _MAX_RESTARTS,
         "maxFailedIndexes": settings.execution.num_workers,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": [_DISRUPTIONS_DO_NOT_COUNT]},
@@ -243,7 +243,7 @@ def _worker_job(launch: LaunchSettings, settings: RunSettings, coordinator: str)
     return _object(launch, "batch/v1", "Job", f"{launch.name}-workers", spec)
 
 
-# A drained or preempted host is nobody's fault.
+# A drained or preempted host is not the pod's failure.
 _DISRUPTIONS_DO_NOT_COUNT = {
     "action": "Ignore",
     "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],

@@ -1,6 +1,6 @@
-"""Where workers learn the coordinator's address if that changes: a file in the workdir.
+"""A file in the workdir that tells workers the coordinator's address, which may change.
 
-It belongs to one launch, so that what an earlier one left behind misleads nobody.
+It belongs to one launch, so that the file of an earlier launch is ignored.
 """
 
 import json
@@ -12,40 +12,40 @@ _OVER = "over"
 
 
 class MeetingPoint:
-    """The file, as one launch sees it."""
+    """The file, as one launch uses it."""
 
     def __init__(self, workdir: str, launch_id: str):
         self._path = pathlib.Path(workdir) / "coordinator.json"
         self._launch_id = launch_id
 
     def open(self) -> None:
-        """There is a launch; its coordinator has not started yet."""
+        """Announces the launch, whose coordinator has not started yet."""
         self._write("")
 
     def arrive(self, address: str) -> None:
-        """The coordinator is at host:port from now on."""
+        """Announces that the coordinator is at host:port."""
         self._write(address)
 
     def close(self) -> None:
-        """The run is over; nobody need wait."""
+        """Announces that the run is over."""
         self._write(_OVER)
 
     def address(self) -> str | None:
-        """The coordinator's host:port; None before it started, and once the run is over."""
+        """The coordinator's host:port; None before it started and after the run."""
         content = self._read()
         return content if content and content != _OVER else None
 
     def is_over(self) -> bool:
-        """Whether the run is over, or the workdir has been given to a later launch."""
+        """Whether the run is over, or a later launch uses the workdir."""
         return self._read() in (_OVER, None)
 
     def _write(self, content: str) -> None:
         write_json(self._path, {"launch": self._launch_id, "coordinator": content})
 
     def _read(self) -> str | None:
-        """What this launch wrote; None if another did."""
+        """The content that this launch wrote; None if another launch wrote it."""
         try:
             found = json.loads(self._path.read_text())
         except (OSError, ValueError):
-            return ""  # a shared file system may lose sight of a file for a moment
+            return ""  # a file may be missing for a moment on a shared file system
         return str(found["coordinator"]) if found["launch"] == self._launch_id else None

@@ -1,7 +1,7 @@
-"""What a run on many hosts starts: which command where, at which addresses. Plain values.
+"""The processes of a run on many hosts: commands, hosts and addresses, as plain values.
 
-The nodes of the Launchpad program (`program.py`) run as `kipper node`, each told the addresses of
-all; workers run as `kipper worker`, which knows the coordinator's alone and may come and go.
+The nodes of the Launchpad program (`program.py`) run as `kipper node` and are told all addresses.
+Workers run as `kipper worker`: they are told the coordinator's address only, and may come and go.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ from kipper.common.settings import (
 from kipper.server.algorithms import algorithm_of
 
 COORDINATOR = "coordinator"
-# Nodes beside the coordinator, of KIP alone, for only it has snapshots; and of runs over Courier,
-# for nothing guards the ports of these two.
+# Nodes beside the coordinator, for runs with snapshots over Courier: certificates do not protect
+# the ports of these nodes.
 _COMPANIONS = ("snapshots", "evaluator")
 
 
 def check_extra(cluster: str, package: str, module: str) -> None:
-    """Refuses a cluster whose package, which comes with an extra of kipper, is not installed.
+    """Checks that the package for a cluster, which comes with an extra of kipper, is installed.
 
     Raises:
         UserError: naming the package.
@@ -45,10 +45,10 @@ class Process:
     """One process of a run.
 
     Attributes:
-        label: the group of the Launchpad program that it is a node of, or "worker".
+        label: its group in the Launchpad program, or "worker".
         index: within its group.
         arguments: of the `kipper` command.
-        host: where it runs; empty where something else decides.
+        host: where it runs; empty if the cluster decides.
     """
 
     label: str
@@ -62,17 +62,17 @@ class Process:
 
 
 def check_launch(launch: LaunchSettings, settings: RunSettings) -> None:
-    """Refuses what no cluster could make right.
+    """Checks settings that are wrong on every cluster.
 
     Raises:
-        UserError: one sentence naming the flag.
+        UserError: one sentence that names the flag.
     """
     settings.check()
     settings.execution.check_at_least(1, "num_workers")
     if settings.execution.overwrite:
         raise UserError(
             "--overwrite is no flag of kipper launch, because the run would start afresh whenever "
-            "its coordinator is started again; give another --workdir, or empty that folder."
+            "its coordinator is restarted; give another --workdir, or empty that folder."
         )
     if launch.gpus_per_worker not in (0, 1):
         raise UserError(
@@ -96,10 +96,10 @@ def head_labels(settings: RunSettings) -> tuple[str, ...]:
 
 
 def fixed_ports(settings: RunSettings) -> list[int]:
-    """A port for each of the `head_labels`: from the one given, or following from the workdir.
+    """A port for each of the `head_labels`, from --port or derived from the workdir.
 
-    So a coordinator that is started again listens where its workers look for it. Those that follow
-    are below the ports that Linux gives away by itself.
+    A coordinator that is restarted thus listens where its workers look for it. Derived ports are
+    below the range that Linux assigns.
     """
     path = os.path.abspath(settings.execution.workdir)
     first = settings.execution.port or 20000 + zlib.crc32(path.encode()) % 12000
@@ -107,7 +107,7 @@ def fixed_ports(settings: RunSettings) -> list[int]:
 
 
 def head_addresses(settings: RunSettings, host: str, ports: Sequence[int]) -> dict[str, str]:
-    """Addresses by node: the coordinator's as others reach it, its companions' on its host."""
+    """Addresses by node: the coordinator at `host`, its companions at localhost."""
     hosts = [host, *(["localhost"] * len(_COMPANIONS))]
     return {
         f"{label}/0": f"{place}:{port}"
@@ -118,7 +118,7 @@ def head_addresses(settings: RunSettings, host: str, ports: Sequence[int]) -> di
 def head_process(
     label: str, settings: RunSettings, addresses: Mapping[str, str], host: str = ""
 ) -> Process:
-    """The node `label` of a run whose workers all come from elsewhere."""
+    """The node `label` of a run that starts no workers itself."""
     settings = settings.replace(launch="local_mp", num_workers=0)
     node = NodeSettings(node=f"{label}/0", addresses=json.dumps(addresses))
     arguments = ("node", command_of(settings), *arguments_of(node), *settings.arguments())

@@ -1,8 +1,8 @@
-"""A run under Slurm, submitted through submitit: the coordinator as a job, workers as an array.
+"""A run under Slurm, submitted by submitit: the coordinator as a job, workers as an array.
 
-Both are requeued when they are preempted or run into their time limit, wherever there is room then.
-So the coordinator writes its address into a file of the workdir at every start, and workers follow
-it (`slurm_jobs.py`). The workdir must be on a file system that all hosts share.
+Both are requeued when they are preempted or reach their time limit, and may then run on other
+hosts. So the coordinator writes its address into a file of the workdir at every start, and workers
+follow it (`slurm_jobs.py`). The workdir must be on a file system that all hosts share.
 """
 
 import importlib
@@ -20,24 +20,24 @@ from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster.meeting_point import MeetingPoint
 from kipper.launch.cluster.plan import check_extra
 
-# Before the time limit, or when a preemption is announced, a job has so long to end well.
+# Time of a job to finish before its time limit, or after a preemption was announced.
 _SIGNAL_SECONDS = 180
-_MINUTES = 24 * 60  # unless --sbatch=time=… says otherwise; the job goes on after it
-# Requeuing has no limit but the run's end.
-_MOST_TIMEOUTS = 10**6
+_MINUTES = 24 * 60  # unless --sbatch=time=… is given; the job is requeued after it
+# Jobs are requeued until the run ends.
+_MAX_TIMEOUTS = 10**6
 _LOGGING = "SUBMITIT_LOG_LEVEL"
 
 
 class NotSubmitted(KipperError):
-    """sbatch refused a job."""
+    """sbatch rejected a job."""
 
 
 def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
-    """Submits the jobs and returns; Slurm does the rest.
+    """Submits the jobs and returns; Slurm runs them.
 
     Raises:
         UserError: a flag cannot be used, or submitit or Slurm is missing.
-        NotSubmitted: sbatch said why.
+        NotSubmitted: sbatch's reason.
     """
     submitit = import_submitit()
     settings = settings.replace(workdir=os.path.abspath(settings.execution.workdir))
@@ -53,12 +53,12 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
         return
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UserError(
-            "sbatch is not on the path, so there is no Slurm here; run this on a login host of "
-            "the cluster, or give --dry_run to see what would be submitted."
+            "sbatch is not on the path; run this on a login host of the cluster, or give --dry_run "
+            "to see what would be submitted."
         )
 
     def executor(parameters: dict[str, Any]) -> Any:
-        made = submitit.SlurmExecutor(folder, _MOST_TIMEOUTS, python=_python(launch))
+        made = submitit.SlurmExecutor(folder, _MAX_TIMEOUTS, python=_python(launch))
         made.update_parameters(**parameters)
         return made
 
@@ -66,7 +66,7 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
         head, *rest = submit(launch, settings, executor(coordinator), executor(workers))
     except submitit.core.utils.FailedJobError as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
-        raise NotSubmitted(f"The job was not taken: {reason}.") from error
+        raise NotSubmitted(f"sbatch rejected the job: {reason}.") from error
     array = rest[0].job_id.partition("_")[0]
     print(
         f"coordinator   job {head.job_id}\nworkers       job {array}\nlogs          {folder}\n"
@@ -75,7 +75,7 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
 
 
 def import_submitit() -> Any:
-    """The package, kept from replacing how this process logs.
+    """Imports the package without letting it configure this process's logging.
 
     Raises:
         UserError: it is not installed.
@@ -85,7 +85,7 @@ def import_submitit() -> Any:
     os.environ[_LOGGING] = "NOCONFIG"
     try:
         return importlib.import_module("submitit")
-    finally:  # the jobs, which inherit the environment, may log as it likes
+    finally:  # the jobs inherit the environment, and may log as submitit does
         os.environ.pop(_LOGGING)
         if before is not None:
             os.environ[_LOGGING] = before
@@ -94,7 +94,7 @@ def import_submitit() -> Any:
 def submit(
     launch: LaunchSettings, settings: RunSettings, for_coordinator: Any, for_workers: Any
 ) -> list[Any]:
-    """Submits all jobs through two executors of submitit; the coordinator's job is the first.
+    """Submits all jobs through two executors of submitit; returns the coordinator's job first.
 
     Raises:
         UserError: the workdir cannot be written.
@@ -129,7 +129,7 @@ def coordinator_parameters(launch: LaunchSettings) -> dict[str, Any]:
 
 
 def worker_parameters(launch: LaunchSettings, settings: RunSettings) -> dict[str, Any]:
-    """The same for the workers, which may all run at once."""
+    """Parameters of submitit's `SlurmExecutor` for the workers, which may all run at once."""
     gpus = {"gpus_per_node": launch.gpus_per_worker} if launch.gpus_per_worker else {}
     return {
         **coordinator_parameters(launch),
@@ -142,8 +142,8 @@ def worker_parameters(launch: LaunchSettings, settings: RunSettings) -> dict[str
 def submission_text(
     launch: LaunchSettings, folder: pathlib.Path, parameters: dict[str, Any], jobs: int
 ) -> str:
-    """What submitit hands to sbatch for so many jobs."""
-    # It has no public way to ask without Slurm; its version is pinned, and a test compares.
+    """The script that submitit passes to sbatch for a number of jobs."""
+    # submitit offers no public way without Slurm; its version is pinned, and a test compares.
     from submitit.slurm.slurm import _make_sbatch_string
 
     command = shlex.join(["-u", "-m", "submitit.core._submit", str(folder)])
@@ -156,13 +156,13 @@ def _python(launch: LaunchSettings) -> str:
 
 
 def _more_options(launch: LaunchSettings) -> dict[str, Any]:
-    """What --sbatch says, as option: value; an option without a value is True."""
+    """The options in --sbatch by name; an option without a value is True."""
     options: dict[str, Any] = {}
     for option in filter(None, (launch.sbatch or "").split(",")):
         name, equals, value = option.partition("=")
         if not name.replace("-", "").replace("_", "").isalnum() or (equals and not value):
             raise UserError(
-                f"--sbatch says {option!r}; it must be a list like partition=gpu,time=24:00:00."
+                f"--sbatch has {option!r}; it must be a list like partition=gpu,time=24:00:00."
             )
         options[name.replace("-", "_")] = value if equals else True
     return options

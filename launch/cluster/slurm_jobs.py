@@ -1,7 +1,7 @@
-"""What runs in the jobs that `slurm.py` submits. submitit pickles these values.
+"""The jobs that `slurm.py` submits; submitit pickles them.
 
-Slurm announces preemption and the end of a job's time by SIGUSR2. What the job runs is then asked
-to stop, and submitit's own handler requeues the job.
+Slurm announces preemption and the time limit by SIGUSR2. The job's processes are then asked to
+stop, and submitit's own handler requeues the job.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from submitit.helpers import Checkpointable
 
@@ -30,7 +29,7 @@ from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import Deaths, GaveUp
 from kipper.launch.processes.terminal import tell_terminal
 
-# Of the three minutes that Slurm gives; the rest is for the requeuing.
+# Part of the three minutes that Slurm gives; the rest is for requeuing.
 _WELL_ENDED_SECONDS = 120.0
 _LOOK_SECONDS = 2.0
 _ENDED_BY_SLURM_SECONDS = 300.0
@@ -48,8 +47,8 @@ class CoordinatorJob(Checkpointable):
         """Called by submitit.
 
         Raises:
-            UserError: the coordinator refused to begin.
-            RunFailed: the coordinator said why it failed.
+            UserError: the coordinator rejected the settings.
+            RunFailed: the coordinator failed; the message has its reason.
         """
         settings = self._settings
         labels = plan.head_labels(settings)
@@ -75,7 +74,7 @@ class CoordinatorJob(Checkpointable):
 
 
 class WorkerJob(Checkpointable):
-    """Runs one worker here, at whatever address the coordinator is, until the run is over."""
+    """Runs one worker here until the run is over, wherever the coordinator is."""
 
     def __init__(self, settings: RunSettings, launch_id: str, python: str, index: int):
         self._settings = settings
@@ -87,8 +86,8 @@ class WorkerJob(Checkpointable):
         """Called by submitit.
 
         Raises:
-            UserError: the worker's settings cannot be used, or it was refused.
-            GaveUp: it died too often.
+            UserError: the worker's settings cannot be used, or the coordinator refused it.
+            GaveUp: the worker died too often.
         """
         deaths = Deaths(LIMITS)
         meeting_point = MeetingPoint(self._settings.execution.workdir, self._launch_id)
@@ -114,9 +113,9 @@ class WorkerJob(Checkpointable):
     def _work(
         self, address: str, meeting_point: MeetingPoint, stop: StopRequest
     ) -> tuple[int, str]:
-        """Works for the coordinator at `address`; exit status and last words of the worker.
+        """Runs a worker of the coordinator at `address`; returns its exit status and last words.
 
-        The status is that of an interruption if the coordinator went elsewhere.
+        The status is `INTERRUPTED` if the coordinator moved.
         """
         process = plan.worker_process(
             self._index, worker_settings(self._settings, self._index, address)
@@ -151,16 +150,16 @@ def stopped_when_moved(
 
 @contextlib.contextmanager
 def stopped_by_slurm() -> Iterator[StopRequest]:
-    """Asks to stop at SIGTERM, and at SIGUSR2, after which the job is requeued.
+    """A request that SIGTERM and SIGUSR2 ask; after SIGUSR2 the job is requeued.
 
-    The requeuing comes once the block has ended: from within a handler nothing could be waited for.
+    That happens after the block: a signal handler cannot wait for its end.
     """
     stop, announced = StopRequest(), threading.Event()
     timer = threading.Timer(_WELL_ENDED_SECONDS, stop.ask_at_once)
     timer.daemon = True
     requeue = signal.getsignal(signal.SIGUSR2)
 
-    def handler(_number: int, _frame: Any) -> None:
+    def handler(_number: int, _frame: object) -> None:
         if not announced.is_set():
             announced.set()
             stop.ask()
@@ -176,7 +175,7 @@ def stopped_by_slurm() -> Iterator[StopRequest]:
     if announced.is_set() and callable(requeue):
         requeue(signal.SIGUSR2, None)
     elif stop.is_asked():
-        # Slurm ends the job, and may have it in mind for the queue: not a job that ended by itself.
+        # Slurm ends the job, and may requeue it only if it has not ended by itself.
         time.sleep(_ENDED_BY_SLURM_SECONDS)
 
 

@@ -1,7 +1,7 @@
-"""Hands the Launchpad program to Launchpad's own launch on Vertex AI.
+"""Launches the Launchpad program on Vertex AI by Launchpad's own means.
 
-Launchpad and xmanager do the rest; neither they nor Google Cloud say much when something is amiss,
-so what they need is asked for beforehand.
+Launchpad, xmanager and Google Cloud report little when something is missing, so their requirements
+are checked beforehand.
 """
 
 import importlib.metadata
@@ -22,7 +22,7 @@ _ROOMS = ("common", "workers", "server", "launch")
 def launch_on_vertex_ai(settings: RunSettings) -> None:
     """Builds an image with this environment's packages, and starts the program in it.
 
-    The workdir must be a path in the containers that outlasts them, as of a mounted bucket.
+    The workdir must be a path in the containers that outlasts them, such as a mounted bucket.
 
     Raises:
         UserError: Launchpad or xmanager is not installed.
@@ -62,7 +62,7 @@ def _copy_of_kipper(folder: str) -> str:
 
 
 def _requirements(folder: str) -> str:
-    """A requirements file of what is installed here, in these versions."""
+    """A requirements file of the packages and versions installed here."""
     path = pathlib.Path(folder) / "requirements.txt"
     installed = {
         f"{distribution.name}=={distribution.version}\n"

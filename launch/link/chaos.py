@@ -1,7 +1,6 @@
-"""A run that attacks itself: messages lost, late and damaged, processes killed and frozen, a liar.
+"""Faults on purpose: lost, late and damaged messages, killed and frozen processes, wrong numbers.
 
-What every cluster does in the long run, on purpose and soon, so that one can see that nothing comes
-of it: the result is bitwise that of a quiet run.
+They show that faults, which every cluster has in the long run, do not change a run's result.
 """
 
 import concurrent.futures
@@ -23,18 +22,17 @@ from kipper.common.chaos import Chaos
 from kipper.common.messages import ImageCotangents, KernelBlock, Reply, Request
 from kipper.server.protocol import WorkerLink
 
-# A process is frozen for so many seconds, at most.
-_LONGEST_FREEZE_SECONDS = 10.0
-# What a liar's numbers are multiplied by: too little for anything but a comparison to notice.
+_MAX_FREEZE_SECONDS = 10.0
+# A liar multiplies its numbers by this, which only a comparison can notice.
 _LIE = 1.001
 
 _Future = concurrent.futures.Future[Reply]
 
 
 class ChaosLink:
-    """A link on which messages get lost, late and damaged, and behind which there may be a liar.
+    """A link that loses, delays and damages messages, and whose worker may lie.
 
-    What makes a worker ready is spared: a worker that fails then is not one of the run yet.
+    Messages that prepare a worker are spared: a worker that fails then is not in the run yet.
     """
 
     def __init__(self, link: WorkerLink, chaos: Chaos, is_liar: bool):
@@ -46,7 +44,7 @@ class ChaosLink:
         self._random = random.Random(f"{chaos.seed} {link.name}")
 
     def submit(self, request: Request) -> _Future:
-        """As `WorkerLink.submit`, with what may go wrong on both ways."""
+        """As `WorkerLink.submit`, with faults on both ways."""
         if isinstance(request, messages.Configure | messages.Probe):
             return self._link.submit(request)
         future: _Future = concurrent.futures.Future()
@@ -82,7 +80,7 @@ class ChaosLink:
                 self._later(lambda: future.set_result(reply))
 
     def _damage(self, message: Request | Reply) -> str | None:
-        """What the receiver says of the message if a byte of it is changed; None if none is.
+        """The receiver's error if a bit of the message is flipped; None if none is.
 
         Raises:
             AssertionError: the receiver would not notice.
@@ -124,14 +122,14 @@ def _lie(reply: Reply) -> Reply:
 
 
 def with_faults(link: WorkerLink, chaos: Chaos | None, num_workers: int) -> WorkerLink:
-    """The link, under attack if there is chaos; one of the run's own workers is the liar."""
+    """The link with the given faults, if any; one of the run's own workers is the liar."""
     if chaos is None:
         return link
     return ChaosLink(link, chaos, link.name == f"worker-{chaos.seed % max(1, num_workers)}")
 
 
 def attack_this_process(chaos: Chaos) -> None:
-    """Kills and freezes this process at random moments, from threads that are started here."""
+    """Starts threads that kill and freeze this process at random moments."""
     attacks = ((chaos.kill, _kill), (chaos.freeze, _freeze))
     for mean, attack in attacks:
         if mean is not None:
@@ -152,10 +150,10 @@ def _kill(_draws: random.Random) -> None:
 
 
 def _freeze(draws: random.Random) -> None:
-    seconds = draws.uniform(0, _LONGEST_FREEZE_SECONDS)
+    seconds = draws.uniform(0, _MAX_FREEZE_SECONDS)
     logging.warning("Chaos freezes this worker for %.1f s.", seconds)
     logging.flush()
-    # Who is frozen cannot wake itself.
+    # A frozen process cannot wake itself.
     subprocess.Popen(
         ["/bin/sh", "-c", f"sleep {seconds:.2f}; kill -CONT {os.getpid()}"],
         stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Workers from outside this process, as the settings of a run let them in."""
+"""Opens a run to workers outside this process, as its settings allow."""
 
 import contextlib
 import socket
@@ -18,21 +18,21 @@ from kipper.server.protocol import WorkerLink
 
 
 def check_joining(settings: ExecutionSettings) -> None:
-    """Refuses a way of joining that cannot be had or must not be, if the settings open one.
+    """Checks that workers can join, and that the network is safe, if the settings open a port.
 
     Raises:
-        UserError: certificates are missing, a library is, or the network is open.
+        UserError: certificates or a library are missing, or the network is open.
     """
     if settings.port is None and settings.launch == "inprocess":
         return
     transport_named(settings.transport, settings.certificates)
-    # Without workers of its own it waits for those of other hosts, as under kipper launch.
+    # Without own workers the run waits for workers of other hosts, as under kipper launch.
     if settings.port is not None or settings.num_workers == 0:
         check_open_network(settings.transport, settings.allow_open_network, settings.host)
 
 
 def _host_of(address: str) -> str:
-    """What to call the host at an address of the form host:port; this one by its own name."""
+    """The host in host:port, and this machine's own name for a loopback address."""
     host, _ = split_address(address)
     return socket.gethostname() if is_loopback(host) else host
 
@@ -40,7 +40,7 @@ def _host_of(address: str) -> str:
 def workers_joining(
     settings: ExecutionSettings, port: int
 ) -> Callable[[Members], AbstractContextManager[None]]:
-    """What lets workers join a pool at `port`, for as long as it is entered."""
+    """A context manager of a pool, in which workers can join the pool at `port`."""
 
     @contextlib.contextmanager
     def joining(pool: Members) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""A small block of which this process knows the kernel, to check workers by."""
+"""A small kernel block that this process computes itself, to check workers with."""
 
 import numpy as np
 
@@ -11,15 +11,15 @@ from kipper.workers.self_check import small_images
 
 
 def known_block(spec: KernelSpec, engine_name: str, image_shape: tuple[int, ...]) -> KnownBlock:
-    """A few images against a few others: small ones, where the network's layers are known.
+    """A few images against a few others, which are small if the network's layers are known.
 
-    Their kernel is computed here by the engine that the run was asked for, and in one thread, so
-    that a worker's own device is compared with this one.
+    The run's engine computes the kernel here, in one thread, so that a worker's device is compared
+    with this one.
 
     Args:
         spec: the kernel.
-        engine_name: as the user gave it.
-        image_shape: (h, w, c) of the run's images, which any network of the user's own can take.
+        engine_name: value of --engine.
+        image_shape: (h, w, c) of the run's images, used for user-defined networks.
 
     Raises:
         UserError: see `make_engine`.

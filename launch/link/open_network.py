@@ -1,8 +1,8 @@
-"""Whether Courier may listen on this machine's networks.
+"""Checks that Courier may listen on this machine's networks.
 
-Courier listens on every interface in plain text and runs what it is sent; no option of it changes
-that (docs/security.md). So a run that other hosts are to join is refused where the internet could
-reach it, unless the user says that it cannot.
+Courier listens on every interface in plain text and executes what it receives; no option changes
+that (docs/security.md). So a run that other hosts may join is refused on a machine with a public
+address, unless the user vouches for a firewall.
 """
 
 import ipaddress
@@ -16,15 +16,15 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def check_open_network(transport: str, allow_open_network: bool, host: str | None = None) -> None:
-    """Refuses Courier on public networks, and warns of private ones.
+    """Refuses Courier on public networks, and warns on private ones.
 
-    To be asked by a coordinator that workers of other hosts are to join, and by such a worker.
+    A coordinator that workers of other hosts may join calls this, and so does such a worker.
 
     Args:
-        transport: a name of `TransportName`; only courier is refused.
-        allow_open_network: the user answers for a firewall.
-        host: what others are told to call; by it a machine behind a translated address (as in most
-            clouds) is recognised too.
+        transport: a `TransportName`; only courier is refused.
+        allow_open_network: the user vouches for a firewall.
+        host: this machine's name for others; it reveals a public address that is translated to a
+            private one, as in most clouds.
 
     Raises:
         UserError: this machine has a public address.
@@ -35,18 +35,17 @@ def check_open_network(transport: str, allow_open_network: bool, host: str | Non
     public = [address for address in (*addresses, *_resolved(host)) if address.is_global]
     if public and not allow_open_network:
         raise UserError(
-            f"Courier would listen on the public address {public[0]} and run what anybody sends "
-            "it; use --transport=grpc_tls --certificates=DIR, or --allow_open_network if a "
+            f"Courier would listen on the public address {public[0]} and execute what anybody "
+            "sends; use --transport=grpc_tls --certificates=DIR, or --allow_open_network if a "
             "firewall closes the port."
         )
     _warn(addresses)
 
 
 def warn_of_open_ports(transport: str) -> None:
-    """Says in the log who can reach a run of this machine alone.
+    """Warns that the ports of a run on this machine alone are open on every interface.
 
-    Such a run is not refused: its ports are chosen freely, known to nobody, and gone with it. But
-    they are open on every interface all the same.
+    Such a run is not refused: its ports are random, and closed when it ends.
     """
     if transport == "courier":
         _warn(_interface_addresses())
@@ -65,14 +64,14 @@ def is_loopback(host: str) -> bool:
 def _warn(addresses: list[_Address]) -> None:
     if addresses:
         logging.warning(
-            "Courier listens in plain text on every interface, %s among them: whoever can reach "
-            "these ports can run programs here. docs/security.md says what to do.",
+            "Courier listens in plain text on every interface, including %s: whoever can reach "
+            "these ports can run programs here. docs/security.md explains what to do.",
             ", ".join(map(str, addresses)),
         )
 
 
 def _interface_addresses() -> list[_Address]:
-    """Addresses of this machine's interfaces that other machines might reach."""
+    """Addresses of this machine's interfaces that other machines may reach."""
     import psutil
 
     found = [
@@ -85,7 +84,7 @@ def _interface_addresses() -> list[_Address]:
 
 
 def _resolved(host: str | None) -> list[_Address]:
-    """The addresses of `host`; none if it has no name here."""
+    """The addresses of `host`; empty if it cannot be resolved."""
     try:
         entries = socket.getaddrinfo(host, None) if host else []
     except OSError:

@@ -1,7 +1,7 @@
-"""The worker's end of the registry's rules (`registry.py`): it comes, lives, and leaves.
+"""The worker's side of the rules in `registry.py`: joining, heartbeats and leaving.
 
-A coordinator that is away, because it starts, was killed or is cut off, is waited for; one that
-came back does not know the worker, which then says `Hello` again and keeps what it has resident.
+A worker waits for a coordinator that does not answer. A restarted coordinator does not know the
+worker, which then says `Hello` again and keeps its resident images.
 """
 
 import concurrent.futures
@@ -22,7 +22,7 @@ _CALL_SECONDS = 10.0
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
 _SECONDS_BETWEEN_COMPLAINTS = 60.0
-# While its last blocks are computed, a leaving worker asks so often whether it may go.
+# Between two requests of a leaving worker whose last blocks are not computed yet.
 _LEAVE_POLL_SECONDS = 0.2
 
 
@@ -31,7 +31,7 @@ class Unreachable(KipperError):
 
 
 class CoordinatorClient:
-    """Calls to the coordinator at `address`, which may be away."""
+    """Calls the coordinator at `address`, which may be unreachable."""
 
     def __init__(self, address: str, transport: Transport):
         self._address = address
@@ -43,8 +43,8 @@ class CoordinatorClient:
         Raises:
             Unreachable: there was none.
         """
-        # A call to a closed port would start gRPC's back-off, which then delays the call that
-        # could succeed by up to half a minute and more.
+        # A call to a closed port would start gRPC's back-off, which delays the first call that
+        # could succeed by half a minute or more.
         if not is_listening(self._address):
             raise Unreachable("nobody listens there")
         future = self._channel.submit(wire.encode(call))
@@ -60,21 +60,21 @@ class CoordinatorClient:
         return answer
 
     def close(self) -> None:
-        """Gives up what is under way."""
+        """Cancels calls in flight."""
         self._channel.close()
 
 
 class Registration:
-    """One worker's belonging to a run.
+    """One worker's membership in a run.
 
     Args:
         ask: as `CoordinatorClient.ask`.
         worker: the worker's name.
-        incarnation: of this process.
-        address: where the coordinator can reach it; asked anew at every `Hello`. May raise
-            `Unreachable` as long as it cannot be known.
-        patience: seconds for which an unreachable coordinator is waited for; None: for ever.
-        stop: when to leave.
+        incarnation: identifies this process.
+        address: returns where the coordinator can reach this worker; called for every `Hello`. May
+            raise `Unreachable` while that is unknown.
+        patience: seconds to wait for an unreachable coordinator; None: for ever.
+        stop: asks the worker to leave.
         clock: seconds.
     """
 
@@ -102,11 +102,11 @@ class Registration:
         self._random = random.Random(incarnation)
 
     def stay(self) -> Goodbye | None:
-        """Belongs to the run until it is told to go, and returns how; None if asked to stop.
+        """Stays in the run; returns the coordinator's `Goodbye`, or None when asked to stop.
 
         Raises:
             UserError: the coordinator refuses this worker.
-            Unreachable: it has been away for longer than patience lasts.
+            Unreachable: the coordinator did not answer for longer than `patience`.
         """
         while not self._stop.is_asked():
             try:
@@ -133,13 +133,13 @@ class Registration:
         return None
 
     def leave(self, seconds: float) -> bool:
-        """Says `Leave` until the coordinator lets it go; False if it did not within `seconds`."""
+        """Says `Leave` until the coordinator agrees; returns False if `seconds` did not suffice."""
         deadline = self._clock() + seconds
         while self._is_member:
             try:
                 answer = self._ask(Leave(self._worker, self._incarnation))
             except Unreachable:
-                return True  # it has died or is dying: it waits for nothing from here
+                return True  # the coordinator has ended, so it waits for nothing
             if not isinstance(answer, Welcome):
                 return True
             if self._clock() >= deadline or self._stop.wait_until_urgent(_LEAVE_POLL_SECONDS):
@@ -160,7 +160,7 @@ class Registration:
         self._complained = float("-inf")
 
     def _back_off(self, reason: str) -> None:
-        """Waits before the next attempt, each time longer, and says so once a minute."""
+        """Waits before the next attempt, longer each time, and logs that once a minute."""
         now = self._clock()
         if self._patience is not None and now - self._last_answer > self._patience:
             raise Unreachable(
@@ -169,7 +169,7 @@ class Registration:
             )
         if now - self._complained >= _SECONDS_BETWEEN_COMPLAINTS:
             self._complained = now
-            # It may not have begun: that is not yet worth a warning.
+            # The coordinator may not have started yet, which does not deserve a warning.
             level = logging.WARNING if self._failures else logging.INFO
             logging.log(level, "Waiting for the coordinator: %s.", reason)
         pause = min(_FIRST_PAUSE * 2.0 ** min(self._failures, 16), _LONGEST_PAUSE)

@@ -1,18 +1,18 @@
-"""The coordinator's book of workers: who says hello, who lives, who leaves.
+"""The coordinator's registry of workers: joining, heartbeats and leaving.
 
 The rules:
 
-1. `Hello` of the right protocol, from a worker that is not banned, joins the pool. Said twice by
-   one process it changes nothing; said by another process under the same name, it replaces the one
-   before, which is dead or is told `Goodbye` when it calls.
-2. `Heartbeat` keeps a worker in the pool. One that the book or the pool does not know gets
-   `Failure` (UNKNOWN) and says `Hello` again: so workers outlive a coordinator, and come back after
-   they were given up for silent.
-3. `Leave` stops new blocks; it is answered by `Welcome` while blocks are out, by `Goodbye` after.
+1. `Hello` of the right protocol, from a worker that is not banned, joins the pool. A repetition by
+   the same process changes nothing. Another process of the same name replaces the earlier one,
+   which has died or is told `Goodbye` when it calls.
+2. `Heartbeat` keeps a worker in the pool. A worker that the registry or the pool does not know gets
+   `Failure` (UNKNOWN) and says `Hello` again: so workers survive a restart of the coordinator, and
+   return after they were given up as silent.
+3. `Leave` stops new blocks. The answer is `Welcome` while blocks are out, and then `Goodbye`.
 4. A worker silent for `SILENT_HEARTBEATS` leaves the pool.
-5. When the run is over, all calls are answered by `Goodbye`.
+5. When the run is over, the answer to all calls is `Goodbye`.
 
-What is called here comes from the network: no payload raises.
+Calls come from the network, so no payload may raise.
 """
 
 import concurrent.futures
@@ -46,15 +46,15 @@ from kipper.launch.processes.process import allow_open_files
 from kipper.server.protocol import WorkerLink
 
 SILENT_HEARTBEATS = 10
-# Whoever is silent for less may as well sit in a process that does not get the processor.
-_SILENT_SECONDS_AT_LEAST = 30.0
+# A busy machine may keep a process from running for some seconds.
+_MIN_SILENT_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 1.0
-# More workers give fewer signs of life each, so that the coordinator hears this many a second.
-_HEARTBEATS_A_SECOND = 100
-# What a worker costs that both calls and is called, and what the coordinator needs besides:
-# running out of file descriptors aborts a process with gRPC in it.
-_FILES_A_WORKER = 6
-_FILES_BESIDES = 200
+# With many workers each calls less often, so that the coordinator gets at most this many calls.
+_HEARTBEATS_PER_SECOND = 100
+# File descriptors of a worker that both calls and is called, and those for all other purposes:
+# a process with gRPC aborts when it has none left.
+_FILES_PER_WORKER = 6
+_OTHER_FILES = 200
 _SWEEP_SECONDS = 1.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
@@ -107,8 +107,8 @@ class Registry:
 
     Args:
         pool: where workers join.
-        connect: a link to a worker, from its name and address; returns at once.
-        capacity: how many workers there is room for.
+        connect: returns a link to a worker, from its name and address, without blocking.
+        capacity: maximum number of workers.
         clock: seconds.
     """
 
@@ -147,11 +147,11 @@ class Registry:
             return wire.encode(Failure(messages.FAILED, repr(error)))
 
     def sweep(self) -> None:
-        """Gives up the workers that have been silent too long."""
+        """Removes workers that have been silent too long."""
         with self._lock:
             now, limit = self._clock(), self._silent_seconds()
             if now - self._swept > limit / 2:
-                # It was this process that did not run: nobody could be heard.
+                # This process did not run, and so could not hear anybody.
                 for entry in self._entries.values():
                     entry.heard = now
             self._swept = now
@@ -160,22 +160,22 @@ class Registry:
                     self._remove(name, f"no sign of life for {now - entry.heard:.0f} s")
 
     def close(self, reason: str, is_over: bool) -> None:
-        """This coordinator ends: from now on every caller is told so, and whether the run does."""
+        """Tells every later caller that this coordinator ends, and whether the run is over."""
         with self._lock:
             self._farewell = Goodbye(reason, is_over)
 
     def wait_until_all_know(self, seconds: float) -> None:
-        """After `close`: returns when every worker has been told, or after `seconds`."""
+        """Waits, after `close`, until every worker has been told, at most `seconds`."""
         with self._lock:
             self._lock.wait_for(lambda: not self._entries, seconds)
 
     @property
     def heartbeat_seconds(self) -> float:
-        """How often a worker is to give a sign of life."""
-        return max(_HEARTBEAT_SECONDS, len(self._entries) / _HEARTBEATS_A_SECOND)
+        """Seconds between two heartbeats of a worker."""
+        return max(_HEARTBEAT_SECONDS, len(self._entries) / _HEARTBEATS_PER_SECOND)
 
     def _silent_seconds(self) -> float:
-        return max(_SILENT_SECONDS_AT_LEAST, SILENT_HEARTBEATS * self.heartbeat_seconds)
+        return max(_MIN_SILENT_SECONDS, SILENT_HEARTBEATS * self.heartbeat_seconds)
 
     def _answer(self, call: Call) -> Answer:
         if self._farewell is not None:
@@ -198,7 +198,7 @@ class Registry:
             return Failure(messages.REFUSED, refusal)
         if entry is not None:
             if entry.incarnation != hello.incarnation:
-                self._remove(hello.worker, "another process came by its name")
+                self._remove(hello.worker, "another process has the same name")
             elif not entry.link.closed:
                 return self._welcome(hello)
         link = _TrackedLink(self._connect(hello.worker, hello.address))
@@ -216,8 +216,8 @@ class Registry:
             )
         if not _NAME.fullmatch(hello.worker):
             return (
-                f"{hello.worker[:100]!r} cannot be a worker's name; up to 100 letters, digits and "
-                "._:- can."
+                f"{hello.worker[:100]!r} cannot be a worker's name; it must be up to 100 letters, "
+                "digits and ._:-"
             )
         try:
             split_address(hello.address)
@@ -228,8 +228,8 @@ class Registry:
             return f"Worker {hello.worker} is banned from this run: {banned}."
         if hello.worker not in self._entries and len(self._entries) >= self._capacity:
             return (
-                f"The coordinator has room for {self._capacity} workers only, because it may have "
-                "few files open; raise its limit with ulimit -n."
+                f"The coordinator has room for {self._capacity} workers only, because of its limit "
+                "of open files; raise it with ulimit -n."
             )
         return None
 
@@ -285,12 +285,12 @@ def open_registry(
 ) -> Iterator[Registry]:
     """A registry that listens at `port` while the block runs.
 
-    At the end it stays a moment longer, so that workers hear that the run is over, or interrupted.
+    It then stays for a moment, to tell workers that the run is over or interrupted.
 
     Raises:
         UserError: the port is taken.
     """
-    capacity = max(1, (allow_open_files() - _FILES_BESIDES) // _FILES_A_WORKER)
+    capacity = max(1, (allow_open_files() - _OTHER_FILES) // _FILES_PER_WORKER)
     registry = Registry(pool, connect, capacity)
     listener = transport.listen(logs.carried(registry.handle), port)
     ended = threading.Event()

@@ -1,4 +1,4 @@
-"""A worker in another process: requests to bytes, over a channel, and replies back."""
+"""A link to a worker in another process: sends requests and receives replies as bytes."""
 
 import concurrent.futures
 import contextlib
@@ -9,7 +9,7 @@ from kipper.launch.link.transports import Channel
 
 
 class RemoteLink:
-    """A `WorkerLink` over any transport; closes the channel that it is given."""
+    """A `WorkerLink` over a channel of any transport, which it closes."""
 
     def __init__(self, name: str, channel: Channel, host: str = ""):
         self.name = name
@@ -17,7 +17,7 @@ class RemoteLink:
         self._channel = channel
 
     def submit(self, request: Request) -> "concurrent.futures.Future[Reply]":
-        """As `WorkerLink.submit`; fails too where a message cannot be encoded or decoded."""
+        """As `WorkerLink.submit`; also fails if a message cannot be encoded or decoded."""
         future: concurrent.futures.Future[Reply] = concurrent.futures.Future()
         try:
             payload = wire.encode(request)
@@ -30,7 +30,7 @@ class RemoteLink:
         return future
 
     def close(self) -> None:
-        """Cancels what is in flight; the worker finishes it unheard."""
+        """Cancels requests in flight; the worker still finishes them."""
         self._channel.close()
 
 

@@ -1,6 +1,6 @@
-"""`kipper worker`: a process that computes blocks for a run, wherever it is started.
+"""`kipper worker`: a process that computes blocks for a run.
 
-It may come before the coordinator and outlive it, and leaves in good order when asked to.
+It may start before the coordinator and outlive it, and finishes its blocks when asked to stop.
 """
 
 import contextlib
@@ -30,33 +30,33 @@ from kipper.launch.processes.process import die_with_supervisor, forget_proxies
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import local_command, run_all
 
-# For the block under way when the worker is asked to leave.
+# Time for the block in progress when the worker is asked to leave.
 _LEAVE_SECONDS = 60.0
-# For what is under way when the run is over, which nobody waits for.
+# Time for work in progress when the run is over, whose result nobody needs.
 LAST_SECONDS = 1.0
 
 
 class Ending(enum.Enum):
     """How a worker ended."""
 
-    OVER = enum.auto()  # with the run
-    OVER_AT_WORK = enum.auto()  # with the run, and a block is still under way
-    LEFT = enum.auto()  # asked to, or because the run was interrupted: there may be more to do
-    CUT_OFF = enum.auto()  # likewise, and a block may still be under way
+    OVER = enum.auto()  # the run is over
+    OVER_AT_WORK = enum.auto()  # the run is over, and a block is still being computed
+    LEFT = enum.auto()  # asked to stop, or the run was interrupted
+    CUT_OFF = enum.auto()  # as LEFT, and a block may still be being computed
 
 
 def run_worker(settings: WorkerSettings) -> None:
-    """The command: one worker in this process, or one process for each device under a supervisor.
+    """The command: one worker in this process, or one supervised process for each device.
 
     Returns when the run is over.
 
     Raises:
-        Interrupted: the worker was asked to leave and has left, or the run was interrupted; so the
-            exit status tells a cluster to start it again.
+        Interrupted: the worker was asked to leave, or the run was interrupted; the exit status
+            tells a cluster to restart the worker.
         UserError: a setting cannot be used, the network is open, or the coordinator refuses the
             worker.
-        KipperError: the coordinator was away for longer than patience lasts, or a worker of
-            several died too often.
+        KipperError: the coordinator did not answer for longer than `patience`, or one of several
+            workers died too often.
     """
     settings.check()
     host, _ = split_address(settings.coordinator)
@@ -65,7 +65,7 @@ def run_worker(settings: WorkerSettings) -> None:
 
     def on_signal(times: int) -> None:
         if times > 1 and not settings.all_devices:
-            os._exit(ExitCode.INTERRUPTED)  # whatever it is at
+            os._exit(ExitCode.INTERRUPTED)  # even while a block is being computed
 
     stop = StopRequest()
     with stop.asked_by_signals(on_signal):
@@ -79,26 +79,26 @@ def run_worker(settings: WorkerSettings) -> None:
             use_device(settings.device)
         ending = serve_worker(settings, stop)
     if ending in (Ending.CUT_OFF, Ending.OVER_AT_WORK):
-        # A block is still being computed, which no exit of Python's would survive.
+        # Python's own exit would abort while a block is being computed.
         logging.flush()
         os._exit(ExitCode.INTERRUPTED if ending is Ending.CUT_OFF else ExitCode.DONE)
     if ending is Ending.LEFT:
-        raise Interrupted("The worker left a run that may go on.")
+        raise Interrupted("The worker left the run, which may continue.")
 
 
 def serve_worker(settings: WorkerSettings, stop: StopRequest) -> Ending:
     """Serves blocks until the run ends or `stop` is asked.
 
     Raises:
-        UserError: the port is taken, the coordinator refuses the worker, or the worker the run's
-            kernel, which it cannot evaluate here.
-        Unreachable: the coordinator was away for longer than patience lasts.
+        UserError: the port is taken, the coordinator refuses the worker, or the worker cannot
+            evaluate the run's kernel.
+        Unreachable: the coordinator did not answer for longer than `patience`.
     """
-    # Imports JAX: not before the devices are chosen, and before there is a run that waits.
+    # This imports JAX, so it comes after the choice of devices; and before the worker joins.
     from kipper.workers.service import WorkerService
 
     logs.take_from_libraries()
-    with_hashes(settings.architecture or "")  # which this process may run from now on
+    with_hashes(settings.architecture or "")  # this process may run these from now on
     transport = transport_named(settings.transport, settings.certificates)
     name = settings.name or _own_name()
     service = WorkerService(settings.threads)
@@ -111,7 +111,7 @@ def serve_worker(settings: WorkerSettings, stop: StopRequest) -> Ending:
 
     def ask(call: Call) -> Answer:
         refusal = service.refusal()
-        if refusal is not None:  # it would be asked the same again and again
+        if refusal is not None:  # or the coordinator would repeat its request
             raise UserError(refusal)
         return coordinator.ask(call)
 
@@ -152,12 +152,12 @@ def worker_settings(settings: RunSettings, index: int, coordinator: str) -> Work
 
 
 def worker_command(settings: WorkerSettings) -> list[str]:
-    """The command line of a process that is this worker."""
+    """The command line of a worker process."""
     return [sys.executable, "-m", "kipper", "worker", *arguments_of(settings)]
 
 
 def device_commands(settings: WorkerSettings) -> list[tuple[str, list[str]]]:
-    """Name and command line of a worker for each device of this machine."""
+    """The name and command line of a worker for each device of this machine."""
     base = settings.name or _own_name()
     each = [
         dataclasses.replace(
@@ -177,23 +177,23 @@ def _own_name() -> str:
 
 
 def _own_host(settings: WorkerSettings) -> str:
-    """What the coordinator is to call this host by.
+    """The name or address of this host for the coordinator.
 
     Raises:
-        Unreachable: the coordinator's name is not known here, or no way leads there.
+        Unreachable: the coordinator's host cannot be resolved, or has no route.
     """
     if settings.advertise_host:
         return settings.advertise_host
     host, port = split_address(settings.coordinator)
     problem: OSError | None = None
     try:
-        ways = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        routes = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except OSError as error:
         raise Unreachable(f"{host}: {error}") from error
-    for family, kind, _, _, address in ways:
+    for family, kind, _, _, address in routes:
         try:
             with socket.socket(family, kind) as probe:
-                probe.connect(address)  # sends nothing; has the system choose the way
+                probe.connect(address)  # sends nothing; the system chooses the route
                 own = str(probe.getsockname()[0])
         except OSError as error:
             problem = error

@@ -1,6 +1,6 @@
-"""Which accelerators this machine has, found without JAX, and giving a process one of them.
+"""Finds this machine's GPUs without JAX, and restricts a process to one of them.
 
-JAX takes most of a GPU's memory when it first looks at it, so a process must choose before.
+JAX reserves most of a GPU's memory when it first uses it, so a process must choose before.
 """
 
 import importlib.util
@@ -10,12 +10,12 @@ import subprocess
 from kipper.common.errors import UserError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-# What makes JAX see GPUs at all; without one of these they are no use.
+# JAX uses GPUs only with one of these packages.
 _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 
 
 def gpus() -> list[str]:
-    """Names that CUDA knows the usable GPUs by; empty if there are none or JAX cannot use them."""
+    """CUDA's names of the GPUs that JAX can use."""
     if not any(importlib.util.find_spec(plugin) for plugin in _PLUGINS):
         return []
     visible = os.environ.get(_VISIBLE)
@@ -34,14 +34,14 @@ def gpus() -> list[str]:
 
 
 def count_devices() -> int:
-    """How many workers suit this machine: one for each GPU, or one for the CPU."""
+    """The number of workers for this machine: one for each GPU, or one for the CPU."""
     return len(gpus()) or 1
 
 
 def use_device(device: int) -> None:
-    """Has this process use one GPU alone; device 0 of a machine without GPUs is its CPU.
+    """Restricts this process to one GPU; device 0 of a machine without GPUs is its CPU.
 
-    To be called before JAX is used.
+    Call this before JAX is used.
 
     Raises:
         UserError: there is no such device.

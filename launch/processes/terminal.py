@@ -1,4 +1,4 @@
-"""The user's terminal, while libraries that write to it by themselves are kept away from it."""
+"""Writes to the user's terminal, and redirects the output of libraries to a log."""
 
 import atexit
 import contextlib
@@ -13,17 +13,17 @@ _terminal = _STDERR
 
 
 def tell_terminal(sentence: str) -> None:
-    """Writes a line to stderr, as a signal handler may: past Python's buffers."""
+    """Writes a line to stderr without Python's buffers, so that signal handlers may call it."""
     with contextlib.suppress(OSError):
         os.write(_terminal, f"kipper: {sentence}\n".encode())
 
 
 @contextlib.contextmanager
 def libraries_write_to(log: TextIO) -> Iterator[None]:
-    """What libraries print goes to `log`, also what C++ writes to stderr's own descriptor.
+    """Redirects the output of libraries to `log`, including what C++ writes to descriptor 2.
 
-    What Python writes to stderr, and `tell_terminal`, goes on to where stderr led before. When the
-    process ends, the log takes the libraries' last words too.
+    Python's stderr and `tell_terminal` still write where stderr led before. The log also takes what
+    libraries write while the process exits.
     """
     global _terminal
     atexit.register(_lead_stderr_to, pathlib.Path(log.name))
@@ -35,7 +35,7 @@ def libraries_write_to(log: TextIO) -> Iterator[None]:
         stack.callback(os.close, before)
         stack.callback(_give_back, before)
         stack.enter_context(contextlib.redirect_stdout(log))
-        # Else a live line on the terminal, or a test, has taken its place and writes elsewhere.
+        # Otherwise a live line on the terminal, or a test, has replaced it.
         if sys.stderr is sys.__stderr__:
             stream = stack.enter_context(open(before, "w", buffering=1, closefd=False))
             stack.enter_context(contextlib.redirect_stderr(stream))

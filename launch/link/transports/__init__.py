@@ -1,4 +1,4 @@
-"""How bytes travel between coordinator and workers; `transport.py` is the contract."""
+"""Transports of bytes between coordinator and workers; `transport.py` is their contract."""
 
 from kipper.launch.link.transports.choice import transport_named
 from kipper.launch.link.transports.transport import (

@@ -1,4 +1,4 @@
-"""The transport that a setting names."""
+"""Chooses the transport by its name."""
 
 import typing
 
@@ -12,10 +12,10 @@ def transport_named(name: str, certificates: str | None = None) -> Transport:
 
     Args:
         name: a `TransportName`.
-        certificates: folder made by `kipper certificates`; grpc_tls needs it.
+        certificates: folder made by `kipper certificates`, required for grpc_tls.
 
     Raises:
-        UserError: unknown name, not installed, or certificates that are missing or cannot be used.
+        UserError: the name is unknown, a package is missing, or the certificates cannot be used.
     """
     known = typing.get_args(TransportName)
     if name not in known:

@@ -1,7 +1,7 @@
-"""Bytes over Courier, built so that no failure of the peer can take this process down.
+"""Bytes over Courier, such that no failure of the peer can abort this process.
 
-For loopback and closed networks only: Courier listens on every interface in plain text and runs
-what it is sent (docs/security.md).
+For loopback and closed networks only: Courier listens on every interface in plain text and executes
+what it receives (docs/security.md).
 """
 
 import atexit
@@ -23,7 +23,7 @@ from kipper.launch.link.transports.transport import CALL_SECONDS, Handle
 from kipper.launch.processes.process import forget_proxies
 
 _METHOD = "handle"
-# How long to wait for calls in progress when a listener closes. Courier would wait without limit.
+# Time for calls in progress when a listener closes. Courier would wait without limit.
 _CLOSE_SECONDS = 5.0
 _EXIT_SECONDS = 1.0
 _CLOSING = "courier-close"
@@ -34,7 +34,7 @@ _ATTEMPTS = 10
 class CourierTransport:
     """One Courier method that takes and returns bytes.
 
-    Nothing else may be an argument: Courier's server hangs for ever on a numpy value.
+    Other arguments are impossible: Courier's server hangs on a numpy value.
     """
 
     name = "courier"
@@ -51,7 +51,7 @@ class CourierTransport:
             except StatusNotOk:
                 if port:
                     break
-        raise UserError(f"Port {chosen} cannot be listened on; is another program there?")
+        raise UserError(f"Port {chosen} cannot be listened on; does another program use it?")
 
     def connect(self, address: str) -> "CourierChannel":
         """As `Transport.connect`."""
@@ -63,8 +63,8 @@ class CourierTransport:
 class CourierListener:
     """A Courier server.
 
-    It serves until it is closed, whether or not anybody holds it: dropping Courier's server waits
-    without limit for calls in progress, and so would whoever dropped it last.
+    It serves until it is closed, and is referenced here until then: deleting Courier's server waits
+    without limit for calls in progress.
     """
 
     def __init__(self, handle: Handle, port: int):
@@ -88,14 +88,14 @@ class CourierListener:
 class CourierChannel:
     """A Courier client.
 
-    Courier's own futures abort the process when a result meets a cancelled future, or when the
-    client is dropped with calls in flight or by its own callback. So results are taken by callbacks
-    that tolerate a cancel, an open channel is held by this module, and a closed one is dropped by a
-    thread of its own.
+    Courier's own futures abort the process when a result arrives for a cancelled future, and when
+    the client is deleted with calls in flight or by its own callback. So callbacks that tolerate
+    cancelling receive results, this module references open channels, and a separate thread deletes
+    a closed one.
     """
 
     def __init__(self, address: str):
-        # Not waiting for readiness: a waiting call would silently run again on a restarted server.
+        # A call that waits for readiness would silently run again on a restarted server.
         self._client: Any = courier.Client(address, wait_for_ready=False)
         self._calls = PendingCalls(address)
         _open.add(self)
@@ -123,7 +123,7 @@ class CourierChannel:
         if self._calls.close():
             _open.discard(self)
             clients, self._client = [self._client], None
-            # Dropping a client waits for the callbacks of its calls, one of which may be here.
+            # Deleting a client waits for the callbacks of its calls; this may run in one of them.
             threading.Thread(target=clients.clear, name=_CLOSING).start()
 
 
@@ -134,10 +134,10 @@ _exiting = threading.Event()
 
 
 def _on_python_thread(handle: Handle) -> Handle:
-    """`handle`, run elsewhere than on the calling thread, which is Courier's.
+    """`handle`, run on a Python thread instead of the calling thread, which is Courier's.
 
-    A thread of Courier that wants Python when the interpreter ends aborts the process. Here it
-    sleeps, and is not woken any more once the interpreter is about to end.
+    A Courier thread that needs the interpreter while that exits aborts the process. Here it sleeps,
+    and is not woken once the exit has begun.
     """
 
     def carry_out(payload: bytes) -> bytes:
@@ -152,13 +152,13 @@ def _on_python_thread(handle: Handle) -> Handle:
 
 @atexit.register
 def _close_all() -> None:
-    """Ends what would hold the exit up, or abort it, were it still under way."""
+    """Closes servers and channels that would delay or abort the exit."""
     _exiting.set()
     threads = [
         threading.Thread(target=listener._stop, daemon=True) for listener in list(_listening)
     ]
     for thread in threads:
-        thread.start()  # takes no more calls from now on
+        thread.start()  # accepts no more calls from now on
     for channel in list(_open):
         channel.close()
     threads += [thread for thread in threading.enumerate() if thread.name == _CLOSING]

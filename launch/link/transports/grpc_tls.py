@@ -1,6 +1,6 @@
-"""Bytes over gRPC with TLS on both sides: only who holds this run's certificate is heard.
+"""Bytes over gRPC with mutual TLS: only holders of this run's certificate can connect.
 
-Generic handlers without serialisers: what arrives is handed on as bytes, nothing is unpickled.
+Handlers have no serialisers: messages stay bytes, nothing is unpickled.
 """
 
 import concurrent.futures
@@ -21,7 +21,7 @@ from kipper.launch.link.transports.transport import CALL_SECONDS, MAX_MESSAGE_BY
 
 _METHOD = "/kipper/handle"
 _CLOSE_SECONDS = 5.0
-# Each holds a thread and up to one message, so memory under a flood is bounded.
+# Each call holds a thread and up to one message, so a flood of calls needs bounded memory.
 _MAX_CALLS = 256
 
 _LIMITS = [
@@ -29,8 +29,8 @@ _LIMITS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 8192),
 ]
-# A host that vanishes or a process that is frozen fails its calls in about 80 seconds instead of at
-# their deadline; one whose handler holds Python's lock for longer does not.
+# Calls to a vanished host or a frozen process fail in about 80 seconds instead of at their
+# deadline; a handler that holds Python's lock for longer does not fail.
 _KEEPALIVE = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -40,21 +40,21 @@ _KEEPALIVE = [
 _SERVER_OPTIONS = [
     *_LIMITS,
     *_KEEPALIVE,
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # or it would hang up on the client's
-    ("grpc.so_reuseport", 0),  # a port that is taken is refused, not shared
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # permits the client's pings
+    ("grpc.so_reuseport", 0),  # refuse a port in use instead of sharing it
     ("grpc.server_handshake_timeout_ms", 10_000),
 ]
 _CLIENT_OPTIONS = [
     *_LIMITS,
     *_KEEPALIVE,
-    # Workers come and go on hosts that no certificate can foresee, so all bear one name. What is
-    # trusted is the run's own authority, which signed nothing else.
+    # The hosts of workers are not known beforehand, so all have one name. Peers are trusted because
+    # the run's own authority signed their certificate, and nothing else.
     ("grpc.ssl_target_name_override", NAME),
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),  # the scheduler decides what is sent again
-    ("grpc.use_local_subchannel_pool", 1),  # no channel inherits the back-off of another
+    ("grpc.use_local_subchannel_pool", 1),  # channels do not share back-off
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 5_000),  # how long one attempt to connect may take
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # time for one attempt to connect
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
 
@@ -108,7 +108,7 @@ class GrpcListener:
             self.port = self._server.add_secure_port(f"[::]:{port}", credentials)
         except RuntimeError as error:
             raise UserError(
-                f"Port {port} cannot be listened on; is another program there?"
+                f"Port {port} cannot be listened on; does another program use it?"
             ) from error
         self._server.start()
 
@@ -138,7 +138,7 @@ class GrpcChannel:
     def close(self) -> None:
         """As `Channel.close`."""
         if self._calls.close():
-            # Closing waits for the callbacks of the channel's calls, one of which may be here.
+            # Closing waits for the callbacks of the channel's calls; this may run in one of them.
             threading.Thread(target=self._channel.close, name="grpc-close").start()
 
     def _settle(self, future: "concurrent.futures.Future[bytes]", call: Any) -> None:
@@ -149,22 +149,22 @@ class GrpcChannel:
 
 
 class _Methods(grpc.GenericRpcHandler):
-    """The one method there is; who asks wrongly is named in the log."""
+    """The only method; the log names peers that make other calls."""
 
     def __init__(self, handle: Handle):
         self._handle = handle
-        # To the peer it is a call with one message. As a stream, a message that gRPC refuses to
-        # receive is noticed here; a call of one message would end without a word.
+        # To the peer it is a call with one message. As a stream, a message that gRPC refuses is
+        # noticed here; a unary call would end silently.
         self._method = grpc.stream_unary_rpc_method_handler(self._answer)
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         if call.method == _METHOD:
             return self._method
-        logging.warning("Refused a call of %r, which is no method here.", call.method)
+        logging.warning("Refused a call of the unknown method %r.", call.method)
         return None
 
     def _answer(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        peer = context.peer()  # which the context forgets when the call ends
+        peer = context.peer()  # the context forgets it when the call ends
         try:
             payload = next(requests)
         except (StopIteration, grpc.RpcError):

@@ -1,4 +1,4 @@
-"""What both transports' channels share: futures that may be cancelled at any moment."""
+"""Shared by the channels of both transports: futures that may be cancelled at any moment."""
 
 import concurrent.futures
 import contextlib
@@ -11,15 +11,15 @@ Future = concurrent.futures.Future
 
 
 class PendingCalls:
-    """The calls of one channel that have not ended.
+    """The calls in flight of one channel.
 
-    Settling a future that was cancelled meanwhile does nothing, where the standard library raises
-    and gRPC's threads, to whom that exception would go, abort.
+    Settling a future that was cancelled meanwhile does nothing. The standard library raises then,
+    and gRPC's threads abort at exceptions.
     """
 
     def __init__(self, address: str):
         self._address = address
-        # Re-entrant: a call that fails at once may say so while it is being sent.
+        # Re-entrant: a call may fail while it is being sent.
         self._lock = threading.RLock()
         self._futures: set[Future[bytes]] = set()
         self._closed = False
@@ -27,9 +27,9 @@ class PendingCalls:
     def begin(
         self, payload: bytes, send: Callable[["Future[bytes]"], Callable[[], object]]
     ) -> "Future[bytes]":
-        """A future of the call that `send` makes and for which it returns what cancels it.
+        """A future of the call that `send` makes; `send` returns a function that cancels it.
 
-        `send` is called under a lock, so that none is made after `close`.
+        `send` is called under a lock, so that no call is made after `close`.
         """
         future: Future[bytes] = Future()
         if len(payload) > MAX_MESSAGE_BYTES:
@@ -51,7 +51,7 @@ class PendingCalls:
 
     def answer(self, future: "Future[bytes]", payload: bytes) -> None:
         """Ends the future in an answer."""
-        if type(payload) is not bytes:  # Courier's peer may have sent anything
+        if type(payload) is not bytes:  # Courier's peer may send any object
             self.fail(future, f"answered with a {type(payload).__name__} instead of bytes")
             return
         self._end(future)
@@ -65,7 +65,7 @@ class PendingCalls:
             future.set_exception(ChannelError(f"{self._address}: {reason}"))
 
     def close(self) -> bool:
-        """Cancels everything and lets nothing new begin; whether this was the first time."""
+        """Cancels all calls and refuses new ones; returns whether this was the first time."""
         with self._lock:
             first, self._closed = not self._closed, True
             futures, self._futures = list(self._futures), set()
@@ -79,12 +79,12 @@ class PendingCalls:
 
 
 def too_large(what: str, size: int) -> str:
-    """The sentence for a message that neither transport carries."""
-    return f"A {what} of {size} bytes is larger than the {MAX_MESSAGE_BYTES} that may be sent."
+    """The error for a message that is too large for both transports."""
+    return f"A {what} of {size} bytes is larger than the maximum of {MAX_MESSAGE_BYTES}."
 
 
 def checked(handle: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    """`handle`, refusing to be called with, or to answer, what a transport should not carry."""
+    """`handle` with checks of the type and size of its argument and result."""
 
     def handle_checked(payload: bytes) -> bytes:
         if type(payload) is not bytes:

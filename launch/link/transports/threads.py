@@ -1,4 +1,4 @@
-"""Threads on which servers' calls run: as many as there are calls, none that an exit waits for."""
+"""Daemon threads for the calls of servers: as many as there are calls."""
 
 import concurrent.futures
 import queue
@@ -13,9 +13,8 @@ _Work = tuple["Future[Any]", Callable[..., Any], tuple, dict[str, Any]]
 class DaemonThreads(concurrent.futures.Executor):
     """A pool that grows as needed.
 
-    The standard pool's threads are joined at exit, so a block that takes an hour would hold the
-    process up for so long. And Courier's own threads must not run Python when the process ends:
-    they abort it.
+    The threads of the standard pool are joined at exit, so a long block would delay the exit. And
+    Courier's own threads abort the process if they run Python while it exits.
     """
 
     def __init__(self, name: str):
@@ -24,7 +23,7 @@ class DaemonThreads(concurrent.futures.Executor):
         self._idle = threading.Semaphore(0)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        """Runs `fn` at once, on a thread that is idle or new."""
+        """Runs `fn` at once, on an idle or a new thread."""
         future: Future[Any] = Future()
         if not self._idle.acquire(blocking=False):
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
@@ -40,7 +39,7 @@ class DaemonThreads(concurrent.futures.Executor):
     def _perform(
         future: "Future[Any]", fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
     ) -> None:
-        # In a function of its own, so that an idle thread holds nothing of its last call.
+        # A separate function, so that an idle thread keeps no references to its last call.
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:

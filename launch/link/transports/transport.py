@@ -1,8 +1,8 @@
-"""What is asked of a way for bytes to travel; knows nothing of what they mean.
+"""The contract of a transport of bytes, which knows nothing of their meaning.
 
-A server offers one function from bytes to bytes, which may be called from many threads at once. A
-client calls it and gets futures. Both transports keep the same contract, which
-tests/launch/link/test_transports.py states.
+A server offers one function from bytes to bytes, which many threads may call at once. A client
+calls it and gets futures. tests/launch/link/test_transports.py tests the contract of both
+transports.
 """
 
 import concurrent.futures
@@ -12,32 +12,32 @@ from typing import Protocol
 from kipper.common.errors import KipperError
 
 # Ten times the largest message of a run (docs/results.md: rows go in pieces of a megabyte, support
-# images and blocks are some tens), and small enough that a few at once fit into memory: either
-# side holds about three copies. Courier aborts the process that sends more than 2 GiB.
+# images and blocks have some tens), and small enough for memory: each side holds about three copies
+# of a few messages at once. Courier aborts a process that sends more than 2 GiB.
 MAX_MESSAGE_BYTES = 256 * 2**20
 
-# When a block is late is the scheduler's business, and whether a worker lives its heartbeats'.
-# This only makes sure that a call to a host which vanished without a word ends at all.
+# Late blocks are the scheduler's concern, and dead workers the registry's. This only ensures that a
+# call to a vanished host ends.
 CALL_SECONDS = 3600.0
 
 Handle = Callable[[bytes], bytes]
 
 
 class ChannelError(KipperError):
-    """A call got no answer: nobody there, not let in, cut off, or the other side's code failed."""
+    """A call got no answer: no server, no permission, a lost connection, or a failure there."""
 
 
 class Listener(Protocol):
-    """A server that listens from when it is made.
+    """A server that listens from its construction on.
 
     Attributes:
-        port: that it listens on.
+        port: the port that it listens on.
     """
 
     port: int
 
     def close(self) -> None:
-        """Takes no more calls. Those in progress may end, and are waited for a little."""
+        """Accepts no more calls, and waits a little for those in progress."""
         ...
 
 
@@ -47,19 +47,19 @@ class Channel(Protocol):
     def submit(self, payload: bytes) -> "concurrent.futures.Future[bytes]":
         """Calls the server.
 
-        The future always ends: in the answer, in a `ChannelError`, or cancelled. Its callbacks run
-        on a thread that carries other answers too, so they must be short. A call that is cancelled
-        is still carried out by the server.
+        The future always ends: with the answer, with a `ChannelError`, or cancelled. Its callbacks
+        run on a thread that delivers other answers too, so they must be short. The server still
+        carries out a cancelled call.
         """
         ...
 
     def close(self) -> None:
-        """Cancels what is in flight; may be called from anywhere, a future's callback included."""
+        """Cancels calls in flight; may be called from anywhere, even a future's callback."""
         ...
 
 
 class Transport(Protocol):
-    """A way for bytes to travel: `courier` or `grpc_tls`."""
+    """A transport: `courier` or `grpc_tls`."""
 
     name: str
 
@@ -67,15 +67,15 @@ class Transport(Protocol):
         """Serves `handle` on every interface, at a free port if `port` is 0.
 
         Raises:
-            UserError: the port cannot be had.
+            UserError: the port cannot be listened on.
         """
         ...
 
     def connect(self, address: str) -> Channel:
-        """A client of host:port. Connects at the first call, and again after the peer was away.
+        """A client of host:port. Connects at the first call, and again after a lost connection.
 
         Raises:
             UserError: `address` is not host:port.
-            ChannelError: this process has too many files open.
+            ChannelError: this process has too many open files.
         """
         ...

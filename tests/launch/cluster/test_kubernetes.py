@@ -157,10 +157,10 @@ def test_pods_have_no_more_rights_than_they_need():
     ("flag", "sentence"),
     [
         ("--image=", "--image is required for --cluster=kubernetes"),
-        ("--name=My_Run", "--name is 'My_Run'; it must be at most 40 small letters"),
+        ("--name=My_Run", "--name is 'My_Run'; it must be at most 40 lower-case letters"),
         ("--namespace=-x", "--namespace is '-x'"),
         ("--volume=claim", "--volume is 'claim'; it must be CLAIM:FOLDER"),
-        ("--workdir=runs/a", "--workdir is 'runs/a', which no pod would have"),
+        ("--workdir=runs/a", "--workdir is 'runs/a', which pods cannot see"),
         ("--workdir=/kippers/a", "begin with /kipper/."),
         ("--data_dir=/data", "--data_dir is '/data'"),
         ("--dataset=npz:mine.npz", "--dataset is 'mine.npz'"),
@@ -200,7 +200,7 @@ def test_what_kubectl_refuses_is_one_sentence(tmp_path, monkeypatch, capsys):
     _kubectl(tmp_path, monkeypatch, "cat >/dev/null; echo error: no cluster >&2; exit 1")
     assert run(["launch", *FLAGS]) == 1
     error = capsys.readouterr().err
-    assert error == "kipper: kubectl did not take the run's objects: error: no cluster.\n"
+    assert error == "kipper: kubectl rejected the run's objects: error: no cluster.\n"
 
 
 def test_without_kubectl_the_dry_run_is_named(monkeypatch, capsys):

@@ -82,14 +82,14 @@ def test_what_sbatch_refuses_is_one_sentence(tmp_path, monkeypatch, capsys):
     _stand_in(tmp_path, monkeypatch, "echo sbatch: error: invalid partition: gpu >&2; exit 1")
     assert _launch(tmp_path / "run", OPTIONS) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error == "kipper: The job was not taken: sbatch: error: invalid partition: gpu."
+    assert error == "kipper: sbatch rejected the job: sbatch: error: invalid partition: gpu."
 
 
 @pytest.mark.parametrize(
     ("flag", "sentence"),
     [
-        ("--sbatch=partition=", "--sbatch says 'partition='; it must be a list like"),
-        ("--sbatch=a b", "--sbatch says 'a b'"),
+        ("--sbatch=partition=", "--sbatch has 'partition='; it must be a list like"),
+        ("--sbatch=a b", "--sbatch has 'a b'"),
     ],
 )
 def test_options_that_cannot_be_used_are_one_sentence(tmp_path, capsys, flag, sentence):

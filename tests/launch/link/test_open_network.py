@@ -49,14 +49,14 @@ def test_courier_on_a_public_address_is_refused_by_name(interfaces, public):
 def test_the_user_may_answer_for_a_firewall_and_is_warned(interfaces, caplog):
     interfaces(PUBLIC)
     check_open_network("courier", allow_open_network=True)
-    assert f"{PUBLIC} among them" in caplog.text
+    assert f"including {PUBLIC}:" in caplog.text
 
 
 @pytest.mark.parametrize("address", [PRIVATE, "192.168.0.9", "172.17.0.2", "100.64.0.1", "fd00::7"])
 def test_a_private_address_is_warned_of(interfaces, caplog, address):
     interfaces(address)
     check_open_network("courier", allow_open_network=False)
-    assert f"{address} among them" in caplog.text
+    assert f"including {address}:" in caplog.text
 
 
 def test_loopback_alone_is_silent(interfaces, caplog):

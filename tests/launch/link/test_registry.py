@@ -75,7 +75,7 @@ def test_another_process_of_the_same_name_replaces_the_first(registry, pool):
     assert isinstance(_hello(registry, incarnation="2", address="host:8"), Welcome)
     assert pool.events == [
         ("join", "w"),
-        ("leave", "w", "another process came by its name"),
+        ("leave", "w", "another process has the same name"),
         ("join", "w"),
     ]
     assert [(link.address, link.closed) for link in Link.made] == [
