@@ -45,16 +45,16 @@ def parse_chaos(text: str) -> Chaos:
     Raises:
         UserError: a part is unknown or out of range.
     """
-    values: dict[str, float | int] = {}
+    values: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = part.strip().replace("=", ":", 1).partition(":")
         if name in values:
             raise UserError(f"--chaos names {name} twice.")
         values[name] = _value(name, value)
-    return Chaos(**values)  # type: ignore[arg-type]
+    return Chaos(seed=int(values.pop("seed", 0)), **values)
 
 
-def _value(name: str, value: str) -> float | int:
+def _value(name: str, value: str) -> float:
     if name in _TIMES:
         match = _SECONDS.fullmatch(value)
         if match is None or float(match[1]) == 0:

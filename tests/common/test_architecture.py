@@ -181,4 +181,4 @@ def test_architectures_are_values() -> None:
     assert first == second
     assert hash(first) == hash(second)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        first.name = "other"  # type: ignore[misc]
+        first.name = "other"

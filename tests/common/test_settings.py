@@ -214,4 +214,4 @@ def test_a_default_is_among_its_choices(settings_class: type) -> None:
 
 def test_settings_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        distill().compute.seed = 1  # type: ignore[misc]
+        distill().compute.seed = 1

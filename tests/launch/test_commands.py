@@ -81,7 +81,7 @@ def test_evaluate_reproduces_the_recorded_accuracy_from_the_two_files(finished, 
     assert evaluation["recorded_test_accuracy"] == result["test_accuracy"]
 
 
-def test_evaluate_takes_a_file_without_a_recipe_if_it_is_told_one(finished, tmp_path, capsys):
+def test_evaluate_takes_a_file_without_a_recipe_if_flags_give_one(finished, tmp_path, capsys):
     alone = tmp_path / "alone.npz"
     alone.write_bytes((finished / "distilled.npz").read_bytes())
     assert run(["evaluate", f"--distilled={alone}"]) == 2
@@ -97,7 +97,7 @@ def test_the_same_command_again_gives_the_same_files(finished, capsys):
     assert (finished / "distilled.npz").read_bytes() == before
 
 
-def test_a_finished_run_goes_on_with_more_steps(tmp_path):
+def test_a_finished_run_continues_with_more_steps(tmp_path):
     short, long = tmp_path / "short", tmp_path / "long"
     assert _distill(short) == 0
     assert _distill(short, "--steps=7") == 0

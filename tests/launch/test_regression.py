@@ -116,7 +116,7 @@ def test_natural_images_as_a_baseline(data, capsys, tmp_path):
     assert "must be at most 90" in capsys.readouterr().err
 
 
-def test_sets_of_classes_and_of_targets_are_told_apart(tmp_path, data, capsys):
+def test_sets_of_classes_and_of_targets_are_distinguished(tmp_path, data, capsys):
     path, arrays = data
     _run("distill", tmp_path, path, "--steps=1")
     classes = {f"y_{part}": np.arange(len(arrays[f"y_{part}"])) % 2 for part in ("train", "test")}

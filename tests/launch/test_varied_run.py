@@ -39,7 +39,7 @@ SETTINGS = RunSettings.of(
 
 def run(workdir: pathlib.Path, **changes: object) -> list[dict]:
     """Carries out SETTINGS but for what is changed; returns the records of metrics.jsonl."""
-    run_inprocess(SETTINGS.replace(workdir=str(workdir), **changes))  # type: ignore[arg-type]
+    run_inprocess(SETTINGS.replace(workdir=str(workdir), **changes))
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 

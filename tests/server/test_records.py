@@ -133,7 +133,7 @@ def test_the_first_evaluation_of_kip_is_that_of_natural_images_if_it_starts_from
         assert algorithm.natural_score(None, None) is None
 
 
-def test_progress_is_told_in_the_unit_of_the_algorithm() -> None:
+def test_progress_is_in_the_unit_of_the_algorithm() -> None:
     kip, labels = (
         algorithm_of(DistillSettings(dataset="digits", steps=2000)),
         algorithm_of(SolveLabelsSettings(dataset="digits")),

@@ -1,4 +1,4 @@
-"""The image for clusters fits what is copied into it and what Kubernetes is told of it."""
+"""The image for clusters fits the files copied into it and the manifests for Kubernetes."""
 
 import pathlib
 import re

@@ -25,7 +25,7 @@ KIP = RunSettings.of(
 LS = RunSettings.of(SolveLabelsSettings, workdir="/runs/a", dataset="digits", support_size=20)
 
 
-def test_a_node_is_told_its_run_and_every_address():
+def test_a_node_gets_its_run_and_every_address():
     addresses = plan.head_addresses(KIP, "node1", [7070, 7071, 7072])
     process = plan.head_process("evaluator", KIP, addresses, "node1")
     assert (process.name, process.host) == ("evaluator-0", "node1")
@@ -69,7 +69,7 @@ def test_a_worker_knows_the_coordinator_alone():
     )
 
 
-def test_a_worker_is_told_which_files_of_networks_it_may_run():
+def test_a_worker_gets_the_files_of_networks_that_it_may_run():
     settings = KIP.replace(architecture="a/net.py:make", sample_architectures="fc2, b/net.py:other")
     worker = worker_settings(settings, 0, "node1:7070")
     arguments = plan.worker_process(0, worker).arguments

@@ -28,7 +28,7 @@ def test_a_machine_that_passes_these_tests_is_well(
     assert {found[name] for name in ("python", "packages", "kernel", "disk")} == {"ok"}
 
 
-def test_what_is_wrong_is_told_with_what_to_do_and_by_the_exit_status(
+def test_problems_are_printed_with_a_remedy_and_set_the_exit_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("_packages", "_devices", "_native", "_kernel", "_courier", "_grpc_tls"):

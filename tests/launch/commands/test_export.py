@@ -66,7 +66,7 @@ def test_every_form_is_written_and_nothing_beside_it(finished, tmp_path, capsys,
     assert os.listdir(tmp_path) == [output]
 
 
-def test_a_released_file_is_shown_in_pixels_with_a_preprocessing_fitted_anew(tmp_path, capsys):
+def test_a_released_file_is_shown_in_pixels_with_a_refitted_preprocessing(tmp_path, capsys):
     """A fixture in the form of the release: natural digits, by the statistics of all of them."""
     from kipper.common.datasets import load_dataset
     from kipper.common.labels import centred_one_hot

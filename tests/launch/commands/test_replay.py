@@ -16,7 +16,7 @@ def log(tmp_path_factory):
     return workdir / "logs" / "events.jsonl"
 
 
-def test_a_run_is_decided_once_more_in_the_same_way(log, capsys):
+def test_a_run_is_replayed_with_the_same_decisions(log, capsys):
     assert run(["replay", str(log)]) == 0
     assert "events gave the same instructions" in capsys.readouterr().out
 

@@ -18,8 +18,8 @@ FEW = {"dataset": "digits", "train_limit": 200, "test_limit": 50, "num_workers":
 def runs(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A folder with a run of each algorithm, one of them two folders deep."""
     top = tmp_path_factory.mktemp("runs")
-    run_inprocess(RunSettings.of(DistillSettings, workdir=str(top / "kip"), steps=3, **FEW))  # type: ignore[arg-type]
-    run_inprocess(RunSettings.of(SolveLabelsSettings, workdir=str(top / "deep" / "ls"), **FEW))  # type: ignore[arg-type]
+    run_inprocess(RunSettings.of(DistillSettings, workdir=str(top / "kip"), steps=3, **FEW))
+    run_inprocess(RunSettings.of(SolveLabelsSettings, workdir=str(top / "deep" / "ls"), **FEW))
     return top
 
 

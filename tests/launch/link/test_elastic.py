@@ -1,4 +1,4 @@
-"""Workers that come, go, die and return while a run goes on; and a coordinator that does."""
+"""Workers and a coordinator that join, leave, die and return during a run."""
 
 import json
 import os

@@ -89,7 +89,7 @@ def _check_numbers(tab, workdir):
     assert alt.endswith(f" {recorded[-1][3]:.1f} %")
 
 
-def test_a_run_is_shown_while_it_goes_on_and_afterwards(run, opened):
+def test_a_run_is_shown_while_it_runs_and_afterwards(run, opened):
     process, workdir = run
     tab = opened(_address(process))
     tab.until("records.length > 2 && latest.images !== null", 60)

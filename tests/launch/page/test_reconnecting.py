@@ -72,7 +72,7 @@ def test_a_server_that_returns_is_found(opened):
     tab.complaints.clear()  # the browser's own, of a server that was gone
 
 
-def test_a_silent_run_is_told_and_a_dead_connection_made_again(opened):
+def test_a_silent_run_is_shown_and_a_dead_connection_is_opened_again(opened):
     with _served(0, 5, _records(5)) as port:
         tab = opened(f"http://127.0.0.1:{port}/")
         _wait_for(tab, "#step", "step 5 of 100")

@@ -1,4 +1,4 @@
-"""A supervisor over tiny processes that die as they are told."""
+"""A supervisor over small processes that die on demand."""
 
 import os
 import signal

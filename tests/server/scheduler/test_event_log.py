@@ -157,7 +157,7 @@ def test_the_log_of_an_earlier_coordinator_is_kept(log: pathlib.Path) -> None:
 
 
 def parts_of(path: pathlib.Path, world: World, max_characters: int) -> Iterator[int]:
-    """Handles the world's events anew and logs them; the number of events in each part.
+    """Handles the world's events again and logs them; returns the number of events in each part.
 
     Every decision must be as in the world, and every part must replay.
     """
@@ -188,4 +188,4 @@ def test_the_length_of_the_log_changes_no_decision_and_every_part_replays(
 @pytest.mark.parametrize("value", [["Nothing"], [], ["SendBlock"], ["SendBlock", 1, 2, 3], [[]], 7])
 def test_json_that_is_no_event_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="neither an event nor an instruction"):
-        events.from_json(value)  # type: ignore[arg-type]
+        events.from_json(value)

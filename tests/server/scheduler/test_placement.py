@@ -187,7 +187,7 @@ def test_an_idle_worker_takes_what_waits_behind_another_block() -> None:
     assert set(world.accepted) == {1, 2}
 
 
-def test_what_was_taken_and_cancelled_goes_on_if_the_taker_dies() -> None:
+def test_a_stolen_and_cancelled_block_is_resumed_if_the_thief_dies() -> None:
     world = world_of("a")
     world.queue([spec(1), spec(2)])
     world.join("b")

@@ -33,7 +33,7 @@ def following(*workers):
     return follower, noted
 
 
-def test_kinds_are_told_by_shape_priority_and_whether_a_block_is_optional():
+def test_kinds_follow_from_shape_priority_and_whether_a_block_is_optional():
     follower, noted = following("a")
     specs = (spec(1), spec(2, "vjp 3x4"), spec(3, priority=1), spec(4, "rows 9", 2, optional=True))
     follower.take(1.0, events.BlocksQueued(specs), [SendBlock("a", n) for n in (1, 2, 3, 4)])

@@ -55,7 +55,7 @@ def test_before_the_run_has_begun_it_is_starting():
     assert state["progress"]["step"] is None
 
 
-def test_a_worker_is_told_with_what_it_did_how_it_was_lost_and_that_it_came_back():
+def test_a_worker_is_shown_with_its_work_its_loss_and_its_return():
     watch = watch_of()
     watch.welcomed("a", "node1")
     assert state_of(watch, 0.5)["workers"] == []  # it is being made ready
@@ -110,7 +110,7 @@ def test_the_step_is_shown_while_it_is_under_way_and_else_the_evaluation():
     assert kind_shown(4.0) == ("gradient", 6)
 
 
-def test_counters_progress_and_images_are_told_as_they_are():
+def test_counters_progress_and_images_are_shown():
     watch = watch_of()
     world = World(Policy())
     world.scheduler.counters.lost, world.scheduler.counters.failed = 2, 3

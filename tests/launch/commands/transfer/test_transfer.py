@@ -81,7 +81,7 @@ def test_a_convolutional_network_by_cross_entropy_in_batches(distilled, tmp_path
     assert report["kernel_regression"]["architecture"] == "conv_vec1"
 
 
-def test_a_file_without_a_recipe_is_told_one(distilled, tmp_path, capsys):
+def test_a_file_without_a_recipe_gets_one_by_flags(distilled, tmp_path, capsys):
     alone = tmp_path / "alone.npz"
     alone.write_bytes((distilled / "distilled.npz").read_bytes())
     flags = [f"--distilled={alone}", "--seeds=1", *FLAGS]
@@ -150,7 +150,7 @@ def test_an_interruption_leaves_earlier_results_whole(distilled, transferred, ca
     assert {path: path.read_bytes() for path in files} == before
 
 
-def test_the_same_command_goes_on_with_the_next_network(
+def test_the_same_command_continues_with_the_next_network(
     distilled, transferred, tmp_path, capsys, monkeypatch
 ):
     with monkeypatch.context() as patches:
