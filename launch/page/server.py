@@ -30,7 +30,7 @@ from kipper.launch.page.curve import LiveCurve
 from kipper.launch.page.listening import KnownHosts
 from kipper.launch.page.prometheus import exposition
 from kipper.server.watch.pictures import picture
-from kipper.server.watch.run_view import RunView, as_json
+from kipper.server.watch.run_view import Record, RunView, as_json
 from kipper.server.watch.watch import Watch
 
 # A client receives at most one state per this many seconds.
@@ -229,7 +229,7 @@ class _Events(_Handler):
     async def _tell(self) -> None:
         """Sends each new state and new records, once the client has taken the ones before."""
         board, number = self.board, -1
-        records: tuple[Any, ...] | None = None
+        records: tuple[Record, ...] | None = None
         spoke = time.monotonic()
         while True:
             is_last, newest, now = board.ended.is_set(), board.newest, time.monotonic()
@@ -252,7 +252,7 @@ class _Events(_Handler):
         self.write(b"event: %s\ndata: %s\n\n" % (name.encode(), content))
 
 
-def _added(before: tuple[Any, ...], records: tuple[Any, ...]) -> tuple[Any, ...]:
+def _added(before: tuple[Record, ...], records: tuple[Record, ...]) -> tuple[Record, ...]:
     """The new records; all of them if the earlier ones have changed."""
     return records[len(before) :] if records[: len(before)] == before else records
 

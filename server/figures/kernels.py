@@ -1,20 +1,18 @@
 """Accuracy of one distilled set with the kernels of many architectures."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kipper.server.figures import style
 from kipper.server.figures.style import LINE, SMALL, Page
+from kipper.server.records import Json
 
 _LEFT, _WIDTH, _ROW = 92, 640, 44
 _BAR, _KINDS = 0.34, (("ntk", style.BLUE, -0.19), ("nngp", style.SKY, 0.19))
 
 
 @style.styled
-def kernels_figure(report: Mapping[str, Any]) -> Figure:
+def kernels_figure(report: Json) -> Figure:
     """Two bars per architecture, one for each kernel; the kernel that made the set is marked.
 
     Args:

@@ -54,7 +54,7 @@ def labels_figure(
         _MARGIN + max(head + rows * _ROW + below, heat_height) + _MARGIN // 2,
     )
     page.text("Labels of some of the images", _MARGIN, _MARGIN, fontweight="bold")
-    _legend(page, _MARGIN, _MARGIN + LINE)
+    page.legend((("original", style.BLUE), ("learned", style.ORANGE)), _MARGIN, _MARGIN + LINE, 80)
     both = np.concatenate([before[samples], learned[samples]])
     reach = min(0.0, float(both.min())), float(both.max())
     left, top = _MARGIN, _MARGIN
@@ -86,14 +86,6 @@ def _samples(classes: np.ndarray, num_classes: int) -> np.ndarray:
     firsts = [found[0] for c in range(num_classes) if len(found := np.flatnonzero(classes == c))]
     chosen = np.linspace(0, len(firsts) - 1, min(len(firsts), _MOST_SAMPLES)).astype(int)
     return np.array(firsts)[chosen]
-
-
-def _legend(page: Page, left: int, top: int) -> None:
-    for words, colour in (("original", style.BLUE), ("learned", style.ORANGE)):
-        swatch = np.full((10, 10, 3), tuple(bytes.fromhex(colour[1:])), np.uint8)
-        page.image(swatch, left, top + 2)
-        page.text(words, left + 15, top, color=style.MUTED)
-        left += 80
 
 
 def _bars(

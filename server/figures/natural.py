@@ -1,7 +1,6 @@
 """Score against the number of natural images, beside the score of a distilled set."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,16 +9,15 @@ from kipper.server.figures import style
 from kipper.server.figures.style import LINE, Page
 from kipper.server.figures.support_sizes import size_axis
 from kipper.server.measures import ACCURACY, R_SQUARED, Measure
+from kipper.server.records import Json
 
 _LEFT, _WIDTH, _HEIGHT = 64, 640, 400
 # Natural images are grey and dashed in every figure.
 _NATURAL, _DISTILLED = style.MUTED, style.BLUE
 
-Entry = Mapping[str, Any]
-
 
 @style.styled
-def natural_figure(report: Mapping[str, Any], shared: str) -> Figure:
+def natural_figure(report: Json, shared: str) -> Figure:
     """Natural images as a curve, and a line from the distilled set to where they match its score.
 
     Args:
@@ -47,7 +45,7 @@ def natural_figure(report: Mapping[str, Any], shared: str) -> Figure:
     return page.figure
 
 
-def _draw_natural(axes: Axes, entries: Sequence[Entry], measure: Measure) -> None:
+def _draw_natural(axes: Axes, entries: Sequence[Json], measure: Measure) -> None:
     spreads = [entry[f"test_{measure.key}_spread"] for entry in entries]
     axes.errorbar(
         [entry["support_size"] for entry in entries],
@@ -62,7 +60,7 @@ def _draw_natural(axes: Axes, entries: Sequence[Entry], measure: Measure) -> Non
     )
 
 
-def _draw_distilled(axes: Axes, distilled: Entry, needed: int | None, measure: Measure) -> None:
+def _draw_distilled(axes: Axes, distilled: Json, needed: int | None, measure: Measure) -> None:
     """The set, and a line from it to where the curve reaches its score, or to the end."""
     size, value = distilled["support_size"], measure.factor * distilled[f"test_{measure.key}"]
     label = f"{size:,} distilled images, {measure.text(value)}"

@@ -8,7 +8,7 @@ import functools
 import io
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import matplotlib.style
@@ -105,6 +105,13 @@ class Page:
             **{"va": "top", "ha": "left", **properties},
         )
 
+    def legend(self, entries: Iterable[tuple[str, str]], left: int, top: int, pitch: int) -> None:
+        """Squares of colours with their names, `pitch` pixels apart."""
+        for name, colour in entries:
+            self.image(np.full((10, 10, 3), rgb(colour), np.uint8), left, top + 3)
+            self.text(name, left + 15, top, color=MUTED)
+            left += pitch
+
     def axes(self, left: float, top: float, width: float, height: float, **properties: Any) -> Axes:
         """Axes with that rectangle as their data area."""
         bottom = self.height - top - height
@@ -140,6 +147,12 @@ class Page:
         axes.yaxis.tick_right()
         shown = f"{extreme:.2g}"
         axes.set_yticks([-0.5, 127.5, 255.5], [shown, "0", f"−{shown}"])
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue from 0 to 255 of a colour such as BLUE."""
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue
 
 
 def logarithmic(axes: Axes) -> None:

@@ -63,7 +63,8 @@ def timeline_figure(activity: Activity) -> Figure:
     if shown < len(activity.workers):
         which = f"the first {shown} of {len(activity.workers)}"
         page.text(which, 16, 10 + LINE, color=style.MUTED)
-    _legend(page, kinds)
+    entries = [(KINDS[kind], _COLOURS[kind]) for kind in kinds]
+    page.legend(entries, _LEFT + _WIDTH - 130 * len(kinds), 10, 130)
     shares = _shares(activity)
     _share_at_work(page, activity, shares, 2 * LINE + 6)
     lanes = _coloured(activity, shares)[:shown]
@@ -92,20 +93,6 @@ def _unit(seconds: float) -> tuple[str, float]:
         if seconds > 3 * size:
             return name, size
     return "seconds", 1.0
-
-
-def _legend(page: Page, kinds: list[int]) -> None:
-    left = _LEFT + _WIDTH - 130 * len(kinds)
-    for kind in kinds:
-        swatch = np.full((10, 10, 3), _rgb(_COLOURS[kind]), np.uint8)
-        page.image(swatch, left, 13)
-        page.text(KINDS[kind], left + 15, 10, color=style.MUTED)
-        left += 130
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    red, green, blue = bytes.fromhex(colour[1:])
-    return red, green, blue
 
 
 def _shares(activity: Activity) -> np.ndarray:
@@ -144,7 +131,7 @@ def _presence(activity: Activity) -> np.ndarray:
 def _coloured(activity: Activity, shares: np.ndarray) -> np.ndarray:
     """uint8 (workers, pixels, 3)."""
     base = np.where(_presence(activity)[..., None], np.array(_THERE), np.array(_AWAY)).astype(float)
-    colours = np.array([_rgb(colour) for colour in _COLOURS], float)
+    colours = np.array([style.rgb(colour) for colour in _COLOURS], float)
     total = shares.sum(1)
     shares = shares / np.maximum(total, 1.0)[:, None]
     mixed = np.einsum("wkp,kc->wpc", shares, colours)

@@ -1,7 +1,6 @@
 """Accuracy of finite networks trained on a distilled set, against the step."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,14 +9,13 @@ from matplotlib.figure import Figure
 from kipper.server.figures import style
 from kipper.server.figures.curve import step_axis
 from kipper.server.figures.style import LINE, Page
+from kipper.server.records import Json
 
 _LEFT, _WIDTH, _HEIGHT = 64, 640, 380
 
-Records = Sequence[Mapping[str, Any]]
-
 
 @style.styled
-def transfer_figure(report: Mapping[str, Any], curve: Records) -> Figure:
+def transfer_figure(report: Json, curve: Sequence[Json]) -> Figure:
     """The mean over networks in a band from worst to best, and a level line for kernel regression.
 
     Args:
@@ -49,7 +47,7 @@ def transfer_figure(report: Mapping[str, Any], curve: Records) -> Figure:
     return page.figure
 
 
-def _conditions(report: Mapping[str, Any]) -> str:
+def _conditions(report: Json) -> str:
     networks = f"{report['seeds']} network" + ("s" if report["seeds"] > 1 else "")
     loss = {"mse": "mean squared error", "cross_entropy": "cross-entropy"}[report["loss"]]
     return (
@@ -58,7 +56,7 @@ def _conditions(report: Mapping[str, Any]) -> str:
     )
 
 
-def _draw_band(axes: Axes, curve: Records, part: str, colour: str, name: str) -> None:
+def _draw_band(axes: Axes, curve: Sequence[Json], part: str, colour: str, name: str) -> None:
     steps = sorted({record["step"] for record in curve})
     values = [[100 * r[part] for r in curve if r["step"] == step] for step in steps]
     low, high = [min(v) for v in values], [max(v) for v in values]
@@ -67,7 +65,7 @@ def _draw_band(axes: Axes, curve: Records, part: str, colour: str, name: str) ->
     axes.plot(steps, means, color=colour, marker="o", markersize=3, label=name)
 
 
-def _draw_end(axes: Axes, report: Mapping[str, Any]) -> None:
+def _draw_end(axes: Axes, report: Json) -> None:
     """The accuracy on all test images, with its spread."""
     mean, spread = 100 * report["test_accuracy"], report["test_accuracy_spread"]
     around = "" if spread is None else f" ± {100 * spread:.1f}"
