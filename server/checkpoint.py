@@ -48,10 +48,7 @@ class Checkpoint(Generic[State]):
 class ResumePoints(Generic[State]):
     """The checkpoints that one coordinator finds and writes.
 
-    Args:
-        folder: of all checkpoints.
-        config: settings and data hash, for the manifests.
-        counters: returns those of the run at present.
+    `config` goes into the manifests, and so do the `counters` of the time.
     """
 
     def __init__(
@@ -94,10 +91,7 @@ def is_named(step: int) -> bool:
 def save(folder: pathlib.Path, checkpoint: Checkpoint[State], config: Json, keep: bool) -> None:
     """Writes a checkpoint atomically, and removes older ones that it makes superfluous.
 
-    Args:
-        folder: of all checkpoints.
-        config: settings and data hash, for the manifest.
-        keep: permanently, not only until there are newer ones.
+    `config` goes into the manifest; with `keep` the checkpoint is never removed as superfluous.
     """
     # A checkpoint of this step that exists already is damaged.
     with folder_written_whole(folder / f"step-{checkpoint.step:06d}") as unfinished:
@@ -117,9 +111,7 @@ def save(folder: pathlib.Path, checkpoint: Checkpoint[State], config: Json, keep
 def newest(folder: pathlib.Path, template: State) -> Checkpoint[State] | None:
     """The newest checkpoint that is intact; damaged ones are skipped with a warning.
 
-    Args:
-        folder: of all checkpoints.
-        template: a state with the same structure, into which the arrays are put.
+    `template` is a state with the same structure.
     """
     for leftover in folder.glob(".*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)

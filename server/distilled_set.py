@@ -30,7 +30,6 @@ class MadeSet:
     """A set that a run wrote, as its recipe lists it.
 
     Attributes:
-        key: see `set_key`.
         step: gradient steps made; None for Label Solve.
         test: the score on all test images; None if the run measured none.
     """
@@ -77,7 +76,6 @@ class DistilledSet:
     """A distilled set read from its files.
 
     Attributes:
-        path: of its file.
         images: (n, h, w, c), preprocessed.
         labels: (n, C) float64.
         recipe: from the file beside it, if there is one.

@@ -17,9 +17,7 @@ def score(
     """The score of the kernel's current support, with `labels` (n, C), on a whole row set.
 
     Args:
-        labels: of the support images, float64.
-        ridge: see `krr.Factor`.
-        key: of a row set.
+        key: of the row set.
         expected: its integer classes, or centred targets.
 
     Raises:

@@ -106,7 +106,8 @@ class _KipRun:
                 evaluation = None
                 if score is not None:
                     evaluation = self._evaluate(step, state, rows, regression, *score())
-                self._save_if_due(step, state)
+                if self._algorithm.is_kept(step) or self._resume_points.is_late():
+                    self._save(step, state)
                 if new_state is None:
                     assert evaluation is not None
                     return state, evaluation
@@ -213,10 +214,6 @@ class _KipRun:
         left = round(spent / made * (self._settings.steps - step), 1) if made else None
         self._session.status.update(step=step, loss=regression.loss, seconds_left=left)
 
-    def _save_if_due(self, step: int, state: kip.KipState) -> None:
-        if self._algorithm.is_kept(step) or self._resume_points.is_late():
-            self._save(step, state)
-
     def _save(self, step: int, state: kip.KipState) -> None:
         self._resume_points.save(step, state, self._algorithm.is_kept(step))
         self._session.status.update(checkpoint_step=step)
@@ -225,13 +222,9 @@ class _KipRun:
 def step_trial(
     algorithm: Kip, experiment: Experiment, kernel: DistributedKernel, index: int
 ) -> Callable[[int], None]:
-    """A function that makes a step from the first state, on some of the next target images.
+    """A function that makes a step from the first state with kernel `index` of the run.
 
-    Args:
-        algorithm: of the run.
-        experiment: the data of the run.
-        kernel: over workers that hold the row sets of `experiment`.
-        index: of the kernel to use.
+    Its argument is the number of target images to use; each call takes those of the next step.
     """
     settings, steps = algorithm.settings, itertools.count()
     first, adam = first_state(experiment, algorithm), adam_of(settings)

@@ -14,15 +14,20 @@ FactsType = TypeVar("FactsType", bound="Facts")
 class Facts:
     """Base of dataclasses that are JSON objects in files; scores and accounts lie flat in them."""
 
-    def record(self, null: Collection[str] = ()) -> dict[str, Any]:
-        """The JSON object, without fields that are None, unless `null` names them."""
+    @property
+    def null(self) -> Collection[str]:
+        """Fields that are written even if they are None."""
+        return ()
+
+    def record(self) -> dict[str, Any]:
+        """The JSON object."""
         found: dict[str, Any] = {}
         for name, value in vars(self).items():
             if isinstance(value, Score):
                 found |= value.record(name)
             elif isinstance(value, Facts):
                 found |= value.record()
-            elif value is not None or name in null:
+            elif value is not None or name in self.null:
                 found[name] = value
         return found
 
@@ -98,10 +103,9 @@ class Evaluation(Facts):
     condition_number: float | None = None
     regularised_condition_number: float | None = None
 
-    def record(
-        self, null: Collection[str] = ("condition_number", "regularised_condition_number")
-    ) -> dict[str, Any]:
-        return super().record(null)
+    @property
+    def null(self) -> Collection[str]:
+        return ("condition_number", "regularised_condition_number")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -161,10 +161,7 @@ def open_session(
     """A session over `links`; closes them at the end and writes to status.json how the run ended.
 
     Args:
-        settings: of the run.
-        experiment: the data of the run.
         workdir: already prepared.
-        links: the workers.
         score_validation: whether workers hold the validation images too.
         should_stop: asked between blocks; once it is true the run raises `Interrupted`.
         should_finish: asked between steps, and while the run waits for workers; once it is true

@@ -49,25 +49,19 @@ class Status(Facts):
     checkpoint_step: int | None = None
     message: str | None = None
 
-    def record(self, null: Collection[str] = ()) -> dict[str, Any]:
+    @property
+    def null(self) -> Collection[str]:
         # Of a run that has begun, null says that there is no page, or that the time is unknown.
-        if self.state not in (None, "starting"):
-            is_under_way = self.step is not None or self.rows is not None
-            null = ("dashboard", "seconds_left") if is_under_way else ("dashboard",)
-        return super().record(null)
+        if self.state in (None, "starting"):
+            return ()
+        is_under_way = self.step is not None or self.rows is not None
+        return ("dashboard", "seconds_left") if is_under_way else ("dashboard",)
 
 
 class StatusWriter:
-    """Keeps status.json on disk, replaced whole and at most five times a second.
+    """Keeps status.json on disk, replaced whole, at most five times a second and not flushed.
 
-    It is not flushed to disk: after a power cut no one reads it.
-
-    Args:
-        path: of the file.
-        on_write: called after each write.
-
-    Attributes:
-        status: the newest one, written or not.
+    `status` is the newest one, written or not; `on_write` is called after each write.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
+from kipper.common.labels import are_classes
 from kipper.server.figures.curve import curve_figure
 from kipper.server.figures.distilled import SupportSet, distilled_figure
 from kipper.server.figures.labels import labels_figure
@@ -25,7 +26,7 @@ def figures_of(
         figures["distilled"] = lambda: distilled_figure(
             pictures.support_set(), _in_words(run.initial), after, support.step
         )
-        if support.are_classes and pictures.labels_learned:
+        if are_classes(support.targets) and pictures.labels_learned:
             figures["labels"] = pictures.labels_figure
     if run.metrics:
         figures["curve"] = lambda: curve_figure(run.metrics, run.validation, run.natural)
@@ -60,7 +61,7 @@ class _Pictures:
         support = self._support
         natural, initial, final, nearest = self._in_pixel_space()
         assert natural is not None
-        names = support.recipe.class_names if support.are_classes else ()
+        names = support.recipe.class_names if are_classes(support.targets) else ()
         return SupportSet(
             initial=natural if initial is None else initial,
             limits=support.recipe.pixel_range,

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from kipper.common.errors import UserError
-from kipper.common.labels import centred_one_hot
+from kipper.common.labels import are_classes, target_values
 from kipper.server import checkpoint
 from kipper.server.algorithms import recorded_algorithm
 from kipper.server.algorithms.algorithm import Algorithm
@@ -45,11 +45,6 @@ class SupportFiles:
     step: int
     nearest: np.ndarray | None
     nearest_targets: np.ndarray | None
-
-    @property
-    def are_classes(self) -> bool:
-        """Whether targets are classes."""
-        return self.targets.dtype.kind in "iu"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,9 +188,9 @@ def read_support(run: RunFiles) -> SupportFiles | None:
     initial = natural
     if begun is not None and begun[0] == 0 and not np.array_equal(begun[1], natural):
         _, initial, initial_labels = begun
-        if targets.dtype.kind in "iu":  # a set given with --initial may have other classes
+        if are_classes(targets):  # a set given with --initial may have other classes
             targets = initial_labels.argmax(1)
-    original = _original_labels(targets, recipe.class_names)
+    original = target_values(targets, len(recipe.class_names))
     step, final, labels = _newest(run) or (0, initial, original)
     nearest: list[np.ndarray] | tuple[None, None] = (None, None)
     if run.result is not None and workdir.neighbours.exists():
@@ -210,12 +205,6 @@ def _newest(run: RunFiles) -> tuple[int, np.ndarray, np.ndarray] | None:
     if run.result is not None and run.workdir.distilled.exists():
         return run.result.steps, *load_distilled(run.workdir.distilled)
     return checkpoint.support_of(run.workdir.checkpoints) if run.algorithm.learns_images else None
-
-
-def _original_labels(targets: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
-    if targets.dtype.kind in "iu":
-        return centred_one_hot(targets, len(class_names))
-    return targets
 
 
 def _json(path: pathlib.Path) -> Json:
