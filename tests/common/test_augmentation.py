@@ -31,7 +31,7 @@ def test_names_strengths_and_what_is_usual() -> None:
         ("color:1.5", "at most 1"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_name(text: str, word: str) -> None:
+def test_invalid_names_are_refused(text: str, word: str) -> None:
     with pytest.raises(UserError, match="--augment") as refused:
         parse_augmentation(text)
     assert word in str(refused.value)

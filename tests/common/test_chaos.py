@@ -11,7 +11,7 @@ def test_every_part_is_read():
     )
 
 
-def test_what_is_not_named_does_not_happen():
+def test_faults_that_are_not_named_do_not_happen():
     assert parse_chaos("drop:0.5") == Chaos(drop=0.5)
     assert not parse_chaos("drop:0.5").needs_processes
     assert parse_chaos("kill:1.5s").needs_processes
@@ -33,6 +33,6 @@ def test_what_is_not_named_does_not_happen():
         ("drop:0.1,drop:0.2", "names drop twice"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(text, said):
+def test_invalid_values_are_refused(text, said):
     with pytest.raises(UserError, match=said):
         parse_chaos(text)

@@ -40,7 +40,7 @@ def test_an_architecture_of_a_file_has_its_name_and_no_layers(net):
     assert architecture.family is None
 
 
-def test_what_a_peer_asks_for_is_the_file_that_was_named_here(net):
+def test_a_peer_can_only_ask_for_a_file_that_was_named_here(net):
     mine = architecture_named(f"{net}:make")
     assert architecture_asked_for(mine.name) == mine
     assert architecture_asked_for("fc1") == architecture_named("fc1")

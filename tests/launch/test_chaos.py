@@ -128,6 +128,6 @@ def test_two_hundred_faults_change_nothing(tmp_path):
     print(f"{faults} processes killed or frozen")
 
 
-def test_nothing_is_attacked_that_was_not_named(monkeypatch):
+def test_only_named_targets_are_attacked(monkeypatch):
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a process was attacked"))
     attack_this_process(Chaos())

@@ -62,7 +62,7 @@ def test_arguments_without_a_name_belong_to_one_flag_wherever_they_stand():
 
 
 @pytest.mark.parametrize("given", [["one", "two"], ["--log=one", "two"]])
-def test_one_that_the_flag_has_no_room_for_is_refused(given):
+def test_surplus_arguments_are_refused(given):
     with pytest.raises(UserError, match="Unexpected argument"):
         flag_sets.parse((ReplaySettings,), "replay", given, positional="log")
 

@@ -66,7 +66,7 @@ def test_a_node_stops_when_asked_itself_and_at_once_with_the_program(monkeypatch
     assert stop.is_urgent()
 
 
-def test_what_the_coordinator_said_goes_first(workdir):
+def test_the_message_of_the_coordinator_has_precedence(workdir):
     workdir.failure.write_text("Worker worker-1 died 12 times.")
     _end(workdir, state="failed", message="The images diverged.")
     with pytest.raises(local_program.RunFailed, match="diverged"):

@@ -102,7 +102,7 @@ def test_a_network_from_a_file_is_resumed_and_evaluated_if_it_is_the_same(
 
 
 @needs_neural_tangents
-def test_nothing_is_written_for_a_network_that_is_none(folder, tmp_path, network, capsys):
+def test_an_invalid_network_is_refused_and_nothing_is_written(folder, tmp_path, network, capsys):
     network.write_text(NETWORK.replace("stax.Flatten(), ", ""))
     assert run(_command(tmp_path / "run", folder, network)) == 2
     error = capsys.readouterr().err

@@ -113,7 +113,7 @@ def test_bits_depend_neither_on_the_number_of_workers_nor_on_a_pause(
         ({"engine": "dense", "sample_architectures": "convnet"}, "fully connected"),
     ],
 )
-def test_what_no_architecture_can_do_is_refused(
+def test_settings_that_an_architecture_cannot_have_are_refused(
     tmp_path: pathlib.Path, changes: dict, sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):

@@ -51,7 +51,7 @@ def test_a_block_on_the_diagonal_needs_its_rows_once() -> None:
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.5, 1.0])
-def test_what_is_on_most_workers_costs_little_to_need(missing: float) -> None:
+def test_rows_on_most_workers_cost_little(missing: float) -> None:
     rows, columns = spec(block(1, 0, columns=4), missing).pieces
     assert rows[1] == 2 * IMAGE_BYTES
     assert columns[1] == 4 * IMAGE_BYTES * missing

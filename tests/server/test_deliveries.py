@@ -40,7 +40,7 @@ def test_a_block_waits_for_all_it_needs_and_then_needs_nothing(worker: Deliverie
     assert needed(worker, first=2) == ([], set())
 
 
-def test_what_is_on_its_way_is_waited_for_and_not_sent_again(worker: Deliveries) -> None:
+def test_rows_under_way_are_not_sent_again(worker: Deliveries) -> None:
     first, awaited = needed(worker, first=2)
     again, awaited_again = needed(worker, first=2)
     assert again == []
@@ -53,7 +53,7 @@ def test_what_is_on_its_way_is_waited_for_and_not_sent_again(worker: Deliveries)
     assert needed(worker, first=3) == ([], {delivery.number})
 
 
-def test_what_was_lost_is_sent_again(worker: Deliveries) -> None:
+def test_lost_rows_are_sent_again(worker: Deliveries) -> None:
     deliveries, _ = needed(worker)
     for delivery in deliveries:
         worker.lost(delivery.number)

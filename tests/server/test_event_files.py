@@ -39,7 +39,7 @@ def _evaluate(files, step, loss, picture=True):
     files.evaluated(Evaluation.read(record), {"learning_rate/images": 0.25}, shown)
 
 
-def test_what_is_evaluated_is_there_before_the_file_is_closed(workdir):
+def test_evaluations_are_readable_before_the_file_is_closed(workdir):
     files = EventFiles(workdir)
     files.begin(0)
     _evaluate(files, 0, 3.0)

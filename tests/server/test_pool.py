@@ -59,7 +59,7 @@ def test_an_empty_map_ends_at_once(make_pool: Any) -> None:
     assert list(make_pool([FakeLink("A")]).map([])) == []
 
 
-def test_what_was_done_is_counted(make_pool: Any) -> None:
+def test_work_is_counted(make_pool: Any) -> None:
     link = FakeLink("A")
     pool = make_pool([link])
     version = pool.publish(SUPPORT)
@@ -207,7 +207,7 @@ def test_two_maps_at_once_share_the_workers_and_the_more_urgent_goes_first(make_
         np.testing.assert_array_equal(reply.kernel, kernel_of(request))
 
 
-def test_what_on_progress_raises_ends_the_map(make_pool: Any) -> None:
+def test_an_error_of_on_progress_ends_the_map(make_pool: Any) -> None:
     def stop() -> None:
         raise KipperError("stop")
 

@@ -155,7 +155,7 @@ def test_a_worker_that_comes_in_the_middle_helps(make_pool: Any) -> None:
     assert pool.counts.workers == 2
 
 
-def test_what_a_worker_had_that_left_is_done_by_others(make_pool: Any) -> None:
+def test_blocks_of_a_worker_that_left_are_computed_by_others(make_pool: Any) -> None:
     links = [FakeLink("A", held=is_block), FakeLink("B", held=is_block)]
 
     def leave() -> None:
@@ -291,7 +291,7 @@ def test_like_devices_must_not_differ_in_a_single_bit(
     assert pool.is_banned("B") is not None
 
 
-def test_where_all_is_verified_one_worker_alone_does_not_do(
+def test_one_worker_does_not_suffice_if_every_block_is_verified(
     make_pool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "VERIFIER_PATIENCE_SECONDS", 0.1)

@@ -50,7 +50,7 @@ def test_it_goes_last(make_pool: Any) -> None:
     assert Prepare not in order[1:last]  # the first may have gone when there was nothing else
 
 
-def test_what_has_not_begun_is_given_up_with_the_step(make_pool: Any) -> None:
+def test_prefetches_that_have_not_begun_are_cancelled_with_the_step(make_pool: Any) -> None:
     link = FakeLink("A", held=lambda r: isinstance(r, Prepare))
     pool = make_pool([link])
     pool.publish(SUPPORT)

@@ -118,7 +118,7 @@ def test_rows_arrive_whole_in_pieces_of_bounded_size(make_pool: Any, shape: Any)
     assert len(pieces) <= 2 * rows.nbytes // PIECE_BYTES + 2
 
 
-def test_what_a_worker_has_lost_is_sent_again(make_pool: Any) -> None:
+def test_rows_that_a_worker_lost_are_sent_again(make_pool: Any) -> None:
     link = FakeLink("A")
     pool = make_pool([link])
     version = pool.publish(SUPPORT)

@@ -28,7 +28,7 @@ def verdict(script, reply) -> str | None:
     return stop.value.value
 
 
-def test_what_a_worker_says_of_itself_is_kept(worker: PoolWorker) -> None:
+def test_the_description_that_a_worker_sends_is_kept(worker: PoolWorker) -> None:
     script = worker.set_up(CONFIGURE, None)
     assert next(script) is CONFIGURE
     assert verdict(script, CONFIGURED) is None

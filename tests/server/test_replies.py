@@ -40,7 +40,7 @@ def failure(request, reply, dtype="float32"):
         (messages.Probe(np.zeros((2, *IMAGE)), np.zeros((4, *IMAGE))), kernel(2, 4)),
     ],
 )
-def test_what_fits_is_an_answer(request_, reply) -> None:
+def test_a_reply_that_fits_is_an_answer(request_, reply) -> None:
     assert failure(request_, reply) is None
 
 
@@ -57,7 +57,7 @@ def test_what_fits_is_an_answer(request_, reply) -> None:
         (messages.Probe(np.zeros((2, *IMAGE)), np.zeros((4, *IMAGE))), kernel(4, 2)),
     ],
 )
-def test_what_does_not_fit_is_a_failure_in_a_sentence(request_, reply) -> None:
+def test_a_reply_that_does_not_fit_is_a_failure_in_a_sentence(request_, reply) -> None:
     kind, sentence = failure(request_, reply)
     assert kind == events.FAILED
     assert sentence.startswith("it answered ")

@@ -36,7 +36,7 @@ def test_spans_are_few_and_nearly_equal_and_never_too_long(total: int, largest: 
     assert (len(lengths) - 1) * largest < total
 
 
-def test_nothing_has_no_spans() -> None:
+def test_an_empty_range_has_no_spans() -> None:
     assert spans(0, 5) == []
 
 

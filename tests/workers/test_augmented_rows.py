@@ -105,7 +105,7 @@ def test_each_version_is_of_the_kernel_that_it_came_for():
     assert not np.array_equal(shallow, deep)
 
 
-def test_what_was_prepared_ahead_gives_the_same_bits():
+def test_rows_prepared_ahead_give_the_same_bits():
     preprocessing = fit_preprocessing("standard", RAW)
     kernels = []
     for ahead in (False, True):

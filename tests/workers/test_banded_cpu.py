@@ -252,7 +252,7 @@ def test_results_of_a_wrong_shape_are_refused():
                 )
 
 
-def test_what_is_missing_is_said(monkeypatch, tmp_path):
+def test_a_missing_library_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(native_library, "LIBRARIES", tmp_path)
     assert banded_cpu.unavailable().startswith("No native kernel library for this processor is in")
 

@@ -91,7 +91,7 @@ def test_bits_do_not_depend_on_threads_or_on_how_rows_are_prepared():
 @NATIVE
 @pytest.mark.parametrize("name", ["convnet", "myrtle5", "conv_vec2"])
 @pytest.mark.parametrize("kind", ["ntk", "nngp"])
-def test_what_is_kept_for_the_pullback_changes_no_bit(name, kind):
+def test_arrays_kept_for_the_pullback_change_no_bit(name, kind):
     spec = KernelSpec(architecture_named(name), kind, "float32")
     engine = make_engine("banded_cpu", spec, threads=2)
     first = _prepared(engine, _images(3, 0, "float32"))

@@ -139,7 +139,7 @@ KERNELS = {
 
 
 @pytest.mark.parametrize("expression", KERNELS)
-def test_what_is_no_kernel(write, expression):
+def test_invalid_kernels_are_refused(write, expression):
     source = f"import numpy as np\ndef kernel(a, b, kind):\n    return {expression}\n"
     kernel = made_kernel(network_file(write(source + "def make(): return len, len, kernel\n")))
     with pytest.raises(UserError, match=KERNELS[expression]):

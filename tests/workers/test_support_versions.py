@@ -57,7 +57,7 @@ def test_features_are_computed_once_for_each_image_that_comes():
     assert engine.images == 6
 
 
-def test_what_has_not_come_is_missing(versions):
+def test_images_that_have_not_arrived_are_missing(versions):
     with pytest.raises(RowsMissing, match="Support version 1 is not on this worker"):
         versions.take(1, np.array([0]))
     put(versions, 1, 2, 4)

@@ -216,7 +216,7 @@ def test_the_service_answers_bytes_with_bytes():
     assert "checksum" in failure.message
 
 
-def test_what_a_worker_logs_of_a_block_says_run_step_and_block(monkeypatch, tmp_path):
+def test_log_lines_about_a_block_name_run_step_and_block(monkeypatch, tmp_path):
     worker = Worker(RowStore({KEY: ROWS}))
     worker.handle(dataclasses.replace(CONFIGURE, run="c1"))
     worker.handle(_support(1))

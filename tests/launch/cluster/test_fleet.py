@@ -94,7 +94,7 @@ def test_a_killed_leader_and_a_failed_follower_live_again(tmp_path):
     assert any("follower failed (Out of luck; " in sentence for sentence in said)
 
 
-def test_one_that_dies_too_often_is_given_up(tmp_path):
+def test_a_process_that_dies_too_often_is_given_up(tmp_path):
     leader = _member(tmp_path, "leader", "time.sleep(120)")
     follower = _member(tmp_path, "follower", "sys.exit(1)", "sys.exit(1)")
     stop, said = StopRequest(), []

@@ -95,7 +95,7 @@ def test_a_worker_and_the_coordinator_are_killed_and_the_bits_are_the_same(tmp_p
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_however_the_launch_ends_no_process_is_left(tmp_path, launched, how):
+def test_no_process_is_left_when_the_launch_ends(tmp_path, launched, how):
     make_certificates(str(tmp_path / "certificates"))
     tls = ["--transport=grpc_tls", f"--certificates={tmp_path / 'certificates'}"]
     workdir = tmp_path / "run"

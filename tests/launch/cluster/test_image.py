@@ -13,7 +13,7 @@ ADMITTED = {
 }
 
 
-def test_all_that_the_package_is_made_of_is_copied_and_no_more():
+def test_exactly_the_files_of_the_package_are_copied():
     rooms = {"common", "launch", "server", "workers"}
     files = {"LICENSE", "__init__.py", "__main__.py", "pyproject.toml", "setup.py"}
     assert rooms | files | {"constraints.txt"} == ADMITTED

@@ -96,6 +96,6 @@ def test_ports_are_as_given_or_follow_from_the_workdir():
         ({"gpus_per_worker": 8}, {}, "--gpus_per_worker is 8"),
     ],
 )
-def test_what_no_cluster_could_make_right_is_refused(launch, run, sentence):
+def test_mistakes_are_refused_before_any_cluster_is_asked(launch, run, sentence):
     with pytest.raises(UserError, match=sentence):
         plan.check_launch(LaunchSettings(**launch), KIP.replace(**run))

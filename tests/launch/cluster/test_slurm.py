@@ -70,7 +70,7 @@ def test_sbatch_is_handed_what_the_dry_run_prints(tmp_path, monkeypatch, capsys)
     assert "scancel 7 7 " in said
 
 
-def test_one_worker_is_a_job_without_gpus_if_so_wished(tmp_path, capsys):
+def test_a_worker_can_be_a_job_without_gpus(tmp_path, capsys):
     assert _launch(tmp_path, "--num_workers=1", "--gpus_per_worker=0", "--dry_run") == 0
     said = capsys.readouterr().out
     assert "--array" not in said

@@ -113,7 +113,7 @@ def test_a_warning_by_slurm_is_not_for_the_process(tmp_path):
         assert process.wait(60) == 7
 
 
-def test_what_the_process_leaves_behind_ends_with_it(tmp_path):
+def test_descendants_of_the_process_end_with_it(tmp_path):
     code = (
         "import subprocess, sys; "
         f"subprocess.Popen([sys.executable, '-c', {CHILD!r}, {str(tmp_path / 'pid')!r}, 'deaf'])"

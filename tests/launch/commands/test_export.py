@@ -32,7 +32,7 @@ def _refused(capsys, *fragments):
         assert fragment in error
 
 
-def test_what_was_exported_as_released_has_the_same_accuracy(finished, tmp_path, capsys):
+def test_a_set_exported_as_released_has_the_same_accuracy(finished, tmp_path, capsys):
     assert _export(finished / "distilled.npz", "released", tmp_path / "new" / "folder") == 0
     path = tmp_path / "new" / "folder" / "fc1_ssize10_nozca_l_noaug_ckpt3.npz"
     assert capsys.readouterr().out == f"{path}\n"

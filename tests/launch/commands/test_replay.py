@@ -36,7 +36,7 @@ def test_another_decision_is_named(log, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", [None, "", "{}\n", "not json\n"])
-def test_what_is_no_log_is_refused(tmp_path, capsys, text):
+def test_a_file_that_is_not_a_log_is_refused(tmp_path, capsys, text):
     path = tmp_path / "log"
     if text is not None:
         path.write_text(text)

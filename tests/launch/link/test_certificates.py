@@ -58,7 +58,7 @@ def test_each_run_has_an_authority_of_its_own(folder, tmp_path):
 
 
 @pytest.mark.parametrize("present", ["folder", "file", "certificates"])
-def test_nothing_is_overwritten(tmp_path, present):
+def test_existing_files_are_not_overwritten(tmp_path, present):
     path = tmp_path / "tls"
     if present == "file":
         path.write_text("mine")
@@ -79,7 +79,7 @@ def test_an_empty_folder_may_be_filled(tmp_path):
     assert {path.name for path in (tmp_path / "tls").iterdir()} == NAMES
 
 
-def test_nothing_half_written_is_left(tmp_path, monkeypatch):
+def test_no_partial_files_are_left(tmp_path, monkeypatch):
     def fail(path, write):
         raise OSError(28, "No space left on device")
 

@@ -83,7 +83,7 @@ def test_late_answers_come():
     assert all(isinstance(outcome, messages.KernelBlock) for outcome in outcomes)
 
 
-def test_what_makes_a_worker_ready_is_spared():
+def test_requests_that_make_a_worker_ready_are_spared():
     link = ChaosLink(_Worker(), Chaos(drop=1.0, corrupt=1.0), False)
     probe = messages.Probe(x1=np.zeros((1, 4, 4, 1)), x2=np.zeros((1, 4, 4, 1)))
     assert isinstance(link.submit(probe).result(), messages.KernelBlock)

@@ -133,7 +133,7 @@ def _wait_for_stopping(coordinator):
     pytest.fail("the coordinator ended without a word")
 
 
-def test_one_request_waits_for_the_step_and_two_do_not(tmp_path, started):
+def test_one_request_to_stop_waits_for_the_step_and_two_do_not(tmp_path, started):
     port, workdir = free_port(), tmp_path / "run"
     make_certificates(str(tmp_path / "certificates"))
     flags = ["--transport=grpc_tls", f"--certificates={tmp_path / 'certificates'}"]

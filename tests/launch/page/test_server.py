@@ -377,7 +377,7 @@ def test_other_machines_addresses_are_refused(tmp_path, address, why):
 
 
 @pytest.mark.parametrize("value", ["", "8080", "localhost", "localhost:", "a b:1", "host:65536"])
-def test_what_is_no_address_is_refused(value):
+def test_an_invalid_address_is_refused(value):
     with pytest.raises(UserError, match="HOST:PORT"):
         settings("run", dashboard=value).check()
 

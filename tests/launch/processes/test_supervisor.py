@@ -76,7 +76,7 @@ def test_pauses_double_until_a_life_was_long_enough():
 
 
 @pytest.mark.parametrize(("status", "deed"), [(0, "0"), (2, "2"), (130, "130")])
-def test_what_a_restart_cannot_better_is_not_restarted(tmp_path, status, deed):
+def test_a_process_is_not_restarted_if_a_restart_cannot_help(tmp_path, status, deed):
     file = tmp_path / "lives"
     assert _run(file, deed) == status
     assert len(_lives(file)) == 1

@@ -44,7 +44,7 @@ def test_condition_numbers_are_drawn_where_there_are_any() -> None:
     assert len(np.array(regularised.get_xydata())) == 3
 
 
-def test_what_the_ridge_does_not_change_is_drawn_once() -> None:
+def test_curves_that_the_ridge_does_not_change_are_drawn_once() -> None:
     records = [
         {"step": n, "condition_number": 9.0, "regularised_condition_number": 9.001}
         for n in range(3)

@@ -111,7 +111,7 @@ def test_workers_and_blocks_from_before_the_log_was_rotated_are_known(log: pathl
     np.testing.assert_allclose((found.stop - found.start)[1:], 1.0)  # the first began before
 
 
-def test_where_there_is_no_log_nothing_is_known(log: pathlib.Path) -> None:
+def test_without_a_log_nothing_is_known(log: pathlib.Path) -> None:
     assert read_activity(log) is None
     log.write_text("")
     assert read_activity(log) is None

@@ -18,7 +18,7 @@ class Workers:
         self.times.add(self.pace[worker], "s", seconds)
 
 
-def test_nothing_is_known_of_a_shape_that_was_never_computed() -> None:
+def test_a_shape_that_was_never_computed_has_no_expected_time() -> None:
     workers = Workers(("a", 1.0))
     assert "other" not in workers.times.expected
     assert "other" not in workers.times.slow

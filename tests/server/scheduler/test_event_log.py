@@ -131,7 +131,7 @@ def test_a_damaged_line_is_named(log: pathlib.Path, damage: str) -> None:
         '{"policy":{},"state":{"ledger":7}}\n',
     ],
 )
-def test_what_is_no_log_is_refused(tmp_path: pathlib.Path, content: str | None) -> None:
+def test_a_file_that_is_not_a_log_is_refused(tmp_path: pathlib.Path, content: str | None) -> None:
     path = tmp_path / "other.txt"
     if content is not None:
         path.write_text(content)

@@ -9,7 +9,7 @@ from kipper.server.scheduler.events import DropWorker, ForgetRows, QuarantineBlo
 BLAMED = [events.NUMERICAL, events.FAILED]
 
 
-def test_what_was_lost_is_sent_again_after_pauses_that_grow() -> None:
+def test_lost_blocks_are_sent_again_after_growing_pauses() -> None:
     world = world_of("a")
     world.queue([spec(1)])
     for pause in (0.1, 0.2, 0.4, 0.8):
@@ -33,7 +33,7 @@ def test_a_worker_rests_after_a_loss_and_its_block_goes_to_another() -> None:
     assert "a" in {worker for worker, _ in world.sent}
 
 
-def test_what_was_lost_goes_to_another_at_once_however_often() -> None:
+def test_lost_blocks_go_to_another_worker_at_once() -> None:
     world = world_of("a", "b")
     world.queue([spec(1)])
     for worker in ("a", "b"):
@@ -63,7 +63,7 @@ def test_a_worker_of_which_many_in_a_row_were_lost_is_dropped(answers_between: b
         assert not dropped.liar
 
 
-def test_what_was_lost_together_counts_once_against_the_worker() -> None:
+def test_blocks_lost_together_count_once_against_the_worker() -> None:
     world = world_of("a")
     world.queue([spec(block) for block in range(20)])
     for _ in range(rules.LOST_IN_A_ROW - 1):

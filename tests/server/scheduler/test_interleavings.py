@@ -162,9 +162,9 @@ def run(machine: type[RuleBasedStateMachine]) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_whatever_happens_every_block_ends_with_the_numbers_of_a_quiet_run() -> None:
+def test_any_interleaving_gives_the_numbers_of_a_quiet_run() -> None:
     run(Interleaving)
 
 
-def test_whatever_happens_a_run_ends_well_or_is_aborted_and_is_never_wrong() -> None:
+def test_any_interleaving_ends_right_or_is_aborted() -> None:
     run(Impatient)

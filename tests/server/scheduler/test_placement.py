@@ -64,7 +64,7 @@ def test_a_worker_that_has_something_to_do_steals_nothing() -> None:
     assert [block for worker, block in world.sent if worker == "a"] == [1]
 
 
-def test_who_is_preferred_and_gone_is_not_waited_for() -> None:
+def test_a_preferred_worker_that_left_is_not_waited_for() -> None:
     world = world_of("a", "b")
     world.queue([spec(block, prefers="b") for block in range(8)])
     world.leave("b")
@@ -260,7 +260,7 @@ def test_no_third_worker_gets_a_copy_that_another_has_in_time() -> None:
     assert world.sent == [("a", 1), ("b", 1)]
 
 
-def test_what_waits_behind_a_late_block_goes_to_others() -> None:
+def test_blocks_queued_behind_a_late_one_go_to_others() -> None:
     world = world_of("a", "b")
     world.warm_up("a", "b")
     world.queue([same_shape(block) for block in range(4)])

@@ -156,7 +156,7 @@ def test_the_time_of_a_block_counts_from_when_its_worker_could_begin_it() -> Non
     assert world.scheduler.ledger.workers["a"].stalled_since is not None
 
 
-def test_what_waited_behind_a_late_block_is_not_blamed() -> None:
+def test_blocks_queued_behind_a_late_one_are_not_late() -> None:
     world = world_of("a")
     world.warm_up("a")
     world.queue([same_shape(1), same_shape(2)])
@@ -244,7 +244,7 @@ def test_the_only_worker_may_come_again_however_impatient_the_run_is() -> None:
 # --- counting -------------------------------------------------------------------------------------
 
 
-def test_what_happened_is_counted() -> None:
+def test_events_are_counted() -> None:
     world = world_of("a", "b")
     world.queue([spec(1)])
     world.do("a", 1, seconds=4.0)

@@ -60,7 +60,7 @@ def test_a_liar_is_outvoted_by_a_third_worker_and_dropped(order: str) -> None:
     assert world.aborted is None
 
 
-def test_nothing_that_a_liar_said_counts_once_it_is_known() -> None:
+def test_answers_of_a_known_liar_do_not_count() -> None:
     world = world_of("a", "liar", verify_fraction=1)
     world.queue([spec(1), spec(2)])
     world.do("liar", 1, value=13)

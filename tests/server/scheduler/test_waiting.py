@@ -70,7 +70,7 @@ def test_blocks_bound_to_a_worker_are_not_offered_to_others_until_it_goes() -> N
 
 
 @pytest.mark.parametrize("bound_to", [None, "w"])
-def test_nothing_is_kept_of_blocks_that_were_removed(bound_to: str | None) -> None:
+def test_removed_blocks_are_forgotten(bound_to: str | None) -> None:
     waiting = Waiting()
     empty = repr(vars(waiting))
     for block in range(20):

@@ -59,7 +59,7 @@ def test_a_second_answer_is_in_vain_and_the_block_then_forgotten():
     assert len(follower.blocks) == 0
 
 
-def test_what_is_withdrawn_is_forgotten_once_it_is_out_nowhere():
+def test_withdrawn_blocks_are_forgotten_once_no_worker_has_them():
     follower, noted = following("a")
     follower.take(1.0, events.BlocksQueued((spec(1), spec(2))), [SendBlock("a", 1)])
     follower.take(2.0, events.BlocksWithdrawn((1, 2)), [])

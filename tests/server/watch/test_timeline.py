@@ -39,7 +39,7 @@ def test_a_long_block_fills_all_its_bins_and_what_is_older_than_a_minute_is_gone
     assert lane((Work.KERNEL, 0, 10)).letters(500.0, None) == "." * BINS
 
 
-def test_what_is_under_way_is_shown_and_changes_nothing():
+def test_work_under_way_is_shown_and_changes_nothing():
     made = lane((Work.KERNEL, 0, 1))
     assert made.letters(5 - 1e-9, (Work.GRADIENT, 2.0))[-10:] == "kk..gggggg"
     assert made.letters(5 - 1e-9, None)[-10:] == "kk........"

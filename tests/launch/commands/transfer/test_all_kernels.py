@@ -48,7 +48,7 @@ def test_a_row_is_what_evaluate_gives(distilled, tmp_path, capsys, monkeypatch):
     assert row["pairs"] == evaluation["kernel_pairs"]
 
 
-def test_what_is_too_slow_is_left_out_and_its_pairs_are_said(
+def test_kernels_that_are_too_slow_are_left_out_and_their_pairs_printed(
     distilled, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(all_kernels, "ARCHITECTURES", ())

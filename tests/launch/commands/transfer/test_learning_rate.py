@@ -19,7 +19,7 @@ def rate_of(architecture, outputs, width=16):
 
 
 @pytest.mark.parametrize("outputs", [1, 4])
-def test_of_a_linear_network_it_is_that_of_the_gram_matrix(outputs):
+def test_linear_network_agrees_with_its_gram_matrix(outputs):
     rows = IMAGES.reshape(len(IMAGES), -1)
     gram = rows @ rows.T + 1  # the bias has the feature 1
     expected = 2 * len(rows) * outputs / np.linalg.eigvalsh(gram)[-1]
@@ -47,7 +47,7 @@ def test_gradient_descent_on_a_linear_network_is_stable_below_it_and_not_above()
     assert losses[1.03] > 1e3 * float(loss(parameters))
 
 
-def test_of_a_convolutional_network_it_is_that_of_the_whole_empirical_kernel():
+def test_convolutional_network_agrees_with_its_whole_empirical_kernel():
     rng = np.random.default_rng(2)
     images = rng.normal(0.3, 1, (7, 8, 8, 1)).astype(np.float32)
     network = finite_network(architecture_named("conv_vec1"), 8, 3)
