@@ -132,7 +132,7 @@ def support_of(
     """
     paths = _by_step(folder)
     for path in paths if first else reversed(paths):
-        # Skipped without a warning, which resuming gives; the run may remove one meanwhile.
+        # Resuming warns of damaged ones; the run may remove one while it is read.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError):
             manifest = _manifest(path)
             with np.load(path / "state.npz", allow_pickle=False) as arrays:

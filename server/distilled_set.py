@@ -92,7 +92,7 @@ class DistilledSet:
 
 
 def set_key(images: np.ndarray, labels: np.ndarray) -> str:
-    """The identity of a set, whatever its file: SHA-256 of its two arrays."""
+    """The identity of a set in any file: SHA-256 of its two arrays."""
     both = content_key(images) + content_key(np.asarray(labels, np.float64))
     return hashlib.sha256(both.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What a run will compute and hold, counted before it starts: kernel pairs, checkpoints, memory.
+"""Kernel pairs, checkpoints and memory of a run, counted before it starts.
 
 Pure arithmetic on settings and sizes, by the rules that the run itself follows. The kernel pairs
 are those that its result.json will record, if nothing is resumed.
@@ -18,8 +18,8 @@ class Part:
     """A part of a run.
 
     Attributes:
-        name: of what it does.
-        times: how often it does that.
+        name: of the computation.
+        times: how often it is done.
         pairs: kernel pairs, each time.
         vjp_pairs: pairs of the gradient, each time.
         kernel: index of the kernel among those of the run.
@@ -65,7 +65,7 @@ def support_pairs(num_support: int, tiling: Tiling) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes of arrays, beside what Python and the libraries take.
+    """Bytes of arrays, without those of Python and its libraries.
 
     Attributes:
         data: images as files hold them, and preprocessed.

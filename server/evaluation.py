@@ -36,7 +36,7 @@ def begin_score(
 ) -> Callable[[], tuple[Score, np.ndarray]]:
     """Queues the blocks of `score`; the returned function waits for them.
 
-    It returns the score and its K_ss (n, n). A step may be computed meanwhile.
+    It returns the score and its K_ss (n, n). A step may be computed before it is called.
     """
     rows = np.arange(len(expected))
     support_matrix = kernel.begin_support_matrix(priority)

@@ -30,7 +30,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Augmenting:
-    """What workers need to augment target images.
+    """The data that workers need to augment target images.
 
     Attributes:
         augment: see `parse_augmentation`.

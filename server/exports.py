@@ -1,6 +1,6 @@
 """A distilled set in formats that other programs read; docs/formats.md describes them.
 
-In pixel space black is 0 and white is 1, whatever the raw pixels of the data set are.
+In pixel space black is 0 and white is 1, for any raw pixels of the data set.
 """
 
 import csv

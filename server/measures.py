@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """What a score measures.
+    """The quantity that a score measures.
 
     Attributes:
         name: as shown, with its unit.

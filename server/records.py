@@ -1,4 +1,4 @@
-"""Facts that a run writes of itself as JSON: evaluations, costs, and the result."""
+"""JSON files of a run as dataclasses: settings, evaluations, costs, and the result."""
 
 import dataclasses
 import math
@@ -60,7 +60,7 @@ class Config(Facts):
 
 @dataclasses.dataclass(frozen=True)
 class Counters(Facts):
-    """What a run has used so far, resumptions included; checkpoints keep it."""
+    """Time and kernel pairs of a run so far, resumptions included; checkpoints hold them."""
 
     seconds: float = 0.0
     kernel_pairs: int = 0
@@ -69,7 +69,7 @@ class Counters(Facts):
 
 @dataclasses.dataclass(frozen=True)
 class Account(Facts):
-    """What a run has used, resumptions included; bytes and phases are those since the last."""
+    """Costs of a run, resumptions included; bytes and phases are those of the last coordinator."""
 
     seconds: float | None = None
     kernel_pairs: int | None = None

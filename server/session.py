@@ -1,4 +1,4 @@
-"""What runs share: workers made ready, status, logs, and the files at the end."""
+"""The part that all runs share: workers, status, logs, and the final files."""
 
 import contextlib
 import dataclasses
@@ -54,10 +54,10 @@ _EVENT_PICTURE = 100, 32
 
 @dataclasses.dataclass
 class Session:
-    """What a coordinator has at its disposal during one run.
+    """The state of a coordinator during one run.
 
     Attributes:
-        before: what earlier coordinators of the run used.
+        before: counters of the coordinators that this one resumes.
         should_finish: whether the user asked to stop after the step that is under way.
     """
 
@@ -75,7 +75,7 @@ class Session:
     before: Counters = dataclasses.field(default_factory=Counters)
 
     def counters(self) -> Counters:
-        """What the whole run has used, resumptions included."""
+        """The counters of the whole run, resumptions included."""
         counts = self.pool.counts
         return Counters(
             seconds=round(self.before.seconds + time.monotonic() - self.started, 3),

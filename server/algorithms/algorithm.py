@@ -1,4 +1,4 @@
-"""What sets one algorithm apart from another, as the rest of the package sees it."""
+"""The interface of an algorithm to the rest of the package."""
 
 import abc
 import dataclasses
@@ -10,7 +10,7 @@ from kipper.server.measures import Score
 from kipper.server.records import Evaluation, RunResult
 from kipper.server.status import Status
 
-if TYPE_CHECKING:  # these import this module, or what it takes a second to import
+if TYPE_CHECKING:  # these import this module, or take a second to import
     from kipper.server.distributed_kernel import DistributedKernel
     from kipper.server.estimate import Part, Sizes
     from kipper.server.experiment import Experiment, Rows
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # these import this module, or what it takes a second to impo
 
 
 class Trial(NamedTuple):
-    """A piece of a run to time: `act` does it on the first rows; a run does on `num_rows`."""
+    """A part of a run to time: `act(n)` computes it on n rows, of the `num_rows` of the run."""
 
     act: Callable[[int], None]
     num_rows: int
@@ -32,8 +32,8 @@ class Algorithm(abc.ABC):
 
     Attributes:
         name: for people.
-        command: that runs it.
-        settings_class: its name also stands for the algorithm in config.json.
+        command: of the command line.
+        settings_class: its name identifies the algorithm in config.json.
         learns_images: whether support images change, so that checkpoints hold them.
         holds_out_validation: whether training images are held out to choose among snapshots.
         steps: gradient steps to make; None for an algorithm without them.
@@ -56,7 +56,7 @@ class Algorithm(abc.ABC):
     @property
     @abc.abstractmethod
     def labels_learned(self) -> bool:
-        """Whether the labels of the distilled set are other than those it started with."""
+        """Whether the run changes the labels of the support set."""
 
     @property
     def steps(self) -> int | None:
@@ -68,7 +68,7 @@ class Algorithm(abc.ABC):
 
     @property
     def input_files(self) -> Mapping[str, str | None]:
-        """Files that it reads beside the data set, by the name of their setting."""
+        """Further files that it reads, besides the data set, by the name of their setting."""
         return {}
 
     def check_data(self, rows: "Rows", data_hash: str) -> None:  # noqa: B027

@@ -119,7 +119,7 @@ class RunFiles:
 
     @property
     def measure(self) -> Measure:
-        """What the run's scores measure; accuracy before the first."""
+        """The measure of the run's scores; accuracy before the first."""
         scores = self.test, self._first.test if self._first else None
         return next((score.measure for score in scores if score), ACCURACY)
 
@@ -134,7 +134,7 @@ def shown_architecture(architecture: str) -> str:
 
 
 def shown_dataset(dataset: str) -> str:
-    """The name of a data set; for the user's own files the last part of the path."""
+    """The name of a data set; for user-defined files the last part of the path."""
     name, _, path = dataset.partition(":")
     return pathlib.PurePath(path).name or name
 
