@@ -5,15 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kipper.common.messages import (
-    SUPPORT_KEY,
-    UNCHANGED,
-    Block,
-    BlockVjp,
-    Prepare,
-    PutRows,
-    PutSupport,
-)
+from kipper.common import messages
+from kipper.server.block_specs import BlockRequest
 
 # Small messages reuse the transport's buffers, with several times the throughput of large ones.
 PIECE_BYTES = 4 * 2**20
@@ -40,7 +33,7 @@ class Delivery:
     """Rows to be sent, with a number for their acknowledgement."""
 
     number: int
-    request: PutRows | PutSupport
+    request: messages.PutRows | messages.PutSupport
 
 
 class Deliveries:
@@ -65,7 +58,7 @@ class Deliveries:
         self._last = 0
 
     def needed(
-        self, request: Block | BlockVjp | Prepare, support: Support | None
+        self, request: BlockRequest, support: Support | None
     ) -> tuple[list[Delivery], set[int]]:
         """What to send for a block, and the numbers of the deliveries that must arrive before it.
 
@@ -74,14 +67,14 @@ class Deliveries:
         deliveries: list[Delivery] = []
         awaited: set[int] = set()
         columns, wanted = request.columns, []
-        if support is not None and not isinstance(request, Prepare):
+        if support is not None and not isinstance(request, messages.Prepare):
             wanted.append(self._support_images(support, request.start, request.stop))
-            if request.columns_key == SUPPORT_KEY:
+            if request.columns_key == messages.SUPPORT_KEY:
                 last = int(columns[-1])
                 wanted.append(self._support_images(support, int(columns[0]), last + 1))
-        if request.columns_key not in (SUPPORT_KEY, *self.complete):
+        if request.columns_key not in (messages.SUPPORT_KEY, *self.complete):
             wanted.append(self._row_set_rows(request.columns_key, columns))
-        if request.draw != UNCHANGED and self._whitening and self._lacks_whitening():
+        if request.draw != messages.UNCHANGED and self._whitening and self._lacks_whitening():
             every = np.arange(len(self._row_sets[self._whitening]))
             wanted.append(self._row_set_rows(self._whitening, every))
         for new, numbers in wanted:
@@ -128,7 +121,7 @@ class Deliveries:
             return [], {state}
         number = self._number(span)
         self._support[span] = number
-        request = PutSupport(
+        request = messages.PutSupport(
             version=support.version,
             step=support.step,
             kernel=support.kernel,
@@ -149,7 +142,7 @@ class Deliveries:
             index = absent[first : first + step]
             number = self._number((key, index))
             state[index] = number
-            request = PutRows(key=key, total=len(rows), index=index, rows=rows[index])
+            request = messages.PutRows(key=key, total=len(rows), index=index, rows=rows[index])
             deliveries.append(Delivery(number, request))
             awaited.add(number)
         return deliveries, awaited

@@ -19,15 +19,6 @@ from absl import logging
 
 from kipper.common import logs, messages
 from kipper.common.errors import NumericalError, WorkerError
-from kipper.common.messages import (
-    UNCHANGED,
-    Block,
-    Done,
-    ImageCotangents,
-    KernelBlock,
-    Prepare,
-    Reply,
-)
 from kipper.server import quarantine, replies
 from kipper.server.batch import Batch
 from kipper.server.block_specs import BlockRequest, optional_spec, spec_of
@@ -52,7 +43,7 @@ STEP, EVALUATION, PREFETCH = MOST_URGENT, MOST_URGENT + 1, MOST_URGENT + 2
 
 _DIVERGED = "the run has diverged: give a smaller --learning_rate or a larger --ridge"
 
-BlockReply = KernelBlock | ImageCotangents | Done
+BlockReply = messages.KernelBlock | messages.ImageCotangents | messages.Done
 
 
 class Pool:
@@ -179,7 +170,7 @@ class Pool:
         stale = [
             number
             for number, request in self._blocks.items()
-            if not isinstance(request, Prepare) and request.version < oldest
+            if not isinstance(request, messages.Prepare) and request.version < oldest
         ]
         self._withdraw(stale)
         self._supports = {v: s for v, s in self._supports.items() if v >= oldest}
@@ -208,9 +199,10 @@ class Pool:
         Raises:
             WorkerError: no worker is left, or a block failed wherever it was tried.
         """
+        announce = self._watch.planned(grid) if self._watch and grid else lambda _numbers: None
         batch = Batch(
             requests,
-            functools.partial(self._queue, priority, self._announce(grid)),
+            functools.partial(self._queue, priority, announce),
             self._results,
             self.work,
             lambda: self.scheduler.capacity,
@@ -219,7 +211,7 @@ class Pool:
         next(answers)  # enters its `try`, so that closing it withdraws blocks even if never used
         return answers
 
-    def prefetch(self, requests: Iterable[Prepare]) -> None:
+    def prefetch(self, requests: Iterable[messages.Prepare]) -> None:
         """Has idle workers prepare rows until the next `publish`; unfinished requests are dropped.
 
         Requests for rows that every worker holds, and that need no preparation, are left out.
@@ -229,7 +221,7 @@ class Pool:
         worthwhile = [
             (request, None)
             for request in requests
-            if request.draw != UNCHANGED or missing.get(request.columns_key, 0.0) > 0
+            if request.draw != messages.UNCHANGED or missing.get(request.columns_key, 0.0) > 0
         ]
         self._prefetching = self.map(worthwhile, PREFETCH)
 
@@ -252,12 +244,6 @@ class Pool:
             yield from batch
         finally:
             self._withdraw(batch.outstanding)
-
-    def _announce(self, grid: Grid | None) -> Callable[[Iterable[int]], None]:
-        """A function that tells the watch the numbers of a matrix's blocks."""
-        if grid is None or self._watch is None:
-            return lambda _numbers: None
-        return self._watch.planned(grid)
 
     def _tally(self) -> Phase:
         self._catch_up()
@@ -348,7 +334,7 @@ class Pool:
             request = dataclasses.replace(unnumbered, block=self._last_block)
             self._blocks[self._last_block] = request
             share = missing.get(request.columns_key, 0.0)
-            if isinstance(request, Prepare):
+            if isinstance(request, messages.Prepare):
                 row_set = self._row_sets[request.columns_key]
                 specs.append(optional_spec(request, row_set, share, priority))
             else:
@@ -385,7 +371,7 @@ class Pool:
 
     def _send(self, name: str, block: int) -> None:
         worker, request = self._roster.workers[name], self._blocks[block]
-        support = None if isinstance(request, Prepare) else self._supports[request.version]
+        support = None if isinstance(request, messages.Prepare) else self._supports[request.version]
         deliveries, awaited = worker.deliveries.needed(request, support)
         if awaited:
             worker.held_back[block] = awaited
@@ -396,7 +382,7 @@ class Pool:
             self._roster.submit(worker, delivery.request, then)
 
     def _delivered(
-        self, worker: PoolWorker, number: int, future: "concurrent.futures.Future[Reply]"
+        self, worker: PoolWorker, number: int, future: "concurrent.futures.Future[messages.Reply]"
     ) -> None:
         reply = replies.outcome(future)
         if isinstance(reply, messages.Done):
@@ -418,7 +404,7 @@ class Pool:
         self._roster.submit(worker, request, then)
 
     def _answered(
-        self, worker: PoolWorker, block: int, future: "concurrent.futures.Future[Reply]"
+        self, worker: PoolWorker, block: int, future: "concurrent.futures.Future[messages.Reply]"
     ) -> None:
         reply, name = replies.outcome(future), worker.name
         request = self._blocks.get(block)
@@ -432,7 +418,7 @@ class Pool:
                     logging.info("The block failed: %s", problem.message)
             self._handle(events.BlockFailed(name, block, *problem))
         else:
-            assert isinstance(reply, KernelBlock | ImageCotangents | Done)
+            assert isinstance(reply, BlockReply)
             answers = self._answers.setdefault(block, {})
             agrees = tuple(
                 other
@@ -447,10 +433,10 @@ class Pool:
     def _accept(self, name: str, block: int) -> None:
         request, (_, reply) = self._blocks[block], self._answers[block][name]
         self._results[block] = reply, name
-        if isinstance(request, Prepare):
+        if isinstance(request, messages.Prepare):
             return
         pairs = (request.stop - request.start) * len(request.columns)
-        if isinstance(request, Block):
+        if isinstance(request, messages.Block):
             self.counts.kernel_pairs += pairs
         else:
             self.counts.vjp_pairs += pairs
@@ -472,7 +458,7 @@ class Pool:
         if self._options.folder is None:
             return
         request = self._blocks[block]
-        assert not isinstance(request, Prepare)  # optional blocks are never quarantined
+        assert not isinstance(request, messages.Prepare)  # optional blocks are never quarantined
         path = quarantine.save(
             self._options.folder,
             request,

@@ -114,7 +114,7 @@ def _check_queue(scheduler: Scheduler) -> None:
     for where, listed in (("waits", scheduler.state.waiting), ("rests", scheduler.state.resting)):
         for block in listed:
             assert block in scheduler.ledger.blocks, f"block {block} {where} and is not known"
-    counts: dict[str, int] = {}
+    bound_to: dict[int, str] = {}
     for level in scheduler.state.waiting.levels.values():
         assert level.blocks, "a level of the queue is empty and kept"
         bound = {block for queue in level.by_worker.values() for block in queue}
@@ -123,5 +123,5 @@ def _check_queue(scheduler: Scheduler) -> None:
         assert bound | offered == set(level.blocks), "a waiting block is found by nobody"
         for worker, queue in level.by_worker.items():
             assert worker in scheduler.ledger.workers, f"{worker} is gone and waited for"
-            counts[worker] = counts.get(worker, 0) + len(queue)
-    assert counts == scheduler.state.waiting.num_bound, f"bound are {counts}"
+            bound_to |= dict.fromkeys(queue, worker)
+    assert bound_to == scheduler.state.waiting.bound_to, f"bound are {bound_to}"

@@ -1,24 +1,7 @@
 """What each event means: answers, failures, deadlines and verification (rules 5, 6, 8 and 10)."""
 
 from kipper.server.scheduler import events, rules
-from kipper.server.scheduler.events import (
-    Abort,
-    AcceptAnswer,
-    BlockFailed,
-    BlockFinished,
-    BlocksQueued,
-    BlocksWithdrawn,
-    CancelBlock,
-    DropWorker,
-    Event,
-    ForgetRows,
-    Instruction,
-    QuarantineBlock,
-    Tick,
-    WorkerDraining,
-    WorkerJoined,
-    WorkerLeft,
-)
+from kipper.server.scheduler.events import Event, Instruction
 from kipper.server.scheduler.ledger import BlockRecord, WorkerRecord
 from kipper.server.scheduler.placement import Placement
 from kipper.server.scheduler.rules import Policy
@@ -77,29 +60,29 @@ class Scheduler:
 
     def _apply(self, event: Event, now: float) -> None:
         match event:
-            case BlockFinished(worker, block, agrees):
+            case events.BlockFinished(worker, block, agrees):
                 self._finish(worker, block, agrees, now)
-            case BlocksQueued(specs):
+            case events.BlocksQueued(specs):
                 self._placement.queue(specs)
-            case BlockFailed(worker, block, kind, message):
+            case events.BlockFailed(worker, block, kind, message):
                 self._fail(worker, block, kind, message, now)
-            case WorkerJoined(worker):
+            case events.WorkerJoined(worker):
                 if worker in self.ledger.workers:
                     self._lose(worker, "another worker of this name joined", now)
                 self.ledger.add_worker(worker)
                 self.state.reconsider_all = True
                 self.state.deserted_since = None
-            case WorkerLeft(worker, reason):
+            case events.WorkerLeft(worker, reason):
                 self._lose(worker, reason, now)
-            case WorkerDraining(worker):
+            case events.WorkerDraining(worker):
                 if worker in self.ledger.workers:
                     self.ledger.workers[worker].draining = True
                     self.state.waiting.unbind(worker)
                     self.state.reconsider_all = True
-            case BlocksWithdrawn(blocks):
+            case events.BlocksWithdrawn(blocks):
                 for block in blocks:
                     self._withdraw(block)
-            case Tick():
+            case events.Tick():
                 self.state.reconsider_all = True  # pauses and the patience with slow workers end
                 if now >= self.state.next_check:
                     self.state.next_check = now + rules.CHECK_SECONDS
@@ -170,7 +153,7 @@ class Scheduler:
         entry.groups = [believed]
         for liar in liars:
             reason = f"its answer to a block differs from that of {' and '.join(believed[:2])}"
-            self._out.append(DropWorker(liar, reason, liar=True))
+            self._out.append(events.DropWorker(liar, reason, liar=True))
             self._lose(liar, reason, now)
             self._discard_answers(liar, now)
         if entry.accepted is None:
@@ -198,8 +181,8 @@ class Scheduler:
         self.ledger.accept(block, worker)
         self.counters.accepted += 1
         self.counters.verified += any(len(group) > 1 for group in entry.groups)
-        self._out.append(AcceptAnswer(worker, block))
-        self._out += [CancelBlock(other, block) for other in sorted(entry.out)]
+        self._out.append(events.AcceptAnswer(worker, block))
+        self._out += [events.CancelBlock(other, block) for other in sorted(entry.out)]
 
     def _withdraw(self, block: int) -> None:
         entry = self.ledger.blocks.get(block)
@@ -208,7 +191,7 @@ class Scheduler:
         if entry.accepted is not None and entry.disputed:
             self._abort_disputed(entry)
         if entry.accepted is None:
-            self._out += [CancelBlock(worker, block) for worker in sorted(entry.out)]
+            self._out += [events.CancelBlock(worker, block) for worker in sorted(entry.out)]
         self.ledger.withdraw(block)
         self._placement.requeue(block, 0.0)
 
@@ -228,7 +211,7 @@ class Scheduler:
             entry.losses += 1
             if kind == events.MISSING:
                 self.ledger.forget_held(worker)
-                self._out.append(ForgetRows(worker))
+                self._out.append(events.ForgetRows(worker))
             else:
                 self._rest(worker, record, message, now)
             if kind == events.MISSING or len(self.ledger.workers) < 2:
@@ -270,16 +253,16 @@ class Scheduler:
             self._quarantine(block, [f"{w}: {reason}" for w, reason in entry.failed.items()])
 
     def _quarantine(self, block: int, reasons: list[str]) -> None:
-        self._out.append(QuarantineBlock(block, tuple(reasons)))
+        self._out.append(events.QuarantineBlock(block, tuple(reasons)))
         entry = self.ledger.blocks[block]
         why = f"a block ({entry.spec.shape}) failed wherever it was tried ({'; '.join(reasons)})"
-        self._out.append(Abort(why, numerical=bool(entry.failures) and entry.numerical))
+        self._out.append(events.Abort(why, numerical=bool(entry.failures) and entry.numerical))
 
     def _abort(self, reason: str) -> None:
-        self._out.append(Abort(reason))
+        self._out.append(events.Abort(reason))
 
     def _drop(self, worker: str, reason: str, now: float) -> None:
-        self._out.append(DropWorker(worker, reason))
+        self._out.append(events.DropWorker(worker, reason))
         self._lose(worker, reason, now)
 
     def _lose(self, worker: str, reason: str, now: float) -> None:

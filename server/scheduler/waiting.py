@@ -22,15 +22,11 @@ class Waiting:
     Attributes:
         levels: blocks by priority.
         priority_of: the priority of each block.
-        order: priorities of the waiting blocks, ascending.
-        num_bound: number of blocks bound to each worker.
         bound_to: the worker of each bound block.
     """
 
     levels: "dict[int, _Level]" = dataclasses.field(default_factory=dict)
     priority_of: dict[int, int] = dataclasses.field(default_factory=dict)
-    order: list[int] = dataclasses.field(default_factory=list)
-    num_bound: dict[str, int] = dataclasses.field(default_factory=dict)
     bound_to: dict[int, str] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -47,37 +43,32 @@ class Waiting:
 
         `bound_to` is a worker, currently present, that should compute it.
         """
-        level = self.levels.get(spec.priority)
-        if level is None:
-            level = self.levels[spec.priority] = _Level()
-            self.order = sorted(self.levels)
+        level = self.levels.setdefault(spec.priority, _Level())
         self.priority_of[spec.block] = spec.priority
-        level.add(spec, bound_to, first)
-        if bound_to is not None:
-            self.num_bound[bound_to] = self.num_bound.get(bound_to, 0) + 1
+        level.blocks[spec.block] = spec
+        if bound_to is None:
+            level.offer(spec, first)
+        else:
             self.bound_to[spec.block] = bound_to
+            _put(level.by_worker, bound_to, spec, first)
 
     def remove(self, block: int) -> None:
         """Removes a block from the queue."""
         priority = self.priority_of.pop(block)
         level = self.levels[priority]
-        level.remove(block)
-        worker = self.bound_to.pop(block, None)
-        if worker is not None:
-            self.num_bound[worker] -= 1
-            if not self.num_bound[worker]:
-                del self.num_bound[worker]
+        level.remove(block, self.bound_to.pop(block, None))
         if not level.blocks:
             del self.levels[priority]
-            self.order = sorted(self.levels)
 
     def has_any_for(self, worker: str) -> bool:
         """Whether a block is waiting that is bound to the worker or to none."""
-        return worker in self.num_bound or len(self.priority_of) > len(self.bound_to)
+        if len(self.priority_of) > len(self.bound_to):
+            return True
+        return any(worker in level.by_worker for level in self.levels.values())
 
     def most_urgent(self) -> int | None:
         """The smallest priority; None if nothing is waiting."""
-        return self.order[0] if self.order else None
+        return min(self.levels, default=None)
 
     def choose(
         self,
@@ -99,7 +90,7 @@ class Waiting:
             may: whether the worker may compute a block.
             least: blocks less urgent than this priority are not considered; None: no limit.
         """
-        for priority in self.order:
+        for priority in sorted(self.levels):
             if least is not None and priority > least:
                 return None
             level = self.levels[priority]
@@ -114,7 +105,7 @@ class Waiting:
 
     def choose_bound_elsewhere(self, may: May) -> int | None:
         """The last block that waits for the worker with the most blocks bound to it."""
-        for priority in self.order:
+        for priority in sorted(self.levels):
             queues = self.levels[priority].by_worker.values()
             for queue in sorted(queues, key=len, reverse=True):
                 block = next((block for block in reversed(queue) if may(block)), None)
@@ -128,7 +119,6 @@ class Waiting:
             for spec in level.by_worker.pop(worker, {}).values():
                 level.offer(spec, False)
                 del self.bound_to[spec.block]
-        self.num_bound.pop(worker, None)
 
 
 @dataclasses.dataclass
@@ -137,28 +127,18 @@ class _Level:
 
     blocks: _Blocks = dataclasses.field(default_factory=dict)
     by_worker: dict[str, _Blocks] = dataclasses.field(default_factory=dict)
-    bound_to: dict[int, str] = dataclasses.field(default_factory=dict)
     by_piece: dict[str, _Blocks] = dataclasses.field(default_factory=dict)
     by_columns: dict[str, _Blocks] = dataclasses.field(default_factory=dict)
 
-    def add(self, spec: BlockSpec, bound_to: str | None, first: bool) -> None:
-        self.blocks[spec.block] = spec
-        if bound_to is None:
-            self.offer(spec, first)
-        else:
-            self.bound_to[spec.block] = bound_to
-            _put(self.by_worker, bound_to, spec, first)
-
     def offer(self, spec: BlockSpec, first: bool) -> None:
         """Lists a block for any worker."""
-        self.bound_to.pop(spec.block, None)
         for piece, _ in spec.pieces:
             _put(self.by_piece, piece, spec, first)
         _put(self.by_columns, _columns(spec), spec, first)
 
-    def remove(self, block: int) -> None:
+    def remove(self, block: int, worker: str | None) -> None:
+        """Removes a block that is bound to the worker, or to none."""
         spec = self.blocks.pop(block)
-        worker = self.bound_to.pop(block, None)
         if worker is not None:
             _drop(self.by_worker, worker, block)
             return

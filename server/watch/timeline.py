@@ -4,13 +4,7 @@ from kipper.server.watch.following import Work
 
 SECONDS = 0.5  # per bin
 BINS = 120
-_LETTERS = {
-    Work.KERNEL: "k",
-    Work.GRADIENT: "g",
-    Work.EVALUATION: "e",
-    Work.ROWS: "w",
-    Work.WASTED: "v",
-}
+_LETTERS = "kgewv"  # in the order of `Work`
 _IDLE, _AWAY = ".", " "
 
 
@@ -79,7 +73,7 @@ class Lane:
         seconds = self._seconds[number % BINS]
         if 2 * sum(seconds) < stop - start:
             return _IDLE
-        return _LETTERS[Work(seconds.index(max(seconds)))]
+        return _LETTERS[seconds.index(max(seconds))]
 
     def _advance(self, last: int) -> None:
         """Clears the bins after the newest one, up to this one."""
