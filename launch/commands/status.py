@@ -1,6 +1,7 @@
 """`kipper status` and `kipper list`: runs, live or dead, told from their files."""
 
 import pathlib
+import sys
 
 from kipper.common.errors import UserError
 from kipper.common.settings import ListSettings, StatusSettings
@@ -34,9 +35,14 @@ def print_list(settings: ListSettings) -> None:
     top = pathlib.Path(settings.folder)
     if not top.is_dir():
         raise UserError(f"There is no folder {top}.")
-    found = [state_of(folder) for folder in sorted(run_folders(top))]
-    if not found:
+    folders, found = sorted(run_folders(top)), []
+    if not folders:
         raise UserError(f"There is no run in {top}, nor in folders up to {_DEPTH} deep in it.")
+    for folder in folders:
+        try:
+            found.append(state_of(folder))
+        except UserError as error:  # of another version, or damaged; the others are listed
+            print(f"kipper: {folder}: {error}", file=sys.stderr)
     print(text_table(("run", "state", "what", "images", "progress", "test"), map(_row, found)))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import pytest
 
@@ -78,6 +79,23 @@ def test_every_run_in_nested_folders_is_listed(
     assert heads.split() == ["run", "state", "what", "images", "progress", "test"]
     assert [line.split()[0] for line in lines] == [str(runs / "deep/ls"), str(runs / "kip")]
     assert "LS of digits with fc1" in lines[0]
+
+
+def test_a_run_of_a_later_version_does_not_hide_the_others(
+    runs: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs / "deep" / "ls", tmp_path / "later")
+    shutil.copytree(runs / "kip", tmp_path / "now")
+    config = json.loads((tmp_path / "later" / "config.json").read_text())
+    (tmp_path / "later" / "config.json").write_text(json.dumps(config | {"command": "Alchemy"}))
+    config = json.loads((tmp_path / "now" / "config.json").read_text())
+    config["settings"]["of_a_later_version"] = True
+    (tmp_path / "now" / "config.json").write_text(json.dumps(config))
+    assert run(["list", str(tmp_path)]) == 0
+    listed = capsys.readouterr()
+    assert "no algorithm with 'Alchemy'" in listed.err
+    (_, line) = listed.out.splitlines()
+    assert line.split()[:4] == [str(tmp_path / "now"), "finished", "KIP", "of"]
 
 
 @pytest.mark.parametrize(
