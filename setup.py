@@ -84,7 +84,7 @@ setup(
     },
     package_data={
         "kipper.launch.page": ["page.html", "page.css", "script/*.js"],
-        "kipper.server.report": ["page.html"],
+        "kipper.server.report": ["page.html", "base.css"],
         "kipper.workers.native": ["*.hpp", "*.cpp", "lib/*/*.so"],
     },
     cmdclass={"build_py": BuildWithNativeKernels},

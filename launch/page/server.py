@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tornado.httpserver
 import tornado.httputil
 import tornado.iostream
@@ -29,7 +28,7 @@ from absl import logging
 from kipper.launch.page.curve import LiveCurve
 from kipper.launch.page.listening import KnownHosts
 from kipper.launch.page.prometheus import exposition
-from kipper.server.watch.pictures import picture
+from kipper.server.watch.pictures import ToPixels, picture
 from kipper.server.watch.run_view import Record, RunView, as_json
 from kipper.server.watch.watch import Watch
 
@@ -42,6 +41,7 @@ _STALLED_SECONDS = 60.0
 MOST_LISTENERS, _MOST_CONNECTIONS = 64, 160
 _GOODBYE_SECONDS = 2.0
 _FOLDER = pathlib.Path(__file__).parent
+_BASE = "../../server/report/base.css"
 # The script is written in parts that share their names, and served as one file in this order.
 _SCRIPT = ("words", "marks", "summary", "curve", "matrix", "timeline", "workers", "live")
 _ASSETS = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
@@ -50,8 +50,8 @@ _ASSETS = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "
 @functools.cache
 def asset(name: str) -> bytes:
     """The content of page.html, page.js or page.css."""
-    parts = [f"script/{part}.js" for part in _SCRIPT] if name == "page.js" else [name]
-    return b"\n".join((_FOLDER / part).read_bytes() for part in parts)
+    parts = {"page.js": [f"script/{part}.js" for part in _SCRIPT], "page.css": [_BASE, name]}
+    return b"\n".join((_FOLDER / part).read_bytes() for part in parts.get(name, [name]))
 
 
 class Board:
@@ -65,12 +65,7 @@ class Board:
         listeners: number of clients of /events.
     """
 
-    def __init__(
-        self,
-        watch: Watch,
-        hosts: KnownHosts,
-        to_pixels: Callable[[np.ndarray], np.ndarray],
-    ):
+    def __init__(self, watch: Watch, hosts: KnownHosts, to_pixels: ToPixels):
         self.watch = watch
         self.hosts = hosts
         self.ended = asyncio.Event()
@@ -147,13 +142,10 @@ class _Nothing(_Handler):
 
 
 class _State(_Handler):
-    def get(self) -> None:
-        self.put(self.board.newest.encoded, "application/json")
-
-
-class _Part(_Handler):
-    def get(self, name: str) -> None:
-        self.put(as_json(self.board.newest.state[name]), "application/json")
+    def get(self, part: str = "") -> None:
+        newest = self.board.newest
+        content = as_json(newest.state[part]) if part else newest.encoded
+        self.put(content, "application/json")
 
 
 class _Records(_Handler):
@@ -283,7 +275,7 @@ def application(board: Board) -> tornado.web.Application:
         (r"/events", _Events),
         (r"/api/state", _State),
         (r"/api/records", _Records),
-        (r"/api/(workers|matrix|timeline)", _Part),
+        (r"/api/(workers|matrix|timeline)", _State),
         (r"/images/(\d{1,9})\.png", _Image),
         (r"/figures/curve\.png", _Curve),
         (r"/metrics", _Metrics),
