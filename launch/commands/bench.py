@@ -20,7 +20,7 @@ from kipper.common.engines import ENGINES
 from kipper.common.errors import KipperError, UserError
 from kipper.common.preprocessing import fit_preprocessing
 from kipper.common.settings import BenchSettings, EstimateSettings, RunSettings
-from kipper.launch.commands.text_table import text_table
+from kipper.launch.commands.display import print_table
 from kipper.server.tiling import Tiling, tiling_for
 from kipper.workers.choice import check_engine, make_engine
 from kipper.workers.engine import Engine, PreparedImages
@@ -90,7 +90,7 @@ def bench(settings: BenchSettings | EstimateSettings, run: RunSettings | None = 
         for rate in rates
     ]
     heads = ("engine", "block", "K: ms a pair", "pairs a second", "K and vjp: ms", "pairs a second")
-    print(text_table(heads, rows, text_columns=2))
+    print_table(heads, rows, text_columns=2)
     for engine, reason in missing.items():
         print(f"without {engine}: {reason}")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from kipper.common.errors import UserError
 from kipper.common.files import write_bytes
 from kipper.common.settings import CompareSettings
-from kipper.launch.commands.text_table import text_table
+from kipper.launch.commands.display import print_table
 from kipper.server.figures import style
 from kipper.server.figures.support_sizes import SizedScore, support_sizes_figure
 from kipper.server.measures import Measure
@@ -36,7 +36,7 @@ def print_comparison(settings: CompareSettings) -> None:
         raise UserError("Runs on classes and runs on real-valued targets cannot be compared.")
     (measure,) = measures
     runs.sort(key=lambda run: (_traits(run), _size(run), str(run.workdir.path)))
-    print(table(runs, measure))
+    _print_table(runs, measure)
     shared, scores = sized_scores(runs)
     path = pathlib.Path(settings.output)
     png = style.png(support_sizes_figure(scores, measure, shared))
@@ -85,8 +85,7 @@ def sized_scores(runs: Sequence[RunFiles]) -> tuple[str, list[SizedScore]]:
     return ", ".join(shared), scores
 
 
-def table(runs: Sequence[RunFiles], measure: Measure) -> str:
-    """Runs as lines of text, their columns aligned."""
+def _print_table(runs: Sequence[RunFiles], measure: Measure) -> None:
     rows = []
     for run in runs:
         scores = run.test, run.natural
@@ -100,4 +99,4 @@ def table(runs: Sequence[RunFiles], measure: Measure) -> str:
                 steps if run.result is not None else f"{steps} so far",
             )
         )
-    return text_table((*_HEADS, "steps"), rows, _TEXT_COLUMNS)
+    print_table((*_HEADS, "steps"), rows, _TEXT_COLUMNS)

@@ -7,7 +7,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
 from kipper.common.durations import duration
@@ -132,3 +132,28 @@ def progress_line(status: Status) -> str:
     if status.seconds_left is not None:
         parts.append(f"{duration(status.seconds_left)} left")
     return "  ".join(parts)
+
+
+def print_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int | None = None
+) -> None:
+    """Prints rows under their heads, as wide as they are; lines are never cut.
+
+    Args:
+        heads: one for each column.
+        rows: one cell for each column.
+        text_columns: the number of first columns that are aligned to the left; the others, which
+            hold numbers, are aligned to the right. None: all hold text.
+    """
+    # Imported here: other commands need not wait for it.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column, head in enumerate(heads):
+        is_text = text_columns is None or column < text_columns
+        table.add_column(head, justify="left" if is_text else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(width=10_000).print(table)

@@ -12,8 +12,8 @@ from typing import Any
 
 from kipper.common.durations import duration
 from kipper.common.settings import ComputeSettings, EstimateSettings, RunSettings
+from kipper.launch.commands.display import print_table
 from kipper.launch.commands.pace import Measuring
-from kipper.launch.commands.text_table import text_table
 from kipper.launch.coordinator import check_settings
 from kipper.launch.inprocess import inprocess_links
 from kipper.server.algorithms import algorithm_of
@@ -119,7 +119,10 @@ def print_estimate(estimating: EstimateSettings, settings: RunSettings) -> None:
         UserError: what the run itself would refuse.
     """
     estimate = estimate_run(settings)
-    print(json.dumps(estimate.record()) if estimating.json else described(estimate))
+    if estimating.json:
+        print(json.dumps(estimate.record()))
+    else:
+        _print(estimate)
 
 
 def estimate_run(settings: RunSettings) -> Estimate:
@@ -207,8 +210,7 @@ def _processes(settings: RunSettings, memory: Memory, workers: int) -> dict[str,
     return {"process": base + coordinator + workers * (memory.features + memory.block)}
 
 
-def described(estimate: Estimate) -> str:
-    """For a person."""
+def _print(estimate: Estimate) -> None:
     rows = [
         (
             timed.part.name,
@@ -220,7 +222,7 @@ def described(estimate: Estimate) -> str:
         for timed in estimate.parts
     ]
     in_all = ("in all", "", f"{estimate.kernel_pairs:,}", f"{estimate.vjp_pairs:,}")
-    table = text_table(
+    print_table(
         ("part", "times", "kernel pairs", "vjp pairs", "time"),
         [
             ("start", "", "", "", duration(estimate.start, exact=True)),
@@ -230,20 +232,19 @@ def described(estimate: Estimate) -> str:
         text_columns=1,
     )
     used, number = estimate.sampled
-    steps = ""
+    print()
     if estimate.step_seconds:
         each = " or ".join(f"{1000 * seconds:,.1f} ms" for seconds in estimate.step_seconds)
-        steps = f"a step       {each}, measured on {used:,} of its {number:,} target images\n"
+        print(f"a step       {each}, measured on {used:,} of its {number:,} target images")
     memory = ", ".join(
         f"{'each ' if name == 'worker' else ''}{name} {size / 2**20:,.0f} MiB"
         for name, size in estimate.memory.items()
     )
     count, size = estimate.checkpoints
     workers = f"{estimate.workers} workers with {estimate.threads} threads each"
-    return (
-        f"{table}\n\n{steps}"
+    print(
         f"measured by  {estimate.engine}, {workers}\n"
-        f"memory       {memory} at the least\n"
-        f"checkpoints  {count} at most, {size / 2**20:,.1f} MiB in all\n"
+        f"memory       at least {memory}\n"
+        f"checkpoints  at most {count}, {size / 2**20:,.1f} MiB in all\n"
         f"left out     {_LEFT_OUT}"
     )

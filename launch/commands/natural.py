@@ -36,7 +36,7 @@ from kipper.server.measures import ACCURACY, Score
 _ALL_DRAWS = {"accuracy": "test_accuracies", "r2": "test_r2s"}
 
 
-class Subject(NamedTuple):
+class Baseline(NamedTuple):
     """What is evaluated.
 
     Attributes:
@@ -83,7 +83,7 @@ def evaluate_natural(settings: EvaluateSettings) -> dict[str, Any]:
 
 
 def natural_scores(
-    kernel: DistributedKernel, subject: Subject, test: Split, sizes: list[int], seed: int
+    kernel: DistributedKernel, subject: Baseline, test: Split, sizes: list[int], seed: int
 ) -> list[Score]:
     """The score of each number of natural images, by one pass over the kernel of the largest.
 
@@ -119,11 +119,11 @@ def natural_scores(
     return streamed_scores(kernel.target_chunks(test.key, every), coefficients, test.labels)
 
 
-def _subject(settings: EvaluateSettings) -> Subject:
+def _subject(settings: EvaluateSettings) -> Baseline:
     if settings.distilled is not None:
         file = read_distilled(settings)
         dataset = limit(file.dataset, file.run.compute.train_limit, None)
-        return Subject(file.run, dataset, file.preprocessing, file)
+        return Baseline(file.run, dataset, file.preprocessing, file)
     if not settings.dataset:
         raise UserError("--dataset is required: the natural images come from it.")
     preprocess = settings.preprocess or "standard"
@@ -133,7 +133,7 @@ def _subject(settings: EvaluateSettings) -> Subject:
     )
     dataset = centred_dataset(dataset)
     check_image_side(run.compute.kernel_spec.architecture, *dataset.x_train.shape[1:3])
-    return Subject(run, dataset, fit_preprocessing(preprocess, dataset.x_train), None)
+    return Baseline(run, dataset, fit_preprocessing(preprocess, dataset.x_train), None)
 
 
 def _check_sizes(sizes: list[int], dataset: Dataset) -> None:

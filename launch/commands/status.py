@@ -5,8 +5,8 @@ import sys
 
 from kipper.common.errors import UserError
 from kipper.common.settings import ListSettings, StatusSettings
+from kipper.launch.commands.display import print_table
 from kipper.launch.commands.run_state import RunState, lines_about, state_of
-from kipper.launch.commands.text_table import text_table
 from kipper.server.workdir import Workdir
 
 # Folders inside folders that are looked into for runs.
@@ -43,7 +43,7 @@ def print_list(settings: ListSettings) -> None:
             found.append(state_of(folder))
         except UserError as error:  # of another version, or damaged; the others are listed
             print(f"kipper: {folder}: {error}", file=sys.stderr)
-    print(text_table(("run", "state", "what", "images", "progress", "test"), map(_row, found)))
+    print_table(("run", "state", "what", "images", "progress", "test"), map(_row, found))
 
 
 def run_folders(top: pathlib.Path) -> list[pathlib.Path]:

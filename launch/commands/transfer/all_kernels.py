@@ -9,7 +9,7 @@ from kipper.common.architecture import check_image_side
 from kipper.common.errors import NumericalError, UserError
 from kipper.common.settings import RunSettings, TransferSettings
 from kipper.launch.commands.distilled_file import DistilledFile, kernel_on
-from kipper.launch.commands.transfer.subject import read_file, score_by
+from kipper.launch.commands.transfer.data import read_file, score_by
 from kipper.launch.commands.transfer.trial import say
 from kipper.server.experiment import Split
 from kipper.workers.choice import check_engine

@@ -9,8 +9,8 @@ from kipper.common.errors import Interrupted, UserError
 from kipper.common.files import write_bytes, write_json, write_text
 from kipper.common.settings import TransferSettings
 from kipper.launch.commands.transfer.all_kernels import evaluate_all_kernels, title
-from kipper.launch.commands.transfer.subject import Subject, read_subject, regression_accuracy
-from kipper.launch.commands.transfer.trial import Trial, say
+from kipper.launch.commands.transfer.data import TransferData, read_subject, regression_accuracy
+from kipper.launch.commands.transfer.trial import NetworkTrial, say
 from kipper.launch.commands.transfer.unfinished import (
     Finished,
     experiment,
@@ -45,7 +45,7 @@ def transfer(settings: TransferSettings) -> dict[str, Any]:
     """
     settings.check()
     file, subject = read_subject(settings)
-    trial = Trial(settings, subject)
+    trial = NetworkTrial(settings, subject)
     folder = _output_folder(settings)
     say("kernel regression, for comparison …")
     regression = regression_accuracy(file, subject.test)
@@ -69,7 +69,7 @@ def transfer(settings: TransferSettings) -> dict[str, Any]:
 
 
 def _trained(
-    trial: Trial, settings: TransferSettings, subject: Subject, folder: pathlib.Path
+    trial: NetworkTrial, settings: TransferSettings, subject: TransferData, folder: pathlib.Path
 ) -> Finished:
     """Networks with all seeds, those that an earlier call had finished as they were."""
     this = experiment(settings, subject)
@@ -123,7 +123,7 @@ def _summary(networks: list[dict[str, Any]], regression: dict[str, Any]) -> dict
     }
 
 
-def _conditions(settings: TransferSettings, subject: Subject, dataset: str) -> dict[str, Any]:
+def _conditions(settings: TransferSettings, subject: TransferData, dataset: str) -> dict[str, Any]:
     names = ("width", "loss", "steps", "batch_size", "l2", "max_lr_factor", "seeds")
     return {
         "distilled": settings.distilled,

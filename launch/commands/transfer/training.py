@@ -37,7 +37,7 @@ class Protocol:
     batch_size: int
 
 
-class Snapshot(NamedTuple):
+class TrainedNetwork(NamedTuple):
     """A network on its way: its parameters after `step` steps."""
 
     step: int
@@ -52,8 +52,8 @@ def train(
     protocol: Protocol,
     rate: float,
     seed: int,
-) -> Iterator[Snapshot]:
-    """Trains, step by step; the first snapshot is of the network as it was drawn.
+) -> Iterator[TrainedNetwork]:
+    """Trains, step by step; the first one is the network as it was drawn.
 
     Args:
         apply: parameters and images to outputs (n, C).
@@ -68,7 +68,7 @@ def train(
     """
     inputs, targets = jnp.float32(images), jnp.float32(labels)
     state = optimiser(rate, protocol).init(parameters)
-    yield Snapshot(0, parameters)
+    yield TrainedNetwork(0, parameters)
     for step in range(protocol.steps):
         rows = batch_rows(len(inputs), protocol.batch_size, step, seed)
         batch = (inputs, targets) if rows is None else (inputs[rows], targets[rows])
@@ -79,7 +79,7 @@ def train(
                 f"Training diverged at step {step} of seed {seed} with a learning rate of "
                 f"{rate:.3g}; give a smaller --max_lr_factor."
             )
-        yield Snapshot(step + 1, parameters)
+        yield TrainedNetwork(step + 1, parameters)
 
 
 # Not several steps in one lax.scan: in XLA's loops convolutions are thirty times slower on CPUs.

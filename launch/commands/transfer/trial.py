@@ -10,16 +10,16 @@ import numpy as np
 from kipper.common.durations import duration
 from kipper.common.settings import TransferSettings
 from kipper.launch.commands.transfer import training
+from kipper.launch.commands.transfer.data import TransferData
 from kipper.launch.commands.transfer.learning_rate import largest_stable_rate
 from kipper.launch.commands.transfer.network import finite_network
-from kipper.launch.commands.transfer.subject import Subject
 from kipper.server import checkpoint
 
 
-class Trial:
+class NetworkTrial:
     """Trains and tests networks that differ in their seeds alone."""
 
-    def __init__(self, settings: TransferSettings, subject: Subject):
+    def __init__(self, settings: TransferSettings, subject: TransferData):
         self._settings, self._subject = settings, subject
         network = finite_network(subject.architecture, settings.width, subject.num_classes)
         self._init = jax.jit(network.init)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kipper.common.files import write_json
 from kipper.common.settings import TransferSettings
 from kipper.common.wire import content_key
-from kipper.launch.commands.transfer.subject import Subject
+from kipper.launch.commands.transfer.data import TransferData
 
 _FILE = "transfer_unfinished.json"
 # What may differ between the calls: it decides no network.
@@ -24,7 +24,7 @@ class Finished(NamedTuple):
     curve: list[dict[str, Any]]
 
 
-def experiment(settings: TransferSettings, subject: Subject) -> dict[str, Any]:
+def experiment(settings: TransferSettings, subject: TransferData) -> dict[str, Any]:
     """What decides the networks, but their seeds: settings, and all images and labels by hash."""
     arrays = (
         subject.images,

@@ -12,7 +12,7 @@ from kipper.launch.commands.estimate import estimate_run
 from kipper.launch.main import run as run_command
 from kipper.launch.run import run
 
-SMALL = {"dataset": "digits", "test_limit": 100, "dashboard": "none"}
+SMALL = {"workdir": "run", "dataset": "digits", "test_limit": 100, "dashboard": "none"}
 KIP = {"steps": 9, "target_batch_size": 130, "block_support": 4, "block_target": 60, **SMALL}
 
 
@@ -42,7 +42,7 @@ def hurried(monkeypatch):
     ids=["learned labels", "drawn architectures", "label solve"],
 )
 def test_pairs_are_those_that_the_run_counts(tmp_path, settings):
-    settings = type(settings)(**{**vars(settings), "workdir": str(tmp_path / "run")})
+    settings = settings.replace(workdir=str(tmp_path / "run"))
     estimate = estimate_run(settings)
     assert not (tmp_path / "run").exists()
     result = run(settings)

@@ -19,7 +19,7 @@ from kipper.server.measures import Score
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class TransferData:
     """Everything preprocessed, float32.
 
     Attributes:
@@ -60,7 +60,7 @@ def read_file(settings: TransferSettings) -> DistilledFile:
     return file
 
 
-def read_subject(settings: TransferSettings) -> tuple[DistilledFile, Subject]:
+def read_subject(settings: TransferSettings) -> tuple[DistilledFile, TransferData]:
     """The set that `settings` name, and the images to train and test on.
 
     Validation images are those that a KIP run with the same seed and limit holds out.
@@ -75,7 +75,7 @@ def read_subject(settings: TransferSettings) -> tuple[DistilledFile, Subject]:
     validation = held_out[_some(dataset.y_train[held_out], classes, settings.curve_images)]
     natural = held_out if len(held_out) else np.arange(len(dataset.y_train))
     natural = natural[_some(dataset.y_train[natural], classes, IMAGES)]
-    return file, Subject(
+    return file, TransferData(
         images=file.images.astype(np.float32),
         labels=file.labels,
         architecture=file.run.compute.kernel_spec.architecture,
