@@ -57,7 +57,7 @@ def curve(options: argparse.Namespace, seed: int, way: dict[str, Any]) -> list[d
         workdir = Workdir(pathlib.Path(folder))
         records = workdir.read_records(workdir.metrics)
         evaluation = evaluate_file(EvaluateSettings(distilled=str(workdir.distilled)))
-    records[-1]["test_loss"] = evaluation["test_loss"]
+    records[-1]["test_loss"] = evaluation.test.loss
     return records
 
 

@@ -1,10 +1,10 @@
-"""A distilled set with all that it is to be evaluated by, for the commands that take one."""
+"""A distilled set with everything that evaluating it needs, for the commands that take one."""
 
 import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ from kipper.server.session import open_kernel
 from kipper.workers.choice import check_engine
 from kipper.workers.network_trial import try_network
 
-# What a released file needs to be told, and what else may be overridden.
+# Settings that a released file needs from the command line, and those that may be overridden.
 _REQUIRED_WITHOUT_RECIPE = ("dataset", "preprocess", "architecture")
 _OVERRIDES = (
     "dataset",
@@ -51,23 +51,23 @@ _OVERRIDES = (
     "test_limit",
 )
 
-# What else decides an accuracy, beside the set and the data.
+# Settings that affect a score, besides the set and the data.
 _RECORDED_WITH = ("architecture", "kernel", "kernel_dtype", "ridge", "test_limit")
 
 
 @dataclasses.dataclass(frozen=True)
 class DistilledFile:
-    """A distilled set with all that it is to be evaluated by.
+    """A distilled set with everything that evaluating it needs.
 
     Attributes:
         images: (n, h, w, c), preprocessed.
         labels: (n, C) float64.
-        recipe: how it was made; None where the command line had to say it.
-        run: settings of the run that made it, with what the command line overrides.
-        dataset: in raw pixels; test images limited; targets centred as the set's labels are.
+        recipe: how it was made; None if the command line gave that instead.
+        run: settings of the run that made it, with the overrides of the command line.
+        dataset: in raw pixels; test images limited; targets centred like the set's labels.
         preprocessing: from raw pixels to the space of `images`.
-        recorded: the test score that the run measured; None if it is not known.
-        as_recorded: whether `run` and `dataset` are those that it was measured with.
+        recorded: the test score that the run measured; None if it is unknown.
+        as_recorded: whether `recorded` was measured with `run` and `dataset`.
     """
 
     images: np.ndarray
@@ -80,8 +80,11 @@ class DistilledFile:
     as_recorded: bool = False
 
 
-def conditions(run: RunSettings, test: Split) -> dict[str, Any]:
-    """What an accuracy was measured by, for the report."""
+Conditions = Mapping[str, int | float | str | None]
+
+
+def conditions(run: RunSettings, test: Split) -> Conditions:
+    """The settings that a score was measured with, by name, and the number of test images."""
     names = ("preprocess", *_OVERRIDES)
     return {"test_size": len(test.labels), **{name: getattr(run.compute, name) for name in names}}
 
@@ -109,10 +112,10 @@ def kernel_on(run: RunSettings, rows: Split) -> Iterator[tuple[Pool, Distributed
 
 
 def read_distilled(settings: EvaluateSettings) -> DistilledFile:
-    """The set that `settings` name, and its data set; remarks on them go to stderr.
+    """Reads a distilled set and its data set; remarks on them go to stderr.
 
     Raises:
-        UserError: as `evaluate_file`.
+        UserError: a file or a setting cannot be used, or they do not fit each other.
     """
     if not settings.distilled:
         raise UserError(NO_DISTILLED)
@@ -152,7 +155,10 @@ def read_distilled(settings: EvaluateSettings) -> DistilledFile:
 
 
 def centred_dataset(dataset: Dataset, target_mean: np.ndarray | None = None) -> Dataset:
-    """With targets less their mean: that of training if none is given. Classes stay as they are."""
+    """The data set with `target_mean`, by default that of training, subtracted from its targets.
+
+    Classes stay as they are.
+    """
     if dataset.has_classes:
         return dataset
     mean = dataset.y_train.mean(axis=0) if target_mean is None else target_mean
@@ -161,48 +167,48 @@ def centred_dataset(dataset: Dataset, target_mean: np.ndarray | None = None) -> 
 
 
 def remark(sentence: str) -> None:
-    """Tells a person something that is no part of a command's output."""
+    """Prints a remark for the user to stderr."""
     print(f"kipper: {sentence}", file=sys.stderr)
 
 
 def _run_settings(settings: EvaluateSettings, found: DistilledSet) -> RunSettings:
-    """Settings of the run that made the set, with what the command line overrides."""
+    """Settings of the run that made the set, with the overrides of the command line."""
     recipe_path = recipe_path_of(found.path)
     if found.recipe is None:
         made = told_settings(settings, found, _REQUIRED_WITHOUT_RECIPE)
     elif settings.preprocess is not None:
         raise UserError(
-            f"--preprocess cannot be given: {recipe_path} says how the set was preprocessed."
+            f"--preprocess cannot be given, since {recipe_path} says how the set was preprocessed."
         )
     else:
         made = found.recipe.settings
         _check_asked_for(str(made["architecture"]), settings)
         if not found.recipe.sets:
             early = found.recipe.kipper_version is None
-            why = "is of an early version" if early else "is of a run that has not finished"
-            remark(f"{recipe_path} {why}, and does not say which sets it belongs to.")
+            why = "an early version" if early else "a run that has not finished"
+            remark(f"{recipe_path} is from {why} and does not say which sets it belongs to.")
     names = {field.name for field in run_fields(ComputeSettings)}
     values = {k: v for k, v in made.items() if k in names}
     return overridden(values, settings, str(recipe_path.parent))
 
 
 def _check_asked_for(made_by: str, settings: EvaluateSettings) -> None:
-    """Refuses to run a file because a distilled set, perhaps another's, says so."""
+    """Refuses to execute a file only because a distilled set, perhaps a stranger's, names it."""
     if settings.architecture is None and is_network_file(made_by):
         name = pathlib.Path(made_by.partition("#")[0]).name
         raise UserError(
-            f"The set was made by the network {name}, and only you can say that this file is to "
-            f"be run; give --architecture=FOLDER/{name}."
+            f"The set was made with the network {name}, which kipper executes only if you ask for "
+            f"it; give --architecture=FOLDER/{name}."
         )
 
 
 def told_settings(
     settings: EvaluateSettings | ExportSettings, found: DistilledSet, required: Sequence[str]
 ) -> dict[str, Any]:
-    """What must be known of a set without a recipe, from its name and the command line.
+    """The settings that a set without a recipe needs, from its file name and the command line.
 
     Raises:
-        UserError: something is missing, or the two contradict each other.
+        UserError: one is missing, or the two contradict each other.
     """
     made: dict[str, Any] = {}
     if found.name is not None:
@@ -216,7 +222,7 @@ def told_settings(
     missing = [f"--{k}" for k in required if k not in {**made, **told}]
     if missing:
         raise UserError(
-            f"There is no {recipe_path_of(found.path)} to say how the set was made; give "
+            f"{recipe_path_of(found.path)}, which says how the set was made, does not exist; give "
             f"{', '.join(missing)}."
         )
     if taken := " ".join(f"--{k}={v}" for k, v in made.items() if k not in told):
@@ -225,7 +231,7 @@ def told_settings(
 
 
 def overridden(values: dict[str, Any], settings: EvaluateSettings, workdir: str) -> RunSettings:
-    """Settings of a run by name, with what the command line says instead.
+    """The settings of a run from values by name, with the overrides of the command line.
 
     Raises:
         UserError: they cannot be used.

@@ -1,61 +1,98 @@
 """`kipper evaluate`: the accuracy of a distilled set, from its two files and a data set."""
 
+import dataclasses
 import json
 from typing import Any
 
 from kipper.common.settings import EvaluateSettings
-from kipper.launch.commands.distilled_file import conditions, kernel_on_test, read_distilled, remark
+from kipper.launch.commands.distilled_file import (
+    Conditions,
+    conditions,
+    kernel_on_test,
+    read_distilled,
+    remark,
+)
 from kipper.launch.commands.natural import evaluate_natural
 from kipper.server.evaluation import score
+from kipper.server.measures import ACCURACY, Score
 
-# Of test images: another engine, or another processor, rounds otherwise, so that predictions that
-# nearly tie may change.
+# Share of the test images whose predictions may change because another engine or processor rounds
+# differently: those that nearly tie.
 _SHARE_BY_ROUNDING = 0.002
 
 
+@dataclasses.dataclass(frozen=True)
+class FileEvaluation:
+    """The score of a distilled set.
+
+    Attributes:
+        test: the score measured now.
+        recorded: the score that its run recorded; None if there is none.
+        agrees_with_record: whether both are equal up to rounding; None without a record, or if it
+            was measured with other settings or data.
+        support_size: number of distilled images.
+        conditions: what the score was measured with.
+        kernel_pairs: pairs of images whose kernel was computed.
+    """
+
+    test: Score
+    recorded: Score | None
+    agrees_with_record: bool | None
+    support_size: int
+    conditions: Conditions
+    kernel_pairs: int
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **self.test.record("test"),
+            "test_loss": self.test.loss,
+            f"recorded_test_{self.test.measure.key}": self.recorded and self.recorded.value,
+            "agrees_with_record": self.agrees_with_record,
+            "support_size": self.support_size,
+            **self.conditions,
+            "kernel_pairs": self.kernel_pairs,
+        }
+
+
 def print_evaluation(settings: EvaluateSettings) -> None:
-    """Prints the evaluation as one JSON object, and what is to be said of it to stderr."""
+    """Prints the evaluation as one JSON object; warns on stderr if it contradicts the record."""
     settings.check()
-    if settings.natural is None:
-        report = evaluate_file(settings)
-        print(json.dumps(report))
-        if report["agrees_with_record"] is False:
-            name = "accuracy" if "test_accuracy" in report else "r2"
-            remark(
-                f"The {name} is {report[f'test_{name}']:.4f}, but the run recorded "
-                f"{report[f'recorded_test_{name}']:.4f} for this set, these data and these "
-                "settings; the kernel or the preprocessing is not as it was."
-            )
+    if settings.natural is not None:
+        print(json.dumps(evaluate_natural(settings).record()))
         return
-    print(json.dumps(evaluate_natural(settings)))
+    found = evaluate_file(settings)
+    print(json.dumps(found.record()))
+    if found.recorded is not None and found.agrees_with_record is False:
+        name = "accuracy" if found.test.measure is ACCURACY else "R²"
+        remark(
+            f"The {name} is {found.test.value:.4f}, but the run recorded "
+            f"{found.recorded.value:.4f} for this set with the same data and settings; the kernel "
+            "or the preprocessing has changed."
+        )
 
 
-def evaluate_file(settings: EvaluateSettings) -> dict[str, Any]:
-    """Test accuracy and loss of a distilled set, with the settings they were measured by.
-
-    R² and mean squared error for the accuracy, if it is one of targets. `agrees_with_record` says
-    whether the accuracy or R² is the recorded one, up to rounding; None if there is none, or it was
-    measured with other settings or data.
+def evaluate_file(settings: EvaluateSettings) -> FileEvaluation:
+    """Test score and loss of a distilled set: accuracy for classes, R² for real-valued targets.
 
     Raises:
         UserError: a file or a setting cannot be used, or they do not fit each other.
         NumericalError: the regression could not be solved.
     """
     file = read_distilled(settings)
+    compute = file.run.compute
     with kernel_on_test(file.run, file.dataset, file.preprocessing) as (pool, kernel, test):
-        kernel.set_support(file.images.astype(file.run.compute.kernel_dtype))
-        result = score(kernel, file.labels, file.run.compute.ridge, test.key, test.labels)
-    recorded = file.recorded
+        kernel.set_support(file.images.astype(compute.kernel_dtype))
+        found = score(kernel, file.labels, compute.ridge, test.key, test.labels)
     agrees = None
-    if file.as_recorded and recorded is not None:
+    if file.as_recorded and file.recorded is not None:
         rounding = max(_SHARE_BY_ROUNDING, 1.5 / len(test.labels))
-        agrees = abs(result.value - recorded.value) <= rounding
-    return {
-        **result.record("test"),
-        "test_loss": result.loss,
-        f"recorded_test_{result.measure.key}": recorded.value if recorded else None,
-        "agrees_with_record": agrees,
-        "support_size": len(file.images),
-        **conditions(file.run, test),
-        "kernel_pairs": pool.counts.kernel_pairs,
-    }
+        agrees = abs(found.value - file.recorded.value) <= rounding
+    return FileEvaluation(
+        test=found,
+        recorded=file.recorded,
+        agrees_with_record=agrees,
+        support_size=len(file.images),
+        conditions=conditions(file.run, test),
+        kernel_pairs=pool.counts.kernel_pairs,
+    )

@@ -1,12 +1,14 @@
-"""`kipper evaluate --natural`: how good natural training images are as support.
+"""`kipper evaluate --natural`: how well natural training images serve as a support set.
 
-The baseline of a distilled set: so many images of the training set, drawn at random, equally many
-of each class, with their own labels. They are judged by accuracy, or by R² for targets.
+This is the baseline of a distilled set: training images drawn at random, balanced by class, with
+their own labels. Classes are scored by accuracy, real-valued targets by R².
 """
 
+import dataclasses
 import math
 import pathlib
 import statistics
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ from kipper.common.labels import strata, target_values
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import EvaluateSettings, RunSettings
 from kipper.launch.commands.distilled_file import (
+    Conditions,
     DistilledFile,
     centred_dataset,
     conditions,
@@ -32,15 +35,15 @@ from kipper.server.evaluation import score, streamed_scores
 from kipper.server.experiment import Split
 from kipper.server.measures import ACCURACY, Score
 
-# What the values of all draws are called in the report, by the key of the measure.
+# What the report calls the scores of all draws, by the key of the measure.
 _ALL_DRAWS = {"accuracy": "test_accuracies", "r2": "test_r2s"}
 
 
 class Baseline(NamedTuple):
-    """What is evaluated.
+    """The data to draw natural images from, and how to score them.
 
     Attributes:
-        run: the settings to do it by.
+        run: the settings to score with.
         dataset: raw, limited as `run` says; targets centred.
         preprocessing: of the data set's images.
         distilled: the set to compare with; None without one.
@@ -52,11 +55,93 @@ class Baseline(NamedTuple):
     distilled: DistilledFile | None
 
 
-def evaluate_natural(settings: EvaluateSettings) -> dict[str, Any]:
-    """Scores and losses by number of natural images; draws the figure, if one is asked for.
+@dataclasses.dataclass(frozen=True)
+class NaturalScores:
+    """Test scores of one number of natural images, for each draw."""
 
-    With a distilled set, all is as in its run, and the report says how many natural images are as
-    good.
+    support_size: int
+    scores: Sequence[Score]
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(score.value for score in self.scores)
+
+    def record(self) -> dict[str, Any]:
+        """For JSON: mean and standard deviation over draws; the latter is None for one draw."""
+        key, values = self.scores[0].measure.key, [score.value for score in self.scores]
+        losses = [score.loss for score in self.scores if score.loss is not None]
+        several = len(values) > 1
+        return {
+            "support_size": self.support_size,
+            f"test_{key}": statistics.mean(values),
+            f"test_{key}_spread": statistics.stdev(values) if several else None,
+            "test_loss": statistics.mean(losses),
+            "test_loss_spread": statistics.stdev(losses) if several else None,
+            _ALL_DRAWS[key]: values,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A distilled set beside natural images.
+
+    Attributes:
+        support_size: number of distilled images.
+        test: their score.
+        needed: number of natural images with that score; None if more than `most`.
+        most: the largest number of natural images that was measured.
+    """
+
+    support_size: int
+    test: Score
+    needed: int | None
+    most: int
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        test, size = self.test, self.support_size
+        reached = f"{test.value:.2%}" if test.measure is ACCURACY else f"R² {test.value:.4f}"
+        number = self.most if self.needed is None else self.needed
+        ratio = f"{number / size:,.3g}" if number < 1000 * size else f"{number / size:,.0f}"
+        about = "more than" if self.needed is None else "about"
+        return {
+            "distilled": {
+                "support_size": size,
+                f"test_{test.measure.key}": test.value,
+                "test_loss": test.loss,
+            },
+            "natural_images_needed": self.needed,
+            "finding": (
+                f"{size:,} distilled images reach {reached}; of natural images that takes "
+                f"{about} {number:,}, {ratio} times as many."
+            ),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class NaturalEvaluation:
+    """Scores by number of natural images, and the comparison with a distilled set, if any."""
+
+    natural: Sequence[NaturalScores]
+    comparison: Comparison | None
+    conditions: Conditions
+    kernel_pairs: int
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "natural": [scores.record() for scores in self.natural],
+            **(self.comparison.record() if self.comparison is not None else {}),
+            **self.conditions,
+            "kernel_pairs": self.kernel_pairs,
+        }
+
+
+def evaluate_natural(settings: EvaluateSettings) -> NaturalEvaluation:
+    """Scores natural images by number, and draws the figure if `settings` ask for one.
+
+    With a distilled set, everything is as in its run, and the result says how many natural images
+    reach the same score.
 
     Raises:
         UserError: a file or a setting cannot be used, or they do not fit each other.
@@ -64,35 +149,38 @@ def evaluate_natural(settings: EvaluateSettings) -> dict[str, Any]:
     """
     settings.check()
     sizes = settings.natural_sizes
-    subject = _subject(settings)
-    _check_sizes(sizes, subject.dataset)
-    run, distilled = subject.run, subject.distilled
-    report: dict[str, Any] = {}
-    with kernel_on_test(run, subject.dataset, subject.preprocessing) as (pool, kernel, test):
+    baseline = _baseline(settings)
+    _check_sizes(sizes, baseline.dataset)
+    run, distilled = baseline.run, baseline.distilled
+    reached = None
+    with kernel_on_test(run, baseline.dataset, baseline.preprocessing) as (pool, kernel, test):
         if distilled is not None:
             kernel.set_support(distilled.images.astype(run.compute.kernel_dtype))
             reached = score(kernel, distilled.labels, run.compute.ridge, test.key, test.labels)
-        draws = [natural_scores(kernel, subject, test, sizes, s) for s in range(settings.seeds)]
-    natural = [_summary(sizes[i], [draw[i] for draw in draws]) for i in range(len(sizes))]
-    report["natural"] = natural
-    if distilled is not None:
-        report |= _comparison(natural, reached, len(distilled.images))
+        draws = [natural_scores(kernel, baseline, test, sizes, s) for s in range(settings.seeds)]
+    by_size = zip(sizes, zip(*draws, strict=True), strict=True)
+    natural = [NaturalScores(size, scores) for size, scores in by_size]
+    comparison = None
+    if distilled is not None and reached is not None:
+        needed = natural_images_for(natural, reached.value)
+        comparison = Comparison(len(distilled.images), reached, needed, max(sizes))
+    found = NaturalEvaluation(natural, comparison, conditions(run, test), pool.counts.kernel_pairs)
     if settings.figure is not None:
-        _draw(pathlib.Path(settings.figure), report, run)
-    return {**report, **conditions(run, test), "kernel_pairs": pool.counts.kernel_pairs}
+        _draw(pathlib.Path(settings.figure), found, run)
+    return found
 
 
 def natural_scores(
-    kernel: DistributedKernel, subject: Baseline, test: Split, sizes: list[int], seed: int
+    kernel: DistributedKernel, baseline: Baseline, test: Split, sizes: list[int], seed: int
 ) -> list[Score]:
-    """The score of each number of natural images, by one pass over the kernel of the largest.
+    """The score of each number of natural images, from one pass over the largest kernel.
 
-    The draws of one seed lie within each other, so the smaller ones' kernels are parts of the
-    largest one's. They are what a run with that seed starts from, if it held out no images.
+    The draws of a seed are nested, so the smaller kernels are parts of the largest. A run with the
+    same seed starts from the same draw, if it holds out no images.
 
     Args:
         kernel: its support becomes the largest draw.
-        subject: what is evaluated.
+        baseline: the data and settings.
         test: resident on the workers.
         sizes: in any order, each a multiple of the number of classes.
         seed: of the draws.
@@ -100,11 +188,11 @@ def natural_scores(
     Raises:
         NumericalError: see `krr.Factor`.
     """
-    dataset, run = subject.dataset, subject.run
+    dataset, run = baseline.dataset, baseline.run
     balanced = strata(dataset.y_train, dataset.num_outputs)
     draws = [sampling.support_rows(*balanced, n, seed) for n in sizes]
     largest = max(draws, key=len)
-    images = subject.preprocessing.apply(dataset.x_train[largest])
+    images = baseline.preprocessing.apply(dataset.x_train[largest])
     kernel.set_support(images.astype(run.compute.kernel_dtype))
     k_ss = kernel.support_matrix()
     labels = target_values(dataset.y_train[largest], dataset.num_outputs)
@@ -112,14 +200,14 @@ def natural_scores(
     for rows in draws:
         (inside,) = np.isin(largest, rows).nonzero()
         factor = krr.Factor(k_ss[np.ix_(inside, inside)], run.compute.ridge)
-        padded = np.zeros_like(labels)  # what is not in the draw predicts nothing
+        padded = np.zeros_like(labels)  # images outside the draw contribute nothing
         padded[inside] = factor.solve(labels[inside])
         coefficients.append(padded)
     every = np.arange(len(test.labels))
     return streamed_scores(kernel.target_chunks(test.key, every), coefficients, test.labels)
 
 
-def _subject(settings: EvaluateSettings) -> Baseline:
+def _baseline(settings: EvaluateSettings) -> Baseline:
     if settings.distilled is not None:
         file = read_distilled(settings)
         dataset = limit(file.dataset, file.run.compute.train_limit, None)
@@ -137,7 +225,7 @@ def _subject(settings: EvaluateSettings) -> Baseline:
 
 
 def _check_sizes(sizes: list[int], dataset: Dataset) -> None:
-    """Raises a UserError for a number that cannot be drawn equally of all classes."""
+    """Raises a UserError for a number that cannot be drawn equally from all classes."""
     labels, classes = strata(dataset.y_train, dataset.num_outputs)
     most = classes * int(np.bincount(labels, minlength=classes).min())
     multiple = f"a multiple of the {classes} classes and " if dataset.has_classes else ""
@@ -148,83 +236,34 @@ def _check_sizes(sizes: list[int], dataset: Dataset) -> None:
             )
 
 
-def _summary(size: int, scores: list[Score]) -> dict[str, Any]:
-    """Mean and standard deviation over draws; no deviation of a single one."""
-    key, values = scores[0].measure.key, [one.value for one in scores]
-    losses = [one.loss for one in scores if one.loss is not None]
-    several = len(scores) > 1
-    return {
-        "support_size": size,
-        f"test_{key}": statistics.mean(values),
-        f"test_{key}_spread": statistics.stdev(values) if several else None,
-        "test_loss": statistics.mean(losses),
-        "test_loss_spread": statistics.stdev(losses) if several else None,
-        _ALL_DRAWS[key]: values,
-    }
+def natural_images_for(natural: Sequence[NaturalScores], wanted: float) -> int | None:
+    """The number of natural images whose mean score is `wanted`; None if more than were measured.
 
-
-def _comparison(natural: list[dict[str, Any]], reached: Score, size: int) -> dict[str, Any]:
-    """What the distilled set reaches, and how many natural images would."""
-    needed = natural_images_for(natural, reached)
-    most = max(entry["support_size"] for entry in natural)
-    said = f"more than {most:,}" if needed is None else f"about {needed:,}"
-    return {
-        "distilled": {
-            "support_size": size,
-            f"test_{reached.measure.key}": reached.value,
-            "test_loss": reached.loss,
-        },
-        "natural_images_needed": needed,
-        "finding": (
-            f"{size:,} distilled images reach {_in_words(reached)}; of natural images that takes "
-            f"{said}, {_ratio(most if needed is None else needed, size)} times as many."
-        ),
-    }
-
-
-def _in_words(score: Score) -> str:
-    return f"{score.value:.2%}" if score.measure is ACCURACY else f"R² {score.value:.4f}"
-
-
-def _ratio(needed: int, size: int) -> str:
-    return f"{needed / size:,.3g}" if needed < 1000 * size else f"{needed / size:,.0f}"
-
-
-def natural_images_for(natural: list[dict[str, Any]], wanted: Score) -> int | None:
-    """How many natural images have that mean score.
-
-    Between two measured numbers it is interpolated on a logarithmic scale. None: more than were
-    measured. The smallest number measured: so many or fewer.
+    Between two measured numbers it is interpolated on a logarithmic scale. If the smallest number
+    measured already reaches the score, it is returned.
     """
-    ordered = sorted(natural, key=lambda entry: entry["support_size"])
     below = None
-    for entry in ordered:
-        size, reached = entry["support_size"], entry[f"test_{wanted.measure.key}"]
-        if reached >= wanted.value:
+    for entry in sorted(natural, key=lambda entry: entry.support_size):
+        if entry.mean >= wanted:
             if below is None:
-                return int(size)
-            smaller, less = below["support_size"], below[f"test_{wanted.measure.key}"]
-            share = (wanted.value - less) / (reached - less)
-            return round(smaller * math.exp(share * math.log(size / smaller)))
+                return entry.support_size
+            share = (wanted - below.mean) / (entry.mean - below.mean)
+            ratio = entry.support_size / below.support_size
+            return round(below.support_size * math.exp(share * math.log(ratio)))
         below = entry
     return None
 
 
-def _draw(path: pathlib.Path, report: dict[str, Any], run: RunSettings) -> None:
-    """Writes the figure; raises a UserError where it cannot be written."""
-    # Not before: matplotlib takes its time.
+def _draw(path: pathlib.Path, found: NaturalEvaluation, run: RunSettings) -> None:
+    """Writes the figure; raises a UserError if it cannot be written."""
+    # Imported here: matplotlib takes a second.
     from kipper.server.figures.natural import natural_figure
     from kipper.server.figures.style import png
 
-    shared = ", ".join(
-        (
-            run.compute.dataset,
-            run.compute.architecture,
-            run.compute.kernel.upper(),
-            run.compute.preprocess,
-        )
-    )
+    compute = run.compute
+    traits = (compute.dataset, compute.architecture, compute.kernel.upper(), compute.preprocess)
+    shared = ", ".join(traits)
     try:
-        write_bytes(path, png(natural_figure(report, shared)))
+        write_bytes(path, png(natural_figure(found.record(), shared)))
     except OSError as error:
         raise UserError(f"--figure={path} cannot be written ({error.strerror}).") from error

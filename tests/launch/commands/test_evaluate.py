@@ -140,7 +140,7 @@ def test_a_recipe_of_an_early_version_is_used_and_said(finished, pair, capsys):
     assert report["test_accuracy"] == _result(finished)["test_accuracy"]
     assert report["recorded_test_accuracy"] == 0.25
     assert report["agrees_with_record"] is None
-    assert "is of an early version" in err
+    assert "is from an early version" in err
 
 
 def test_a_run_that_goes_on_knows_its_earlier_set_and_a_new_one_none(
@@ -163,7 +163,7 @@ def test_a_run_that_goes_on_knows_its_earlier_set_and_a_new_one_none(
     assert err == ""
     shutil.copy(old / "distilled.npz", new)
     assert _evaluate(new / "distilled.npz") == 0
-    assert "is of a run that has not finished" in capsys.readouterr().err
+    assert "is from a run that has not finished" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def released(data, tmp_path):
 def test_a_released_file_says_by_its_name_how_it_was_made(data, released, tmp_path, capsys):
     capsys.readouterr()
     assert _evaluate(released) == 2
-    _refused(capsys, "to say how the set was made; give --dataset.")
+    _refused(capsys, "which says how the set was made, does not exist; give --dataset.")
     assert _evaluate(released, f"--dataset=npz:{data}") == 0
     out, err = capsys.readouterr()
     report = json.loads(out)

@@ -13,7 +13,7 @@ from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.datasets import load_dataset
 from kipper.common.labels import centred_one_hot
 from kipper.common.precision import enable_x64
-from kipper.launch.commands.natural import natural_images_for
+from kipper.launch.commands.natural import NaturalScores, natural_images_for
 from kipper.launch.main import run
 from kipper.server import sampling
 from kipper.server.measures import ACCURACY, Score
@@ -97,9 +97,9 @@ def test_beside_a_distilled_set_all_is_as_in_its_run(solved, tmp_path, capsys):
 
 def test_how_many_images_is_read_off_on_a_log_scale():
     curve = [(10, 0.2), (1000, 0.6), (2000, 0.5), (4000, 0.9)]
-    natural = [{"support_size": n, "test_accuracy": a} for n, a in curve]
+    natural = [NaturalScores(n, (Score(ACCURACY, a),)) for n, a in curve]
     for accuracy, images in ((0.4, 100), (0.6, 1000), (0.7, 2828), (0.1, 10), (0.95, None)):
-        assert natural_images_for(natural, Score(ACCURACY, accuracy)) == images
+        assert natural_images_for(natural, accuracy) == images
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_how_many_images_is_read_off_on_a_log_scale():
         (["--natural=15"], "--natural has 15; for 'digits' it must be a multiple of the 10"),
         (["--natural=50000"], "and at most 1"),
         (["--natural=10", "--seeds=0"], "--seeds is 0; it must be 1 or more."),
-        (["--natural=10", "--figure=/nonexistent/a.png"], "there is no such folder"),
-        (["--figure=a.png"], "--figure is drawn of --natural"),
+        (["--natural=10", "--figure=/nonexistent/a.png"], "but that folder does not exist"),
+        (["--figure=a.png"], "--figure shows the results of --natural"),
         (["--natural=10", "--dataset="], "--dataset is required"),
         (["--natural=10", "--architecture=myrtle5", "--dataset=nothing"], "nothing"),
         ([], "--distilled is required"),
