@@ -129,14 +129,14 @@ def test_training_that_diverges_says_so_and_writes_nothing(distilled, tmp_path, 
 
 def interrupt(monkeypatch, seed):
     """Ctrl-C at the first point of the curve of the network with that seed."""
-    seconds_left = trial.Trial.seconds_left
+    seconds_left = trial.NetworkTrial.seconds_left
 
     def interrupted(self, at, step):
         if at == seed:
             raise KeyboardInterrupt
         return seconds_left(self, at, step)
 
-    monkeypatch.setattr(trial.Trial, "seconds_left", interrupted)
+    monkeypatch.setattr(trial.NetworkTrial, "seconds_left", interrupted)
 
 
 def test_an_interruption_leaves_earlier_results_whole(distilled, transferred, capsys, monkeypatch):
