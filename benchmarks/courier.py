@@ -36,7 +36,8 @@ import message_encodings
 import numpy as np
 
 from kipper.common import messages, wire
-from kipper.launch.link.transports import Channel, Transport, transport_named
+from kipper.launch.link.transports import transport_named
+from kipper.launch.link.transports.transport import Channel, Transport
 from kipper.launch.processes.process import keep_freed_memory
 
 _CPU_TIME = b"processor time"

@@ -1,6 +1,7 @@
-"""The coordinator, whatever its workers are reached by."""
+"""The coordinator of a run, independent of where its workers are."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
@@ -18,13 +19,14 @@ from kipper.launch.page.live import shown_live
 from kipper.launch.processes.stopping import STOPPING, StopRequest
 from kipper.launch.processes.terminal import tell_terminal
 from kipper.server.algorithms import algorithm_of
+from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.evaluation import score
-from kipper.server.experiment import Experiment, choose_rows, prepare
+from kipper.server.experiment import Experiment, Split, choose_rows, prepare
 from kipper.server.measures import Score
 from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
 from kipper.server.records import RunResult
-from kipper.server.session import Session, open_session
+from kipper.server.session import open_session
 from kipper.server.snapshots import BestKeeper, SnapshotSink
 from kipper.server.workdir import Workdir
 from kipper.workers.choice import check_engine
@@ -32,7 +34,7 @@ from kipper.workers.network_trial import try_network
 
 
 def check_run(settings: RunSettings) -> Dataset:
-    """Refuses all that can be refused before anything starts, and makes the workdir ready.
+    """Checks all that can be checked before anything starts, and prepares the workdir.
 
     Raises:
         UserError: a setting, a file or the workdir cannot be used.
@@ -43,7 +45,7 @@ def check_run(settings: RunSettings) -> Dataset:
 
 
 def check_settings(settings: RunSettings) -> tuple[Dataset, str]:
-    """The same without a look at the workdir; returns the data set's hash as well.
+    """Checks settings and data without the workdir; returns the data set and its hash.
 
     Raises:
         UserError: a setting or a file cannot be used.
@@ -63,7 +65,7 @@ def check_settings(settings: RunSettings) -> tuple[Dataset, str]:
 
 
 def load_experiment(settings: RunSettings) -> Experiment:
-    """The experiment of settings that `check_run` has passed."""
+    """The experiment of settings that passed `check_run`."""
     dataset = load_dataset(settings.compute.dataset, settings.execution.data_dir)
     return prepare(settings.compute, dataset)
 
@@ -72,21 +74,20 @@ def coordinate(
     settings: RunSettings,
     experiment: Experiment,
     links: Sequence[WorkerLink],
-    make_sink: Callable[[Session], SnapshotSink] | None = None,
+    make_sink: Callable[[], SnapshotSink] | None = None,
     stop: StopRequest | None = None,
     joining: Callable[[Pool], AbstractContextManager[object]] | None = None,
 ) -> RunResult:
-    """Runs the algorithm that the settings are for, and writes its report.
+    """Runs the algorithm of the settings, and writes the report.
 
     Args:
         settings: of the run.
-        experiment: what it works on.
-        links: the workers that are there from the start; they are closed at the end.
-        make_sink: where KIP's evaluated snapshots go; None: they are scored here, if images were
-            held out for it.
-        stop: makes the run end with `Interrupted`: after the step, or the blocks of a few targets,
-            that are under way, or at once if urgent.
-        joining: entered while the run lasts; has workers join the pool, so that a run without any
+        experiment: the data of the run.
+        links: the initial workers, which are closed at the end.
+        make_sink: makes the sink of evaluated snapshots, once workers are connected. None: they are
+            scored here, if images were held out.
+        stop: ends the run with `Interrupted`, after the work in progress or, if urgent, at once.
+        joining: entered while the run lasts: lets workers join the pool. A run without workers then
             waits for them.
 
     Raises:
@@ -95,7 +96,6 @@ def coordinate(
     workdir = Workdir(settings.execution.workdir)
     image_shape = experiment.support.shape[1:]
     score_here = make_sink is None and len(experiment.validation.labels) > 0
-    make_sink = _local_keeper if score_here else make_sink
     stop = stop or StopRequest()
     with contextlib.ExitStack() as stack:
         watch = stack.enter_context(shown_live(settings, experiment))
@@ -119,22 +119,25 @@ def coordinate(
         )
         if joining is not None:
             stack.enter_context(joining(session.pool))
-        sink = make_sink(session) if make_sink is not None else None
-        result = session.algorithm.run(session, sink)
+        if score_here:
+            make_sink = functools.partial(
+                best_keeper, settings, session.kernel, experiment.validation
+            )
+        result = session.algorithm.run(session, make_sink() if make_sink else None)
     _report(workdir)
     return result
 
 
 def _report(workdir: Workdir) -> None:
-    """Draws and tells what the run left in its folder."""
-    # Here, because matplotlib takes a second to import, which a run need not begin with.
+    """Writes the report of the run."""
+    # Imported here because matplotlib takes a second to import.
     from kipper.server.report.run_files import read_run
     from kipper.server.report.writing import write_report
 
     try:
         write_report(read_run(workdir.path))
     except Exception as error:
-        # Of whatever kind: the result is there, and is not to be lost for a report of it.
+        # No error of the report may lose the result, which exists.
         logging.warning(
             "%s could not be written: %r; kipper report %s tries again.",
             workdir.report,
@@ -144,10 +147,10 @@ def _report(workdir: Workdir) -> None:
 
 
 def run_inprocess(settings: RunSettings) -> RunResult:
-    """A run against worker threads of this process, without Launchpad.
+    """Runs with worker threads of this process, without Launchpad.
 
-    With `port` set, workers of other processes and hosts join them. The first Ctrl-C or SIGTERM
-    ends the run after the step that is under way, the second at once.
+    With `port` set, workers of other processes and hosts may join. The first Ctrl-C or SIGTERM ends
+    the run after the step in progress, the second at once.
     """
     experiment = prepare(settings.compute, check_run(settings))
     row_sets = experiment.row_sets(with_validation=True)
@@ -169,12 +172,11 @@ def _on_signal(times: int) -> None:
     tell_terminal(STOPPING)
 
 
-def _local_keeper(session: Session) -> BestKeeper:
-    """Scores snapshots on the coordinator's own workers."""
+def best_keeper(settings: RunSettings, kernel: DistributedKernel, validation: Split) -> BestKeeper:
+    """Scores snapshots on the validation images by `kernel`, and keeps the best."""
 
     def validation_score(images: np.ndarray, labels: np.ndarray) -> Score:
-        session.kernel.set_support(images)
-        validation, ridge = session.experiment.validation, session.settings.compute.ridge
-        return score(session.kernel, labels, ridge, validation.key, validation.labels)
+        kernel.set_support(images)
+        return score(kernel, labels, settings.compute.ridge, validation.key, validation.labels)
 
-    return BestKeeper(session.workdir, validation_score)
+    return BestKeeper(Workdir(settings.execution.workdir), validation_score)

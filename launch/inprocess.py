@@ -1,4 +1,4 @@
-"""Workers in this process: the same requests and replies, without bytes or Courier."""
+"""Workers in threads of this process: requests and replies without a transport."""
 
 import concurrent.futures
 import os
@@ -14,7 +14,7 @@ from kipper.workers.worker import Worker
 
 
 class InProcessLink:
-    """A `WorkerLink` to a worker with a thread of its own."""
+    """A `WorkerLink` to a worker in its own thread."""
 
     def __init__(self, name: str, worker: Worker):
         self.name = name
@@ -23,7 +23,7 @@ class InProcessLink:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def submit(self, request: Request) -> "concurrent.futures.Future[Reply]":
-        """Queues the request behind the earlier ones; a `Cancel` goes ahead of them."""
+        """Queues the request after earlier ones; handles a `Cancel` at once."""
         if isinstance(request, Cancel):
             future: concurrent.futures.Future[Reply] = concurrent.futures.Future()
             future.set_result(self._handle(request))
@@ -35,16 +35,16 @@ class InProcessLink:
             return self._worker.handle(request)
 
     def close(self) -> None:
-        """Drops what is queued; a block being computed ends in its own time."""
+        """Drops queued requests, and waits for a block in progress."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
 
 def inprocess_links(
     num_workers: int, row_sets: Mapping[str, np.ndarray], threads: int | None = None
 ) -> list[InProcessLink]:
-    """Workers that share one store, which already holds `row_sets` by key, without a copy.
+    """Workers that share one store, which holds `row_sets` by key without copies.
 
-    `threads` is how many a native engine of each may use; its share of the cores if not given.
+    `threads` is for the native engine of each worker; by default the cores are divided.
     """
     store = RowStore(row_sets)
     threads = threads or max(1, (os.cpu_count() or 1) // max(1, num_workers))

@@ -19,7 +19,7 @@ from kipper.server.records import RunResult
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
 
-# What Launchpad calls the coordinator's node once it runs.
+# Launchpad's names of the coordinator's running node.
 _COORDINATOR = {"local_mp": "coordinator/0", "local_mt": "coordinator"}
 
 
@@ -28,14 +28,14 @@ class RunFailed(KipperError):
 
 
 def run_local_program(settings: RunSettings) -> RunResult:
-    """A run under Launchpad, as processes or as threads; returns what result.json holds.
+    """Runs under Launchpad, as processes or as threads.
 
-    Must be called in the main thread: Launchpad handles signals.
+    Call this in the main thread: Launchpad handles signals.
 
     Raises:
-        UserError: refused before anything started.
+        UserError: the settings or the data cannot be used.
         Interrupted: by Ctrl-C or SIGTERM.
-        RunFailed: the coordinator said why it failed, or died without a word.
+        RunFailed: the coordinator failed or died.
     """
     check_launchpad(f"--launch={settings.execution.launch}", ", or give --launch=inprocess")
     logs.quiet_native_libraries()
@@ -43,17 +43,17 @@ def run_local_program(settings: RunSettings) -> RunResult:
     workdir = Workdir(settings.execution.workdir)
     workdir.forget_outcome()
     with_evaluator = has_evaluator(settings, rows)
-    del rows  # and with it the pixels; each node loads its own
+    del rows  # frees the pixels; each node loads its own
     with open(workdir.logs / "launchpad.log", "a") as log, libraries_write_to(log):
         asked_to_stop = _launch_and_wait(settings, workdir, with_evaluator)
     return outcome(workdir, asked_to_stop)
 
 
 def check_launchpad(what: str, otherwise: str = "") -> None:
-    """Refuses what needs Launchpad where that is not installed.
+    """Checks that Launchpad is installed.
 
     Raises:
-        UserError: naming `what` needs it, and `otherwise` what to do without.
+        UserError: names `what` needs it, and `otherwise`, an alternative.
     """
     if importlib.util.find_spec("launchpad") is None:
         raise UserError(
@@ -63,10 +63,10 @@ def check_launchpad(what: str, otherwise: str = "") -> None:
 
 
 def has_evaluator(settings: RunSettings, rows: Rows) -> bool:
-    """Whether the program has nodes that look at snapshots, on images held out for it."""
+    """Whether the program has nodes that score snapshots on held-out images."""
     return (
         len(rows.validation) > 0
-        # Reverb and Courier would open ports that no certificate guards.
+        # Certificates do not protect the ports of Reverb and Courier.
         and settings.execution.transport == "courier"
     )
 
@@ -79,7 +79,7 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
 
     from kipper.launch.program import make_program
 
-    if not flags.FLAGS.is_parsed():  # Launchpad would parse our command line as its own
+    if not flags.FLAGS.is_parsed():  # or Launchpad would parse our command line
         flags.FLAGS(["kipper"])
     stop = StopRequest()
     manager = lp.launch(
@@ -96,29 +96,26 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
         else:
             launchpads_own(signal.SIGTERM, None)
 
-    # "One of the workers exited with code N": what that meant for the run is in status.json.
-    # Caught here, or Launchpad's exit hook would raise it once more.
+    # Launchpad raises "One of the workers exited with code N"; status.json has the outcome of the
+    # run. Launchpad's exit hook would raise it again if it were not caught here.
     with contextlib.suppress(RuntimeError), stop.asked_by_signals(on_signal=on_signal):
         manager.wait([_COORDINATOR[settings.execution.launch]])
-    # The coordinator's end is the program's: what is left is asked to go, and killed after
-    # --lp_termination_notice_secs.
+    # The coordinator's end is the end of the program: Launchpad asks the other nodes to end, and
+    # kills them after --lp_termination_notice_secs.
     launchpads_own(signal.SIGTERM, None)
     manager.wait(raise_error=False)
     return stop.is_asked()
 
 
 def ask_coordinator(settings: RunSettings, workdir: Workdir) -> bool:
-    """Has the coordinator stop after its step; False if it has not begun or has ended.
+    """Asks the coordinator to stop after its step; returns False if it is not running.
 
-    Launchpad would stop all at once and kill what is left after ten seconds, which a step may
-    well exceed.
+    Launchpad would stop all nodes at once, and kill them after ten seconds, within a long step.
     """
     status = read_status(workdir.status)
     if status.state != "running" or status.pid is None:
         return False
-    if (
-        settings.execution.launch == "local_mp"
-    ):  # else it is a thread of this process, and has been asked
+    if settings.execution.launch == "local_mp":  # a thread of this process has been asked already
         try:
             os.kill(status.pid, signal.SIGTERM)
         except OSError:
@@ -127,11 +124,11 @@ def ask_coordinator(settings: RunSettings, workdir: Workdir) -> bool:
 
 
 def outcome(workdir: Workdir, asked_to_stop: bool) -> RunResult:
-    """What result.json of a program that is over holds.
+    """The result of a program that has ended.
 
     Raises:
-        Interrupted: it was asked to stop.
-        RunFailed: it ended without a result; says why, if anybody knows.
+        Interrupted: the run was asked to stop.
+        RunFailed: the run ended without a result; gives the reason if it is known.
     """
     status = read_status(workdir.status)
     state, result = status.state, workdir.read_result()

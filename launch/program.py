@@ -1,11 +1,11 @@
 """The Launchpad program of a run, read from top to bottom.
 
-coordinator   tiles, schedules, regresses, descends; the program is over when it is
-worker × N    compute kernel blocks; each joins the coordinator, as others may from elsewhere
+coordinator   runs the algorithm; its end is the end of the program
+worker × N    compute kernel blocks; they join the coordinator, as workers of other hosts may
 snapshots     a Reverb table of evaluated snapshots
 evaluator     scores the newest on held-out images and keeps the best
 
-The last two are there for KIP only, and only if images were held out.
+The last two exist only if images were held out, for KIP.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ class SnapshotNode(ReverbNode):
 
 
 class CoordinatorNode(lp.PyNode):
-    """The coordinator, which workers join at an address of its own."""
+    """The coordinator, with an address where workers join."""
 
     def __init__(self, settings: RunSettings, registration: lp.Address, *rest: Any):
         super().__init__(nodes.run_coordinator, settings, registration, *rest)
@@ -64,9 +64,8 @@ def make_program(
 
     Args:
         settings: of the run.
-        with_evaluator: adds the nodes that look at snapshots.
-        stop: what asks the coordinator to stop, where it is a thread of this process; a process
-            is asked by SIGTERM.
+        with_evaluator: adds the nodes that score snapshots.
+        stop: asks the coordinator to stop if it is a thread; a process is asked by SIGTERM.
     """
     own_process = settings.execution.launch == "local_mp"
     program = lp.Program("kipper")

@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.2
 
 
 def snapshot_tables() -> list[Any]:
-    """The one table: the newest snapshot is sampled, the oldest is forgotten."""
+    """The table of snapshots: the newest is sampled, the oldest is removed."""
     import reverb
 
     return [
@@ -37,11 +37,11 @@ def snapshot_tables() -> list[Any]:
 class ReverbSink:
     """A `SnapshotSink` that never makes the coordinator wait.
 
-    A thread imports Reverb (which imports TensorFlow, ten seconds) and writes.
+    A thread writes, and imports Reverb, which imports TensorFlow and takes ten seconds.
 
     Args:
         address: of the Reverb server.
-        scored_step: asks the evaluator which step it scored last; -1 for none.
+        scored_step: returns the step that the evaluator scored last; -1 for none.
         stop: ends the waiting for the evaluator.
         clock: seconds, for tests.
     """
@@ -96,7 +96,7 @@ class ReverbSink:
 
 
 def scored_step_of(address: str) -> Callable[[], int]:
-    """Asks an evaluator at `address` which step it scored last; -1 while it does not answer."""
+    """A function that returns the step that an evaluator scored last; -1 while it is unknown."""
     import courier
     from courier.python.client import StatusNotOk
 
@@ -121,13 +121,13 @@ class ReverbSource:
         self._inserted = 0
 
     def newest(self, timeout_seconds: int) -> SupportSnapshot | None:
-        """The newest snapshot, or None if nothing came since the last call.
+        """The newest snapshot; None if there is no new one since the last call.
 
         Raises:
             RuntimeError: the server does not answer in time.
         """
-        # Sampling has no time-out and blocks for ever on a dead server or an empty table, so it
-        # comes only after a sign of life and of something new.
+        # Sampling has no time-out and blocks for ever on a dead server or an empty table, so the
+        # server must first answer that there is a new snapshot.
         table = self._client.server_info(timeout=timeout_seconds)[TABLE]
         inserted = table.rate_limiter_info.insert_stats.completed
         if inserted == self._inserted:

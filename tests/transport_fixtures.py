@@ -10,7 +10,8 @@ import pytest
 from installation import needs_launchpad
 
 from kipper.launch.link.certificates import make_certificates
-from kipper.launch.link.transports import Transport, transport_named
+from kipper.launch.link.transports import transport_named
+from kipper.launch.link.transports.transport import Transport
 
 SECONDS = 60.0
 

@@ -1,4 +1,4 @@
-"""`kipper launch`: hands a run to what the user has: hosts, Slurm, Kubernetes or Vertex AI."""
+"""`kipper launch`: starts a run on hosts by ssh, on Slurm, Kubernetes or Vertex AI."""
 
 from kipper.common.errors import UserError
 from kipper.common.settings import LaunchSettings, RunSettings
@@ -8,10 +8,10 @@ _HOSTS = "hosts:"
 
 
 def launch(launch: LaunchSettings, settings: RunSettings) -> None:
-    """The command. Imports only what the cluster at hand needs.
+    """The command. Imports only the module of the chosen cluster.
 
     Raises:
-        KipperError: one sentence says what was wrong.
+        KipperError: the launch failed.
     """
     check_launch(launch, settings)
     if launch.lp_launch_type is not None:

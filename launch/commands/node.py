@@ -1,9 +1,9 @@
-"""`kipper node`: one node of the Launchpad program, in this process.
+"""`kipper node`: runs one node of the Launchpad program in this process.
 
-Every host builds the same program of the same settings and runs its own part of it; addresses are
-looked up instead of found. Launchpad's ways to stop a program would signal a process of another
-host, so a node here stops itself alone: who started the nodes ends them all (`fleet.py`,
-Kubernetes).
+Every host builds the same program from the same settings and runs its own part, with addresses that
+are given instead of found. Launchpad would stop a program by signals to processes, which may be on
+other hosts; so a node here stops only itself, and whatever started the nodes ends them all
+(`fleet.py`, Kubernetes).
 """
 
 import json
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 def run_node(node: NodeSettings, settings: RunSettings) -> None:
     """The command; returns when the node has ended.
 
-    The coordinator's says how the run goes and what came of it.
+    The coordinator's node shows the run's progress and result.
 
     Raises:
-        UserError: the node or the addresses cannot be understood, or the run is refused.
-        KipperError: how the run ended, if this is the coordinator.
+        UserError: the node, the addresses or the run's settings cannot be used.
+        KipperError: the run failed or was interrupted, if this is the coordinator.
     """
     addresses = _addresses(node.addresses)
     if node.node not in addresses:
@@ -72,7 +72,7 @@ def _run_coordinator(name: str, settings: RunSettings, addresses: Mapping[str, s
 def _run(
     name: str, settings: RunSettings, with_evaluator: bool, addresses: Mapping[str, str]
 ) -> None:
-    """Runs the node; one that this run does without waits to be ended with the others."""
+    """Runs the node; a node that the run does not need waits until it is ended."""
     from kipper.launch.program import make_program
 
     program = make_program(settings, with_evaluator)
@@ -88,14 +88,14 @@ def _run(
 
 
 def _bind(program: "lp.Program", addresses: Mapping[str, str]) -> None:
-    """Does what a launch of Launchpad's own does before nodes run, across hosts."""
+    """Prepares nodes as Launchpad's own launch does, but across hosts."""
     import launchpad as lp
     from launchpad.launch.worker_manager import WorkerManager
 
     from kipper.launch.program import KnownAddress
 
     if not flags.FLAGS.is_parsed():
-        # Launchpad kills the whole process so many seconds after SIGTERM; never, if negative.
+        # Seconds after SIGTERM when Launchpad kills the whole process; never if negative.
         flags.FLAGS(["kipper", "--lp_termination_notice_secs=-1"])
     WorkerManager(register_in_thread=True)  # from now on SIGTERM sets lp.stop_event()
 

@@ -10,10 +10,11 @@ from absl import logging
 from kipper.common.settings import ExecutionSettings
 from kipper.launch.link.chaos import with_faults
 from kipper.launch.link.open_network import check_open_network, is_loopback, warn_of_open_ports
-from kipper.launch.link.registry import Members, open_registry
+from kipper.launch.link.registry import open_registry
 from kipper.launch.link.remote_link import RemoteLink
 from kipper.launch.link.transports import transport_named
 from kipper.launch.link.transports.addresses import split_address
+from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
 
 
@@ -39,11 +40,11 @@ def _host_of(address: str) -> str:
 
 def workers_joining(
     settings: ExecutionSettings, port: int
-) -> Callable[[Members], AbstractContextManager[None]]:
+) -> Callable[[Pool], AbstractContextManager[None]]:
     """A context manager of a pool, in which workers can join the pool at `port`."""
 
     @contextlib.contextmanager
-    def joining(pool: Members) -> Iterator[None]:
+    def joining(pool: Pool) -> Iterator[None]:
         if settings.port is None and settings.num_workers > 0:
             warn_of_open_ports(settings.transport)
         transport = transport_named(settings.transport, settings.certificates)

@@ -22,7 +22,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from absl import logging
 
@@ -43,6 +42,7 @@ from kipper.common.messages import (
 from kipper.launch.link.transports.addresses import split_address
 from kipper.launch.link.transports.transport import Transport
 from kipper.launch.processes.process import allow_open_files
+from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
 
 SILENT_HEARTBEATS = 10
@@ -57,25 +57,6 @@ _FILES_PER_WORKER = 6
 _OTHER_FILES = 200
 _SWEEP_SECONDS = 1.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
-
-
-class Members(Protocol):
-    """What the book needs of a pool; `server.pool.Pool` says more."""
-
-    def join(self, link: WorkerLink) -> None:
-        """Takes in a worker; its link is closed when it leaves or is given up."""
-
-    def leave(self, name: str, reason: str) -> None:
-        """Gives up a worker, and all that is out at it."""
-
-    def drain(self, name: str) -> None:
-        """Gives a worker no more blocks."""
-
-    def blocks_out(self, name: str) -> int:
-        """How many blocks a worker has not answered."""
-
-    def is_banned(self, name: str) -> str | None:
-        """Why a worker may not come back, if it may not."""
 
 
 class _TrackedLink:
@@ -114,7 +95,7 @@ class Registry:
 
     def __init__(
         self,
-        pool: Members,
+        pool: Pool,
         connect: Callable[[str, str], WorkerLink],
         capacity: int,
         clock: Callable[[], float] = time.monotonic,
@@ -278,7 +259,7 @@ class Registry:
 
 @contextlib.contextmanager
 def open_registry(
-    pool: Members,
+    pool: Pool,
     connect: Callable[[str, str], WorkerLink],
     transport: Transport,
     port: int,

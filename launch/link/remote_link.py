@@ -5,7 +5,7 @@ import contextlib
 
 from kipper.common import wire
 from kipper.common.messages import Reply, Request
-from kipper.launch.link.transports import Channel
+from kipper.launch.link.transports.transport import Channel
 
 
 class RemoteLink:

@@ -43,7 +43,6 @@ class CourierTransport:
         forget_proxies()
 
     def listen(self, handle: Handle, port: int = 0) -> "CourierListener":
-        """As `Transport.listen`."""
         for _ in range(_ATTEMPTS):
             chosen = port or free_port()
             try:
@@ -54,7 +53,6 @@ class CourierTransport:
         raise UserError(f"Port {chosen} cannot be listened on; does another program use it?")
 
     def connect(self, address: str) -> "CourierChannel":
-        """As `Transport.connect`."""
         split_address(address)
         check_files_left()
         return CourierChannel(address)
@@ -75,7 +73,6 @@ class CourierListener:
         _listening.add(self)
 
     def close(self) -> None:
-        """As `Listener.close`."""
         stopping = threading.Thread(target=self._stop, daemon=True)
         stopping.start()
         stopping.join(_CLOSE_SECONDS)
@@ -101,8 +98,6 @@ class CourierChannel:
         _open.add(self)
 
     def submit(self, payload: bytes) -> "concurrent.futures.Future[bytes]":
-        """As `Channel.submit`."""
-
         def send(future: "concurrent.futures.Future[bytes]") -> Any:
             return self._client._client.AsyncPyCall(
                 _METHOD,
@@ -119,7 +114,6 @@ class CourierChannel:
         return self._calls.begin(payload, send)
 
     def close(self) -> None:
-        """As `Channel.close`."""
         if self._calls.close():
             _open.discard(self)
             clients, self._client = [self._client], None

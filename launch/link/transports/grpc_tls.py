@@ -81,11 +81,9 @@ class GrpcTlsTransport:
         )
 
     def listen(self, handle: Handle, port: int = 0) -> "GrpcListener":
-        """As `Transport.listen`."""
         return GrpcListener(handle, port, self._server_credentials)
 
     def connect(self, address: str) -> "GrpcChannel":
-        """As `Transport.connect`."""
         split_address(address)
         check_files_left()
         return GrpcChannel(address, self._channel_credentials)
@@ -113,7 +111,6 @@ class GrpcListener:
         self._server.start()
 
     def close(self) -> None:
-        """As `Listener.close`."""
         self._server.stop(_CLOSE_SECONDS).wait(2 * _CLOSE_SECONDS)
 
 
@@ -126,8 +123,6 @@ class GrpcChannel:
         self._handle: Any = self._channel.unary_unary(_METHOD)
 
     def submit(self, payload: bytes) -> "concurrent.futures.Future[bytes]":
-        """As `Channel.submit`."""
-
         def send(future: "concurrent.futures.Future[bytes]") -> Callable[[], object]:
             call = self._handle.future(payload, timeout=CALL_SECONDS)
             call.add_done_callback(lambda _: self._settle(future, call))
@@ -136,7 +131,6 @@ class GrpcChannel:
         return self._calls.begin(payload, send)
 
     def close(self) -> None:
-        """As `Channel.close`."""
         if self._calls.close():
             # Closing waits for the callbacks of the channel's calls; this may run in one of them.
             threading.Thread(target=self._channel.close, name="grpc-close").start()

@@ -17,7 +17,8 @@ from transport_fixtures import (  # noqa: F401
 
 from kipper.common import messages, wire
 from kipper.common.errors import UserError
-from kipper.launch.link.transports import MAX_MESSAGE_BYTES, ChannelError, transport_named
+from kipper.launch.link.transports import transport_named
+from kipper.launch.link.transports.transport import MAX_MESSAGE_BYTES, ChannelError
 from kipper.workers.service import WorkerService
 
 grpc = pytest.importorskip("grpc")

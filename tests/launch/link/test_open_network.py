@@ -145,7 +145,8 @@ def test_courier_does_run_what_it_is_sent_which_is_why(tmp_path):
     """Should this fail one day, Courier has become better than docs/security.md says."""
     import courier
 
-    from kipper.launch.link.transports import ChannelError, transport_named
+    from kipper.launch.link.transports import transport_named
+    from kipper.launch.link.transports.transport import ChannelError
 
     transport = transport_named("courier")
     listener = transport.listen(lambda payload: payload)

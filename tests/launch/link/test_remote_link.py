@@ -13,7 +13,8 @@ from kipper.common.messages import SUPPORT_KEY
 from kipper.common.wire import content_key
 from kipper.launch.inprocess import InProcessLink
 from kipper.launch.link.remote_link import RemoteLink
-from kipper.launch.link.transports import ChannelError, transport_named
+from kipper.launch.link.transports import transport_named
+from kipper.launch.link.transports.transport import ChannelError
 from kipper.workers.service import WorkerService
 from kipper.workers.worker import Worker
 

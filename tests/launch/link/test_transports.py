@@ -17,8 +17,9 @@ from transport_fixtures import (  # noqa: F401
 )
 
 from kipper.common.errors import UserError
-from kipper.launch.link.transports import ChannelError, pending, transport_named
+from kipper.launch.link.transports import pending, transport_named
 from kipper.launch.link.transports.addresses import free_port, is_listening
+from kipper.launch.link.transports.transport import ChannelError
 
 pytestmark = [pytest.mark.processes, each_transport]
 
@@ -296,7 +297,8 @@ def test_a_process_ends_well_with_calls_in_flight_on_both_sides(
 
 _FEW_FILES = """
 import resource, sys
-from kipper.launch.link.transports import ChannelError, transport_named
+from kipper.launch.link.transports import transport_named
+from kipper.launch.link.transports.transport import ChannelError
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (180, 180))
 transport = transport_named(*sys.argv[1:])

@@ -237,7 +237,10 @@ def test_the_command_says_what_is_wrong_in_a_sentence(network, capsys):
     for flags, sentence in (
         ([], "--coordinator is required"),
         (["--coordinator=here"], "'here' is not an address"),
-        ([f"--coordinator={COORDINATOR}", "--architecture=no.py:make"], "no.py, which is to make"),
+        (
+            [f"--coordinator={COORDINATOR}", "--architecture=no.py:make"],
+            "no.py cannot be read",
+        ),
         ([f"--coordinator={COORDINATOR}", "--name=w"], "banned from this run: it lied"),
     ):
         assert run(["worker", *flags]) == 2
