@@ -61,20 +61,9 @@ def cross_kernel(
     threads: int,
     level: str | None = None,
 ) -> Array:
-    """The kernel of every pair, given the images and their variance maps; all of one dtype.
+    """(n1, n2), see `banded_xla.cross_kernel`; its bits do not depend on `threads`.
 
-    Args:
-        network: the network.
-        kind: `ntk` or `nngp`.
-        x1: (n1, h, w, c).
-        v1: (n1, network.variances_per_image), as from `variance_maps`.
-        x2: (n2, h, w, c).
-        v2: (n2, network.variances_per_image).
-        threads: the number to use; results do not depend on it.
-        level: the instruction set; by default the best one.
-
-    Returns:
-        (n1, n2).
+    `level` is the instruction set, by default the best one.
     """
     kernel, _ = _cross(network, kind, (x1, v1, x2, v2), 0, threads, level)
     return kernel

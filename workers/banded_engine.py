@@ -5,7 +5,6 @@ images and variance maps of both sides, and from the maps to their images.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import jax
 import numpy as np
@@ -23,12 +22,8 @@ _MAPS_AT_A_TIME = 16
 FlatImages = tuple[Array, Array, Array, Array]  # x1, v1, x2, v2
 
 
-class CrossVjp(Protocol):
-    """K, and the cotangent (n, m) pulled back to (x1, v1), and to (x2, v2) if `both`."""
-
-    def __call__(
-        self, network: BandedNetwork, images: FlatImages, cotangent: Array, *, both: bool
-    ) -> tuple[Array, ...]: ...
+# (network, images, cotangent, both=) -> K, the cotangents of x1 and v1, and of x2 and v2 if `both`.
+CrossVjp = Callable[..., tuple[Array, ...]]
 
 
 class BandedEngine:

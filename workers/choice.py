@@ -21,7 +21,7 @@ def make_engine(name: str, spec: KernelSpec, threads: int) -> Engine:
     Args:
         name: one of `common.engines.ENGINES`.
         spec: the kernel.
-        threads: the number that native code may use at once.
+        threads: the number that native code may use.
 
     Raises:
         UserError: the engine does not exist, or cannot evaluate this kernel or run here.

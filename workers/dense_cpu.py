@@ -26,16 +26,9 @@ def kernel(
     threads: int,
     level: str | None = None,
 ) -> Array:
-    """`dense.kernel`: (n, m).
+    """(n, m), see `dense.kernel`; its bits do not depend on `threads`.
 
-    Args:
-        network: the network.
-        kind: `ntk` or `nngp`.
-        gaps: (n, m), as from `dense.input_gaps`; all arrays are float32 or float64.
-        q1: (n,), as from `dense.mean_squares`.
-        q2: (m,).
-        threads: the number to use; results do not depend on it.
-        level: the instruction set; by default the best one.
+    `level` is the instruction set, by default the best one.
     """
     call = entry_point("dense", gaps, [gaps.shape], level)
     (values,) = call(gaps, q1, q2, **_attributes(network, kind, threads))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kipper.common.datasets import Dataset, limit
@@ -36,6 +36,7 @@ def test_centred_one_hot_refuses_labels_out_of_range(label: int) -> None:
     fraction=st.floats(0, 1),
     seed=st.integers(0, 2**32),
 )
+@settings(deadline=None)
 def test_balanced_rows_takes_as_much_of_each_class_as_is_fair(
     labels: np.ndarray, fraction: float, seed: int
 ) -> None:

@@ -1,4 +1,4 @@
-// A zeroed array aligned to vector registers, which std::vector does not promise for vector types.
+// A zeroed array, aligned to vector registers; std::vector does not guarantee this alignment.
 #pragma once
 
 #include <cstddef>

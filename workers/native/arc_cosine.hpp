@@ -1,10 +1,10 @@
 // The arc-cosine kernels of a ReLU, kappa_0 and kappa_1, at a correlation c, and their derivatives.
 //
-// Written so that nothing cancels as c nears 1 (docs/banded_kernel.md): with t = |c|,
+// Nothing cancels as c approaches 1 (docs/banded_kernel.md): with t = |c|,
 //     kappa_1(c) = max(c, 0) + (sqrt(1 - t^2) - t acos t) / pi
 //     kappa_0(c) = 1 - acos(t) / pi if c >= 0, else acos(t) / pi
-// In float32 both come from one square root and two minimax polynomials, of relative error 1e-7; in
-// float64 from the angle, which is a square root and a rational function.
+// float32 uses one square root and two minimax polynomials, with relative errors of 1e-7; float64
+// uses the angle, which is a square root and a rational function.
 #pragma once
 
 #include "lanes.hpp"
@@ -17,22 +17,22 @@ struct ArcCosine {
     Lanes<T> kappa1;
 };
 
-// kappa_1 itself is not needed backwards.
+// The backward pass does not need kappa_1 itself.
 template <class T>
 struct ArcCosineVjp {
     Lanes<T> kappa0;        // and the derivative of kappa_1
-    Lanes<T> kappa0_slope;  // 1 / (pi sqrt(1 - c^2)); 0 where c is taken for 1
+    Lanes<T> kappa0_slope;  // 1 / (pi sqrt(1 - c^2)); 0 where c counts as 1
     Lanes<T> sine;          // sqrt(1 - c^2) / pi, which is kappa_1 - c kappa_0
 };
 
-// Distances of |c| from 1 below this are taken for rounding, hence for 0. The angle has a vertical
-// tangent there: without this an image's kernel with itself would keep half of the digits only.
+// Smaller distances of |c| from 1 are rounding and count as 0. The angle has a vertical tangent at
+// 1: without this threshold, an image's kernel with itself would lose half of its digits.
 template <class T>
 constexpr T kCoincidence = T(5e-7);
 template <>
 constexpr double kCoincidence<double> = 1e-15;
 
-// 1 - t, or 0: also if rounding took t beyond 1, so that t itself needs no bound below.
+// 1 - t, or 0 if that is rounding; t may exceed 1 by rounding.
 template <class T>
 KIPPER_INLINE Lanes<T> distance_from_one(Lanes<T> t) {
     const Lanes<T> distance = T(1) - t;
@@ -63,7 +63,7 @@ constexpr double kAngleOverSine[] = {
     0.7848809361457825,   -0.9999815225601196,  1.570796251296997,
 };
 
-// A polynomial over pi, by Horner's rule.
+// A polynomial divided by pi, by Horner's rule.
 template <std::size_t kCount>
 KIPPER_INLINE Lanes<float> over_pi(const double (&coefficients)[kCount], Lanes<float> x) {
     Lanes<float> value = all_lanes<float>(float(coefficients[0] * kOneOverPi));
@@ -79,7 +79,7 @@ struct AngleAndRest {
     Lanes<T> rest_over_pi;   // sqrt(1 - t^2) - t acos t
 };
 
-// Of t from 0 to 1 and gap = 1 - t, or 0 where that is taken for 0. NaNs stay such.
+// For t from 0 to 1 and gap = 1 - t, or gap = 0 where that is rounding. NaNs stay NaNs.
 KIPPER_INLINE AngleAndRest<float> angle_and_rest(Lanes<float> t, Lanes<float> gap) {
     const Lanes<float> root = square_root<float>(gap);
     return {root * over_pi(kAngle, t), root * gap * over_pi(kRest, t)};
@@ -94,7 +94,7 @@ KIPPER_INLINE ArcCosineVjp<float> arc_cosine_vjp(Lanes<float> c) {
             root * float(kOneOverPi)};
 }
 
-// (asin(x) - x) / x of z = x^2 up to 1/4: numerator and denominator, from the highest power down.
+// (asin(x) - x) / x as a function of z = x^2 up to 1/4, from the highest power down.
 // Coefficients of fdlibm's e_asin.c (Sun Microsystems, 1993), whose error is below 2^-58.
 constexpr double kArcsineNumerator[] = {
     3.47933107596021167570e-05, 7.91534994289814532176e-04,  -4.00555345006794114027e-02,
@@ -118,8 +118,7 @@ KIPPER_INLINE Lanes<double> polynomial(const double (&coefficients)[kCount], Lan
 }
 
 KIPPER_INLINE AngleAndRest<double> angle_and_rest(Lanes<double> t, Lanes<double> gap) {
-    // Near 1, acos t = 2 asin sqrt(gap / 2), else pi/2 - asin t: neither arcsine is of more than
-    // 1/2.
+    // Near 1, acos t = 2 asin sqrt(gap / 2), else pi/2 - asin t: no argument of asin exceeds 1/2.
     const Lanes<double> root = square_root<double>(gap);
     const auto near = gap < 0.5;
     const Lanes<double> x = near ? 0.70710678118654752440 * root : t;

@@ -1,8 +1,8 @@
 // One row of a stage backward: the cotangents of convolution + ReLU, and of the images.
 //
-// A row of cotangents is of a layer's pre-activations: `tangent` of its tangent kernel, `nngp` of
-// its NNGP kernel, which includes the former because a layer's tangent kernel contains its NNGP
-// kernel. docs/banded_kernel.md has the formulas ("Backward").
+// Rows hold cotangents of a layer's pre-activations: `tangent` of the tangent kernel and `nngp` of
+// the NNGP kernel. The latter includes the former, because the tangent kernel contains the NNGP
+// kernel. Formulas: docs/banded_kernel.md ("Backward").
 #pragma once
 
 #include <type_traits>
@@ -11,7 +11,7 @@
 
 namespace kipper {
 
-// Source of pre-activations: what the way forward kept.
+// A source of pre-activations: rows that the forward pass kept.
 template <class T, class Kinds>
 struct Kept {
     KIPPER_INLINE Entry<T> next(int w) const {
@@ -23,7 +23,7 @@ struct Kept {
     Row<T> row;
 };
 
-// Source of cotangents of a ReLU's outputs: the convolution above, which is its own transpose.
+// A source of cotangents of a ReLU's outputs: the convolution above, which is its own transpose.
 template <class T, class Kinds>
 class ConvolvedCotangents {
   public:
@@ -45,7 +45,7 @@ class ConvolvedCotangents {
     BoxSum<T> nngp_, tangent_;
 };
 
-// The same: the pool above.
+// A source of cotangents of a ReLU's outputs: the pool above.
 template <class T, class Kinds>
 struct PooledCotangents {
     KIPPER_INLINE bool has(int w) const { return w < window.width() && window.has(w); }
@@ -58,8 +58,8 @@ struct PooledCotangents {
     const PoolWindow<T>& window;
 };
 
-// Sums over offsets and images of batch 2 from which come the cotangents of variances: of the sum
-// s, over the partners' deviations, comes s / (2 deviation). `second` may be null.
+// Sums s, over offsets and images of batch 2, of cotangents times the partners' deviations. The
+// cotangents of variances are s / (2 deviation). `second` may be null.
 template <class T>
 struct VarianceSums {
     Lanes<T>* __restrict first;
@@ -97,7 +97,8 @@ KIPPER_INLINE void relu_row_vjp(Preactivations preactivations, Cotangents cotang
     }
 }
 
-// Adds a row's part to the cotangents of the pixels of both images; `second_sum` may be null.
+// Adds the contribution of a row to the cotangents of both images' pixels; `second_sum` may be
+// null.
 template <bool kBoth, int kChannels, class T, class First>
 KIPPER_INLINE void pixel_products_vjp(BoxSum<T> cotangents, const First* first,
                                       const Lanes<T>* second, int width, int channels,
@@ -126,7 +127,7 @@ void pixel_product_row_vjp(const BoxSum<T>& cotangents, const First* first, cons
     return run(std::integral_constant<int, 0>{});
 }
 
-// Pulls back the convolution that a stage starts with; `out` has no padding.
+// Pulls back the first convolution of a stage; `out` has no padding.
 template <class T>
 void box_row(BoxSum<T> sums, int width, Lanes<T>* __restrict out) {
     for (int w = 0; w < width; ++w) out[w] = sums.next(w);

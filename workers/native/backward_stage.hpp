@@ -1,9 +1,8 @@
-// A stage backward, which makes its own forward again: nothing is stored for it but what the stage
-// reads.
+// A stage backward. It repeats its forward pass, so that only the stage's inputs must be stored.
 //
-// With M levels, row h of level l < M goes forward at step h + l, and its pre-activations are kept
-// until step h + 2M - l, when the cotangents of rows h - 1 to h + 1 of level l + 1 are there; level
-// M does both at step h + M. Level 0 is what the stage reads.
+// With M levels, row h of level l < M goes forward at step h + l. Its pre-activations are kept
+// until step h + 2M - l, when the cotangents of rows h - 1 to h + 1 of level l + 1 are available.
+// Level M does both at step h + M. Level 0 is the input of the stage.
 #pragma once
 
 #include <vector>
@@ -30,11 +29,11 @@ struct BackwardRings {
     }
 
     std::vector<RowStore<T>> kept;       // pre-activations, by level
-    std::vector<RowRing<T>> cotangents;  // of those
+    std::vector<RowRing<T>> cotangents;  // of the pre-activations
 };
 
-// Sums over lanes' pairs: of the pixels' cotangents and of the variances' (see VarianceSums), with
-// the layout of ImageView. The pointers of batch 2 are null if nobody asks for them.
+// Sums of the cotangents of pixels and for those of variances (see VarianceSums), in the layout of
+// ImageView. The pointers of batch 2 are null if its cotangents are not wanted.
 template <class T>
 struct CotangentSums {
     Lanes<T>* pixels1;
@@ -46,8 +45,8 @@ struct CotangentSums {
 template <class T, class First, bool kTangent, bool kBoth>
 class BackwardOffset {
   public:
-    // `above` holds the cotangents of the stage's outputs; `below` takes those of what it reads,
-    // and is null for the first stage, which adds to `sums` instead.
+    // `above` holds the cotangents of the stage's outputs; `below` takes those of its inputs, and
+    // is null for the first stage, which adds to `sums` instead.
     BackwardOffset(const StageInput<T, First>& input, int dh, int dw,
                    ForwardRings<T>& forward_rings, BackwardRings<T>& rings, OffsetMaps<T>& above,
                    OffsetMaps<T>* below, const CotangentSums<T>& sums)
@@ -80,7 +79,7 @@ class BackwardOffset {
     }
 
   private:
-    // The top level: forward, and at once backward.
+    // The top level, forward and then backward.
     void turn_row(int h) {
         const int level = input_.convs();
         const PoolWindow<T> window(above_, input_.pooled(), forward_.overlap(), h);

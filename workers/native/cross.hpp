@@ -9,7 +9,7 @@
 
 namespace kipper {
 
-// Both batches; variances are those of the pre-activations of each ReLU layer.
+// Both batches; the variances are those of the pre-activations of all ReLU layers.
 template <class T>
 struct Pairs {
     const Network& network;
@@ -18,8 +18,8 @@ struct Pairs {
     const T *pixels2, *variances2;
 };
 
-// What a thread needs for the forward pass of a block of pairs: one image of batch 1 with as many
-// of batch 2 as there are lanes.
+// The forward pass of one image of batch 1 with a block of images of batch 2, and a thread's memory
+// for it.
 template <class T>
 class ForwardPass {
   public:
@@ -28,7 +28,7 @@ class ForwardPass {
             maps_.emplace_back(network.resolutions[stage + 1], tangent);
     }
 
-    // What a stage reads, with its outputs still there from `run`.
+    // The input of a stage, after `run`.
     StageInput<T, T> stage_input(int stage, const ImageView<T>& first,
                                  const ImageView<Lanes<T>>& second) {
         return {network_, stage, first, second, stage ? &maps_[stage - 1] : nullptr};
@@ -42,7 +42,7 @@ class ForwardPass {
         return run_last_stage<kTangent>(first, second);
     }
 
-    // The same, if the outputs of the earlier stages are there.
+    // `run`, if the outputs of the earlier stages are available.
     template <bool kTangent>
     Lanes<T> run_last_stage(const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
         run_stage<kTangent>(network_.last_stage(), first, second);
@@ -51,7 +51,7 @@ class ForwardPass {
         return total * T(network_.readout_scale()) + T(network_.b2);
     }
 
-    // What `keep` writes and `restore` reads: the outputs of all stages but the last.
+    // The number of values that `keep` writes: the outputs of all stages but the last.
     std::size_t kept_values() const {
         std::size_t lanes = 0;
         for (int stage = 0; stage < network_.last_stage(); ++stage) lanes += maps_[stage].size();
@@ -85,20 +85,20 @@ class ForwardPass {
     std::vector<OffsetMaps<T>> maps_;  // outputs of each stage
 };
 
-// Puts the values of an image of batch 1 and a block of batch 2 into the matrix (count1, count2).
+// Writes the values of an image and a block into the matrix (count1, count2).
 template <class T>
 void write_kernel(Lanes<T> values, int image, int block, int count2, T* kernel) {
     T* row = kernel + std::size_t(image) * count2 + block * kLanes<T>;
     for (int lane = 0; lane < used_lanes<T>(count2, block); ++lane) row[lane] = values[lane];
 }
 
-// How many values `cross_kernel` keeps of all pairs.
+// The number of values that `cross_kernel` keeps for all pairs.
 template <class T>
 std::size_t kept_values(const Network& network, int count1, int count2, bool tangent) {
     return ForwardPass<T>(network, tangent).kept_values() * count1 * lane_blocks<T>(count2);
 }
 
-// `kept` is null, or takes what `CrossVjp` can use instead of making it again.
+// `kept` is null, or takes values that save `CrossVjp` work.
 template <class T, bool kTangent>
 void cross_kernel(const Pairs<T>& pairs, int threads, T* kernel, T* kept) {
     const SingleImages<T> batch1(pairs.network, pairs.count1, pairs.pixels1, pairs.variances1);

@@ -1,7 +1,7 @@
-// The kernel again, and the cotangents of both batches' pixels and variances, given its own.
+// The kernel, and its cotangent pulled back to the pixels and variances of both batches.
 //
-// Sums run in an order that depends on the sizes of the batches alone: the pairs are cut into
-// tiles, each tile sums for itself whoever computes it, and the tiles' sums are added in order.
+// The order of sums depends only on the sizes of the batches: each tile of pairs has its own sums,
+// which are then added in order.
 #pragma once
 
 #include "backward_stage.hpp"
@@ -9,8 +9,8 @@
 
 namespace kipper {
 
-// Outputs: the kernel, and cotangents of the shapes of the inputs; those of batch 2 are null if
-// nobody asks for them.
+// The outputs: the kernel, and cotangents with the shapes of the inputs. Those of batch 2 are null
+// if they are not wanted.
 template <class T>
 struct KernelAndCotangents {
     T* kernel;
@@ -18,7 +18,7 @@ struct KernelAndCotangents {
     T *pixels2, *variances2;
 };
 
-// `parts` runs of about equal length that make up 0 ... size - 1.
+// The range 0 ... size - 1, cut into `parts` runs of nearly equal length.
 struct Cut {
     int size;
     int parts;
@@ -27,11 +27,11 @@ struct Cut {
     int end(int part) const { return begin(part + 1); }
 };
 
-// Enough tiles for many threads, and no more: each keeps sums of its own.
+// Tiles of pairs: enough for many threads, but few, because each has its own sums.
 struct Tiles {
     Tiles(int images, int blocks, bool both) {
         constexpr int kWanted = 64;
-        // The sums of batch 2 are the large ones, one a lane: they get few copies.
+        // The sums of batch 2 are large, one for each lane, so there are few copies of them.
         const int long_side = std::clamp(both ? blocks : images, 1, kWanted);
         const int short_side =
             std::clamp(both ? images : blocks, 1, (kWanted + long_side - 1) / long_side);
@@ -45,7 +45,7 @@ struct Tiles {
     Cut columns;  // of lane blocks of batch 2
 };
 
-// What a thread needs for the backward pass of a block of pairs.
+// The backward pass of a block of pairs, and a thread's memory for it.
 template <class T, bool kTangent, bool kBoth>
 class BackwardPass {
   public:
@@ -61,9 +61,9 @@ class BackwardPass {
 
     std::size_t kept_values() const { return forward_.kept_values(); }
 
-    // Adds to the sums of the current image of batch 1, and to those of batch 2 given; returns the
-    // kernel, for which only the last stage, a small one as a rule, would not be run otherwise.
-    // `kept` is what the forward pass kept of these pairs, or null.
+    // Adds to the sums of the current image of batch 1 and to the given sums of batch 2; returns
+    // the kernel, which only costs running the last stage. `kept` holds the values that the forward
+    // pass kept for these pairs, or is null.
     Lanes<T> run(const ImageView<T>& first, const ImageView<Lanes<T>>& second, const T* kept,
                  Lanes<T> cotangent, Lanes<T>* pixel_sums2, Lanes<T>* variance_sums2) {
         if (kept) forward_.restore(kept);
@@ -85,7 +85,7 @@ class BackwardPass {
         return kernel;
     }
 
-    // Moves the sums of the current image, over lanes, to where they are wanted.
+    // Writes the sums of the current image, added over lanes, and resets them.
     void take_sums(T* pixels, T* variances) {
         for (std::size_t i = 0; i < pixel_sums_.size(); ++i)
             pixels[i] = sum_over_lanes<T>(pixel_sums_[i]);
@@ -103,7 +103,7 @@ class BackwardPass {
     AlignedArray<Lanes<T>> pixel_sums_, variance_sums_;  // of the current image of batch 1
 };
 
-// `copies` arrays of `size` elements; adds them up in order.
+// `copies` arrays of `size` elements, which `total` adds in order.
 template <class Element>
 class PartialSums {
   public:
@@ -180,7 +180,7 @@ class CrossVjp {
         return lanes;
     }
 
-    // Batch 2's pixels carry no scale, so batch 1's cotangents still lack it.
+    // The pixels of batch 2 carry no scale, so the cotangents of batch 1 lack it.
     void write1(const KernelAndCotangents<T>& out) {
         const T scale = T(pairs_.network.pixel_scale());
         const T *pixels = pixels1_.total(), *variances = variances1_.total();

@@ -1,8 +1,8 @@
 // One row of a stage forward: inner products of pixels, and convolution + ReLU.
 //
-// Below, a source gives the pre-activation kernels of the w-th valid pixel of a row, a sink takes
-// what the ReLU makes of them; both are inlined into the loop over w. docs/banded_kernel.md
-// has the formulas ("A kernel element").
+// A source gives the pre-activation kernels of the w-th valid pixel of a row, and a sink takes the
+// ReLU's outputs; both are inlined into the loop over w. Formulas: docs/banded_kernel.md ("A kernel
+// element").
 #pragma once
 
 #include "arc_cosine.hpp"
@@ -33,8 +33,8 @@ void pixel_product_row(const First* first, const Lanes<T>* second, int width, in
     return pixel_products<0, T>(first, second, width, channels, out);
 }
 
-// Which kernels a ReLU layer reads and writes. The first layer of a network reads no tangent
-// kernel: there it equals the NNGP kernel.
+// The kernels that a ReLU layer reads and writes. The first layer of a network reads no tangent
+// kernel, which equals its NNGP kernel.
 template <bool kTangentIn, bool kTangentOut>
 struct Kinds {
     static constexpr bool tangent_in = kTangentIn;
@@ -76,7 +76,7 @@ struct StoreRow {
     Row<T> row;
 };
 
-// Sink: a row for the next convolution, and the pre-activations for the way back.
+// Sink: a row for the next convolution, and the pre-activations for the backward pass.
 template <class T, class Kinds>
 struct StoreAndKeepRow {
     KIPPER_INLINE bool has(int) const { return true; }

@@ -1,7 +1,7 @@
-// A stage forward: for each offset, rows are marched through all layers at once.
+// A stage forward: for each offset, rows go through all layers together.
 //
-// Level 0 is what the stage reads, level l the output of its l-th ReLU. Row h of level l is made at
-// step h + l, as soon as rows h - 1 to h + 1 of level l - 1 are there.
+// Level 0 is the input of the stage, and level l the output of its l-th ReLU. Row h of level l is
+// computed at step h + l, as soon as rows h - 1 to h + 1 of level l - 1 are available.
 #pragma once
 
 #include <vector>
@@ -10,7 +10,7 @@
 
 namespace kipper {
 
-// Rows in flight; made once for each thread.
+// The rows in flight of one thread.
 template <class T>
 struct ForwardRings {
     explicit ForwardRings(const Network& network) : zeros(1, network.resolutions[0].width) {
@@ -24,12 +24,12 @@ struct ForwardRings {
         for (RowRing<T>& ring : rings) ring.set_width(width);
     }
 
-    RowStore<T> zeros;              // stands in for rows outside of the overlap
+    RowStore<T> zeros;              // replaces rows outside the overlap
     std::vector<RowRing<T>> rings;  // by level
 };
 
-// The layers of a stage at one offset, below the last ReLU; what becomes of that depends on the
-// pass.
+// The layers of a stage at one offset, up to the last ReLU, whose outputs each pass uses
+// differently.
 template <class T, class First, bool kTangent>
 class OffsetPass {
   public:

@@ -1,5 +1,4 @@
-// Images with their variance maps, as the passes read them: one by one, or a block of them in
-// lanes.
+// Images with their variance maps: single ones, or a block of them in lanes.
 #pragma once
 
 #include <algorithm>
@@ -10,15 +9,15 @@
 
 namespace kipper {
 
-// One image (Element = T) or as many as there are lanes (Element = Lanes<T>).
+// One image (Element = T) or a block of them (Element = Lanes<T>).
 template <class Element>
 struct ImageView {
     const Element* pixels;      // (height, width, channels)
-    const Element* deviations;  // square roots of the variance maps, one map behind the other
-    const Element* inverses;    // 1 over those
+    const Element* deviations;  // square roots of the variance maps of all layers
+    const Element* inverses;    // 1 / deviations
 };
 
-// 0 of a pixel without variance: its kernels are 0 then, where 1 / 0 would make them NaN.
+// 0 for a pixel without variance, so that its kernels are 0; 1 / 0 would make them NaN.
 template <class T>
 T inverse_or_zero(T deviation) {
     return deviation == 0 ? T(0) : 1 / deviation;
@@ -29,7 +28,7 @@ KIPPER_INLINE Lanes<T> inverses_or_zeros(Lanes<T> deviations) {
     return deviations == 0 ? Lanes<T>{} : 1 / deviations;
 }
 
-// Batch 1. Pixels are scaled for the first convolution once, here.
+// Batch 1. Its pixels carry the scale of the first convolution.
 template <class T>
 class SingleImages {
   public:
@@ -58,20 +57,20 @@ class SingleImages {
     AlignedArray<T> pixels_, deviations_, inverses_;
 };
 
-// How many blocks of lanes hold `count` images.
+// The number of blocks of lanes for `count` images.
 template <class T>
 constexpr int lane_blocks(int count) {
     return (count + kLanes<T> - 1) / kLanes<T>;
 }
 
-// How many of a block's lanes hold an image.
+// The number of lanes of a block that hold an image.
 template <class T>
 constexpr int used_lanes(int count, int block) {
     return std::min(kLanes<T>, count - block * kLanes<T>);
 }
 
-// Rows of (count, size), transposed so that the images of a block lie side by side in lanes. Lanes
-// without an image keep what they had.
+// Transposes rows of (count, size) so that the images of a block are in lanes. Lanes without an
+// image keep their values.
 template <class T>
 void into_lanes(const T* rows, int count, std::size_t size, int block, Lanes<T>* lanes) {
     for (int lane = 0; lane < used_lanes<T>(count, block); ++lane) {
@@ -88,7 +87,7 @@ void out_of_lanes(const Lanes<T>* lanes, int count, std::size_t size, int block,
     }
 }
 
-// Batch 2. Lanes without an image hold zeros, which give kernels of 0.
+// Batch 2. Lanes without an image hold zeros, whose kernels are 0.
 template <class T>
 class LaneImages {
   public:

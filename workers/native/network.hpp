@@ -1,4 +1,4 @@
-// A network as the passes see it: stages, their resolutions and the band of offsets of each.
+// A network as stages, with the resolution and the band of offsets of each.
 #pragma once
 
 #include <cstddef>
@@ -6,13 +6,13 @@
 
 namespace kipper {
 
-// Pixel pairs at an offset within the band have |rows| and |columns| of the offset at most these.
+// The largest |row| and |column| of an offset.
 struct Band {
     int rows;
     int columns;
 };
 
-// What a stage reads; behind the last stage, what the read-out reads.
+// The input of a stage, or of the read-out.
 struct Resolution {
     int height;
     int width;
@@ -25,7 +25,7 @@ struct Resolution {
 struct Stage {
     int convs;
     bool pooled;
-    std::size_t first_map;  // where its first variance map lies among those of an image
+    std::size_t first_map;  // the start of its first variance map among those of an image
 };
 
 struct Network {
@@ -38,7 +38,7 @@ struct Network {
 
     int last_stage() const { return static_cast<int>(stages.size()) - 1; }
 
-    // Variances of an image: one for each pixel of each ReLU layer.
+    // The number of variances of an image: one for each pixel of each ReLU layer.
     std::size_t variances() const {
         const Stage& last = stages.back();
         return last.first_map + last.convs * resolutions[last_stage()].pixels();
@@ -46,19 +46,19 @@ struct Network {
 
     std::size_t pixel_values() const { return resolutions[0].pixels() * channels; }
 
-    // Where the variance map of the `level`-th ReLU of a stage starts; levels count from 1.
+    // The start of the variance map of a stage's ReLU; levels count from 1.
     std::size_t map_start(int stage, int level) const {
         return stages[stage].first_map + (level - 1) * resolutions[stage].pixels();
     }
 
-    // A convolution multiplies the sum over its 3x3 window by this.
+    // The factor of a convolution's sum over its 3x3 window.
     double conv_scale() const { return w2 / 9; }
 
-    // What the inner product of two pixels is multiplied by before the first box sum.
+    // The factor of the inner product of two pixels in the first convolution.
     double pixel_scale() const { return conv_scale() / channels; }
 
-    // A ReLU's output is stored times the constant of what follows it, so that convolutions and
-    // pools are plain sums: 1/2 of its own, 1/16 of a pool, `conv_scale` of the next convolution.
+    // The factor of a ReLU's stored output, which makes convolutions and pools plain sums: its own
+    // 1/2, 1/16 for a pool, `conv_scale` for the next convolution.
     double relu_scale(int stage, int level) const {
         const bool top = level == stages[stage].convs;
         const double pool = top && stages[stage].pooled ? 1.0 / 16 : 1.0;
@@ -66,7 +66,7 @@ struct Network {
         return 0.5 * pool * (followed_by_conv ? conv_scale() : 1.0);
     }
 
-    // The read-out is this times the sum over its pixel pairs: all of them, or each with itself.
+    // The factor of the read-out's sum over pixel pairs: all pairs, or each pixel with itself.
     double readout_scale() const {
         const double pixels = static_cast<double>(resolutions.back().pixels());
         return w2 / (global_average ? pixels * pixels : pixels);

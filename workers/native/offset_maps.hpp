@@ -1,4 +1,4 @@
-// What passes from stage to stage: the pair kernel at every offset of a band.
+// The output of a stage: the pair kernel at every offset of a band.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace kipper {
 
-// The pixels of image 1 whose partner at an offset lies within image 2.
+// The pixels of image 1 whose partner at an offset is inside image 2.
 struct Overlap {
     Overlap(const Resolution& resolution, int dh, int dw)
         : dh(dh),
@@ -41,8 +41,8 @@ void for_each_offset(Band band, Visit visit) {
         for (int dw = -band.columns; dw <= band.columns; ++dw) visit(dh, dw);
 }
 
-// For each offset the rows of its overlap, padded; only those are stored, which is what keeps the
-// maps of a global average pool within the caches.
+// The padded rows of the overlap, for each offset. Nothing else is stored, which keeps the maps of
+// a global average pool in the caches.
 template <class T>
 class OffsetMaps {
   public:
@@ -78,7 +78,7 @@ class OffsetMaps {
         if (tangent_) tangents_.clear();
     }
 
-    // How many lanes `copy_to` writes and `copy_from` reads.
+    // The number of vectors that `copy_to` writes and `copy_from` reads.
     std::size_t size() const { return nngp_.size() + tangents_.size(); }
 
     void copy_to(T* memory) const {
@@ -102,8 +102,8 @@ class OffsetMaps {
   private:
     using Entries = AlignedArray<Lanes<T>>;
 
-    // The memory need not be aligned to vectors. There are no entries, nor a place for them, of a
-    // kind that is not wanted; memcpy takes no null pointer even for nothing.
+    // The memory need not be aligned to vectors. Without tangents their array is empty, and memcpy
+    // must not get its null pointer.
     static T* copy_out(const Entries& entries, T* memory) {
         if (entries.size() == 0) return memory;
         std::memcpy(memory, entries.data(), entries.size() * sizeof(Lanes<T>));
@@ -116,7 +116,7 @@ class OffsetMaps {
         return memory + entries.size() * kLanes<T>;
     }
 
-    // Piece by piece, or the many entries of a global average pool would be rounded as many times.
+    // In pieces, for less rounding over the many entries of a global average pool.
     static Lanes<T> sum(const Entries& entries) {
         constexpr std::size_t kPiece = 64;
         Lanes<T> total{};

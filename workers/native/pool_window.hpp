@@ -1,8 +1,8 @@
-// Where a row of a stage's last ReLU goes in the maps behind the stage's pool.
+// The place of a row of a stage's last ReLU in the maps behind the stage's pool.
 //
 // Pixel h at offset d belongs to pooled pixel h / 2 at offset (h + d) / 2 - h / 2, rounded down.
-// The odd and the even pixels of a row thus go to two offsets, of which one may lie outside of the
-// band. Without a pool, "/ 2" is "/ 1", and all go to the same offset.
+// The odd and the even pixels of a row thus go to two offsets, one of which may be outside the
+// band. Without a pool, "/ 2" is "/ 1", and all pixels go to one offset.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ class PoolWindow {
             const int first_entry = 1 - std::max(0, -dw);
             rows_[parity] = {row.nngp + first_entry,
                              row.tangent ? row.tangent + first_entry : nullptr};
-            // Pixels that an odd size leaves over belong to no pooled pixel.
+            // The last pixel of an odd side belongs to no pooled pixel.
             width_ = std::clamp((resolution.width << shift_) - std::max(0, overlap.dw) - left_, 0,
                                 overlap.width);
         }

@@ -1,7 +1,7 @@
 // Rows of a pair kernel at a fixed offset, and the 3x3 box sums over them.
 //
-// Entry 0 of a row is zero padding; entry w + 1 belongs to the w-th valid pixel; the entry behind
-// the last one is zero padding again.
+// Entry w + 1 of a row belongs to the w-th valid pixel; the entries before the first and after the
+// last are zero padding.
 #pragma once
 
 #include <vector>
@@ -54,7 +54,7 @@ class RowStore {
     AlignedArray<Lanes<T>> entries_;
 };
 
-// Three rows, row h in place of row h - 3, so that a pass over an offset stays in L1.
+// Three rows, where row h replaces row h - 3, so that a pass over an offset stays in L1.
 template <class T>
 class RowRing {
   public:
@@ -67,14 +67,14 @@ class RowRing {
     RowStore<T> rows_;
 };
 
-// 3x3 box sums from left to right; each column is summed once.
+// 3x3 box sums from left to right, which sum each column once.
 template <class T>
 class BoxSum {
   public:
     KIPPER_INLINE BoxSum(const Lanes<T>* above, const Lanes<T>* here, const Lanes<T>* below)
         : above_(above), here_(here), below_(below), previous_{}, current_(column(1)) {}
 
-    // The sum around pixel w; to be called for w = 0, 1, 2, ...
+    // The sum around pixel w; call it for w = 0, 1, 2, ...
     KIPPER_INLINE Lanes<T> next(int w) {
         const Lanes<T> following = column(w + 2);
         const Lanes<T> sum = previous_ + current_ + following;

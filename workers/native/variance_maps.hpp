@@ -1,7 +1,7 @@
 // The variance maps of images: the diagonals of their kernels with themselves.
 //
-// Lanes are images on both sides. Within a stage, offset (0, 0) goes first, because its kernels are
-// the variances that the other offsets are normalised by; there k' = v / 2 exactly.
+// Both images are in lanes. Within a stage, offset (0, 0) goes first, because its kernels are the
+// variances that normalise the other offsets; there k' = v / 2 exactly.
 #pragma once
 
 #include <omp.h>
@@ -32,7 +32,7 @@ class VariancePass {
             maps_.emplace_back(network.resolutions[stage + 1], false);
     }
 
-    // Of one block of images; the results stay here.
+    // Evaluates a block of images; the results stay in this object.
     void run(const T* images, int count, int block) {
         pixels_.clear();
         into_lanes(images, count, pixels_.size(), block, pixels_.data());
@@ -45,8 +45,7 @@ class VariancePass {
     const AlignedArray<Lanes<T>>& inverses() const { return inverses_; }  // of deviations
     ForwardRings<T>& rings() { return rings_; }
 
-    // What a stage reads, with the outputs of the stages before it still there from `run`. Image 1
-    // is the one whose pixels carry their scale.
+    // The input of a stage, after `run`. The pixels of image 1 carry their scale.
     StageInput<T, Lanes<T>> stage_input(int stage) {
         return {network_, stage, view(scaled_pixels_), view(pixels_),
                 stage ? &maps_[stage - 1] : nullptr};
@@ -67,7 +66,7 @@ class VariancePass {
         return {pixels.data(), deviations_.data(), inverses_.data()};
     }
 
-    // All levels of a stage at offset (0, 0), the whole image at a time.
+    // All levels of a stage at offset (0, 0), for the whole image.
     void run_diagonal(const StageInput<T, Lanes<T>>& input) {
         const Resolution& resolution = input.resolution();
         const Overlap overlap(resolution, 0, 0);
@@ -122,7 +121,7 @@ class VariancePass {
     ForwardRings<T> rings_;
     AlignedArray<Lanes<T>> pixels_, scaled_pixels_;
     AlignedArray<Lanes<T>> variances_, deviations_, inverses_;
-    RowStore<T> below_, here_;         // all rows of a level, and of the next
+    RowStore<T> below_, here_;         // all rows of a level and of the next
     std::vector<OffsetMaps<T>> maps_;  // outputs of each stage but the last
 };
 

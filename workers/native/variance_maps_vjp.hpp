@@ -1,7 +1,7 @@
-// The cotangents of images, given those of their variance maps.
+// The cotangents of images, from those of their variance maps.
 //
-// Stages go backwards. Within one, the offsets other than (0, 0) go first, because what they make
-// of the deviations belongs to the variances, which are the kernels at offset (0, 0).
+// Stages go backwards. Within a stage, offset (0, 0) goes last, because the other offsets
+// contribute to the cotangents of the variances, which are the kernels at offset (0, 0).
 #pragma once
 
 #include "backward_stage.hpp"
@@ -35,7 +35,7 @@ class VarianceBackwardPass {
             sums->clear();
         into_lanes(variance_cotangents, count, variances_.size(), block, variances_.data());
         for (int stage = network_.last_stage(); stage >= 0; --stage) run_stage(stage);
-        // The partners of image 1's pixels carry no scale, those of image 2's do.
+        // The partners of image 1's pixels carry no scale, while those of image 2's do.
         const T scale = T(network_.pixel_scale());
         for (std::size_t i = 0; i < pixel_sums1_.size(); ++i)
             pixel_sums1_[i] = scale * pixel_sums1_[i] + pixel_sums2_[i];
@@ -66,7 +66,7 @@ class VarianceBackwardPass {
             variances_[i] += (variance_sums1_[i] + variance_sums2_[i]) * inverses[i] / 2;
     }
 
-    // All levels of a stage at offset (0, 0), the whole image at a time.
+    // All levels of a stage at offset (0, 0), for the whole image.
     void run_diagonal(const StageInput<T, Lanes<T>>& input, OffsetMaps<T>* below) {
         const Resolution& resolution = input.resolution();
         const Overlap overlap(resolution, 0, 0);
@@ -119,9 +119,9 @@ class VarianceBackwardPass {
     BackwardRings<T> rings_;
     std::vector<OffsetMaps<T>> cotangents_;  // of the outputs of each stage but the last
     AlignedArray<Lanes<T>> variances_;       // cotangents of the variance maps
-    // An image takes part as image 1 and as image 2.
+    // An image is both image 1 and image 2.
     AlignedArray<Lanes<T>> pixel_sums1_, pixel_sums2_, variance_sums1_, variance_sums2_;
-    RowStore<T> above_, here_;  // cotangents of a level's variances, and of the one below
+    RowStore<T> above_, here_;  // cotangents of the variances of a level, and of the level below
 };
 
 template <class T>
