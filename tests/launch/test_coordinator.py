@@ -45,7 +45,7 @@ def _run(settings, version, times):
     links = [_AskingLink(link, version, times, stop) for link in links]
     with pytest.raises(Interrupted, match="the same command resumes it"):
         coordinate(settings, experiment, links, stop=stop)
-    workdir = Workdir(settings.workdir)
+    workdir = Workdir(settings.execution.workdir)
     assert json.loads(workdir.status.read_text())["state"] == "interrupted"
     return max((int(path.name[5:]) for path in workdir.checkpoints.glob("step-*")), default=None)
 
