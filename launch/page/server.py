@@ -58,10 +58,7 @@ class Board:
     """State that all requests share.
 
     Attributes:
-        watch: of the run.
-        hosts: the names that the server answers to.
         ended: set when the server must stop.
-        curve: the figure of loss and score.
         listeners: number of clients of /events.
     """
 
@@ -98,10 +95,7 @@ class _Handler(tornado.web.RequestHandler):
         self.clear_header("Server")
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header(
-            "Content-Security-Policy",
-            "default-src 'self'; frame-ancestors 'none'",
-        )
+        self.set_header("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
 
     def prepare(self) -> None:
         stream = getattr(self.request.connection, "stream", None)

@@ -31,23 +31,8 @@ function marked(context, mark) {
   const pen = tile.getContext("2d");
   pen.strokeStyle = colour("--paper");
   pen.lineWidth = 1.2;
-  const lines = {
-    slanted: [
-      [0, 6, 6, 0],
-      [-1, 1, 1, -1],
-      [5, 7, 7, 5],
-    ],
-    crossed: [
-      [0, 0, 6, 6],
-      [0, 6, 6, 0],
-    ],
-    upright: [[3, 0, 3, 6]],
-  };
-  for (const [x0, y0, x1, y1] of lines[mark]) {
-    pen.moveTo(x0, y0);
-    pen.lineTo(x1, y1);
-  }
-  pen.stroke();
+  const paths = { slanted: "M0 6L6 0M-1 1L1-1M5 7L7 5", crossed: "M0 0L6 6M0 6L6 0", upright: "M3 0V6" };
+  pen.stroke(new Path2D(paths[mark]));
   return (palette[key] = context.createPattern(tile, "repeat"));
 }
 

@@ -16,31 +16,21 @@ function drawMatrix() {
   const words = `${what}: ${number(counts.D ?? 0)} of ${number(matrix.cells.length)} done.`;
   show(element("matrix-words"), words);
   const width = canvas.parentElement.clientWidth;
-  const content = [
-    width,
-    colour("--paper"),
-    matrix.kind,
-    matrix.support,
-    matrix.targets,
-    matrix.states,
-    matrix.cells.join(" "),
-  ].join();
+  const content = JSON.stringify([width, colour("--paper"), matrix]);
   if (content === mapped) return;
   mapped = content;
 
   const { support, targets } = matrix;
-  const [square, wide] = [
-    matrix.cells.some((cell) => cell[2] < support),
-    matrix.cells.some((cell) => cell[2] >= support),
-  ];
+  const square = matrix.cells.some((cell) => cell[2] < support);
+  const wide = matrix.cells.some((cell) => cell[2] >= support);
   const bands = new Set(matrix.cells.map((cell) => cell[0])).size;
   const height = Math.round(Math.max(80, Math.min(230, (wide ? 0.3 : 1) * width, 40 * bands)));
   const [context] = prepared(canvas, BAND + height);
   const start = square ? height + GAP : 0; // where K_ts begins
-  const x = (column) =>
-    column <= support && square
-      ? (column / support) * height
-      : start + ((column - support) / targets) * (width - start);
+  const x = (column, beside) =>
+    beside
+      ? start + ((column - support) / targets) * (width - start)
+      : (column / support) * height;
   const y = (row) => BAND + (row / support) * height;
   context.fillStyle = colour("--muted");
   if (square) context.fillText(`K_ss ${number(support)} × ${number(support)}`, 0, 12);
@@ -48,31 +38,23 @@ function drawMatrix() {
   context.strokeStyle = colour("--line");
   if (square) context.strokeRect(0.5, BAND + 0.5, height - 1, height - 1);
   cells = matrix.cells.map(([row0, row1, column0, column1], index) => {
-    const left =
-      column0 >= support ? start + ((column0 - support) / targets) * (width - start) : x(column0);
-    return [left, y(row0), x(column1) - left, y(row1) - y(row0), index];
+    const beside = column0 >= support;
+    const left = x(column0, beside);
+    return [left, y(row0), x(column1, beside) - left, y(row1) - y(row0), index];
   });
   for (const [left, top, across, down, index] of cells) {
     const seam = Math.min(across, down) > 4 ? 1 : 0;
-    fill(
-      context,
-      CELLS[matrix.states[index]] ?? CELLS.q,
-      left,
-      top,
-      Math.max(0.5, across - seam),
-      Math.max(0.5, down - seam),
-    );
+    const [shownAcross, shownDown] = [Math.max(0.5, across - seam), Math.max(0.5, down - seam)];
+    fill(context, CELLS[matrix.states[index]] ?? CELLS.q, left, top, shownAcross, shownDown);
   }
   attribute(canvas, "aria-label", words);
 }
 
 element("matrix").addEventListener("pointermove", (event) => {
+  const within = (at, start, length) => at >= start && at < start + length;
   const hit = cells.find(
     ([x, y, width, height]) =>
-      event.offsetX >= x &&
-      event.offsetX < x + width &&
-      event.offsetY >= y &&
-      event.offsetY < y + height,
+      within(event.offsetX, x, width) && within(event.offsetY, y, height),
   );
   if (!hit || !latest.matrix) return show(element("matrix-readout"), "");
   const [row0, row1, column0, column1] = latest.matrix.cells[hit[4]] ?? [];
@@ -81,9 +63,7 @@ element("matrix").addEventListener("pointermove", (event) => {
     column0 >= support
       ? `targets ${column0 - support}–${column1 - support - 1}`
       : `support ${column0}–${column1 - 1}`;
-  show(
-    element("matrix-readout"),
-    `support ${row0}–${row1 - 1} × ${columns}: ${CELLS[latest.matrix.states[hit[4]]]?.[0]}`,
-  );
+  const state = CELLS[latest.matrix.states[hit[4]]]?.[0];
+  show(element("matrix-readout"), `support ${row0}–${row1 - 1} × ${columns}: ${state}`);
 });
 element("matrix").addEventListener("pointerleave", () => show(element("matrix-readout"), ""));

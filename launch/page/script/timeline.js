@@ -27,11 +27,7 @@ function drawTimeline() {
   const bins = Math.max(...lanes.map((each) => each.bins.length));
   const across = (width - left) / bins;
   context.fillStyle = colour("--muted");
-  for (const [share, align] of [
-    [0, "left"],
-    [0.5, "center"],
-    [1, "right"],
-  ]) {
+  for (const [share, align] of [[0, "left"], [0.5, "center"], [1, "right"]]) {
     context.textAlign = align;
     const ago = Math.round((1 - share) * bins * bin);
     const words = ago ? `−${ago} s` : hasEnded() ? "end" : "now";
@@ -47,14 +43,8 @@ function drawTimeline() {
       const kind = ACTIVITIES[letters[from]];
       if (!kind) continue;
       const height = Math.max(2, (pitch - 3) * kind[3]);
-      fill(
-        context,
-        kind,
-        left + from * across,
-        top + pitch - 2 - height,
-        (to - from) * across,
-        height,
-      );
+      const [x, y] = [left + from * across, top + pitch - 2 - height];
+      fill(context, kind, x, y, (to - from) * across, height);
     }
   });
   const scrolls = element("lanes").scrollHeight > element("lanes").clientHeight;
