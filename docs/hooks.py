@@ -118,12 +118,12 @@ def _commands() -> str:
     from kipper.launch.commands.table import COMMANDS
 
     sections = []
-    for command in COMMANDS.values():
+    for name, command in COMMANDS.items():
         rows = [
             _flag(field) for settings in command.settings for field in dataclasses.fields(settings)
         ]
         table = ["| flag | values | meaning |", "| --- | --- | --- |", *rows]
-        sections.append("\n".join([f"## kipper {command.name}", "", command.summary, "", *table]))
+        sections.append("\n".join([f"## kipper {name}", "", command.summary, "", *table]))
     return "\n\n".join(sections)
 
 

@@ -50,11 +50,11 @@ def run(arguments: list[str]) -> int:
         print(f"kipper: Unknown command {name!r}; known are {known}.", file=sys.stderr)
         return ExitCode.UNUSABLE
     if any(flag in _HELP for flag in flags):
-        print(_help(command))
+        print(_help(name, command))
         return ExitCode.DONE
     logs.quiet_native_libraries()
     try:
-        settings = _parse(command, flags)
+        settings = _parse(name, command, flags)
         module, function = command.function.split(":")
         carry_out = getattr(importlib.import_module(f"kipper.launch.{module}"), function)
         with _logging(settings):
@@ -84,17 +84,14 @@ def _logging(settings: list[Settings]) -> AbstractContextManager[None]:
 
 def _joined(settings: list[Settings]) -> list[Settings | RunSettings]:
     """The same with the two parts of a run's settings as one."""
-    compute = next((each for each in settings if isinstance(each, ComputeSettings)), None)
-    execution = next((each for each in settings if isinstance(each, ExecutionSettings)), None)
-    if compute is None or execution is None:
-        return [*settings]
-    parts = (compute, execution)
-    others = [each for each in settings if each not in parts]
-    return [*others, RunSettings(*parts)]
+    match settings:
+        case [*own, ComputeSettings() as compute, ExecutionSettings() as execution]:
+            return [*own, RunSettings(compute, execution)]
+    return [*settings]
 
 
-def _help(command: Command) -> str:
-    lines = [f"kipper {command.name}: {command.summary}", ""]
+def _help(name: str, command: Command) -> str:
+    lines = [f"kipper {name}: {command.summary}", ""]
     for settings in command.settings:
         if settings is ExecutionSettings:
             lines += ["", "How the run is carried out; all of this may change when you resume it:"]
@@ -102,12 +99,11 @@ def _help(command: Command) -> str:
     if command.needs_run:
         lines.append(
             "It also takes all flags of kipper distill, or those of kipper solve_labels after "
-            f"kipper {command.name} solve_labels."
+            f"kipper {name} solve_labels."
         )
     elif command.before_run is not None:
         lines += [
-            f"kipper {command.name} distill and kipper {command.name} solve_labels take the flags "
-            "of that run, and",
+            f"kipper {name} distill and kipper {name} solve_labels take the flags of that run, and",
             flag_sets.describe(command.before_run),
         ]
     return "\n".join(lines)
@@ -119,9 +115,9 @@ def _usage() -> str:
     return _USAGE.format(commands="\n".join(lines))
 
 
-def _parse(command: Command, arguments: list[str]) -> list[Settings]:
+def _parse(name: str, command: Command, arguments: list[str]) -> list[Settings]:
     """The command's settings, with those of a run if it is about one."""
     forms = command.forms
     if arguments and arguments[0] in forms:
-        return flag_sets.parse(forms[arguments[0]], command.name, arguments[1:])
-    return flag_sets.parse(forms[""], command.name, arguments, command.positional)
+        return flag_sets.parse(forms[arguments[0]], name, arguments[1:])
+    return flag_sets.parse(forms[""], name, arguments, command.positional)
