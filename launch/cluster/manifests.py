@@ -65,8 +65,8 @@ def make_manifests(launch: LaunchSettings, settings: RunSettings) -> list[Manife
     )
     objects = [
         _service(launch),
-        _policy(launch, "coordinator", {}, _COORDINATOR_PORT),
-        _policy(launch, "worker", _component("coordinator"), _WORKER_PORT),
+        _policy(launch, "coordinator", "", _COORDINATOR_PORT),
+        _policy(launch, "worker", "coordinator", _WORKER_PORT),
         _coordinator_job(launch, settings, volume, service),
         _worker_job(launch, settings, f"{service}:{_COORDINATOR_PORT}"),
     ]
@@ -112,12 +112,9 @@ def _check_paths(settings: RunSettings, volume: _Volume) -> None:
             )
 
 
-def _labels(launch: LaunchSettings) -> dict[str, str]:
-    return {"app.kubernetes.io/name": "kipper", "app.kubernetes.io/instance": launch.name}
-
-
-def _component(component: str) -> dict[str, str]:
-    return {"app.kubernetes.io/component": component}
+def _labels(launch: LaunchSettings, component: str = "") -> dict[str, str]:
+    labels = {"app.kubernetes.io/name": "kipper", "app.kubernetes.io/instance": launch.name}
+    return labels | ({"app.kubernetes.io/component": component} if component else {})
 
 
 def _object(
@@ -142,23 +139,21 @@ def _claim(launch: LaunchSettings, volume: _Volume) -> Manifest:
 def _service(launch: LaunchSettings) -> Manifest:
     spec = {
         "clusterIP": "None",
-        "selector": _labels(launch) | _component("coordinator"),
+        "selector": _labels(launch, "coordinator"),
         "publishNotReadyAddresses": True,  # workers retry until the coordinator answers
         "ports": [{"name": "registration", "port": _COORDINATOR_PORT}],
     }
     return _object(launch, "v1", "Service", f"{launch.name}-coordinator", spec)
 
 
-def _policy(
-    launch: LaunchSettings, component: str, admitted: dict[str, str], port: int
-) -> Manifest:
-    """Admits pods of this run that have the labels `admitted`, to one port only."""
+def _policy(launch: LaunchSettings, component: str, admitted: str, port: int) -> Manifest:
+    """Admits the component `admitted` of this run, or all of it if empty, to one port only."""
     spec = {
-        "podSelector": {"matchLabels": _labels(launch) | _component(component)},
+        "podSelector": {"matchLabels": _labels(launch, component)},
         "policyTypes": ["Ingress"],
         "ingress": [
             {
-                "from": [{"podSelector": {"matchLabels": _labels(launch) | admitted}}],
+                "from": [{"podSelector": {"matchLabels": _labels(launch, admitted)}}],
                 "ports": [{"protocol": "TCP", "port": port}],
             }
         ],
@@ -261,7 +256,7 @@ def _pod(
         secret = {"secretName": f"{launch.name}-certificates", "defaultMode": 0o440}
         volumes = [*volumes, {"name": "certificates", "secret": secret}]
     return {
-        "metadata": {"labels": _labels(launch) | _component(component)},
+        "metadata": {"labels": _labels(launch, component)},
         "spec": {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": _GRACE_SECONDS,

@@ -69,13 +69,15 @@ def read_certificates(folder: str) -> Certificates:
     """The files of `folder`, which belong together and are valid today.
 
     Raises:
-        UserError: a file is missing, is no certificate or key, does not belong, or has expired.
+        UserError: a file is missing or cannot be used, files do not match, or they have expired.
     """
     contents = [
         _read(pathlib.Path(folder), name) for name in (AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE)
     ]
     found = Certificates(*contents)
-    _check(folder, found)
+    problem = _problem(found)
+    if problem is not None:
+        raise UserError(f"--certificates={folder}: {problem}.")
     return found
 
 
@@ -151,8 +153,8 @@ def _read(folder: pathlib.Path, name: str) -> bytes:
         ) from error
 
 
-def _check(folder: str, found: Certificates) -> None:
-    """Raises a UserError in words, where gRPC would have none or come too late."""
+def _problem(found: Certificates) -> str | None:
+    """What is wrong with the files; gRPC would fail late or without words."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -161,27 +163,16 @@ def _check(folder: str, found: Certificates) -> None:
         authority = x509.load_pem_x509_certificate(found.authority)
         certificate = x509.load_pem_x509_certificate(found.certificate)
         key = load_pem_private_key(found.key, password=None)
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"--certificates={folder} holds a file that is no certificate or key in PEM; make "
-            "them by kipper certificates DIR."
-        ) from error
+    except (ValueError, TypeError):
+        return "a file is not a certificate or key in PEM; make new ones by kipper certificates DIR"
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise UserError(
-            f"--certificates={folder}: {CERTIFICATE_FILE} was not signed by {AUTHORITY_FILE}; take "
-            "all files of one folder."
-        ) from error
+    except (ValueError, TypeError, InvalidSignature):
+        return f"{CERTIFICATE_FILE} is not signed by {AUTHORITY_FILE}; take all files of one folder"
     if certificate.public_key() != key.public_key():
-        raise UserError(
-            f"--certificates={folder}: {KEY_FILE} is not the key of {CERTIFICATE_FILE}; take all "
-            "files of one folder."
-        )
-    now = _now()
+        return f"{KEY_FILE} is not the key of {CERTIFICATE_FILE}; take all files of one folder"
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if not begins <= now <= ends:
-        raise UserError(
-            f"--certificates={folder}: valid from {begins:%Y-%m-%d} to {ends:%Y-%m-%d}, not "
-            "today; make new ones by kipper certificates DIR."
-        )
+    if not begins <= _now() <= ends:
+        dates = f"valid from {begins:%Y-%m-%d} to {ends:%Y-%m-%d}, not today"
+        return f"{dates}; make new ones by kipper certificates DIR"
+    return None

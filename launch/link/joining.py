@@ -32,12 +32,6 @@ def check_joining(settings: ExecutionSettings) -> None:
         check_open_network(settings.transport, settings.allow_open_network, settings.host)
 
 
-def _host_of(address: str) -> str:
-    """The host in host:port, and this machine's own name for a loopback address."""
-    host, _ = split_address(address)
-    return socket.gethostname() if is_loopback(host) else host
-
-
 def workers_joining(
     settings: ExecutionSettings, port: int
 ) -> Callable[[Pool], AbstractContextManager[None]]:
@@ -50,7 +44,9 @@ def workers_joining(
         transport = transport_named(settings.transport, settings.certificates)
 
         def connect(name: str, address: str) -> WorkerLink:
-            link = RemoteLink(name, transport.connect(address), _host_of(address))
+            host, _ = split_address(address)
+            host = socket.gethostname() if is_loopback(host) else host
+            link = RemoteLink(name, transport.connect(address), host)
             return with_faults(link, settings.faults, settings.num_workers)
 
         with open_registry(pool, connect, transport, port):

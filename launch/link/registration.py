@@ -110,14 +110,18 @@ class Registration:
         """
         while not self._stop.is_asked():
             try:
-                answer = self._ask(self._heartbeat() if self._is_member else self._hello())
+                heartbeat = Heartbeat(self._worker, self._incarnation)
+                answer = self._ask(heartbeat if self._is_member else self._hello())
             except Unreachable as error:
                 self._back_off(str(error))
                 continue
             self._last_answer = self._clock()
             match answer:
                 case Welcome(heartbeat_seconds):
-                    self._welcomed()
+                    if not self._is_member or self._failures:
+                        logging.info("In the run.")
+                    self._is_member, self._failures = True, 0
+                    self._complained = float("-inf")
                     self._stop.wait(heartbeat_seconds * self._random.uniform(0.7, 1.0))
                 case Goodbye():
                     self._is_member = False
@@ -149,15 +153,6 @@ class Registration:
     def _hello(self) -> Hello:
         version = messages.PROTOCOL_VERSION
         return Hello(version, self._worker, self._incarnation, self._address())
-
-    def _heartbeat(self) -> Heartbeat:
-        return Heartbeat(self._worker, self._incarnation)
-
-    def _welcomed(self) -> None:
-        if not self._is_member or self._failures:
-            logging.info("In the run.")
-        self._is_member, self._failures = True, 0
-        self._complained = float("-inf")
 
     def _back_off(self, reason: str) -> None:
         """Waits before the next attempt, longer each time, and logs that once a minute."""

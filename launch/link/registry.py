@@ -130,7 +130,8 @@ class Registry:
     def sweep(self) -> None:
         """Removes workers that have been silent too long."""
         with self._lock:
-            now, limit = self._clock(), self._silent_seconds()
+            now = self._clock()
+            limit = max(_MIN_SILENT_SECONDS, SILENT_HEARTBEATS * self.heartbeat_seconds)
             if now - self._swept > limit / 2:
                 # This process did not run, and so could not hear anybody.
                 for entry in self._entries.values():
@@ -154,9 +155,6 @@ class Registry:
     def heartbeat_seconds(self) -> float:
         """Seconds between two heartbeats of a worker."""
         return max(_HEARTBEAT_SECONDS, len(self._entries) / _HEARTBEATS_PER_SECOND)
-
-    def _silent_seconds(self) -> float:
-        return max(_MIN_SILENT_SECONDS, SILENT_HEARTBEATS * self.heartbeat_seconds)
 
     def _answer(self, call: Call) -> Answer:
         if self._farewell is not None:

@@ -96,8 +96,8 @@ def _swap(folder: pathlib.Path, other: pathlib.Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("ca.pem", "was not signed by ca.pem"),
-        ("cert.pem", "was not signed by ca.pem"),
+        ("ca.pem", "is not signed by ca.pem"),
+        ("cert.pem", "is not signed by ca.pem"),
         ("key.pem", "is not the key of cert.pem"),
     ],
 )
@@ -111,7 +111,7 @@ def test_files_of_two_folders_are_refused(folder, tmp_path, name, sentence):
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_a_missing_or_damaged_file_is_named(folder, name):
     (folder / name).write_text("nothing of the kind")
-    with pytest.raises(UserError, match="no certificate or key in PEM"):
+    with pytest.raises(UserError, match="not a certificate or key in PEM"):
         read_certificates(str(folder))
     (folder / name).unlink()
     with pytest.raises(UserError, match=f"{name} cannot be read"):
