@@ -11,6 +11,7 @@ Json = Mapping[str, Any]
 FactsType = TypeVar("FactsType", bound="Facts")
 
 
+@dataclasses.dataclass(frozen=True)
 class Facts:
     """Base of dataclasses that are JSON objects in files; scores and accounts lie flat in them."""
 
@@ -39,7 +40,7 @@ class Facts:
             TypeError: it is no object, or a field without default is missing.
         """
         values: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        for field in dataclasses.fields(cls):
             if field.type in (Score, Score | None):
                 values[field.name] = Score.read(record, field.name)
             elif field.type is Account:
