@@ -74,17 +74,8 @@ def augment(
 ) -> np.ndarray:
     """Augmented copies of raw images.
 
-    Each depends on the seed, the step, its row and its pixels only, not on the rest of the batch.
-
-    Args:
-        augmentation: the operations.
-        images: (n, h, w, c) float.
-        rows: (n,) their rows in the row set.
-        seed: of the run.
-        step: of the run.
-
-    Returns:
-        (n, h, w, c) in the dtype of `images`.
+    Images are (n, h, w, c) float, and `rows` (n,) are their rows in the row set. Each result
+    depends on the seed, the step, its row and its pixels only, not on the rest of the batch.
     """
     # All are drawn, used or not, so that the strength of one operation does not affect others.
     draws = _draws(rows, seed, step, 4 + images.shape[-1])

@@ -6,14 +6,9 @@ from kipper.common.errors import UserError
 
 
 def centred_one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """One-hot targets minus 1/C, so that each row sums to zero (KIP, arXiv 2011.00050).
+    """(N,) from 0 to C-1 -> float64 (N, C): one-hot minus 1/C, so that rows sum to zero.
 
-    Args:
-        labels: integers (N,) from 0 to C-1.
-        num_classes: C.
-
-    Returns:
-        float64 (N, C).
+    This is the encoding of KIP (arXiv 2011.00050).
 
     Raises:
         UserError: a label outside 0..C-1.
@@ -27,12 +22,8 @@ def centred_one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
 def target_values(labels: np.ndarray, num_outputs: int) -> np.ndarray:
     """Regression targets: centred one-hot vectors for classes, targets unchanged.
 
-    Args:
-        labels: integer classes (N,) from 0 to C-1, or floating-point targets (N, C).
-        num_outputs: C.
-
-    Returns:
-        float64 (N, C).
+    Labels are integer classes (N,) from 0 to C-1, or floating-point targets (N, C); returns float64
+    (N, C).
 
     Raises:
         UserError: a class outside 0..C-1.
@@ -63,16 +54,8 @@ def balanced_rows(
     """Draws `size` rows, as evenly over the classes as possible.
 
     Each class gets size // C rows, and the remainder goes to classes drawn at random. If a class is
-    too small, the missing rows are drawn uniformly from the remaining rows of the others.
-
-    Args:
-        labels: integers (N,) from 0 to C-1.
-        num_classes: C.
-        size: number of rows, at most N.
-        rng: the only source of randomness.
-
-    Returns:
-        int64 (size,), distinct row indices in random order.
+    too small, the missing rows are drawn uniformly from the remaining rows of the others. Labels
+    are integers (N,) from 0 to C-1; returns distinct row indices int64 (size,) in random order.
 
     Raises:
         UserError: `size` is negative or larger than N, or a label is outside 0..C-1.
@@ -85,16 +68,8 @@ def balanced_rows(
 def rows_by_quota(labels: np.ndarray, quotas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draws `quotas[c]` rows of each class c without replacement; see `balanced_rows`.
 
-    For one state of `rng`, smaller quotas draw a subset of what larger ones draw, as long as every
-    class is large enough.
-
-    Args:
-        labels: integers (N,) from 0 to C-1.
-        quotas: integers (C,).
-        rng: the only source of randomness.
-
-    Returns:
-        int64 (sum of quotas,), distinct row indices in random order.
+    For one state of `rng`, smaller quotas draw a subset of what larger ones draw, if every class is
+    large enough.
 
     Raises:
         UserError: the quotas are negative or sum to more than N, or a label is outside 0..C-1.
@@ -113,11 +88,7 @@ def rows_by_quota(labels: np.ndarray, quotas: np.ndarray, rng: np.random.Generat
 
 
 def check_label_range(labels: np.ndarray, num_classes: int, source: str) -> None:
-    """Refuses labels outside 0..C-1.
-
-    Raises:
-        UserError: names `source` and the first such label.
-    """
+    """Raises UserError, with `source` and the label, if a label is outside 0..C-1."""
     outside = (labels < 0) | (labels >= num_classes)
     if outside.any():
         raise UserError(

@@ -45,11 +45,7 @@ class Preprocessing(Protocol):
 
 
 def fit_preprocessing(recipe: str, x_train: np.ndarray) -> Preprocessing:
-    """Fits a recipe to the training images.
-
-    Args:
-        recipe: "standard" or "zca".
-        x_train: raw images, float32 (N, H, W, C), at least one.
+    """Fits the recipe "standard" or "zca" to raw training images, float32 (N, H, W, C).
 
     Raises:
         UserError: the recipe is unknown, or all images are constant.

@@ -123,11 +123,9 @@ def _sine(angle: _Angle) -> Array:
 
 @jax.custom_jvp
 def relu_covariance(k: Array, s: Array) -> Array:
-    """The covariance behind a ReLU; all arrays have one floating dtype and shape.
+    """The covariance behind a ReLU, from the covariance k in front of it and s = s1 s2.
 
-    Args:
-        k: covariances in front of the ReLU, 0 where `s` is 0.
-        s: products of the two standard deviations.
+    Arrays have one floating dtype and shape; k is 0 where s is 0.
     """
     return _covariance(k, s, _angle(k, s))
 
@@ -146,13 +144,7 @@ def _relu_covariance_jvp(
 
 @jax.custom_jvp
 def relu_covariance_and_tangent(k: Array, n: Array, s: Array) -> tuple[Array, Array]:
-    """The covariance and tangent kernel behind a ReLU; all arrays have one dtype and shape.
-
-    Args:
-        k: covariances in front of the ReLU, 0 where `s` is 0.
-        n: tangent kernels in front of the ReLU, 0 where `s` is 0.
-        s: products of the two standard deviations.
-    """
+    """`relu_covariance`, and the tangent kernel behind a ReLU from n in front of it."""
     angle = _angle(k, s)
     return _covariance(k, s, angle), n * _half_k0(angle)
 

@@ -95,14 +95,9 @@ def cross_kernel(
 
 
 def variance_maps(network: BandedNetwork, images: Array) -> Array:
-    """Pre-activation variances of each ReLU layer at each pixel of each image; differentiable.
+    """(n, h, w, c) -> (n, network.variances_per_image): pre-activation variances at each pixel.
 
-    Args:
-        network: the network.
-        images: (n, h, w, c).
-
-    Returns:
-        (n, network.variances_per_image) of the same dtype: all layers, each row-major.
+    All ReLU layers, each row-major, in the dtype of the images; differentiable.
     """
     pixels = _pixels_in_lanes(images, _even_lanes(len(images), MOST_LANES))
     variances_of = _checkpointed(functools.partial(_variances, network))
@@ -258,12 +253,8 @@ def _input_covariance(network: BandedNetwork, pixels1: Array, pixels2: Array) ->
 def _conv_relu(maps: Maps, s: Array, b2: float, scale: float, tangent: bool) -> Maps:
     """One convolution and one ReLU at one offset; the outputs carry the factor `scale`.
 
-    Args:
-        maps: k, and n unless this is the first layer: [h, w, J].
-        s: products of the standard deviations; 0 where the second pixel is outside its image.
-        b2: variance of the biases.
-        scale: the factor of the outputs.
-        tangent: whether to compute n.
+    `maps` are k, and n except in the first layer, [h, w, J]. `s` are products of the standard
+    deviations, 0 where the second pixel is outside its image. `tangent` asks for n.
     """
     inside = s > 0
     k = _box_sum(maps[0]) + b2

@@ -61,16 +61,10 @@ def mean_squares(images: np.ndarray) -> np.ndarray:
 
 
 def input_gaps(x1: Array, q1: Array, x2: Array, q2: Array) -> Array:
-    """1 - cos of the angle of each pair of images, with the rounding of a matrix product.
+    """(n, m): 1 - cos of the angle of each pair of images, with the rounding of a matrix product.
 
-    Args:
-        x1: (n, h, w, c).
-        q1: (n,), as from `mean_squares`; the gap is 1 where it is 0.
-        x2: (m, h, w, c).
-        q2: (m,).
-
-    Returns:
-        (n, m). All arrays have one floating dtype.
+    Images are (n, h, w, c) and (m, h, w, c), with mean squares (n,) and (m,) as from
+    `mean_squares`; the gap is 1 where one is 0. All arrays have one floating dtype.
     """
     rows, columns = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
     # XLA's product on CPUs is several times slower if both operands are contiguous along the sum
@@ -84,15 +78,9 @@ def input_gaps(x1: Array, q1: Array, x2: Array, q2: Array) -> Array:
 
 
 def refined_gaps(gaps: np.ndarray, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
-    """`gaps` from `input_gaps`, with those of nearly parallel images recomputed on the host.
+    """`gaps` (n, m) from `input_gaps`, with those of nearly parallel images recomputed on the host.
 
-    Args:
-        gaps: (n, m); not modified.
-        x1: (n, h, w, c).
-        x2: (m, h, w, c).
-
-    Returns:
-        (n, m) of the same dtype; `gaps` itself if no images are nearly parallel.
+    Returns `gaps` itself if there are none, and never modifies it.
     """
     near = gaps < _NEAR[gaps.dtype.name]
     if not near.any():
@@ -203,18 +191,7 @@ def _forward(
 
 
 def kernel(network: DenseNetwork, kind: str, gaps: Array, q1: Array, q2: Array) -> Array:
-    """The kernel of every pair.
-
-    Args:
-        network: the network.
-        kind: `ntk` or `nngp`.
-        gaps: (n, m), as from `input_gaps`.
-        q1: (n,), as from `mean_squares`.
-        q2: (m,).
-
-    Returns:
-        (n, m).
-    """
+    """The kernel `ntk` or `nngp` of every pair (n, m), from gaps (n, m) and mean squares."""
     first, second = _deviations(network, q1), _deviations(network, q2)
     _, covariance, tangent = _forward(network, gaps, first, second)
     return tangent if is_tangent(kind) else covariance

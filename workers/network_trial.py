@@ -21,11 +21,7 @@ _SHOWN = 300  # characters of the stderr of a process that died
 
 
 def try_network(spec: KernelSpec, image_shape: tuple[int, ...]) -> None:
-    """Evaluates the user-defined network of `spec`, if it has one, on a few images.
-
-    Args:
-        spec: the kernel.
-        image_shape: (h, w, c) of the run's images.
+    """Evaluates the user-defined network of `spec`, if it has one, on images of (h, w, c).
 
     Raises:
         UserError: the network cannot be made, or it does not compute a kernel.

@@ -191,7 +191,7 @@ class Worker:
 
 
 def _failure(kind: str, message: str) -> Failure:
-    """Shortened, because XLA's messages can be as long as a program."""
+    # XLA's messages can be as long as a program.
     return Failure(kind=kind, message=message[:_LONGEST_MESSAGE])
 
 
