@@ -48,14 +48,12 @@ class Workdir:
             UserError: it cannot be written, or holds a run with other settings or other data.
         """
         self._make_folders()
-        config = _config(settings, data_hash)
+        config = Config(type(settings.compute).__name__, settings.record(), data_hash)
         if settings.execution.overwrite:
             with self.locked():
                 self._remove_run()
-        elif self.config.exists():
-            self._check_unchanged(config, settings)
         else:
-            self._check_no_checkpoints()
+            self._check_resumable(config, settings)
         self._make_folders()
         write_json(self.config, config.record())
 
@@ -67,12 +65,9 @@ class Workdir:
                 f"The workdir {self.path} cannot be written: you may not create files in "
                 f"{existing}; give another --workdir."
             )
-        if settings.execution.overwrite:
-            return
-        if self.config.exists():
-            self._check_unchanged(_config(settings, data_hash), settings)
-        else:
-            self._check_no_checkpoints()
+        if not settings.execution.overwrite:
+            config = Config(type(settings.compute).__name__, settings.record(), data_hash)
+            self._check_resumable(config, settings)
 
     def make_logs(self) -> None:
         """Creates the folder of logs before the coordinator does; raises a UserError on failure."""
@@ -174,14 +169,15 @@ class Workdir:
                 "where you may create files."
             ) from error
 
-    def _check_no_checkpoints(self) -> None:
-        if self.checkpoints.exists() and any(self.checkpoints.iterdir()):
+    def _check_resumable(self, config: Config, settings: RunSettings) -> None:
+        """Raises a UserError if the folder holds a run that the settings cannot resume."""
+        if not self.config.exists():
+            if not (self.checkpoints.exists() and any(self.checkpoints.iterdir())):
+                return
             raise UserError(
                 f"{self.path} has checkpoints but no config.json, so they cannot be resumed; give "
                 "another --workdir, or --overwrite to start afresh."
             )
-
-    def _check_unchanged(self, config: Config, settings: RunSettings) -> None:
         try:
             before = self.read_config()
             # An older version without some setting behaved as its default does now.
@@ -224,7 +220,3 @@ def _change(name: str, before: Any, now: Any) -> str:
     if texts and without_hashes(before) == without_hashes(now):
         return f"the file of {name} {without_hashes(now)} has changed"
     return f"{name} was {before!r} and is {now!r}"
-
-
-def _config(settings: RunSettings, data_hash: str) -> Config:
-    return Config(type(settings.compute).__name__, settings.record(), data_hash)

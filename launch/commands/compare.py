@@ -48,7 +48,7 @@ def print_comparison(settings: CompareSettings) -> None:
 
 
 def _size(run: RunFiles) -> int:
-    return run.support_size
+    return run.algorithm.settings.support_size
 
 
 def _traits(run: RunFiles) -> tuple[str, str, str, str]:

@@ -74,7 +74,7 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
     run, status = state.run, state.run.status
     lines = [
         ("run", str(run.workdir.path)),
-        ("what", f"{run.title}, {run.support_size} images"),
+        ("what", f"{run.title}, {run.algorithm.settings.support_size} images"),
         ("state", _state(state)),
         ("progress", state.progress),
         ("loss", f"{status.loss:.6f}" if status.loss is not None else ""),

@@ -70,7 +70,7 @@ def _row(state: RunState) -> tuple[str, ...]:
         str(run.workdir.path),
         state.state,
         run.title,
-        str(run.support_size),
+        str(run.algorithm.settings.support_size),
         state.progress,
         state.score,
     )

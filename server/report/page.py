@@ -102,7 +102,7 @@ def _width(png: bytes) -> int:
 
 
 def _title(run: RunFiles) -> str:
-    images = run.support_size
+    images = run.algorithm.settings.support_size
     return f"{run.dataset}, {run.architecture}, {images} images, {run.algorithm.title}"
 
 

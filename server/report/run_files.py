@@ -90,11 +90,6 @@ class RunFiles:
         return shown_dataset(self.algorithm.settings.dataset)
 
     @property
-    def support_size(self) -> int:
-        """The number of support images."""
-        return self.algorithm.settings.support_size
-
-    @property
     def step(self) -> int | None:
         """Gradient steps made by the newest evaluation; None before the first."""
         if self.result is not None:
