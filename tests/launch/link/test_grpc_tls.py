@@ -143,7 +143,7 @@ def test_a_call_of_another_method_is_refused_and_named(served, certificates, cap
     channel = grpc.secure_channel(address, _credentials(*_files(certificates)), [NAMED])
     with caplog.at_level(logging.WARNING):
         assert _call(channel, method=method) is grpc.StatusCode.UNIMPLEMENTED
-    assert f"Refused a call of '{method}'" in caplog.text
+    assert f"Refused a call of the unknown method '{method}'" in caplog.text
     assert reached == []
 
 
