@@ -94,13 +94,13 @@ def _attack(tmp_path, steps, chaos, lives, seconds_of_a_life, faults_wanted):
 
 
 def _check_every_death_is_told(logs):
-    """Whether supervisors tell of each worker that chaos killed; returns how many attacks were."""
+    """Checks that supervisors log each killed worker; returns the number of faults."""
     attacks = 0
     for name, text in logs.items():
         if not name.startswith("worker/"):
             continue
         kills = text.count("Chaos kills this worker")
-        # The last may have come while the program was being stopped.
+        # The last death may have come while the program was being stopped.
         assert text.count("was killed by SIGKILL after") >= kills - 1, name
         attacks += len(_STOPPED.findall(text))
     return attacks

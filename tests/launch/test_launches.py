@@ -57,7 +57,7 @@ def test_kill_at_several_moments_and_resume_ends_in_the_same_bits(quiet, tmp_pat
         wait_for_step(tmp_path, step, process)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    # And one that died while it wrote: what is left of the newest checkpoint is skipped.
+    # The rest of a checkpoint that was being written is skipped.
     newest = max((tmp_path / "checkpoints").glob("step-*"))
     state = newest / "state.npz"
     state.write_bytes(state.read_bytes()[:-100])

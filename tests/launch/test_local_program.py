@@ -1,4 +1,4 @@
-"""How a local program's end is told, without running one."""
+"""The outcome of a local program, without running one."""
 
 import json
 import sys

@@ -27,7 +27,7 @@ def time(monkeypatch):
 
 
 def _finish(time, seconds_of_a_call, scored_step):
-    """Seconds that `finish` takes if each call to the evaluator takes some itself."""
+    """Seconds that `finish` takes if each call to the evaluator takes a given time."""
 
     def ask():
         time.now += seconds_of_a_call

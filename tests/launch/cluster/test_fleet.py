@@ -1,4 +1,4 @@
-"""A fleet: who is started again, who is given up, and how all end."""
+"""The processes of a run: which are restarted, which are given up, and how all end."""
 
 import dataclasses
 import pathlib
@@ -18,7 +18,7 @@ QUICK = dataclasses.replace(
     fleet.LIMITS, short_lives=3, short=600.0, first_pause=0.01, longest_pause=0.01
 )
 
-# Appends a line for each life and then does as it is told, in its first life and in later ones.
+# Appends a line for each life, and then executes the code for its first life or for later ones.
 PROGRAM = """
 import os, pathlib, signal, sys, time
 lives = pathlib.Path(sys.argv[1])

@@ -1,4 +1,4 @@
-"""Hosts of a file: how it is read, where processes go, what ssh is handed."""
+"""The hosts file, the distribution of processes, and the arguments of ssh."""
 
 import pathlib
 import shlex

@@ -1,4 +1,4 @@
-"""Runs on three hosts that are addresses of this machine, by a stand-in for ssh that runs here."""
+"""Runs on three addresses of this machine as hosts, by a stand-in for ssh."""
 
 import os
 import pathlib
@@ -21,7 +21,7 @@ SSH = '#!/bin/sh\nshift\nexec sh -c "$*"\n'
 
 @pytest.fixture
 def launched(tmp_path):
-    """Starts runs on the hosts; none of their processes outlives the test."""
+    """Starts runs on the hosts; kills their processes at the end of the test."""
     (tmp_path / "hosts").write_text("\n".join(HOSTS))
     ssh = tmp_path / "ssh"
     ssh.write_text(SSH)

@@ -1,4 +1,4 @@
-"""The objects handed to Kubernetes: valid by its own schemas, closed to all but the run's pods."""
+"""The Kubernetes objects: valid by its schemas, and closed to all pods except the run's."""
 
 import stat
 

@@ -1,4 +1,4 @@
-"""What a run on many hosts starts."""
+"""The processes of a run on many hosts."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What sbatch is handed, and jobs run for real by submitit's local executor."""
+"""The scripts and errors of sbatch."""
 
 import importlib.util
 import pathlib
@@ -126,7 +126,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, capsys, package, flag
 
 
 def _stand_in(folder: pathlib.Path, monkeypatch, sbatch):
-    """Puts an sbatch and an srun of our own on the path."""
+    """Puts a fake sbatch and srun on the path."""
     for name, script in (("sbatch", sbatch), ("srun", "exit 1")):
         path = folder / name
         path.write_text(f"#!/bin/sh\n{script}\n")

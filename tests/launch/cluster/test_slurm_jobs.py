@@ -1,4 +1,4 @@
-"""A Slurm job's worker stops when its coordinator moves; asking whether it does changes nothing."""
+"""A Slurm job's worker stops when its coordinator moves; queries change nothing."""
 
 import threading
 
@@ -10,7 +10,7 @@ slurm_jobs = pytest.importorskip("kipper.launch.cluster.slurm_jobs")
 
 
 class MeetingPoint:
-    """A meeting point in memory that knows which threads looked at it."""
+    """A meeting point in memory that records the threads that read it."""
 
     def __init__(self):
         self.at, self.over, self.readers = "a:1", False, set()
@@ -34,7 +34,7 @@ def test_a_worker_stops_when_the_coordinator_is_elsewhere_or_done(monkeypatch, e
         assert stop.wait(60.0)
         assert not stop.is_urgent()
     assert not job.is_asked()
-    # Reading the file is the watcher's: a query neither reads nor asks.
+    # Only the watcher reads the file: a query neither reads nor asks.
     assert threading.get_ident() not in point.readers
 
 

@@ -1,4 +1,4 @@
-"""Jobs as Slurm would run them, by submitit's own executor for this machine."""
+"""Slurm's jobs, run by submitit's executor for this machine."""
 
 import os
 import pathlib
@@ -26,7 +26,7 @@ def _executor(folder):
 
 
 def _task_of(job):
-    """The process id of a job's task, which is not that of submitit's controller."""
+    """The process id of a job's task, as opposed to submitit's controller."""
     wanted = f"SUBMITIT_LOCAL_JOB_ID={job.job_id}\0"
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""A tethered process ends when its other side does, however that comes about."""
+"""A tethered process ends when the other side of its tether ends in any way."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ from kipper.launch.cluster import tether
 
 pytestmark = pytest.mark.processes
 
-# Says its process id; at SIGTERM it leaves in good order, unless it is told not to.
+# Writes its process id; exits in good order at SIGTERM unless it is deaf.
 CHILD = """
 import os, pathlib, signal, sys, time
 def leave(*_):
@@ -36,7 +36,7 @@ def _tethered(pid_file, mood, grace="120"):
 
 
 def _say(process, word):
-    """A word to the tether; None: the other side is gone."""
+    """Writes a word to the tether; None closes its input."""
     if word is None:
         process.stdin.close()
     else:

@@ -1,4 +1,4 @@
-"""`kipper certificates`: what it makes, what it leaves alone, what it refuses to read."""
+"""`kipper certificates`: the files it makes, and files that it refuses to overwrite or read."""
 
 import datetime
 import pathlib

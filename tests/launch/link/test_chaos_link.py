@@ -1,4 +1,4 @@
-"""What chaos does to messages, one kind at a time."""
+"""Faults of messages, one kind at a time."""
 
 import concurrent.futures
 
@@ -23,7 +23,7 @@ BLOCK = messages.Block(
 
 
 class _Worker:
-    """Answers at once; remembers what it was asked."""
+    """Answers at once, and records its requests."""
 
     def __init__(self, name="worker-0"):
         self.name, self.host = name, "somewhere"

@@ -16,7 +16,7 @@ from runs import command, distill, nodes_of, wait_for_step
 from kipper.launch.link.certificates import make_certificates
 from kipper.launch.link.transports.addresses import free_port
 
-# What carries bytes between processes comes with Python 3.10 only.
+# The transports between processes need Python 3.10.
 pytestmark = [pytest.mark.processes, pytest.mark.thorough, needs_launchpad]
 
 STEPS = "--steps=300"
@@ -104,7 +104,7 @@ def _log(workdir):
     return (workdir / "logs" / "run.log").read_text()
 
 
-@pytest.mark.slow  # an attacked run, in test_chaos, has the same more often
+@pytest.mark.slow  # test_chaos.py tests the same more often
 def test_a_killed_worker_of_a_local_program_is_started_again(quiet, tmp_path, started):
     run = started(command(tmp_path, STEPS, "--launch=local_mp"), stdout=subprocess.DEVNULL)
     wait_for_step(tmp_path, 3, run)

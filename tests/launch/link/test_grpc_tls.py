@@ -1,4 +1,4 @@
-"""Who is not let in, what is not taken in, and that both are said on the side that refuses."""
+"""Peers and messages that are refused, and the log of the side that refuses."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ NAMED = ("grpc.ssl_target_name_override", "kipper")
 
 @pytest.fixture
 def served(certificates):
-    """A server that echoes; its address, and all that reached its handler."""
+    """An echo server: its address, and the payloads that reached its handler."""
     reached = []
 
     def handle(payload):
@@ -54,14 +54,14 @@ def _credentials(authority, key=None, certificate=None):
 
 
 def _call(channel, payload=b"x", method=METHOD):
-    """The status with which a call of the raw library ends; its channel is closed."""
+    """The status of a call by the raw library, whose channel is then closed."""
     with channel, pytest.raises(grpc.RpcError) as failed:
         channel.unary_unary(method)(payload, timeout=SECONDS)
     return failed.value.code()
 
 
 def _wait_for(text, capfd):
-    """Waits for gRPC's own words on the standard error."""
+    """Waits for a message of gRPC itself on standard error."""
     printed = ""
     deadline = time.monotonic() + SECONDS
     while text not in printed and time.monotonic() < deadline:
@@ -89,7 +89,7 @@ def test_a_client_without_a_certificate_is_refused_and_logged(served, certificat
 def test_a_certificate_of_another_run_is_refused_by_the_server_and_logged(
     served, certificates, other_certificates, capfd
 ):
-    """The client would trust the server; what is refused is what it shows of itself."""
+    """The client trusts the server, but its own certificate is refused."""
     address, reached = served
     authority, _, _ = _files(certificates)
     _, key, certificate = _files(other_certificates)

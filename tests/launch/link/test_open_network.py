@@ -1,4 +1,4 @@
-"""Where Courier may listen: the rule, with interfaces of machines that are not here."""
+"""Where Courier may listen, with pretended network interfaces."""
 
 import collections
 import dataclasses
@@ -26,7 +26,7 @@ Entry = collections.namedtuple("Entry", "family address")
 
 @pytest.fixture
 def interfaces(monkeypatch):
-    """Gives this machine the addresses it is called with, beside its loopback."""
+    """Pretends that this machine has the given addresses beside its loopback."""
 
     def give(*addresses):
         entries = [
@@ -131,7 +131,7 @@ def test_this_machines_own_interfaces_can_be_read():
 
 
 class _Command:
-    """Unpickled, makes a folder."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path):
         self._path = path
@@ -142,7 +142,7 @@ class _Command:
 
 @needs_launchpad
 def test_courier_does_run_what_it_is_sent_which_is_why(tmp_path):
-    """Should this fail one day, Courier has become better than docs/security.md says."""
+    """If this fails, Courier has become safer than docs/security.md says."""
     import courier
 
     from kipper.launch.link.transports import transport_named

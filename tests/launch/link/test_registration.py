@@ -1,4 +1,4 @@
-"""The worker's end of registration, against scripted coordinators and against a real book."""
+"""The worker's side of registration, against scripted coordinators."""
 
 import concurrent.futures
 
@@ -42,7 +42,7 @@ class Time:
 
 
 def _registration(answers, time, patience=None):
-    """A registration whose calls get the answers in turn, the last again and again."""
+    """A registration whose calls get the answers in turn, and then the last one repeatedly."""
     calls, answers = [], list(answers)
 
     def ask(call):
@@ -142,7 +142,7 @@ def test_leaving_one_that_is_away_takes_no_time():
 
 
 class FakeChannel:
-    """A transport and its channel, whose answers are those of a function."""
+    """A transport and its channel; a function gives the answers."""
 
     def __init__(self, answer):
         self._answer = answer

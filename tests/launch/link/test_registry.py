@@ -1,4 +1,4 @@
-"""The book of workers over a pool that only notes what it is told."""
+"""The registry of workers, with a pool that only records calls."""
 
 import contextlib
 import resource

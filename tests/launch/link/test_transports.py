@@ -1,4 +1,4 @@
-"""The one contract of all transports, and what becomes of it in bad company."""
+"""The contract of all transports, also with peers that misbehave."""
 
 import os
 import random
@@ -30,7 +30,7 @@ def echo(payload):
 
 @pytest.fixture
 def connected(transport):
-    """Makes a server of a function and a channel to it; closes both."""
+    """Serves a function and opens a channel to it; closes both at the end."""
     made = []
 
     def connect(handle):

@@ -1,4 +1,4 @@
-"""A worker process without the process: it serves, belongs, comes back and leaves."""
+"""A worker without its process: it serves, joins, rejoins and leaves."""
 
 import concurrent.futures
 import dataclasses
@@ -28,7 +28,7 @@ COORDINATOR = "localhost:7000"
 
 
 class Network:
-    """A transport within this process: who listens at which port."""
+    """A transport within this process, which maps ports to handlers."""
 
     name = "network"
 
@@ -79,7 +79,7 @@ def network(monkeypatch):
 
 
 class Coordinator:
-    """A book over a fake pool, listening where workers look for it."""
+    """A registry with a fake pool, at the address that workers call."""
 
     def __init__(self, network):
         self.pool = FakePool()
@@ -90,7 +90,7 @@ class Coordinator:
 
 
 class ServedWorker(threading.Thread):
-    """`serve_worker` in a thread, and what came of it."""
+    """`serve_worker` in a thread, and its outcome."""
 
     def __init__(self, **flags):
         super().__init__(daemon=True)
@@ -139,7 +139,7 @@ def test_the_end_of_the_run_is_the_end_of_the_worker(network):
     [(True, worker_process.Ending.OVER_AT_WORK), (False, worker_process.Ending.CUT_OFF)],
 )
 def test_what_is_still_under_way_then_is_known(network, monkeypatch, is_over, ending):
-    """Or the process would end by Python's exit, which aborts it where a kernel is computed."""
+    """Python's own exit would abort the process while a kernel is computed."""
     computing, done = threading.Event(), threading.Event()
 
     def handle(self, request):
@@ -188,7 +188,7 @@ def test_a_worker_comes_back_to_a_coordinator_that_was_killed(network):
     block = messages.Block(1, 1, 0, 1, key, messages.UNCHANGED, False, np.zeros(1, np.int64))
     assert isinstance(link.submit(_configure()).result(60), messages.Configured)
     assert isinstance(link.submit(support).result(60), messages.Done)
-    # The rows that it held, it holds.
+    # It still holds the rows that it received.
     assert isinstance(link.submit(block).result(60), messages.KernelBlock)
     worker.stop.ask()
     assert worker.end() is worker_process.Ending.LEFT
@@ -206,7 +206,7 @@ def test_a_worker_that_is_refused_says_why(network):
 def test_a_worker_runs_the_file_it_was_given_if_the_coordinator_has_the_same(
     network, tmp_path, monkeypatch
 ):
-    """In this process, so what the coordinator names is known to the worker only if it names it."""
+    """The worker runs in this process, and knows a file only if the coordinator names it."""
     file = tmp_path / "net.py"
     file.write_text(
         "import jax.numpy as jnp\n"
