@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from jinja2.filters import do_filesizeformat
 
 from kipper.common.durations import duration
 from kipper.common.settings import run_fields
@@ -60,11 +61,16 @@ def render(
     worker_heads, workers = _workers(run, activity)
     result = run.result.record() if run.result is not None else {}
     return _template().render(
-        title=_title(run),
+        title=f"{run.title}, {run.algorithm.settings.support_size} images",
         state=_state(run),
         numbers=_numbers(run, activity),
-        pictures=[
-            (name, base64.b64encode(png).decode(), _width(png), _CAPTIONS[name])
+        pictures=[  # bytes 16 to 20 of a PNG are its width
+            (
+                name,
+                base64.b64encode(png).decode(),
+                int.from_bytes(png[16:20], "big"),
+                _CAPTIONS[name],
+            )
             for name, png in pictures.items()
         ],
         evaluations=_evaluations(run),
@@ -96,16 +102,6 @@ def _template() -> jinja2.Template:
     return environment.get_template(_PAGE.name)
 
 
-def _width(png: bytes) -> int:
-    """The width in pixels, bytes 16 to 20 of a PNG."""
-    return int.from_bytes(png[16:20], "big")
-
-
-def _title(run: RunFiles) -> str:
-    images = run.algorithm.settings.support_size
-    return f"{run.dataset}, {run.architecture}, {images} images, {run.algorithm.title}"
-
-
 def _state(run: RunFiles) -> str:
     if run.result is not None:
         return "finished"
@@ -132,7 +128,7 @@ def _numbers(run: RunFiles, activity: Activity | None) -> Rows:
         ("time", _shown(account.seconds, lambda seconds: duration(seconds, exact=True))),
         ("kernel pairs", _shown(account.kernel_pairs, "{:,}".format)),
         ("pairs a second", _shown(account.pairs_per_second, "{:,}".format)),
-        ("bytes moved", _bytes(moved) if moved else None),
+        ("bytes moved", do_filesizeformat(moved) if moved else None),
         ("worker deaths", str(len(activity.deaths)) if activity else None),
         ("engine", account.engine),
     ]
@@ -152,14 +148,6 @@ def _score(score: Score | None) -> str | None:
 
 def _shown(value: Any, show: Callable[[Any], str]) -> str | None:
     return None if value is None else show(value)
-
-
-def _bytes(number: float) -> str:
-    units = ["TB", "GB", "MB", "kB", "B"]
-    while number >= 999.5 and len(units) > 1:
-        number /= 1000
-        units.pop()
-    return f"{number:.3g} {units[-1]}"
 
 
 def _plain(value: Any) -> str:

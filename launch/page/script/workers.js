@@ -42,14 +42,9 @@ let all = false;
 let busy = new Map(); // worker to the share of the last minute in which it was busy
 const rows = new Map(); // worker to its table row
 
-function urgency(worker) {
-  return (
-    (worker.state === "lost" ? 4 : worker.state === "leaving" ? 2 : 0) + (worker.deaths ? 1 : 0)
-  );
-}
-
 function sorted(workers) {
   if (order === null) {
+    const urgency = (worker) => ["leaving", "lost"].indexOf(worker.state);
     return [...workers].sort(
       (a, b) => urgency(b) - urgency(a) || b.deaths - a.deaths || byName(a.name, b.name),
     );
