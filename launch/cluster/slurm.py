@@ -26,6 +26,7 @@ _MINUTES = 24 * 60  # unless --sbatch=time=… is given; the job is requeued aft
 # Jobs are requeued until the run ends.
 _MAX_TIMEOUTS = 10**6
 _LOGGING = "SUBMITIT_LOG_LEVEL"
+_Parameters = dict[str, Any]  # of submitit's `SlurmExecutor`
 
 
 class NotSubmitted(KipperError):
@@ -57,7 +58,7 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
             "to see what would be submitted."
         )
 
-    def executor(parameters: dict[str, Any]) -> Any:
+    def executor(parameters: _Parameters) -> Any:
         made = submitit.SlurmExecutor(folder, _MAX_TIMEOUTS, python=_python(launch))
         made.update_parameters(**parameters)
         return made
@@ -117,7 +118,7 @@ def submit(
     ]
 
 
-def coordinator_parameters(launch: LaunchSettings) -> dict[str, Any]:
+def coordinator_parameters(launch: LaunchSettings) -> _Parameters:
     """Parameters of submitit's `SlurmExecutor` for the coordinator."""
     return {
         "job_name": f"{launch.name}-coordinator",
@@ -128,7 +129,7 @@ def coordinator_parameters(launch: LaunchSettings) -> dict[str, Any]:
     }
 
 
-def worker_parameters(launch: LaunchSettings, settings: RunSettings) -> dict[str, Any]:
+def worker_parameters(launch: LaunchSettings, settings: RunSettings) -> _Parameters:
     """Parameters of submitit's `SlurmExecutor` for the workers, which may all run at once."""
     gpus = {"gpus_per_node": launch.gpus_per_worker} if launch.gpus_per_worker else {}
     return {
@@ -140,24 +141,26 @@ def worker_parameters(launch: LaunchSettings, settings: RunSettings) -> dict[str
 
 
 def submission_text(
-    launch: LaunchSettings, folder: pathlib.Path, parameters: dict[str, Any], jobs: int
+    launch: LaunchSettings, folder: pathlib.Path, parameters: _Parameters, jobs: int
 ) -> str:
     """The script that submitit passes to sbatch for a number of jobs."""
     # submitit offers no public way without Slurm; its version is pinned, and a test compares.
     from submitit.slurm.slurm import _make_sbatch_string
 
     command = shlex.join(["-u", "-m", "submitit.core._submit", str(folder)])
-    array: dict[str, Any] = {"map_count": jobs} if jobs > 1 else {}
-    return _make_sbatch_string(f"{_python(launch)} {command}", folder, **parameters, **array)
+    count = jobs if jobs > 1 else None
+    return _make_sbatch_string(
+        f"{_python(launch)} {command}", folder, map_count=count, **parameters
+    )
 
 
 def _python(launch: LaunchSettings) -> str:
     return shlex.quote(launch.python or sys.executable)
 
 
-def _more_options(launch: LaunchSettings) -> dict[str, Any]:
+def _more_options(launch: LaunchSettings) -> dict[str, str | bool]:
     """The options in --sbatch by name; an option without a value is True."""
-    options: dict[str, Any] = {}
+    options: dict[str, str | bool] = {}
     for option in filter(None, (launch.sbatch or "").split(",")):
         name, equals, value = option.partition("=")
         if not name.replace("-", "").replace("_", "").isalnum() or (equals and not value):
