@@ -1,6 +1,6 @@
-"""`kipper bench`: how many kernel pairs a second this machine evaluates, by each engine.
+"""`kipper bench`: kernel pairs per second on this machine, for each engine.
 
-Before the flags of a run it says what that run would take: `estimate.py`.
+With the flags of a run it estimates the cost of that run instead: see `estimate.py`.
 """
 
 import dataclasses
@@ -26,20 +26,20 @@ from kipper.workers.choice import check_engine, make_engine
 from kipper.workers.engine import Engine, PreparedImages
 
 _SLOW = "it takes minutes to compile and compute; give --engine=neural_tangents to measure it."
-# A block to begin with, small enough for any engine.
+# The first block, small enough for any engine.
 _SMALLEST = Tiling(2, 2)
 LEAST_REPETITIONS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """How fast one engine was.
+    """The speed of one engine.
 
     Attributes:
-        engine: which.
+        engine: its name.
         block: support and target images of the blocks.
-        kernel, with_vjp: milliseconds a pair of K alone, and of K with its gradient.
-        repetitions: of which each is the median.
+        kernel, with_vjp: median milliseconds per pair for K alone, and for K with its gradient.
+        repetitions: number of blocks that each median is taken over, at least.
     """
 
     engine: str
@@ -89,18 +89,14 @@ def bench(settings: BenchSettings | EstimateSettings, run: RunSettings | None = 
         )
         for rate in rates
     ]
-    heads = ("engine", "block", "K: ms a pair", "pairs a second", "K and vjp: ms", "pairs a second")
+    heads = ("engine", "block", "K: ms/pair", "pairs/s", "K and vjp: ms/pair", "pairs/s")
     print_table(heads, rows, text_columns=2)
     for engine, reason in missing.items():
         print(f"without {engine}: {reason}")
 
 
 def measure(settings: BenchSettings) -> tuple[list[Rate], dict[str, str]]:
-    """The rate of each engine that can evaluate the kernel here, and why others cannot.
-
-    Raises:
-        UserError: as `bench`.
-    """
+    """The speed of each engine that can evaluate the kernel here, and why others cannot."""
     settings.check()
     spec = KernelSpec(
         architecture_named(settings.architecture), settings.kernel, settings.kernel_dtype
@@ -108,7 +104,7 @@ def measure(settings: BenchSettings) -> tuple[list[Rate], dict[str, str]]:
     images = _images(settings, spec)
     asked = ENGINES[1:] if settings.engine == "auto" else (settings.engine,)
     missing: dict[str, str] = {}
-    # Each pair of its convolutional kernels takes a second; others are alone with it, or as fast.
+    # A pair of its convolutional kernels takes a second; fully connected ones are fast.
     is_slow = spec.architecture.stages and importlib.util.find_spec("neural_tangents")
     for name in asked:
         if settings.engine == "auto" and name == "neural_tangents" and is_slow:
@@ -150,7 +146,7 @@ def _images(settings: BenchSettings, spec: KernelSpec) -> np.ndarray:
 
 
 def _rate(name: str, engine: Engine, images: np.ndarray, most: Tiling, seconds: float) -> Rate:
-    """Measures blocks as large as a run's, or as time allows; each after one to warm up."""
+    """Measures blocks as large as a run's, or as time allows, after one to warm up."""
 
     def kernel(tiling: Tiling) -> None:
         engine.block(*prepared(tiling))
@@ -166,7 +162,7 @@ def _rate(name: str, engine: Engine, images: np.ndarray, most: Tiling, seconds: 
     largest = Tiling(min(most.support, len(images), 32), min(most.target, len(images)))
     block, end = _SMALLEST, time.monotonic() + seconds
     while True:
-        with_vjp(block)  # compiles
+        with_vjp(block)  # warm-up: engines compile for each shape
         spent = _seconds(with_vjp, block)
         larger = Tiling(
             min(largest.support, 2 * block.support), min(largest.target, 4 * block.target)

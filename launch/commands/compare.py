@@ -13,15 +13,15 @@ from kipper.server.measures import Measure
 from kipper.server.report.run_files import RunFiles, read_run
 
 _HEADS = ("run", *("dataset", "preprocess", "kernel", "algorithm"), "images", "test", "natural")
-_TEXT_COLUMNS = 5  # the others hold numbers
+_TEXT_COLUMNS = 5
 
 
 def print_comparison(settings: CompareSettings) -> None:
     """Prints a table of the runs and draws their scores.
 
     Raises:
-        UserError: a folder holds no run, or one without a score; the runs are judged by different
-            measures; or the figure cannot be written.
+        UserError: a folder holds no run or one without a score, the runs have different measures,
+            or the figure cannot be written.
     """
     settings.check()
     runs = [read_run(folder) for folder in settings.runs]
@@ -52,26 +52,23 @@ def _size(run: RunFiles) -> int:
 
 
 def _traits(run: RunFiles) -> tuple[str, str, str, str]:
-    """Data set, preprocessing, kernel and algorithm: what is joined by a line shares all four."""
+    """Data set, preprocessing, kernel and algorithm: a line joins runs that share all four."""
     settings = run.algorithm.settings
-    kernel = settings.kernel
-    return (
-        run.dataset,
-        settings.preprocess,
-        run.architecture + ("" if kernel == "ntk" else f" {kernel}"),
-        run.algorithm.title,
-    )
+    kernel = run.architecture + ("" if settings.kernel == "ntk" else f" {settings.kernel}")
+    return run.dataset, settings.preprocess, kernel, run.algorithm.title
 
 
 def sized_scores(runs: Sequence[RunFiles]) -> tuple[str, list[SizedScore]]:
-    """What the runs have in common, in words, and their scores, named by what differs."""
+    """The traits that all runs share, and the scores, named by the traits that differ."""
     traits = [_traits(run) for run in runs]
     differ = [len(set(values)) > 1 for values in zip(*traits, strict=True)]
     scores = []
     for run, own in zip(runs, traits, strict=True):
         assert run.test is not None
         named = [trait for trait, differs in zip(own, differ, strict=True) if differs]
-        data = named[:-1] if differ[-1] else named  # natural images know no algorithm
+        data = (
+            named[:-1] if differ[-1] else named
+        )  # the score of natural images does not depend on it
         scores.append(
             SizedScore(
                 line=", ".join(named) or own[-1],

@@ -1,6 +1,6 @@
-"""How a run goes, for whoever looks at the terminal; read from the run's files alone.
+"""The progress of a run on a terminal, and tables.
 
-So one display serves a run in this process, in threads, and in processes.
+Progress is read from the run's files alone, so that one display serves every way to launch a run.
 """
 
 import contextlib
@@ -17,19 +17,19 @@ from kipper.server.status import Status, read_status
 from kipper.server.workdir import Workdir
 
 POLL_SECONDS = 0.25
-# Where lines stay, in the log of a cluster's job say.
+# Between lines in a log file, where they accumulate.
 SILENT_SECONDS = 60.0
 
 
 @contextlib.contextmanager
 def showing_progress(workdir: Workdir) -> Iterator[None]:
-    """Shows progress until the block ends: one live line on a terminal, plain lines otherwise.
+    """Shows progress within the context: one live line on a terminal, plain lines elsewhere.
 
-    Plain lines are evaluations, and after a minute without one how far the run is.
+    Plain lines are evaluations, and the progress after a minute without one.
     """
     before = _Shown(len(workdir.evaluations()), read_status(workdir.status))
     ended = threading.Event()
-    terminal = sys.stdout  # as it is now: Launchpad's own talk is redirected to a file later
+    terminal = sys.stdout  # kept, since Launchpad's output is redirected to a file later
     show = _show_live if terminal.isatty() else _show_plain
     thread = threading.Thread(target=show, args=(workdir, before, ended, terminal), daemon=True)
     thread.start()
@@ -41,18 +41,14 @@ def showing_progress(workdir: Workdir) -> Iterator[None]:
 
 
 class _Shown:
-    """What has been printed of a run, beyond what was there before it."""
+    """Keeps track of the evaluations and addresses that have been printed."""
 
     def __init__(self, num_records: int, status: Status):
         self._records = num_records
         self._address = _address(status)
 
     def print_new(self, workdir: Workdir, status: Status, show: Callable[[str], None]) -> bool:
-        """Prints the address of the run's page once, and evaluations that are new.
-
-        Returns:
-            Whether there was anything to print.
-        """
+        """Prints the page's address once, and new evaluations; returns whether there was any."""
         anything = False
         address = _address(status)
         if address is not None and address != self._address:

@@ -1,7 +1,7 @@
-"""`kipper doctor`: whether this machine can do what kipper needs, a line for each part.
+"""`kipper doctor`: checks of this machine, one line for each.
 
-Each check returns what it found. It raises Unfit with what to do about it, where something is
-wrong, and Absent where it does not apply here.
+A check returns a description. It raises Unfit, with a remedy, if something is wrong, and Absent if
+an optional part is not installed.
 """
 
 import concurrent.futures
@@ -26,16 +26,16 @@ from kipper.common.settings import DoctorSettings
 _LEAST_DISK = 2**30
 _LEAST_FILES = 1024
 _PATIENCE_SECONDS = 30.0
-# Of the kernel in float32 against neural-tangents in float64.
+# Relative, between the kernel in float32 and another engine's in float64.
 _KERNEL_TOLERANCE = 1e-4
 
 
 class Unfit(KipperError):
-    """Something is wrong here; the message says what, and what to do."""
+    """Something is wrong; the message says what, and what to do."""
 
 
 class Absent(KipperError):
-    """Something is not here and need not be; the message says what for it would be."""
+    """An optional part is not installed; the message says what needs it."""
 
 
 def print_findings(settings: DoctorSettings) -> None:
@@ -81,7 +81,7 @@ def _python() -> str:
 
 
 def _packages() -> str:
-    """Whether what is installed is what this version of kipper asks for."""
+    """Compares the installed packages with kipper's requirements."""
     from packaging.requirements import Requirement
 
     shown = []
@@ -128,12 +128,12 @@ def _native() -> str:
 
     missing = unavailable()
     if missing is not None:
-        raise Unfit(f"{missing} Until then convolutional kernels are many times slower.")
+        raise Unfit(f"{missing} Without it convolutional kernels are many times slower.")
     return f"for {runnable_levels()[0]}"
 
 
 def _kernel() -> str:
-    """Two images against two, by the engine that a run would choose and by another."""
+    """Computes a small kernel with the engine that a run would choose, and with another."""
     from kipper.launch.kernels import kernel
 
     x1, x2 = np.random.default_rng(0).normal(size=(2, 2, 8, 8, 1))
@@ -144,7 +144,7 @@ def _kernel() -> str:
     error = float(np.abs(got - want).max() / np.abs(want).max())
     if not error < _KERNEL_TOLERANCE:
         raise Unfit(
-            f"a small kernel is off by {error:.1e} of that of {other}; please report it with "
+            f"a small kernel differs from that of {other} by {error:.1e}; please report it with "
             "the lines above."
         )
     return f"two images by two agree with {other} to {error:.0e}"
@@ -168,7 +168,7 @@ def _grpc_tls() -> str:
 
 
 def _round_trip(name: str, certificates: str | None) -> str:
-    """A message to a listener of this process and back, by a free port."""
+    """Sends a message to a listener of this process and back."""
     from kipper.launch.link.transports import transport_named
 
     transport = transport_named(name, certificates)
@@ -185,7 +185,7 @@ def _round_trip(name: str, certificates: str | None) -> str:
                 "proxy that keeps this machine from reaching itself."
             ) from error
     if answer != b"cba":
-        raise Unfit("a message came back as another; please report it.")
+        raise Unfit("a message was changed on its way; please report it.")
     return f"a message went to port {listener.port} of this machine and back"
 
 
@@ -198,7 +198,7 @@ def _files() -> str:
 
 def _disk(folder: pathlib.Path) -> str:
     if not folder.is_dir():
-        raise Unfit(f"there is no folder {folder}; name one that is there.")
+        raise Unfit(f"there is no folder {folder}; name one that exists.")
     if not os.access(folder, os.W_OK):
         raise Unfit(f"{folder.absolute()} cannot be written; name another folder.")
     free = shutil.disk_usage(folder).free

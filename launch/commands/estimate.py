@@ -1,7 +1,7 @@
-"""`kipper distill --dry_run`, `kipper bench distill`: what a run would take, before it starts.
+"""`kipper distill --dry_run` and `kipper bench distill`: the cost of a run before it starts.
 
-Pairs are counted. Times are measured: on workers of this process, by the run's own steps on some of
-its target images, and by its own evaluation of some of its test images.
+Kernel pairs are counted. Times are measured in this process, on the run's own steps with part of
+their target images, and on its own evaluation with part of the test images.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from kipper.workers.choice import make_engine
 from kipper.workers.engine import PreparedImages
 from kipper.workers.worker import MAX_RESIDUAL_BYTES, MAX_RESIDUAL_BYTES_PER_BLOCK
 
-# Of a process before it holds anything: Python, JAX, and under Launchpad TensorFlow.
+# Memory of a process before it holds data: Python, JAX, and under Launchpad TensorFlow.
 _BASE_BYTES = 400 * 2**20
 _BASE_BYTES_LAUNCHPAD = 520 * 2**20
 
@@ -43,12 +43,7 @@ _LEFT_OUT = (
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """A part of a run with the time that it would take in all.
-
-    Attributes:
-        part: what is done how often.
-        seconds: for all times together.
-    """
+    """A part of a run, and the seconds that all its repetitions together would take."""
 
     part: Part
     seconds: float
@@ -56,17 +51,17 @@ class Timed:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What a run would take on a machine like this one.
+    """The cost of a run on a machine like this one.
 
     Attributes:
-        start: seconds until workers compute at their pace.
+        start: seconds until workers compute at full speed.
         parts: what follows.
-        step_seconds: one step of KIP, of each kernel; empty for Label Solve.
-        engine: that evaluates blocks.
-        workers, threads: that did so for the measurement.
-        sampled: how many of a step's target images were looked at, and of how many.
-        memory: bytes of the coordinator with its arrays, and of each worker.
-        checkpoints: how many there are at most, and bytes of all of them.
+        step_seconds: of one step of KIP, for each kernel; empty for Label Solve.
+        engine: the one measured.
+        workers, threads: their number during the measurement.
+        sampled: the number of a step's target images that were used, and of all.
+        memory: bytes of each process of the run, by its name.
+        checkpoints: their maximum number, and the bytes of all of them.
     """
 
     start: float
@@ -113,11 +108,7 @@ class Estimate:
 
 
 def print_estimate(estimating: EstimateSettings, settings: RunSettings) -> None:
-    """The command; starts no run and writes nothing.
-
-    Raises:
-        UserError: what the run itself would refuse.
-    """
+    """Prints the estimate; see `estimate_run`."""
     estimate = estimate_run(settings)
     if estimating.json:
         print(json.dumps(estimate.record()))
@@ -126,10 +117,10 @@ def print_estimate(estimating: EstimateSettings, settings: RunSettings) -> None:
 
 
 def estimate_run(settings: RunSettings) -> Estimate:
-    """What a run of `settings` would take, from its beginning, here.
+    """Measures the cost of a run from its beginning; starts no run and writes nothing.
 
     Raises:
-        UserError: what the run itself would refuse.
+        UserError: the run itself would be refused.
     """
     dataset, data_hash = check_settings(settings)
     compute, execution = settings.compute, settings.execution
@@ -182,7 +173,7 @@ def estimate_run(settings: RunSettings) -> Estimate:
 def _of_engines(
     settings: ComputeSettings, experiment: Experiment, tiling: Tiling, workers: int, targets: int
 ) -> tuple[int, int]:
-    """Numbers that engines keep of an image, and bytes that a worker keeps of a step's blocks."""
+    """Numbers that engines keep for an image, and bytes that a worker keeps of a step's blocks."""
     images = experiment.support[: tiling.support].astype(settings.kernel_dtype)
     features = kept = 0
     for spec in settings.kernel_specs:

@@ -1,4 +1,4 @@
-"""`kipper export`: a distilled set in a form that others read."""
+"""`kipper export`: a distilled set in a format that other programs read."""
 
 import pathlib
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ _OF_PIXELS = ("images", "torchvision")
 
 
 def export(settings: ExportSettings) -> None:
-    """Writes the set, and says where.
+    """Writes the set and prints where.
 
     Raises:
         UserError: the set cannot be read or described, or the output cannot be written.
@@ -40,17 +40,17 @@ def export(settings: ExportSettings) -> None:
         raise UserError(f"--output is {output}, which cannot be written: {error}.") from error
     if settings.to in _OF_PIXELS and recipe.settings["preprocess"] == "zca":
         remark(
-            "ZCA keeps neither the mean nor the contrast of an image, so these pixels are to be "
-            "looked at; train on the images of --to=safetensors."
+            "ZCA keeps neither the mean nor the contrast of an image, so these pixels are only for "
+            "viewing; train on the images of --to=safetensors."
         )
 
 
 def _fitted_recipe(settings: ExportSettings, found: DistilledSet) -> Recipe:
-    """The recipe of a set that came without, from its name, the command line and the data set."""
+    """A recipe for a set without one, from its file name, the command line and the data set."""
     if settings.to == "released":
         raise UserError(
-            f"There is no {recipe_path_of(found.path)}, without which --to=released can neither "
-            "name the set nor say how to use it."
+            f"--to=released needs {recipe_path_of(found.path)}, which does not exist, to name the "
+            "set and say how to use it."
         )
     told = told_settings(settings, found, ("dataset", "preprocess"))
     dataset = load_dataset(told["dataset"], settings.data_dir)

@@ -1,4 +1,4 @@
-"""How fast a run's steps and evaluations go here: made on a pool of this process, and timed."""
+"""Times the steps and evaluations of a run on a pool of this process."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ from kipper.server.experiment import Experiment
 from kipper.server.pool import Pool
 from kipper.server.tiling import Tiling, spans
 
-# For each thing that is measured.
+# For each measurement.
 SECONDS = 5.0
 _LEAST_REPETITIONS, _REPETITIONS = 8, 40
 
@@ -22,8 +22,8 @@ class Measuring:
     """Times steps and evaluations on a pool of this process.
 
     Attributes:
-        first_answer: when the first of them was over, which includes what comes once: compilers,
-            checks of engines, rows that go to workers.
+        first_answer: when the first of them ended, by `time.monotonic`. It includes everything that
+            happens once: compilation, checks of engines, sending of rows.
     """
 
     def __init__(
@@ -49,10 +49,7 @@ class Measuring:
         return next(iter(self._pool.engines.values()), self._settings.engine)
 
     def steps(self) -> tuple[dict[int, float], tuple[int, int]]:
-        """Seconds of a step with each kernel that some step uses; how many target images were used.
-
-        Of these, the second number is what a step of the run takes.
-        """
+        """Seconds of a step for each kernel; target images measured, and in a full step."""
         times: dict[int, float] = {}
         sampled = 0, 0
         trials = algorithm_of(self._settings).step_trials(self.experiment, self.kernel)
@@ -65,14 +62,14 @@ class Measuring:
         """Seconds of a kernel pair without gradient."""
         trial = algorithm_of(self._settings).pass_trial(self.experiment, self.kernel)
         seconds, _ = self._timed(trial)
-        return seconds / (self._support_pairs + trial.num_rows * self._num_support)
+        return seconds / self._pairs(trial.num_rows)
 
     def _timed(self, trial: Trial) -> tuple[float, int]:
-        """Seconds for all rows of a trial, extrapolated from the rows timed; how many those are."""
+        """Seconds for all rows of a trial, extrapolated from some; the number of the latter."""
         act, number = trial
         blocks = spans(number, self._tiling.target)
         used = min(len(blocks), self._num_workers)
-        self._seconds_of(act, blocks[used - 1][1])  # compiles, which takes however long it takes
+        self._seconds_of(act, blocks[used - 1][1])  # compiles
         began = time.monotonic()
         while True:
             rows = blocks[used - 1][1]
@@ -86,15 +83,12 @@ class Measuring:
             if taken > (SECONDS if len(spent) >= _LEAST_REPETITIONS else 3 * SECONDS):
                 break
             spent.append(self._seconds_of(act, rows))
-        share = (self._support_pairs + number * self._num_support) / (
-            self._support_pairs + rows * self._num_support
-        )
-        # Each worker compiles for itself what the scheduler gives it first, which may be late.
+        share = self._pairs(number) / self._pairs(rows)
+        # A worker compiles at its first block of a shape, which may come late.
         return statistics.median(spent[len(spent) // 2 :]) * share, rows
 
-    @property
-    def _num_support(self) -> int:
-        return len(self.experiment.support)
+    def _pairs(self, rows: int) -> int:
+        return self._support_pairs + rows * len(self.experiment.support)
 
     def _seconds_of(self, act: Callable[[int], None], rows: int) -> float:
         start = time.monotonic()

@@ -1,4 +1,4 @@
-"""`kipper replay`: a run's log of its scheduler, decided once more."""
+"""`kipper replay`: replays the scheduler's log of a run and compares its decisions."""
 
 import pathlib
 
@@ -7,10 +7,10 @@ from kipper.server.scheduler.event_log import replay
 
 
 def print_replay(settings: ReplaySettings) -> None:
-    """Says how many events gave the instructions that the log holds.
+    """Prints the number of events that led to the same instructions as in the log.
 
     Raises:
-        UserError: it is no such log, or this version decides otherwise.
+        UserError: the file is not such a log, or this version decides differently.
     """
     settings.check()
     count = replay(pathlib.Path(settings.log))

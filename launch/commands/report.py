@@ -7,7 +7,7 @@ from kipper.server.report.writing import write_report
 
 
 def print_report(settings: ReportSettings) -> None:
-    """Writes the report of a run, finished or not, and says where it is.
+    """Writes the report of a run, finished or not, and prints where.
 
     Raises:
         UserError: there is no run in the folder, or the folder cannot be written.
@@ -23,4 +23,4 @@ def print_report(settings: ReportSettings) -> None:
     for figure in sorted(run.workdir.figures.glob("*.png")):
         print(f"figure   {figure}")
     if failed:
-        raise KipperError(f"Of the figures, {', '.join(failed)} could not be drawn.")
+        raise KipperError(f"{', '.join(failed)} could not be drawn.")

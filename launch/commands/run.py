@@ -1,4 +1,4 @@
-"""`kipper distill` and `kipper solve_labels`: a run, with its progress and its outcome in text."""
+"""`kipper distill` and `kipper solve_labels`: a run, with its progress and outcome as text."""
 
 from kipper.common.settings import DryRunSettings, EstimateSettings, RunSettings
 from kipper.launch.commands.display import showing_progress

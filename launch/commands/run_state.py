@@ -1,4 +1,4 @@
-"""What a run is doing, as far as its files and its lock tell; for `kipper status` and `list`."""
+"""The state of a run, from its files and its lock, for `kipper status` and `kipper list`."""
 
 import dataclasses
 import datetime
@@ -8,8 +8,8 @@ import socket
 from kipper.common.durations import duration
 from kipper.server.report.run_files import RunFiles, read_run
 
-# A coordinator on another host that wrote nothing for so long is gone; one that lives writes about
-# once a second.
+# A live coordinator writes about once a second; one on another host that has not written for this
+# long is gone.
 _SILENCE = datetime.timedelta(minutes=2)
 
 
@@ -19,9 +19,9 @@ class RunState:
 
     Attributes:
         run: its files.
-        state: running, finished, interrupted, failed; died: it says that it runs and nobody holds
-            its folder; not begun.
-        changed: when it last wrote of itself, local time; None if it never did.
+        state: not begun, running, finished, interrupted, failed; or died: its status says running,
+            but no process holds its folder.
+        changed: local time of its last status; None if it never wrote one.
     """
 
     run: RunFiles
@@ -46,7 +46,7 @@ class RunState:
 
 
 def state_of(folder: str | pathlib.Path) -> RunState:
-    """Looks at a run without disturbing it.
+    """Reads the state of a run without disturbing it.
 
     Raises:
         UserError: there is no run in the folder.
@@ -63,14 +63,14 @@ def state_of(folder: str | pathlib.Path) -> RunState:
 
 
 def _lives(run: RunFiles, changed: datetime.datetime) -> bool:
-    """Whether a run's coordinator is there: on this machine its lock tells, elsewhere its words."""
+    """Whether a run's coordinator lives: judged by its lock on this host, else by its silence."""
     if run.status.host in (None, socket.gethostname()):
         return run.workdir.is_locked()
     return datetime.datetime.now() - changed < _SILENCE
 
 
 def lines_about(state: RunState) -> list[tuple[str, str]]:
-    """What to tell of a run, as (name, value)."""
+    """The lines of `kipper status`, as (name, value)."""
     run, status = state.run, state.run.status
     lines = [
         ("run", str(run.workdir.path)),
@@ -90,7 +90,7 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
     if state.state == "running" and status.dashboard:
         lines.append(("dashboard", status.dashboard))
     if state.state in ("interrupted", "died", "failed"):
-        lines.append(("to go on", "give the same command again"))
+        lines.append(("to resume", "give the same command again"))
     return [(name, value) for name, value in lines if value]
 
 
@@ -99,10 +99,10 @@ def _state(state: RunState) -> str:
     if state.state == "failed":
         said = f"failed: {state.run.status.message or ''}"
     if state.state == "died":
-        said = "died: its process is gone and did not say why"
+        said = "died: its process ended without a word"
     if state.changed is None:
         return said
-    return f"{said}; last word at {state.changed:%Y-%m-%d %H:%M:%S}"
+    return f"{said}; last status at {state.changed:%Y-%m-%d %H:%M:%S}"
 
 
 def _scored(state: RunState) -> str:

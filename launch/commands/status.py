@@ -1,4 +1,4 @@
-"""`kipper status` and `kipper list`: runs, live or dead, told from their files."""
+"""`kipper status` and `kipper list`: the state of runs, from their files."""
 
 import pathlib
 import sys
@@ -9,16 +9,12 @@ from kipper.launch.commands.display import print_table
 from kipper.launch.commands.run_state import RunState, lines_about, state_of
 from kipper.server.workdir import Workdir
 
-# Folders inside folders that are looked into for runs.
+# Levels of folders that are searched for runs.
 _DEPTH = 3
 
 
 def print_status(settings: StatusSettings) -> None:
-    """Tells where a run is.
-
-    Raises:
-        UserError: there is no run in the folder.
-    """
+    """Prints the state of a run; raises a UserError if the folder holds none."""
     settings.check()
     lines = lines_about(state_of(settings.run))
     width = max(len(name) for name, _ in lines)
@@ -27,17 +23,17 @@ def print_status(settings: StatusSettings) -> None:
 
 
 def print_list(settings: ListSettings) -> None:
-    """A line for each run in a folder, or in folders within it.
+    """Prints a line for each run in a folder or its subfolders.
 
     Raises:
-        UserError: there is no such folder, or no run in it.
+        UserError: the folder does not exist, or holds no run.
     """
     top = pathlib.Path(settings.folder)
     if not top.is_dir():
         raise UserError(f"There is no folder {top}.")
     folders, found = sorted(run_folders(top)), []
     if not folders:
-        raise UserError(f"There is no run in {top}, nor in folders up to {_DEPTH} deep in it.")
+        raise UserError(f"There is no run in {top} or its subfolders, down to {_DEPTH} levels.")
     for folder in folders:
         try:
             found.append(state_of(folder))
@@ -47,7 +43,7 @@ def print_list(settings: ListSettings) -> None:
 
 
 def run_folders(top: pathlib.Path) -> list[pathlib.Path]:
-    """Folders of runs at `top` or below it; those inside a run's folder are its own."""
+    """Folders of runs at `top` or below; a run's own subfolders are not searched."""
     found, layer = [], [top]
     for _ in range(_DEPTH + 1):
         runs = [folder for folder in layer if Workdir(folder).config.is_file()]
@@ -61,7 +57,7 @@ def _folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
     try:
         return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
     except OSError:
-        return []  # not ours to look into
+        return []  # not readable
 
 
 def _row(state: RunState) -> tuple[str, ...]:

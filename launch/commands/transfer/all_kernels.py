@@ -1,4 +1,4 @@
-"""`kipper transfer --all_kernels`: how well a distilled set serves kernels it was not made for."""
+"""`kipper transfer --all_kernels`: the score of a distilled set with many other kernels."""
 
 import time
 from typing import Any
@@ -27,16 +27,15 @@ ARCHITECTURES = (
     "myrtle10",
 )
 KINDS = ("ntk", "nngp")
-# So many distilled and test images are evaluated first, to see how fast a kernel is.
+# Distilled and test images that are evaluated first, to measure the speed of a kernel.
 _PILOT = 10, 40
 
 
 def evaluate_all_kernels(settings: TransferSettings) -> dict[str, Any]:
-    """Kernel regression with each kernel of the list, and the set's own if it is none of them.
+    """Kernel regression with each kernel of the list, and with the set's own.
 
-    A kernel is left out, with the reason, where the images are too small for it, where nothing
-    installed evaluates it, where its matrix cannot be solved with, and where it would take longer
-    than `max_minutes`, as far as a small part of it tells.
+    A kernel is left out, with the reason, if the images are too small for it, no engine evaluates
+    it, its regression cannot be solved, or it would take longer than `max_minutes`.
 
     Raises:
         UserError: the set cannot be used.
@@ -64,7 +63,7 @@ def evaluate_all_kernels(settings: TransferSettings) -> dict[str, Any]:
 
 
 def _row(run: RunSettings, file: DistilledFile, test: Split, max_minutes: float) -> dict[str, Any]:
-    """What is reported of one kernel."""
+    """The report on one kernel."""
     supports = len(file.images)
     pairs = supports * (supports + len(test.labels))
     row: dict[str, Any] = {
@@ -92,7 +91,7 @@ def _row(run: RunSettings, file: DistilledFile, test: Split, max_minutes: float)
 
 
 def _expected_seconds(run: RunSettings, file: DistilledFile, test: Split, pairs: int) -> float:
-    """How long the whole will take, from a part of it; its first blocks, which compile, apart."""
+    """Seconds that all pairs will take, from the second pass over a part; the first compiles."""
     supports, tests = min(_PILOT[0], len(file.images)), min(_PILOT[1], len(test.labels))
     few = Split(test.images[:tests], test.labels[:tests])
     with kernel_on(run, few) as (_, kernel):

@@ -1,4 +1,4 @@
-"""`kipper transfer`: how well finite networks learn from a distilled set."""
+"""`kipper transfer`: trains finite networks on a distilled set and tests them."""
 
 import json
 import pathlib
@@ -24,7 +24,7 @@ from kipper.server.figures.transfer import transfer_figure
 
 
 def print_transfer(settings: TransferSettings) -> None:
-    """Carries out `settings`; progress goes to stderr, one JSON object to stdout."""
+    """Prints the result as one JSON object; progress goes to stderr."""
     try:
         report = all_kernels(settings) if settings.all_kernels else transfer(settings)
     except KeyboardInterrupt:
@@ -33,15 +33,15 @@ def print_transfer(settings: TransferSettings) -> None:
 
 
 def transfer(settings: TransferSettings) -> dict[str, Any]:
-    """Trains networks with seeds from 0 on and tests them; returns what transfer.json holds.
+    """Trains networks with seeds from 0 and tests them; returns the content of transfer.json.
 
-    Writes transfer_curve.jsonl, figures/transfer.png and, last, transfer.json. Until then each
-    network that is finished is kept, so that the same call goes on after an interruption.
+    Writes transfer_curve.jsonl, figures/transfer.png and, last, transfer.json. Finished networks
+    are kept until then, so that the same call resumes after an interruption.
 
     Raises:
         UserError: a file or a setting cannot be used, or they do not fit each other.
         NumericalError: a network's training diverged.
-        Interrupted: by Ctrl-C.
+        Interrupted: the user pressed Ctrl-C.
     """
     settings.check()
     file, subject = read_subject(settings)
@@ -71,12 +71,12 @@ def transfer(settings: TransferSettings) -> dict[str, Any]:
 def _trained(
     trial: NetworkTrial, settings: TransferSettings, subject: TransferData, folder: pathlib.Path
 ) -> Finished:
-    """Networks with all seeds, those that an earlier call had finished as they were."""
+    """Networks with all seeds, including those that an earlier call finished."""
     this = experiment(settings, subject)
     networks, curve = read_finished(folder, this)
     networks = networks[: settings.seeds]
     if networks:
-        say(f"{len(networks)} of {settings.seeds} networks were finished before; going on")
+        say(f"{len(networks)} of {settings.seeds} networks are already finished")
     for seed in range(len(networks), settings.seeds):
         try:
             network, records = trial.run(seed)
@@ -90,16 +90,16 @@ def _trained(
 def _on_interruption(finished: int, seeds: int) -> str:
     if not finished:
         return "Interrupted; no network was finished."
-    return f"Interrupted; the same command goes on from {finished} of {seeds} finished networks."
+    return f"Interrupted after {finished} of {seeds} networks; the same command resumes."
 
 
 def all_kernels(settings: TransferSettings) -> dict[str, Any]:
-    """Evaluates the set with many kernels; returns what all_kernels.json holds.
+    """Evaluates the set with many kernels; returns the content of all_kernels.json.
 
     Writes figures/all_kernels.png and, last, all_kernels.json.
 
     Raises:
-        UserError: as `transfer`.
+        UserError: a file or a setting cannot be used, or they do not fit each other.
     """
     settings.check()
     report = evaluate_all_kernels(settings)

@@ -1,4 +1,4 @@
-"""What networks are trained on and tested on: a distilled set with images of its data set."""
+"""The data of a transfer: a distilled set, and images of its data set to test with."""
 
 import dataclasses
 from typing import Any
@@ -20,16 +20,16 @@ from kipper.server.measures import Score
 
 @dataclasses.dataclass(frozen=True)
 class TransferData:
-    """Everything preprocessed, float32.
+    """Data to train and test on; all images are preprocessed, float32.
 
     Attributes:
         images: distilled (n, h, w, c).
-        labels: theirs (n, C), float64.
+        labels: of the distilled images, (n, C) float64.
         architecture: of the networks.
-        natural: training images that the learning rate is found by.
-        validation: training images that no run held as targets, for the curve; may be empty.
+        natural: training images that determine the learning rate.
+        validation: training images that no run used as targets, for the curve; may be empty.
         test: all test images.
-        curve_rows: indices into `test`, of the images that the curve is measured on.
+        curve_rows: indices into `test` of the images for the curve.
     """
 
     images: np.ndarray
@@ -46,10 +46,10 @@ class TransferData:
 
 
 def read_file(settings: TransferSettings) -> DistilledFile:
-    """The set that `settings` name, with its data set.
+    """The distilled set with its data set.
 
     Raises:
-        UserError: see `evaluate.read_distilled`; or the data set has no classes.
+        UserError: as `read_distilled`; or the data set has no classes.
     """
     file = read_distilled(settings.evaluation)
     if not are_classes(file.dataset.y_train):
@@ -61,12 +61,9 @@ def read_file(settings: TransferSettings) -> DistilledFile:
 
 
 def read_subject(settings: TransferSettings) -> tuple[DistilledFile, TransferData]:
-    """The set that `settings` name, and the images to train and test on.
+    """The distilled set, and the images to train and test on; raises as `read_file`.
 
     Validation images are those that a KIP run with the same seed and limit holds out.
-
-    Raises:
-        UserError: see `read_file`.
     """
     file = read_file(settings)
     dataset = limit(file.dataset, file.run.compute.train_limit, None)
@@ -89,15 +86,15 @@ def read_subject(settings: TransferSettings) -> tuple[DistilledFile, TransferDat
 
 
 def _some(labels: np.ndarray, num_classes: int, most: int) -> np.ndarray:
-    """At most so many rows, equally many of each class, always the same ones; sorted."""
+    """At most `most` rows, balanced by class, always the same ones; sorted."""
     size = min(most, len(labels))
     return np.sort(balanced_rows(labels, num_classes, size, np.random.default_rng(0)))
 
 
 def regression_accuracy(file: DistilledFile, test: Split) -> dict[str, Any]:
-    """Test accuracy of the set by kernel regression: what an infinitely wide network would give.
+    """Test accuracy of the set by kernel regression, that of an infinitely wide network.
 
-    The recorded one, if the set's run measured it with the same architecture and test images.
+    It is the recorded one if the run measured it with the same architecture and test images.
     """
     recorded = file.recorded if file.as_recorded else None
     return {
@@ -109,11 +106,7 @@ def regression_accuracy(file: DistilledFile, test: Split) -> dict[str, Any]:
 
 
 def score_by(run: RunSettings, file: DistilledFile, test: Split) -> Score:
-    """The score of the set by regression with the kernel of `run`.
-
-    Raises:
-        NumericalError: the regression could not be solved.
-    """
+    """The score with the kernel of `run`; raises a NumericalError if it cannot be solved."""
     with kernel_on(run, test) as (_, kernel):
         kernel.set_support(file.images.astype(run.compute.kernel_dtype))
         return score(kernel, file.labels, run.compute.ridge, test.key, test.labels)

@@ -1,4 +1,4 @@
-"""The largest learning rate at which gradient descent on a network is stable when it starts."""
+"""The largest learning rate at which gradient descent on a new network is stable."""
 
 import functools
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 
 # As in the released code of arXiv 2107.13034.
 IMAGES = 50
-# Natural images are alike, so one eigenvalue towers above all others: a few steps settle it.
+# Natural images resemble each other, so one eigenvalue dominates and a few steps suffice.
 _TOLERANCE, _MOST_STEPS = 1e-4, 100
 
 # Parameters and images (n, h, w, c) to outputs (n, C), as `apply` of a flax network.
@@ -20,10 +20,10 @@ Apply = Callable[..., Any]
 def largest_stable_rate(apply: Apply, parameters: Any, images: np.ndarray) -> float:
     """2 n C over the largest eigenvalue of the empirical NTK of n images with C outputs.
 
-    Above that rate gradient descent on half the mean squared error, over all n C entries, diverges
+    Above that rate, gradient descent on half the mean squared error over all n C entries diverges
     in the linearised network. As in the released code, the NTK is that of the sum of all outputs
-    over sqrt(C), which has the same mean over networks as each output's own; and momentum, which
-    would allow more, is not counted.
+    over sqrt(C), whose mean over networks is that of each single output; and momentum, which would
+    allow a larger rate, is ignored.
 
     Args:
         apply: parameters and images (n, h, w, c) to outputs (n, C).
@@ -39,7 +39,7 @@ def largest_stable_rate(apply: Apply, parameters: Any, images: np.ndarray) -> fl
 
 @functools.partial(jax.jit, static_argnames="apply")
 def _ntk_times(apply: Apply, parameters: Any, images: jax.Array, vector: jax.Array) -> jax.Array:
-    """J J^T v, without ever holding the Jacobian J: one backward and one forward pass."""
+    """J J^T v from one backward and one forward pass, without forming the Jacobian J."""
 
     def summed(parameters: Any) -> jax.Array:
         outputs = apply(parameters, images)
@@ -51,9 +51,9 @@ def _ntk_times(apply: Apply, parameters: Any, images: jax.Array, vector: jax.Arr
 
 
 def _largest_eigenvalue(times: Callable[[jax.Array], jax.Array], size: int) -> float:
-    """Of a positive semi-definite matrix, by power iteration; in a Python loop.
+    """The largest eigenvalue of a positive semi-definite matrix, by power iteration.
 
-    XLA evaluates convolutions inside its own loops on one thread and slowly on CPUs.
+    The loop is in Python: inside XLA's own loops, convolutions run on one thread of a CPU.
     """
     vector = jnp.full(size, size**-0.5, jnp.float32)
     eigenvalue = 0.0

@@ -1,4 +1,4 @@
-"""Finite networks of the architectures whose infinite limits are the kernels."""
+"""Finite networks whose infinite-width limits are the kernels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,18 +26,18 @@ def finite_network(architecture: Architecture, width: int, num_classes: int) -> 
     """The network of `architecture` with `width` channels or units in each hidden layer.
 
     Standard parameterisation, as in section 5 of arXiv 2107.13034: weights are drawn from
-    N(0, w_std^2 / fan-in), biases from N(0, b_std^2), and both are trained as they are.
+    N(0, w_std^2 / fan-in), biases from N(0, b_std^2).
 
     Returns:
-        What takes images (n, h, w, c) to (n, num_classes), by `init` and `apply` of flax.
+        A flax module from images (n, h, w, c) to outputs (n, num_classes).
 
     Raises:
-        UserError: the architecture is a user's own file, which does not say what its layers are.
+        UserError: the architecture is a user-defined network, whose layers are unknown.
     """
     if not architecture.layers:
         raise UserError(
-            f"--architecture={architecture.title} is the file of an infinite network; transfer "
-            "trains architectures that have a name, such as convnet."
+            f"--architecture={architecture.title} is a user-defined kernel; transfer trains "
+            "architectures that have a name, such as convnet."
         )
     *hidden, _ = architecture.layers
     layers = [_flax_layer(layer, architecture, width) for layer in hidden]

@@ -14,7 +14,7 @@ from kipper.common.errors import NumericalError
 from kipper.launch.commands.transfer.learning_rate import Apply
 
 MOMENTUM = 0.9
-# So many channels times images of one forward pass fit into some hundred MB, at 32x32 pixels.
+# Channels times images in one forward pass: a few hundred MB at 32x32 pixels.
 CHANNELS_AT_ONCE = 16384
 
 
@@ -25,10 +25,9 @@ class Protocol:
     Attributes:
         loss: `mse`, half the mean squared error to the labels over all entries; or
             `cross_entropy`, of the softmax against each label's largest entry, mean over images.
-        steps: of gradient descent with momentum; the learning rate falls to zero over them as a
-            half cosine.
-        l2: half of it times the squared norm of all parameters is added to the loss.
-        batch_size: distilled images a step, at most; all of them if there are no more.
+        steps: of gradient descent with momentum; the learning rate falls to zero as a half cosine.
+        l2: l2 / 2 times the squared norm of all parameters is added to the loss.
+        batch_size: maximum number of distilled images in a step.
     """
 
     loss: str
@@ -38,7 +37,7 @@ class Protocol:
 
 
 class TrainedNetwork(NamedTuple):
-    """A network on its way: its parameters after `step` steps."""
+    """The parameters of a network after `step` steps."""
 
     step: int
     parameters: Any
@@ -59,9 +58,9 @@ def train(
         apply: parameters and images to outputs (n, C).
         parameters: to start from.
         images: distilled (n, h, w, c), preprocessed.
-        labels: theirs (n, C).
-        rate: the learning rate to start with.
-        seed: of the batches, where there are more images than fit into one.
+        labels: of the distilled images, (n, C).
+        rate: the initial learning rate.
+        seed: of the batches.
 
     Raises:
         NumericalError: the loss is no longer finite.
@@ -73,7 +72,7 @@ def train(
         rows = batch_rows(len(inputs), protocol.batch_size, step, seed)
         batch = (inputs, targets) if rows is None else (inputs[rows], targets[rows])
         parameters, state, loss = descend(apply, protocol, rate, parameters, state, *batch)
-        # Also waits for the step, so that an interruption need not wait for many.
+        # This also waits for the step, so that Ctrl-C takes effect within one.
         if not np.isfinite(float(loss)):
             raise NumericalError(
                 f"Training diverged at step {step} of seed {seed} with a learning rate of "
@@ -82,7 +81,7 @@ def train(
         yield TrainedNetwork(step + 1, parameters)
 
 
-# Not several steps in one lax.scan: in XLA's loops convolutions are thirty times slower on CPUs.
+# No lax.scan over steps: in XLA's loops convolutions are thirty times slower on CPUs.
 @functools.partial(jax.jit, static_argnames=("apply", "protocol"))
 def descend(
     apply: Apply,
@@ -93,7 +92,7 @@ def descend(
     images: jax.Array,
     labels: jax.Array,
 ) -> tuple[Any, Any, jax.Array]:
-    """One step; returns parameters, the optimiser's state, and the loss before it, less L2."""
+    """One step; returns parameters, the optimiser's state, and the loss before it without L2."""
 
     def batch_loss(parameters: Any) -> jax.Array:
         return LOSSES[protocol.loss](apply(parameters, images), labels)
@@ -112,8 +111,8 @@ def optimiser(rate: Any, protocol: Protocol) -> optax.GradientTransformation:
 
 
 def loss_of(outputs: np.ndarray, labels: np.ndarray, protocol: Protocol) -> float:
-    """The loss without L2 of outputs (n, C) against labels (n, C); infinite where it overflows."""
-    # In JAX from the start: numpy would warn of an overflow.
+    """The loss without L2 of outputs (n, C) against labels (n, C); infinite if it overflows."""
+    # JAX, because numpy would warn of the overflow.
     return float(LOSSES[protocol.loss](jnp.float32(outputs), jnp.float32(labels)))
 
 
@@ -133,9 +132,9 @@ LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 
 def batch_rows(size: int, batch_size: int, step: int, seed: int) -> np.ndarray | None:
-    """Which of `size` images a step takes; None: all. Each image once in size / batch_size steps.
+    """The rows of a step's batch out of `size` images; None for all of them.
 
-    What is left over at the end of such an epoch is skipped; the next one is shuffled anew.
+    An epoch takes each image once, except those that do not fill a batch; each is shuffled anew.
     """
     if size <= batch_size:
         return None
@@ -145,7 +144,7 @@ def batch_rows(size: int, batch_size: int, step: int, seed: int) -> np.ndarray |
 
 
 def predict(apply: Apply, parameters: Any, images: np.ndarray, width: int) -> np.ndarray:
-    """Outputs (n, C) of a network with that many channels, a bounded number of images at a time."""
+    """Outputs (n, C) of a network of that width, for a bounded number of images at a time."""
     size = min(len(images), max(1, CHANNELS_AT_ONCE // width))
     outputs = []
     for start in range(0, len(images), size):

@@ -1,4 +1,4 @@
-"""One kind of network trained and tested, with several seeds."""
+"""Training and testing networks that differ in their seeds."""
 
 import sys
 import time
@@ -17,13 +17,13 @@ from kipper.server import checkpoint
 
 
 class NetworkTrial:
-    """Trains and tests networks that differ in their seeds alone."""
+    """Trains and tests networks that differ only in their seeds."""
 
     def __init__(self, settings: TransferSettings, subject: TransferData):
         self._settings, self._subject = settings, subject
         network = finite_network(subject.architecture, settings.width, subject.num_classes)
         self._init = jax.jit(network.init)
-        self._apply = network.apply  # one object, for what is compiled is found by it
+        self._apply = network.apply  # one object, since jit caches by it
         self._protocol = training.Protocol(
             settings.loss, settings.steps, settings.l2, settings.batch_size
         )
@@ -31,11 +31,11 @@ class NetworkTrial:
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Mean over all steps but each network's first, which may compile; None before any."""
+        """Mean over all steps except each network's first, which may compile; None before any."""
         return self._timed_seconds / self._timed_steps if self._timed_steps else None
 
     def run(self, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Trains one network; returns what came of it, and a record for each milestone.
+        """Trains one network; returns its record and its points of the curve.
 
         Raises:
             NumericalError: its training diverged.
@@ -78,7 +78,7 @@ class NetworkTrial:
         seconds: float,
         test_outputs: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """A point of the curve, which is told of; `test_outputs` are of all test images."""
+        """Measures and prints a point of the curve; `test_outputs` are those of all test images."""
         subject, rows = self._subject, self._subject.curve_rows
         train = self._predicted(parameters, subject.images)
         if test_outputs is None:
@@ -128,5 +128,5 @@ def _progress(record: dict[str, Any], left: float) -> str:
 
 
 def say(line: str) -> None:
-    """Tells a person how it goes."""
+    """Prints a line of progress to stderr."""
     print(line, file=sys.stderr, flush=True)

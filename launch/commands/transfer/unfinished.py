@@ -1,4 +1,4 @@
-"""Networks that a `kipper transfer` had finished when it was interrupted: the next one goes on."""
+"""Networks that an interrupted `kipper transfer` had finished, for the next call to resume from."""
 
 import contextlib
 import dataclasses
@@ -13,19 +13,19 @@ from kipper.common.wire import content_key
 from kipper.launch.commands.transfer.data import TransferData
 
 _FILE = "transfer_unfinished.json"
-# What may differ between the calls: it decides no network.
+# Settings that affect no network, so that they may differ between the calls.
 _FREE = ("distilled", "data_dir", "output", "seeds", "all_kernels", "max_minutes")
 
 
 class Finished(NamedTuple):
-    """What came of the networks with seeds 0, 1, …, and their records of the curve."""
+    """The records of networks with seeds 0, 1, …, and their points of the curve."""
 
     networks: list[dict[str, Any]]
     curve: list[dict[str, Any]]
 
 
 def experiment(settings: TransferSettings, subject: TransferData) -> dict[str, Any]:
-    """What decides the networks, but their seeds: settings, and all images and labels by hash."""
+    """Everything that networks depend on except their seeds: settings, and a hash of the data."""
     arrays = (
         subject.images,
         subject.labels,
@@ -42,7 +42,7 @@ def experiment(settings: TransferSettings, subject: TransferData) -> dict[str, A
 
 
 def read_finished(folder: pathlib.Path, of: dict[str, Any]) -> Finished:
-    """Those of the experiment `of`; none where the folder has another's, or nothing."""
+    """The finished networks of the experiment `of`; none if the folder has another's or nothing."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads((folder / _FILE).read_text())
         if found["experiment"] == of:

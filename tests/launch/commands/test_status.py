@@ -42,7 +42,7 @@ def test_a_finished_run_is_described_by_its_result(
     lines = told(capsys, str(runs / "kip"))
     result = json.loads((runs / "kip" / "result.json").read_text())
     assert lines["what"] == "KIP of digits with fc1, 10 images"
-    assert lines["state"].startswith("finished; last word at 20")
+    assert lines["state"].startswith("finished; last status at 20")
     assert lines["progress"] == "step 3 of 3"
     assert lines["test"].startswith(f"accuracy {100 * result['test_accuracy']:.1f} %")
     assert f"of natural images {100 * result['natural_accuracy']:.1f}" in lines["test"]
@@ -60,7 +60,7 @@ def test_a_live_run_shows_its_progress_and_a_dead_one_that_it_died(
         assert lines["time left"] == "2:05"
     lines = told(capsys, str(workdir.path))
     assert lines["state"].startswith("died: ")
-    assert lines["to go on"] == "give the same command again"
+    assert lines["to resume"] == "give the same command again"
     assert "time left" not in lines
     say(workdir, host="another")  # whose lock cannot be seen from here, and which wrote just now
     assert state_of(workdir.path).state == "running"

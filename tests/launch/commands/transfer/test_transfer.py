@@ -157,12 +157,12 @@ def test_the_same_command_continues_with_the_next_network(
         interrupt(patches, seed=1)
         assert transfer(distilled, "--seeds=2", f"--output={tmp_path}") == 130
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "kipper: Interrupted; the same command goes on from 1 of 2 finished networks."
+        "kipper: Interrupted after 1 of 2 networks; the same command resumes."
     )
     assert not (tmp_path / "transfer.json").exists()
     assert transfer(distilled, "--seeds=2", f"--output={tmp_path}") == 0
     said = capsys.readouterr().err
-    assert "1 of 2 networks were finished before; going on" in said
+    assert "1 of 2 networks are already finished" in said
     assert "seed 0" not in said
     whole, resumed = (
         json.loads((folder / "transfer.json").read_text()) for folder in (transferred, tmp_path)
