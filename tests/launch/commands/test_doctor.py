@@ -36,7 +36,7 @@ def test_problems_are_printed_with_a_remedy_and_set_the_exit_status(
     assert run(["doctor", "--folder=/nowhere"]) == 1
     printed = capsys.readouterr()
     assert "BAD  disk" in printed.out
-    assert "there is no folder /nowhere; name one that is there." in printed.out
+    assert "there is no folder /nowhere; name one that exists." in printed.out
     assert "1 of 10 checks found something wrong" in printed.err
 
 
@@ -56,7 +56,7 @@ def test_a_wrong_kernel_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         return right(*images, engine=engine, **named) * (1.001 if engine == "auto" else 1.0)
 
     monkeypatch.setattr(kernels, "kernel", wrong)
-    with pytest.raises(doctor.Unfit, match="a small kernel is off by"):
+    with pytest.raises(doctor.Unfit, match="a small kernel differs from"):
         doctor._kernel()
 
 
