@@ -7,29 +7,30 @@ watch, never the run.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec
 
 from absl import logging
 
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.scheduler import events
 from kipper.server.scheduler.events import Event, Instruction
-from kipper.server.scheduler.ledger import WorkerRecord
+from kipper.server.scheduler.ledger import Ledger, WorkerRecord
 from kipper.server.scheduler.scheduler import Scheduler
-from kipper.server.watch.following import Follower
+from kipper.server.watch.following import Follower, Work
 from kipper.server.watch.matrix import FillMap, Grid, MatrixView
 from kipper.server.watch.run_view import Record, RunView, ShownImages, ShownLane
-from kipper.server.watch.workers import WatchedWorker, WatchedWorkers
+from kipper.server.watch.workers import WatchedWorker
 
 SECONDS_BETWEEN_VIEWS = 0.5
 _MAX_LANES = 64
+# Limit on workers that are gone, because each new worker may have a new name.
+_MAX_LOST = 200
 # More than one evaluation's images, because a browser may still request those before the newest.
 _IMAGES_KEPT = 2
 # Limit on the matrices between two views.
 _MAX_MAPS = 50
 
 _P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 def _harmless(
@@ -52,6 +53,8 @@ def _harmless(
 class Watch:
     """Collects the facts about a run in progress.
 
+    Only the watch keeps workers after they are gone, and how each one's time was spent.
+
     Attributes:
         newest: the last view; initially that of a run that is starting.
         address: of the live page, for status.json.
@@ -66,8 +69,10 @@ class Watch:
         self.address: str | None = None
         self.is_broken = False
         self.newest = RunView(0, now, unix, about, {"state": "starting"})
-        self._workers = WatchedWorkers()
-        self.follower = Follower(self._workers)
+        self._present: dict[str, WatchedWorker] = {}
+        self._lost: dict[str, WatchedWorker] = {}  # the newest last
+        self._deaths = 0
+        self.follower = Follower(self)
         self.maps: list[FillMap] = []
         self._accepted: set[int] = set()  # since the last view
         self._images: tuple[ShownImages, ...] = ()
@@ -96,28 +101,63 @@ class Watch:
     @_harmless
     def welcomed(self, worker: str, host: str) -> None:
         """A worker's set-up begins."""
-        self._workers.welcomed(worker, host)
+        self._named(worker).host = host
 
     @_harmless
     def ready(self, worker: str, engine: str, device: str) -> None:
         """A worker is set up."""
-        self._workers.ready(worker, engine, device)
+        one = self._named(worker)
+        one.engine, one.device = engine, device
 
     @_harmless
     def gave_up(self, worker: str, reason: str) -> None:
         """A worker was removed before its set-up ended."""
-        self._workers.gave_up(worker, reason)
+        one = self._present.get(worker)
+        if one is not None and (one.joined is None or one.left is not None):
+            one.reason = reason
+            self._lose(one)
 
     @_harmless
     def accepted(self, worker: str, block: int, pairs: int) -> None:
         """A worker's answer to a block with this number of kernel entries was accepted."""
-        self._workers.accepted(worker, pairs)
         self._accepted.add(block)
+        one = self._present.get(worker)
+        if one is not None:
+            one.blocks += 1
+            one.pairs += pairs
 
     @_harmless
     def moved(self, worker: str, sent: int = 0, received: int = 0) -> None:
         """Bytes of images, kernels and cotangents were sent to a worker, or received from it."""
-        self._workers.moved(worker, sent, received)
+        one = self._present.get(worker)
+        if one is not None:
+            one.bytes_sent += sent
+            one.bytes_received += received
+
+    # --- called by the follower ------------------------------------------------------------------
+
+    def joined(self, worker: str, now: float) -> None:
+        """A worker joined."""
+        one = self._named(worker)
+        one.joined, one.left, one.reason = now, None, None
+        one.paces.clear()
+        one.lane.joined(now)
+
+    def left(self, worker: str, now: float, reason: str, announced: bool) -> None:
+        """A worker left or was lost."""
+        one = self._named(worker)
+        one.left, one.reason = now, reason
+        one.lane.left(now)
+        if not announced:
+            one.deaths += 1
+            self._deaths += 1
+        self._lose(one)
+
+    def worked(self, worker: str, kind: Work, start: float, stop: float) -> None:
+        """A worker answered a block that took this time."""
+        one = self._named(worker)
+        one.last_answer = stop
+        one.lane.worked(kind, start, stop)
 
     # --- called by the session -------------------------------------------------------------------
 
@@ -149,13 +189,12 @@ class Watch:
             records: of metrics.jsonl; the same object as before if nothing was added.
             natural: the score of natural images, as in records; None if not known.
         """
-        ledger = scheduler.ledger if scheduler is not None else None
-        blocks = ledger.blocks if ledger is not None else {}
+        ledger = scheduler.ledger if scheduler is not None else Ledger()
         for fill in self.maps:
-            fill.update(blocks)
+            fill.update(ledger.blocks)
         self._accepted.clear()
-        present = ledger.workers if ledger is not None else {}
-        workers = self._workers.listed()
+        everyone = (*self._present.values(), *reversed(self._lost.values()))
+        workers = [worker for worker in everyone if worker.joined is not None]
         for worker in workers:
             worker.measure_pace(now)
         test = Score.read(records[0], "test") if records else None
@@ -168,13 +207,27 @@ class Watch:
             records=records,
             measure=dataclasses.asdict(test.measure if test else ACCURACY),
             natural=natural,
-            workers=[worker.to_json(present.get(worker.name), unix - now) for worker in workers],
-            deaths=self._workers.deaths,
+            workers=[one.to_json(ledger.workers.get(one.name), unix - now) for one in workers],
+            deaths=self._deaths,
             counters=_counters(scheduler) if scheduler is not None else {},
             matrix=self._matrix_shown(),
-            lanes=[self._lane(one, present.get(one.name)) for one in workers[:_MAX_LANES]],
+            lanes=[self._lane(one, ledger.workers.get(one.name)) for one in workers[:_MAX_LANES]],
             images=self._images,
         )
+
+    def _named(self, name: str) -> WatchedWorker:
+        worker = self._present.get(name)
+        if worker is None:
+            worker = self._lost.pop(name) if name in self._lost else WatchedWorker(name)
+            self._present[name] = worker
+        return worker
+
+    def _lose(self, worker: WatchedWorker) -> None:
+        self._present.pop(worker.name, None)
+        if worker.joined is not None:
+            self._lost[worker.name] = worker
+        while len(self._lost) > _MAX_LOST:
+            del self._lost[next(iter(self._lost))]
 
     def _lane(self, worker: WatchedWorker, record: WorkerRecord | None) -> ShownLane:
         busy = None

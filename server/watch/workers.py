@@ -1,15 +1,12 @@
-"""What the live page shows of each worker, including those that are gone."""
+"""What the live page shows of a worker."""
 
 import collections
 import dataclasses
 from typing import Any
 
 from kipper.server.scheduler.ledger import WorkerRecord
-from kipper.server.watch.following import Work
 from kipper.server.watch.timeline import Lane
 
-# Limit on workers that are gone, because each new worker may have a new name.
-_MAX_LOST = 200
 # Period over which a worker's pace is measured.
 _PACE_SECONDS = 30.0
 
@@ -96,90 +93,3 @@ class WatchedWorker:
         if record is not None and record.draining:
             return "leaving"
         return "working" if record is not None and record.out else "idle"
-
-
-class WatchedWorkers:
-    """Workers by name: those that are present, and the ones that left last.
-
-    Only this book keeps workers after they are gone, and how each one's time was spent.
-
-    Attributes:
-        deaths: how often any worker was lost.
-    """
-
-    def __init__(self) -> None:
-        self.deaths = 0
-        self._present: dict[str, WatchedWorker] = {}
-        self._lost: dict[str, WatchedWorker] = {}  # the newest last
-
-    def welcomed(self, name: str, host: str) -> None:
-        """Its set-up begins."""
-        self._named(name).host = host
-
-    def ready(self, name: str, engine: str, device: str) -> None:
-        """It is set up."""
-        worker = self._named(name)
-        worker.engine, worker.device = engine, device
-
-    def gave_up(self, name: str, reason: str) -> None:
-        """It is gone before its set-up ended."""
-        worker = self._present.get(name)
-        if worker is not None and (worker.joined is None or worker.left is not None):
-            worker.reason = reason
-            self._lose(worker)
-
-    def joined(self, worker: str, now: float) -> None:
-        """It joined."""
-        one = self._named(worker)
-        one.joined, one.left, one.reason = now, None, None
-        one.paces.clear()
-        one.lane.joined(now)
-
-    def left(self, worker: str, now: float, reason: str, announced: bool) -> None:
-        """It left."""
-        one = self._named(worker)
-        one.left, one.reason = now, reason
-        one.lane.left(now)
-        if not announced:
-            one.deaths += 1
-            self.deaths += 1
-        self._lose(one)
-
-    def worked(self, worker: str, kind: Work, start: float, stop: float) -> None:
-        """It answered a block that took this time."""
-        one = self._named(worker)
-        one.last_answer = stop
-        one.lane.worked(kind, start, stop)
-
-    def accepted(self, name: str, pairs: int) -> None:
-        """Its answer to a block was used."""
-        worker = self._present.get(name)
-        if worker is not None:
-            worker.blocks += 1
-            worker.pairs += pairs
-
-    def moved(self, name: str, sent: int, received: int) -> None:
-        """Bytes were sent to it or received from it."""
-        worker = self._present.get(name)
-        if worker is not None:
-            worker.bytes_sent += sent
-            worker.bytes_received += received
-
-    def listed(self) -> list[WatchedWorker]:
-        """Those present in the order in which they joined, then those gone, the latest first."""
-        present = [one for one in self._present.values() if one.joined is not None]
-        return [*present, *(one for one in reversed(self._lost.values()) if one.joined is not None)]
-
-    def _named(self, name: str) -> WatchedWorker:
-        worker = self._present.get(name)
-        if worker is None:
-            lost = self._lost.pop(name) if name in self._lost else None
-            worker = self._present[name] = lost or WatchedWorker(name)
-        return worker
-
-    def _lose(self, worker: WatchedWorker) -> None:
-        self._present.pop(worker.name, None)
-        if worker.joined is not None:
-            self._lost[worker.name] = worker
-        while len(self._lost) > _MAX_LOST:
-            del self._lost[next(iter(self._lost))]
