@@ -121,7 +121,7 @@ class Worker:
             self._configured = _Configured(
                 request.run, kernels, SupportVersions(engines, request.dtype)
             )
-            self._residuals.clear()
+            self._residuals = _Residuals(MAX_RESIDUAL_BYTES)
             self._cancelled = _Cancelled()  # the old numbers are another coordinator's
         return messages.Configured(
             engine=", ".join(dict.fromkeys(engine.name for engine in engines)),
@@ -241,14 +241,8 @@ _BlockKey = tuple[int, int, int, str, int, bytes]
 
 
 def _block_key(request: messages.Block | messages.BlockVjp) -> _BlockKey:
-    return (
-        request.version,
-        request.start,
-        request.stop,
-        request.columns_key,
-        request.draw,
-        request.columns.tobytes(),
-    )
+    block = request.version, request.start, request.stop, request.columns_key, request.draw
+    return *block, request.columns.tobytes()
 
 
 class _Residuals:
@@ -282,11 +276,6 @@ class _Residuals:
             stale = [key for key in self._kept if key[0] < version]
         for key in stale:
             self.take(key)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._kept.clear()
-            self._bytes = 0
 
 
 class _Cancelled:
