@@ -16,8 +16,8 @@ _LANES = 480  # desired height of all lanes, in pixels
 # In the order of `Activity.kind`.
 KINDS = ("kernel blocks", "gradients", "evaluation", "rows sent ahead", "copies and failures")
 _COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.SKY, "#999999")
-_THERE = (236, 236, 236)
-_AWAY = (255, 255, 255)
+_IDLE = (236, 236, 236)
+_ABSENT = (255, 255, 255)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Activity:
         seconds: duration; the times below are from 0 to this.
         worker, kind: of each of n spans of work: indices (n,) into `workers` and `KINDS`.
         start, stop: of each span, float64 (n,), seconds.
-        there: when each worker was connected, as (index, start, stop).
+        connected: when each worker was connected, as (index, start, stop).
         deaths: when and why workers were lost, as (index, seconds, reason).
     """
 
@@ -39,7 +39,7 @@ class Activity:
     kind: np.ndarray
     start: np.ndarray
     stop: np.ndarray
-    there: tuple[tuple[int, float, float], ...]
+    connected: tuple[tuple[int, float, float], ...]
     deaths: tuple[tuple[int, float, str], ...] = ()
 
     def busy_seconds(self) -> np.ndarray:
@@ -66,7 +66,7 @@ def timeline_figure(activity: Activity) -> Figure:
     entries = [(KINDS[kind], _COLOURS[kind]) for kind in kinds]
     page.legend(entries, _LEFT + _WIDTH - 130 * len(kinds), 10, 130)
     shares = _shares(activity)
-    _share_at_work(page, activity, shares, 2 * LINE + 6)
+    _share_busy(page, activity, shares, 2 * LINE + 6)
     lanes = _coloured(activity, shares)[:shown]
     for row, colours in enumerate(lanes):
         down = top + row * (lane + gap)
@@ -121,16 +121,18 @@ def _shares(activity: Activity) -> np.ndarray:
 
 def _presence(activity: Activity) -> np.ndarray:
     """Whether each worker was connected, bool (workers, pixels)."""
-    there = np.zeros((len(activity.workers), _WIDTH), bool)
-    for worker, start, stop in activity.there:
+    present = np.zeros((len(activity.workers), _WIDTH), bool)
+    for worker, start, stop in activity.connected:
         scale = _WIDTH / max(activity.seconds, 1e-9)
-        there[worker, int(start * scale) : int(np.ceil(stop * scale))] = True
-    return there
+        present[worker, int(start * scale) : int(np.ceil(stop * scale))] = True
+    return present
 
 
 def _coloured(activity: Activity, shares: np.ndarray) -> np.ndarray:
     """uint8 (workers, pixels, 3)."""
-    base = np.where(_presence(activity)[..., None], np.array(_THERE), np.array(_AWAY)).astype(float)
+    base = np.where(_presence(activity)[..., None], np.array(_IDLE), np.array(_ABSENT)).astype(
+        float
+    )
     colours = np.array([style.rgb(colour) for colour in _COLOURS], float)
     total = shares.sum(1)
     shares = shares / np.maximum(total, 1.0)[:, None]
@@ -138,11 +140,11 @@ def _coloured(activity: Activity, shares: np.ndarray) -> np.ndarray:
     return np.round(mixed + base * (1 - np.minimum(total, 1))[..., None]).astype(np.uint8)
 
 
-def _share_at_work(page: Page, activity: Activity, shares: np.ndarray, top: int) -> None:
+def _share_busy(page: Page, activity: Activity, shares: np.ndarray, top: int) -> None:
     axes = page.axes(_LEFT, top, _WIDTH, _SHARE)
-    there = np.maximum(_presence(activity).sum(0), 1)
-    at_work = 100 * np.minimum(shares.sum((0, 1)) / there, 1)
-    axes.fill_between(np.arange(_WIDTH), at_work, step="mid", color=style.SKY, linewidth=0)
+    present = np.maximum(_presence(activity).sum(0), 1)
+    busy = 100 * np.minimum(shares.sum((0, 1)) / present, 1)
+    axes.fill_between(np.arange(_WIDTH), busy, step="mid", color=style.SKY, linewidth=0)
     axes.set(xlim=(0, _WIDTH), ylim=(0, 100), xticks=[], yticks=[0, 100])
     axes.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
     page.text("busy", _LEFT - 52, top + _SHARE / 2, ha="right", va="center", fontsize=style.SMALL)

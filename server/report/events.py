@@ -60,7 +60,7 @@ class _Spans:
         self._workers: dict[str, int] = {}
         self._came: dict[str, float] = {}
         self._deaths: list[tuple[int, float, str]] = []
-        self._there: list[tuple[int, float, float]] = []
+        self._connected: list[tuple[int, float, float]] = []
         self._spans: list[_Span] = []
 
     def joined(self, worker: str, now: float) -> None:
@@ -68,7 +68,7 @@ class _Spans:
         self._came[worker] = now
 
     def left(self, worker: str, now: float, reason: str, announced: bool) -> None:
-        self._there.append((self._workers[worker], self._came.pop(worker), now))
+        self._connected.append((self._workers[worker], self._came.pop(worker), now))
         if not announced:
             self._deaths.append((self._workers[worker], now, reason))
 
@@ -89,6 +89,6 @@ class _Spans:
             kind=spans[:, 1].astype(int),
             start=spans[:, 2] - first,
             stop=spans[:, 3] - first,
-            there=tuple((w, a - first, b - first) for w, a, b in self._there),
+            connected=tuple((w, a - first, b - first) for w, a, b in self._connected),
             deaths=tuple((w, at - first, reason) for w, at, reason in self._deaths),
         )

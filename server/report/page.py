@@ -184,7 +184,7 @@ def _workers(run: RunFiles, activity: Activity | None) -> tuple[tuple[str, ...],
     known = run.environment.get("workers", {})
     blocks = np.bincount(activity.worker, minlength=len(activity.workers))
     connected = np.zeros(len(activity.workers))
-    for worker, start, stop in activity.there:
+    for worker, start, stop in activity.connected:
         connected[worker] += stop - start
     deaths: dict[int, list[str]] = {}
     for worker, at, reason in activity.deaths:

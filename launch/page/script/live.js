@@ -47,8 +47,8 @@ function receive(state) {
   schedule();
 }
 
-function receiveRecords(list, anew) {
-  records = anew ? list : records.concat(list);
+function receiveRecords(list, replace) {
+  records = replace ? list : records.concat(list);
   schedule();
 }
 
@@ -59,18 +59,18 @@ let lastHeard = Date.now() / 1000; // by this machine's clock
 function connect() {
   source?.close();
   source = new EventSource("events");
-  let anew = true;
+  let replace = true;
   const hear = (event) => {
     connection = "live";
     lastHeard = Date.now() / 1000;
     return JSON.parse(event.data);
   };
-  source.onopen = () => (anew = true); // the server sends all records again
+  source.onopen = () => (replace = true); // the server sends all records again
   source.addEventListener("state", (event) => receive(hear(event)));
   source.addEventListener("silence", hear); // the server lives, but has nothing new
   source.addEventListener("records", (event) => {
-    receiveRecords(hear(event), anew);
-    anew = false;
+    receiveRecords(hear(event), replace);
+    replace = false;
   });
   source.onerror = () => {
     if (connection === "live") connection = "lost";

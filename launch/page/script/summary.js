@@ -60,8 +60,8 @@ function drawNumbers() {
   put("rate", number(progress.pairs_per_second));
   const [sent, received] = [progress.bytes_sent ?? 0, progress.bytes_received ?? 0];
   put("bytes", bytes(sent + received), `${bytes(sent)} out`, `${bytes(received)} in`);
-  const there = latest.workers.filter((worker) => worker.state !== "lost").length;
-  put("deaths", number(latest.deaths), `${plural(there, "worker")} connected`);
+  const connected = latest.workers.filter((worker) => worker.state !== "lost").length;
+  put("deaths", number(latest.deaths), `${plural(connected, "worker")} connected`);
   put(
     "retries",
     number(scheduler.retries),

@@ -18,7 +18,7 @@ def activity(spans: list[tuple[int, int, float, float]], workers: int = 1) -> Ac
         kind=table[:, 1].astype(int),
         start=table[:, 2],
         stop=table[:, 3],
-        there=tuple((n, 0.0, 8.0) for n in range(workers)),
+        connected=tuple((n, 0.0, 8.0) for n in range(workers)),
     )
 
 

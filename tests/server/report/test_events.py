@@ -51,7 +51,7 @@ def test_spans_go_from_being_sent_or_free_to_the_answer(log: pathlib.Path) -> No
     assert found.kind.tolist() == [0, 1, 2]
     assert found.start.tolist() == [1, 3, 4]
     assert found.stop.tolist() == [3, 4, 8]
-    assert found.there == ((0, 0.0, 9.0),)
+    assert found.connected == ((0, 0.0, 9.0),)
 
 
 def test_failures_and_answers_that_come_too_late_are_in_vain(log: pathlib.Path) -> None:
@@ -74,7 +74,7 @@ def test_failures_and_answers_that_come_too_late_are_in_vain(log: pathlib.Path) 
     assert found is not None
     spans = list(zip(found.worker, found.kind, found.start, found.stop, strict=True))
     assert spans == [(0, 0, 1.0, 2.0), (1, 4, 1.0, 3.0), (0, 4, 2.0, 4.0)]
-    assert np.array(found.there).tolist() == [[0, 0, 5], [1, 0, 5]]
+    assert np.array(found.connected).tolist() == [[0, 0, 5], [1, 0, 5]]
 
 
 def joined(at: float, worker: str) -> str:
