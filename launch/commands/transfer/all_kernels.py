@@ -1,5 +1,6 @@
 """`kipper transfer --all_kernels`: the score of a distilled set with many other kernels."""
 
+import dataclasses
 import time
 from typing import Any
 
@@ -9,9 +10,10 @@ from kipper.common.architecture import check_image_side
 from kipper.common.errors import NumericalError, UserError
 from kipper.common.settings import RunSettings, TransferSettings
 from kipper.launch.commands.distilled_file import DistilledFile, kernel_on
-from kipper.launch.commands.transfer.data import read_file, score_by
+from kipper.launch.commands.transfer.data import Regression, read_file, score_by
 from kipper.launch.commands.transfer.trial import say
 from kipper.server.experiment import Split
+from kipper.server.measures import Score
 from kipper.workers.choice import check_engine
 
 # Shallow and deep, dense and convolutional, with and without pooling, Flatten or a global average.
@@ -29,6 +31,26 @@ ARCHITECTURES = (
 KINDS = ("ntk", "nngp")
 # Distilled and test images that are evaluated first, to measure the speed of a kernel.
 _PILOT = 10, 40
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelRow:
+    """The result for one kernel, or why it was left out."""
+
+    architecture: str
+    kernel: str
+    pairs: int
+    left_out: str = ""
+    score: Score | None = None
+    seconds: float = 0.0
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        row = {"architecture": self.architecture, "kernel": self.kernel, "pairs": self.pairs}
+        if self.score is None:
+            return {**row, "left_out": self.left_out}
+        scores = {"test_accuracy": self.score.value, "test_loss": self.score.loss}
+        return {**row, **scores, "seconds": self.seconds}
 
 
 def evaluate_all_kernels(settings: TransferSettings) -> dict[str, Any]:
@@ -58,36 +80,27 @@ def evaluate_all_kernels(settings: TransferSettings) -> dict[str, Any]:
         "ridge": file.run.compute.ridge,
         "kernel_dtype": file.run.compute.kernel_dtype,
         "made_with": {"architecture": made, "kernel": file.run.compute.kernel},
-        "kernels": kernels,
+        "kernels": [row.record() for row in kernels],
     }
 
 
-def _row(run: RunSettings, file: DistilledFile, test: Split, max_minutes: float) -> dict[str, Any]:
-    """The report on one kernel."""
-    supports = len(file.images)
+def _row(run: RunSettings, file: DistilledFile, test: Split, max_minutes: float) -> KernelRow:
+    compute, supports = run.compute, len(file.images)
     pairs = supports * (supports + len(test.labels))
-    row: dict[str, Any] = {
-        "architecture": run.compute.architecture,
-        "kernel": run.compute.kernel,
-        "pairs": pairs,
-    }
+    row = KernelRow(compute.architecture, compute.kernel, pairs)
     try:
-        check_image_side(run.compute.kernel_spec.architecture, *file.images.shape[1:3])
-        check_engine(run.compute.engine, run.compute.kernel_spec)
+        check_image_side(compute.kernel_spec.architecture, *file.images.shape[1:3])
+        check_engine(compute.engine, compute.kernel_spec)
         expected = _expected_seconds(run, file, test, pairs)
         if expected > 60 * max_minutes:
             minutes = f"about {expected / 60:.2g} minutes"
-            return {**row, "left_out": f"{pairs:,} kernel pairs would take {minutes}"}
+            left_out = f"{pairs:,} kernel pairs would take {minutes}"
+            return dataclasses.replace(row, left_out=left_out)
         started = time.monotonic()
-        result = score_by(run, file, test)
+        score = score_by(run, file, test)
     except (UserError, NumericalError) as error:
-        return {**row, "left_out": str(error)}
-    return {
-        **row,
-        "test_accuracy": result.value,
-        "test_loss": result.loss,
-        "seconds": round(time.monotonic() - started, 1),
-    }
+        return dataclasses.replace(row, left_out=str(error))
+    return dataclasses.replace(row, score=score, seconds=round(time.monotonic() - started, 1))
 
 
 def _expected_seconds(run: RunSettings, file: DistilledFile, test: Split, pairs: int) -> float:
@@ -106,16 +119,16 @@ def _expected_seconds(run: RunSettings, file: DistilledFile, test: Split, pairs:
     return min(times) * pairs / (supports * (supports + tests))
 
 
-def title(kernel: dict[str, Any]) -> str:
+def title(kernel: KernelRow | Regression) -> str:
     """`convnet, NTK`."""
-    return f"{kernel['architecture']}, {kernel['kernel'].upper()}"
+    return f"{kernel.architecture}, {kernel.kernel.upper()}"
 
 
-def _line(row: dict[str, Any]) -> str:
-    start = f"{row['architecture']:<10} {row['kernel']:<5}"
-    if "left_out" in row:
-        return f"{start} left out: {row['left_out']}"
+def _line(row: KernelRow) -> str:
+    start = f"{row.architecture:<10} {row.kernel:<5}"
+    if row.score is None:
+        return f"{start} left out: {row.left_out}"
     return (
-        f"{start} test {row['test_accuracy']:.4f}  loss {row['test_loss']:.6f}  "
-        f"{row['pairs']:>12,} pairs  {row['seconds']:7.1f} s"
+        f"{start} test {row.score.value:.4f}  loss {row.score.loss:.6f}  "
+        f"{row.pairs:>12,} pairs  {row.seconds:7.1f} s"
     )

@@ -1,5 +1,6 @@
 """`kipper transfer`: trains finite networks on a distilled set and tests them."""
 
+import dataclasses
 import json
 import pathlib
 import statistics
@@ -9,8 +10,13 @@ from kipper.common.errors import Interrupted, UserError
 from kipper.common.files import write_bytes, write_json, write_text
 from kipper.common.settings import TransferSettings
 from kipper.launch.commands.transfer.all_kernels import evaluate_all_kernels, title
-from kipper.launch.commands.transfer.data import TransferData, read_subject, regression_accuracy
-from kipper.launch.commands.transfer.trial import NetworkTrial, say
+from kipper.launch.commands.transfer.data import (
+    Regression,
+    TransferData,
+    read_data,
+    regression_accuracy,
+)
+from kipper.launch.commands.transfer.trial import NetworkResult, NetworkTrial, say
 from kipper.launch.commands.transfer.unfinished import (
     Finished,
     experiment,
@@ -44,24 +50,25 @@ def transfer(settings: TransferSettings) -> dict[str, Any]:
         Interrupted: the user pressed Ctrl-C.
     """
     settings.check()
-    file, subject = read_subject(settings)
+    file, subject = read_data(settings)
     trial = NetworkTrial(settings, subject)
     folder = _output_folder(settings)
     say("kernel regression, for comparison …")
     regression = regression_accuracy(file, subject.test)
-    say(f"kernel regression: test {regression['test_accuracy']:.4f} ({title(regression)})")
+    say(f"kernel regression: test {regression.test_accuracy:.4f} ({title(regression)})")
     networks, curve = _trained(trial, settings, subject, folder)
     pace = trial.seconds_per_step
     report = {
         **_summary(networks, regression),
         **_conditions(settings, subject, file.run.compute.dataset),
-        "seconds": round(sum(network["seconds"] for network in networks), 1),
+        "seconds": round(sum(network.seconds for network in networks), 1),
         "milliseconds_per_step": None if pace is None else round(1000 * pace, 2),
     }
-    lines = [json.dumps(record) + "\n" for record in curve]
+    records = [dataclasses.asdict(point) for point in curve]
+    lines = [json.dumps(record) + "\n" for record in records]
     write_text(folder / "transfer_curve.jsonl", "".join(lines))
     picture = folder / "figures" / "transfer.png"
-    write_bytes(picture, png(transfer_figure(report, curve)))
+    write_bytes(picture, png(transfer_figure(report, records)))
     write_json(folder / "transfer.json", report)
     forget_finished(folder)
     say(f"picture {picture}")
@@ -79,12 +86,12 @@ def _trained(
         say(f"{len(networks)} of {settings.seeds} networks are already finished")
     for seed in range(len(networks), settings.seeds):
         try:
-            network, records = trial.run(seed)
+            network, points = trial.run(seed)
         except KeyboardInterrupt:
             raise Interrupted(_on_interruption(len(networks), settings.seeds)) from None
-        networks, curve = [*networks, network], [*curve, *records]
+        networks, curve = [*networks, network], [*curve, *points]
         write_finished(folder, this, Finished(networks, curve))
-    return Finished(networks, [record for record in curve if record["seed"] < settings.seeds])
+    return Finished(networks, [point for point in curve if point.seed < settings.seeds])
 
 
 def _on_interruption(finished: int, seeds: int) -> str:
@@ -111,15 +118,15 @@ def all_kernels(settings: TransferSettings) -> dict[str, Any]:
     return report
 
 
-def _summary(networks: list[dict[str, Any]], regression: dict[str, Any]) -> dict[str, Any]:
-    accuracies = [network["test_accuracy"] for network in networks]
+def _summary(networks: list[NetworkResult], regression: Regression) -> dict[str, Any]:
+    accuracies = [network.test_accuracy for network in networks]
     mean = statistics.fmean(accuracies)
     return {
         "test_accuracy": mean,
         "test_accuracy_spread": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "kernel_regression": regression,
-        "change": mean - regression["test_accuracy"],
-        "networks": networks,
+        "kernel_regression": dataclasses.asdict(regression),
+        "change": mean - regression.test_accuracy,
+        "networks": [dataclasses.asdict(network) for network in networks],
     }
 
 

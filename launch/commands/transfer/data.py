@@ -1,7 +1,6 @@
 """The data of a transfer: a distilled set, and images of its data set to test with."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -60,7 +59,7 @@ def read_file(settings: TransferSettings) -> DistilledFile:
     return file
 
 
-def read_subject(settings: TransferSettings) -> tuple[DistilledFile, TransferData]:
+def read_data(settings: TransferSettings) -> tuple[DistilledFile, TransferData]:
     """The distilled set, and the images to train and test on; raises as `read_file`.
 
     Validation images are those that a KIP run with the same seed and limit holds out.
@@ -91,18 +90,28 @@ def _some(labels: np.ndarray, num_classes: int, most: int) -> np.ndarray:
     return np.sort(balanced_rows(labels, num_classes, size, np.random.default_rng(0)))
 
 
-def regression_accuracy(file: DistilledFile, test: Split) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Regression:
+    """Kernel regression on a distilled set; `recorded` if its run measured the accuracy."""
+
+    test_accuracy: float
+    architecture: str
+    kernel: str
+    recorded: bool
+
+
+def regression_accuracy(file: DistilledFile, test: Split) -> Regression:
     """Test accuracy of the set by kernel regression, that of an infinitely wide network.
 
     It is the recorded one if the run measured it with the same architecture and test images.
     """
     recorded = file.recorded if file.as_recorded else None
-    return {
-        "test_accuracy": (recorded or score_by(file.run, file, test)).value,
-        "architecture": file.run.compute.kernel_spec.architecture.title,
-        "kernel": file.run.compute.kernel,
-        "recorded": recorded is not None,
-    }
+    return Regression(
+        test_accuracy=(recorded or score_by(file.run, file, test)).value,
+        architecture=file.run.compute.kernel_spec.architecture.title,
+        kernel=file.run.compute.kernel,
+        recorded=recorded is not None,
+    )
 
 
 def score_by(run: RunSettings, file: DistilledFile, test: Split) -> Score:

@@ -1,5 +1,6 @@
 """Training and testing networks that differ in their seeds."""
 
+import dataclasses
 import sys
 import time
 from typing import Any
@@ -14,6 +15,32 @@ from kipper.launch.commands.transfer.data import TransferData
 from kipper.launch.commands.transfer.learning_rate import largest_stable_rate
 from kipper.launch.commands.transfer.network import finite_network
 from kipper.server import checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class CurvePoint:
+    """A network after `step` steps; `validation_accuracy` is None if no images were held out."""
+
+    seed: int
+    step: int
+    loss: float
+    train_accuracy: float
+    validation_accuracy: float | None
+    test_accuracy: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkResult:
+    """A trained network; `test_accuracy` is that on all test images."""
+
+    seed: int
+    test_accuracy: float
+    validation_accuracy: float | None
+    train_accuracy: float
+    learning_rate: float
+    parameters: int
+    seconds: float
 
 
 class NetworkTrial:
@@ -34,8 +61,8 @@ class NetworkTrial:
         """Mean over all steps except each network's first, which may compile; None before any."""
         return self._timed_seconds / self._timed_steps if self._timed_steps else None
 
-    def run(self, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Trains one network; returns its record and its points of the curve.
+    def run(self, seed: int) -> tuple[NetworkResult, list[CurvePoint]]:
+        """Trains one network; returns its result and its points of the curve.
 
         Raises:
             NumericalError: its training diverged.
@@ -55,29 +82,29 @@ class NetworkTrial:
                 self._timed_steps += 1
                 self._timed_seconds += time.monotonic() - asked
             if checkpoint.is_named(step) and step < last:
-                curve.append(self._record(seed, step, parameters, time.monotonic() - started))
+                curve.append(self._point(seed, step, parameters, time.monotonic() - started))
             asked = time.monotonic()
         outputs = self._predicted(parameters, subject.test.images)
-        record = self._record(seed, last, parameters, time.monotonic() - started, outputs)
-        network = {
-            "seed": seed,
-            "test_accuracy": _accuracy(outputs, subject.test.labels),
-            "validation_accuracy": record["validation_accuracy"],
-            "train_accuracy": record["train_accuracy"],
-            "learning_rate": rate,
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters)),
-            "seconds": record["seconds"],
-        }
-        return network, [*curve, record]
+        point = self._point(seed, last, parameters, time.monotonic() - started, outputs)
+        network = NetworkResult(
+            seed=seed,
+            test_accuracy=_accuracy(outputs, subject.test.labels),
+            validation_accuracy=point.validation_accuracy,
+            train_accuracy=point.train_accuracy,
+            learning_rate=rate,
+            parameters=sum(leaf.size for leaf in jax.tree.leaves(parameters)),
+            seconds=point.seconds,
+        )
+        return network, [*curve, point]
 
-    def _record(
+    def _point(
         self,
         seed: int,
         step: int,
         parameters: Any,
         seconds: float,
         test_outputs: np.ndarray | None = None,
-    ) -> dict[str, Any]:
+    ) -> CurvePoint:
         """Measures and prints a point of the curve; `test_outputs` are those of all test images."""
         subject, rows = self._subject, self._subject.curve_rows
         train = self._predicted(parameters, subject.images)
@@ -89,23 +116,23 @@ class NetworkTrial:
         if len(subject.validation.labels):
             outputs = self._predicted(parameters, subject.validation.images)
             validation = _accuracy(outputs, subject.validation.labels)
-        record = {
-            "seed": seed,
-            "step": step,
-            "loss": training.loss_of(train, subject.labels, self._protocol),
-            "train_accuracy": _accuracy(train, subject.labels.argmax(axis=1)),
-            "validation_accuracy": validation,
-            "test_accuracy": _accuracy(test, subject.test.labels[rows]),
-            "seconds": round(seconds, 2),
-        }
-        say(_progress(record, self.seconds_left(seed, step)))
-        return record
+        point = CurvePoint(
+            seed=seed,
+            step=step,
+            loss=training.loss_of(train, subject.labels, self._protocol),
+            train_accuracy=_accuracy(train, subject.labels.argmax(axis=1)),
+            validation_accuracy=validation,
+            test_accuracy=_accuracy(test, subject.test.labels[rows]),
+            seconds=round(seconds, 2),
+        )
+        say(_progress(point, self.seconds_left(seed, step)))
+        return point
 
     def _predicted(self, parameters: Any, images: np.ndarray) -> np.ndarray:
         return training.predict(self._apply, parameters, images, self._settings.width)
 
     def seconds_left(self, seed: int, step: int) -> float:
-        """For the steps of all networks that are left; 0 before any was timed."""
+        """Seconds for the remaining steps of all networks; 0 before any was timed."""
         left = (self._settings.seeds - seed) * self._settings.steps - step
         return (self.seconds_per_step or 0.0) * left
 
@@ -114,14 +141,14 @@ def _accuracy(outputs: np.ndarray, classes: np.ndarray) -> float:
     return float(np.mean(outputs.argmax(axis=1) == classes))
 
 
-def _progress(record: dict[str, Any], left: float) -> str:
-    validation = record["validation_accuracy"]
+def _progress(point: CurvePoint, left: float) -> str:
+    validation = point.validation_accuracy
     parts = [
-        f"seed {record['seed']}  step {record['step']:>5}  loss {record['loss']:.6f}",
-        f"train {record['train_accuracy']:.4f}",
+        f"seed {point.seed}  step {point.step:>5}  loss {point.loss:.6f}",
+        f"train {point.train_accuracy:.4f}",
         f"validation {validation:.4f}" if validation is not None else "",
-        f"test {record['test_accuracy']:.4f}",
-        f"{record['seconds']:7.1f} s",
+        f"test {point.test_accuracy:.4f}",
+        f"{point.seconds:7.1f} s",
         f"{duration(left)} of steps left" if left >= 1 else "",
     ]
     return "  ".join(part for part in parts if part)

@@ -11,6 +11,7 @@ from kipper.common.files import write_json
 from kipper.common.settings import TransferSettings
 from kipper.common.wire import content_key
 from kipper.launch.commands.transfer.data import TransferData
+from kipper.launch.commands.transfer.trial import CurvePoint, NetworkResult
 
 _FILE = "transfer_unfinished.json"
 # Settings that affect no network, so that they may differ between the calls.
@@ -18,10 +19,10 @@ _FREE = ("distilled", "data_dir", "output", "seeds", "all_kernels", "max_minutes
 
 
 class Finished(NamedTuple):
-    """The records of networks with seeds 0, 1, …, and their points of the curve."""
+    """Networks with seeds 0, 1, …, and their points of the curve."""
 
-    networks: list[dict[str, Any]]
-    curve: list[dict[str, Any]]
+    networks: list[NetworkResult]
+    curve: list[CurvePoint]
 
 
 def experiment(settings: TransferSettings, subject: TransferData) -> dict[str, Any]:
@@ -46,13 +47,16 @@ def read_finished(folder: pathlib.Path, of: dict[str, Any]) -> Finished:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads((folder / _FILE).read_text())
         if found["experiment"] == of:
-            return Finished(found["networks"], found["curve"])
+            networks = [NetworkResult(**network) for network in found["networks"]]
+            return Finished(networks, [CurvePoint(**point) for point in found["curve"]])
     return Finished([], [])
 
 
 def write_finished(folder: pathlib.Path, of: dict[str, Any], finished: Finished) -> None:
     """Atomically."""
-    write_json(folder / _FILE, {"experiment": of, **finished._asdict()})
+    networks = [dataclasses.asdict(network) for network in finished.networks]
+    curve = [dataclasses.asdict(point) for point in finished.curve]
+    write_json(folder / _FILE, {"experiment": of, "networks": networks, "curve": curve})
 
 
 def forget_finished(folder: pathlib.Path) -> None:
