@@ -104,7 +104,7 @@ def run_fleet(
 
 
 class _Tethered(Child):
-    """A tether of this machine, or the ssh to one: what it is to do is written to its input."""
+    """A tether on this machine, or the ssh to one; it reads `tether.STOP` and `KILL`."""
 
     def __init__(self, command: Sequence[str], log: pathlib.Path, shown: bool):
         with open(log, "ab") as file:

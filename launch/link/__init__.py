@@ -1,1 +1,1 @@
-"""Both ends of the conversation between coordinator and workers, and what carries it."""
+"""The connection between coordinator and workers: both ends, and the transports."""

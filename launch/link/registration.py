@@ -159,7 +159,7 @@ class Registration:
         now = self._clock()
         if self._patience is not None and now - self._last_answer > self._patience:
             raise Unreachable(
-                f"The coordinator has been away for {now - self._last_answer:.0f} s ({reason}), "
+                f"The coordinator did not answer for {now - self._last_answer:.0f} s ({reason}), "
                 f"longer than --patience={self._patience:g}."
             )
         if now - self._complained >= _SECONDS_BETWEEN_COMPLAINTS:

@@ -11,7 +11,7 @@ class ExitCode(enum.IntEnum):
     """How a process ended."""
 
     DONE = 0
-    "The command did what it was asked."
+    "The command succeeded."
     FAILED = 1
     "The run failed, and kipper said why."
     UNUSABLE = 2

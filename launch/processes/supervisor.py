@@ -77,7 +77,7 @@ def after_failure(status: int, life: int) -> bool:  # noqa: ARG001
 
 
 def after_kill(status: int, life: int) -> bool:
-    """A rule: restart what was killed, unless ssh did not reach the host even once."""
+    """A rule: restart a process that was killed, unless ssh never reached the host."""
     return exit_codes.was_killed(status) and not (life == 1 and status == ExitCode.SSH)
 
 
@@ -97,7 +97,7 @@ class Child:
         self._process.kill()
 
     def close(self) -> None:
-        """Kills the process here if it still runs, and releases what belongs to it."""
+        """Kills the process here if it still runs, and releases its resources."""
         self._process.kill()
         self._process.wait()
 

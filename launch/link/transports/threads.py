@@ -1,4 +1,4 @@
-"""Daemon threads for the calls of servers: as many as there are calls."""
+"""Daemon threads for the calls of servers, one for each concurrent call."""
 
 import concurrent.futures
 import queue
