@@ -74,9 +74,10 @@ class Deliveries:
                 wanted.append(self._support_images(support, int(columns[0]), last + 1))
         if request.columns_key not in (messages.SUPPORT_KEY, *self.complete):
             wanted.append(self._row_set_rows(request.columns_key, columns))
-        if request.draw != messages.UNCHANGED and self._whitening and self._lacks_whitening():
-            every = np.arange(len(self._row_sets[self._whitening]))
-            wanted.append(self._row_set_rows(self._whitening, every))
+        whitening = self._whitening if request.draw != messages.UNCHANGED else ""
+        if whitening and self.share_held(whitening) < 1:
+            every = np.arange(len(self._row_sets[whitening]))
+            wanted.append(self._row_set_rows(whitening, every))
         for new, numbers in wanted:
             deliveries += new
             awaited |= numbers
@@ -106,9 +107,6 @@ class Deliveries:
         if key in self.complete:
             return 1.0
         return self._num_held.get(key, 0) / max(1, len(self._row_sets[key]))
-
-    def _lacks_whitening(self) -> bool:
-        return self.share_held(self._whitening) < 1
 
     def _support_images(
         self, support: Support, start: int, stop: int

@@ -362,12 +362,13 @@ class Pool:
             self._results.pop(block, None)
         if blocks:
             self._handle(events.BlocksWithdrawn(tuple(blocks)))
-        for block in [b for b in self._blocks if b not in self.scheduler.ledger.blocks]:
-            self._forget(block)
+        self._forget_finished(list(self._blocks))
 
-    def _forget(self, block: int) -> None:
-        self._blocks.pop(block, None)
-        self._answers.pop(block, None)
+    def _forget_finished(self, blocks: list[int]) -> None:
+        for block in blocks:
+            if block not in self.scheduler.ledger.blocks:
+                self._blocks.pop(block, None)
+                self._answers.pop(block, None)
 
     def _send(self, name: str, block: int) -> None:
         worker, request = self._roster.workers[name], self._blocks[block]
@@ -427,8 +428,7 @@ class Pool:
             )
             answers[name] = worker.device, reply
             self._handle(events.BlockFinished(name, block, agrees))
-        if block not in self.scheduler.ledger.blocks:
-            self._forget(block)
+        self._forget_finished([block])
 
     def _accept(self, name: str, block: int) -> None:
         request, (_, reply) = self._blocks[block], self._answers[block][name]

@@ -38,9 +38,7 @@ class Roster:
     Args:
         configure: the first request to each worker.
         row_sets: images (n, h, w, c) by content key.
-        options: of the pool.
-        counts: of the pool; workers and bytes are counted here.
-        ledger: of the scheduler.
+        options, counts, ledger: of the pool and its scheduler.
         post: has a function called in the pool's thread.
         handle: gives an event to the scheduler and carries out its instructions.
     """

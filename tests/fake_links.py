@@ -43,16 +43,16 @@ class FakeLink:
     """A `WorkerLink` that records requests and notes those that a worker could not have answered.
 
     Attributes:
-        requests: all, in the order in which they came.
-        faults: blocks that came before the rows they name, or too many at once.
-        resent: rows and support images that came although they had come before.
+        requests: all, in order of arrival.
+        faults: blocks that exceeded the number a worker may have.
+        resent: rows and support images that were sent again.
 
     Args:
         name: of the worker.
-        row_keys: row sets the worker says it holds already.
-        behaviour: a reply or exception instead of the usual answer, or None for that.
-        held: requests not to be answered before `release` is called.
-        device: what it says of itself.
+        row_keys: row sets that the worker reports to hold.
+        behaviour: returns an answer or exception, or None for the usual answer.
+        held: whether a request is not answered before `release` is called.
+        device: the device that it reports.
     """
 
     def __init__(

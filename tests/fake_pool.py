@@ -1,11 +1,11 @@
-"""A pool that only notes who comes and goes, for tests of registration."""
+"""A pool that only records joins and departures, for tests of registration."""
 
 import threading
 from typing import Any
 
 
 class FakePool:
-    """Keeps links by name, and what it was told in order."""
+    """Keeps links by name, and calls in order."""
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
@@ -23,7 +23,7 @@ class FakePool:
         self.give_up(name)
 
     def give_up(self, name: str) -> None:
-        """Loses a worker for a reason of its own."""
+        """Drops a worker without being asked to."""
         link = self.links.pop(name, None)
         if link is not None:
             link.close()
@@ -38,7 +38,7 @@ class FakePool:
         return self.banned.get(name)
 
     def wait_for(self, *event: Any) -> None:
-        """Returns when `event` has been noted; within a minute."""
+        """Waits up to a minute until `event` has been recorded."""
         with self.changed:
             assert self.changed.wait_for(lambda: event in self.events, 60), self.events
 

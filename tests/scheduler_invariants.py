@@ -26,7 +26,7 @@ def check(scheduler: Scheduler) -> None:
     for instruction in scheduler._out:
         if isinstance(instruction, DropWorker):
             worker = instruction.worker
-            assert worker not in ledger.workers, f"{worker} was dropped and is still there"
+            assert worker not in ledger.workers, f"{worker} was dropped and is still present"
 
 
 def _check_leases(ledger: Ledger) -> None:
@@ -35,18 +35,18 @@ def _check_leases(ledger: Ledger) -> None:
         number = len(record.out)
         assert number <= rules.WINDOW, f"{worker} has {number} blocks"
         for position, (block, lease) in enumerate(record.out.items()):
-            assert block in ledger.blocks, f"{worker} has block {block}, of which nothing is known"
+            assert block in ledger.blocks, f"{worker} has block {block}, which is unknown"
             entry = ledger.blocks[block]
             assert worker in entry.out, f"block {block} does not know that {worker} has it"
             begun = lease.started is not None
-            assert begun == (position == 0), f"{worker} begins block {block} out of turn"
+            assert begun == (position == 0), f"{worker} began block {block} out of order"
             assert lease.started is None or lease.started >= lease.sent, (
                 f"{worker} began block {block} before it was sent"
             )
             bytes_out += entry.spec.bytes
     for block, entry in ledger.blocks.items():
         for worker in entry.out:
-            assert worker in ledger.workers, f"block {block} is out at {worker}, who is gone"
+            assert worker in ledger.workers, f"block {block} is out at {worker}, which is gone"
             out = ledger.workers[worker].out
             assert block in out, f"{worker} does not know that it has block {block}"
     assert ledger.bytes_out == bytes_out, f"{bytes_out} bytes are out, not {ledger.bytes_out}"
@@ -57,10 +57,10 @@ def _check_lists(ledger: Ledger) -> None:
         true = {worker for worker, record in ledger.workers.items() if len(record.out) == number}
         assert true == set(listed), f"{sorted(true)} have {number} blocks, not {sorted(listed)}"
     for block, worker in ledger.behind.items():
-        assert worker in ledger.workers, f"block {block} waits on {worker}, who is gone"
+        assert worker in ledger.workers, f"block {block} waits on {worker}, which is gone"
         lease = ledger.workers[worker].out.get(block)
-        assert lease is not None, f"block {block} waits on {worker}, who does not have it"
-        assert lease.started is None, f"block {block} waits on {worker}, who has begun it"
+        assert lease is not None, f"block {block} waits on {worker}, which does not have it"
+        assert lease.started is None, f"block {block} waits on {worker}, which has begun it"
         wanted = ledger.blocks[block].accepted is None
         assert wanted, f"block {block} has its result and may be taken from {worker}"
     accepted = sum(entry.accepted is not None for entry in ledger.blocks.values())
@@ -88,15 +88,15 @@ def _check_block(scheduler: Scheduler, block: int, entry: BlockRecord) -> None:
         assert waits or rests or entry.out, f"block {block} is lost"
     else:
         done = not entry.out and not entry.disputed
-        assert not done, f"block {block} is done with and still known"
+        assert not done, f"block {block} is finished and still known"
     if entry.unsettled:
-        assert block in scheduler.state.unsettled, f"nobody minds that block {block} is unsettled"
+        assert block in scheduler.state.unsettled, f"block {block} is not listed as unsettled"
     answered = [worker for group in entry.groups for worker in group]
     assert len(answered) == len(set(answered)), f"an answer to block {block} counts twice"
 
 
 def _check_work(scheduler: Scheduler) -> None:
-    """Nobody idles who could compute what waits; of who rests, the next tick knows."""
+    """No worker is idle that could compute a waiting block; a tick ends the rest of others."""
     ledger = scheduler.ledger
     room = scheduler.policy.max_bytes_out - ledger.bytes_out
     for worker in ledger.idle:

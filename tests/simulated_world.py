@@ -1,7 +1,7 @@
-"""Workers that answer, lie, die, return and fall silent, around a real scheduler, in virtual time.
+"""Simulated workers around a real scheduler, in virtual time: they answer, lie, die and return.
 
-The world plays the pool's part: it keeps answers, compares them, and carries instructions out.
-Every event is followed by a check of the scheduler's invariants, and recorded for a replay.
+The world replaces the pool: it keeps and compares answers and carries out instructions. After every
+event it checks the scheduler's invariants and records the event for a replay.
 """
 
 import dataclasses
@@ -22,29 +22,29 @@ BLOCK_BYTES = 100
 
 
 def truth(block: int) -> int:
-    """What an honest worker answers."""
+    """An honest worker's answer."""
     return 1000 + 7 * block
 
 
 def spec(block: int, **changes) -> BlockSpec:
-    """A block whose rows are one of three row ranges, and its columns one of two."""
+    """A block with one of three row ranges and one of two column ranges."""
     pieces = (f"rows {block % 3}", 50), (f"columns {block % 2}", 30)
     whole = BlockSpec(block, f"shape {block % 2}", 0, pieces, BLOCK_BYTES)
     return dataclasses.replace(whole, **changes)
 
 
 def same_shape(block: int, **changes) -> BlockSpec:
-    """A block like others of its kind, of which `World.warm_up` speaks."""
+    """A block of the shape that `World.warm_up` has times for."""
     return spec(block, shape="shape 0", **changes)
 
 
 @dataclasses.dataclass(eq=False)
 class Errand:
-    """A block on its way to a worker, at it, or answered and on its way back.
+    """A block that was sent to a worker and not answered.
 
     Attributes:
-        incarnation: of the worker, so that late words of a dead one are recognised.
-        cancelled: whether the worker was told that it need not begin.
+        incarnation: of the worker, to recognise late answers of a dead one.
+        cancelled: whether the worker was told not to begin it.
     """
 
     worker: str
@@ -57,15 +57,15 @@ class World:
     """A coordinator and its workers.
 
     Attributes:
-        present: the incarnation of each worker that is there.
-        errands: that have not ended.
-        answered: those that ended in an answer, which may come once more.
+        present: the incarnation of each present worker.
+        errands: blocks that are out.
+        answered: errands that were answered; the answer may come a second time.
         queued, withdrawn, optional: blocks.
-        tried: blocks that were sent to a worker.
-        accepted: what was accepted of each block.
+        tried: blocks that were sent to any worker.
+        accepted: the accepted answer to each block.
         banned: liars.
-        aborted: why, if it was.
-        history: each event with its time and what followed.
+        aborted: the reason, if the run was aborted.
+        history: each event with its time and instructions.
     """
 
     def __init__(self, policy: Policy):
@@ -91,24 +91,24 @@ class World:
 
     @property
     def sent(self) -> list[tuple[str, int]]:
-        """Workers and blocks on whose answer they sit, the oldest first."""
+        """Workers and the blocks they have, the oldest first."""
         return [(errand.worker, errand.block) for errand in self.errands]
 
     def errand(self, worker: str, block: int) -> Errand:
         return next(e for e in self.errands if (e.worker, e.block) == (worker, block))
 
     def of(self, kind: type) -> list[Instruction]:
-        """Instructions of a kind so far."""
+        """All instructions of a class so far."""
         return [one for _, _, then in self.history for one in then if isinstance(one, kind)]
 
     def warm_up(self, *workers: str, seconds: float = 1.0, shape: str = "shape 0") -> None:
-        """Each worker has computed some blocks of the shape, each of which took so long."""
+        """Each worker computes some blocks of the shape, each in this time."""
         for _ in range(8):
             for worker in workers:
                 self.note_time(worker, seconds, shape)
 
     def note_time(self, worker: str, seconds: float, shape: str = "shape 0") -> None:
-        """The worker has computed a block of the shape in so many seconds."""
+        """Records the time of a block that the worker computed."""
         pace = self.scheduler.ledger.workers[worker].pace
         self.scheduler.state.times.add(pace, shape, seconds)
 
@@ -124,7 +124,7 @@ class World:
         self.handle(events.BlocksWithdrawn(tuple(blocks)))
 
     def join(self, worker: str) -> None:
-        """The worker comes, or comes again: then what it had is gone."""
+        """The worker joins; if it was present, its blocks are lost."""
         if worker in self.banned:
             return
         self._forget(worker)
@@ -137,12 +137,12 @@ class World:
         self.handle(events.WorkerLeft(worker, "it died"))
 
     def do(self, worker: str, block: int, seconds: float = 1.0, value: int | None = None) -> None:
-        """The worker answers after a while, rightly unless a value is given."""
+        """The worker answers after some time; correctly, unless a value is given."""
         self.now += seconds
         self.answer(self.errand(worker, block), truth(block) if value is None else value)
 
     def do_all(self) -> None:
-        """Every worker answers whatever it is sent, one block a second."""
+        """Workers answer all their blocks, one block per second."""
         while self.errands and self.aborted is None:
             self.do(*self.sent[0])
 
@@ -155,7 +155,7 @@ class World:
         self._deliver(errand, value)
 
     def repeat(self, errand: Errand, value: int) -> None:
-        """An answer comes a second time."""
+        """An answer arrives a second time."""
         if self.present.get(errand.worker) == errand.incarnation:
             self._deliver(errand, value)
 
@@ -173,7 +173,7 @@ class World:
     # --- the end -------------------------------------------------------------------------------
 
     def become_benign(self) -> None:
-        """From now on three honest workers do all they are asked; everything must end well."""
+        """Three honest workers answer everything from now on; all blocks must finish."""
         for worker in ("honest 0", "honest 1", "honest 2"):
             self.join(worker)
         for _ in range(200):
@@ -188,7 +188,7 @@ class World:
         raise AssertionError(f"blocks {sorted(self.scheduler.ledger.blocks)} were never done")
 
     def check_results(self) -> None:
-        """Every block was accepted exactly once, with the numbers of a quiet run."""
+        """Every block was accepted exactly once, with the correct answer."""
         assert self.aborted is None
         not_needed = self.withdrawn | self.optional
         expected = {block: truth(block) for block in self.queued - not_needed}
@@ -197,7 +197,7 @@ class World:
         assert not self.scheduler.ledger.blocks
 
     def check_replay(self) -> None:
-        """The same events, and the state now and then, give the same instructions after JSON."""
+        """Events and states that have passed through JSON give the same instructions."""
         again = Scheduler(self._policy)
         rotations = random.Random(len(self.history))
         for now, event, instructions in self.history:
@@ -268,7 +268,7 @@ class World:
 
 
 def world_of(*workers: str, **policy) -> World:
-    """A world with these workers, whose run waits for others for ever if nothing else is said."""
+    """A world with these workers; by default its run waits for workers forever."""
     world = World(Policy(**{"patience_seconds": math.inf, **policy}))
     for worker in workers:
         world.join(worker)

@@ -59,7 +59,7 @@ class EventLog:
             self._file = self._begin()
 
     def flush(self) -> None:
-        """Writes buffered lines to the file, so that a crash loses little."""
+        """Writes buffered lines, so that a crash loses little."""
         self._file.flush()
 
     def close(self) -> None:

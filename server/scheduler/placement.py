@@ -10,12 +10,7 @@ from kipper.server.scheduler.state import State
 
 
 class Placement:
-    """Queues blocks and assigns them to workers.
-
-    Args:
-        policy: of the scheduler.
-        state: of the scheduler, which changes it as well.
-    """
+    """Queues blocks and assigns them to workers; shares its state with the scheduler."""
 
     def __init__(self, policy: Policy, state: State):
         self._policy = policy
