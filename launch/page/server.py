@@ -39,7 +39,7 @@ _SECONDS_OF_SILENCE = 15.0
 _STALLED_SECONDS = 60.0
 # gRPC aborts the process when no file descriptor is left, so the page may use only a few.
 MOST_LISTENERS, _MOST_CONNECTIONS = 64, 160
-_GOODBYE_SECONDS = 2.0
+_GOODBYE_SECONDS = 4.0
 _FOLDER = pathlib.Path(__file__).parent
 _BASE = "../../server/report/base.css"
 # The script is written in parts that share their names, and served as one file in this order.
