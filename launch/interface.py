@@ -1,4 +1,4 @@
-"""The Python interface: arrays in, a result object out, by the same path as the command line."""
+"""The Python interface: arrays in, a result object out; runs as from the command line."""
 
 import dataclasses
 import os
@@ -22,23 +22,23 @@ from kipper.server.distilled_set import load_distilled, load_recipe
 from kipper.server.measures import ACCURACY, R_SQUARED, Measure, Score
 from kipper.server.workdir import Workdir
 
-# What the interface sets itself.
+# Settings that the interface sets itself.
 _OWN_SETTINGS = ("workdir", "dataset", "data_dir")
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run gave.
+    """The result of a run.
 
     Attributes:
-        images: (n, h, w, c), preprocessed, in the kernel's dtype.
-        labels: (n, C) float64; of targets without the training images' mean.
-        pixels: the images as float32 in the space of the training images, for looking at.
-        test_accuracy: of the distilled set, on all test images; None for targets.
-        natural_accuracy: of natural images with their natural labels, as many; None for targets.
-        test_r2, natural_r2: the same for targets; None for classes.
-        summary: all of result.json.
-        workdir: where all files are; a temporary folder unless one was given.
+        images: distilled images (n, h, w, c), preprocessed, in the kernel's dtype.
+        labels: (n, C) float64; real-valued targets have the training images' mean subtracted.
+        pixels: the images as float32 in the space of the training images, for viewing.
+        test_accuracy: of the distilled set on all test images; None for real-valued targets.
+        natural_accuracy: of n natural images with their labels; None for real-valued targets.
+        test_r2, natural_r2: R² instead of accuracy for real-valued targets; None for classes.
+        summary: the content of result.json.
+        workdir: the folder of all files; a temporary one unless you gave one.
     """
 
     images: np.ndarray
@@ -64,11 +64,11 @@ def distill(
     """Distils a training set by KIP.
 
     Args:
-        x_train: (N, h, w, c) or (N, h, w); uint8 is scaled to [0, 1], floats are taken as they are.
+        x_train: (N, h, w, c) or (N, h, w); uint8 is scaled to [0, 1], floats are used unchanged.
         y_train: (N,) integer labels from 0; or targets of a regression, float (N,) or (N, C).
         x_test: like `x_train`; only ever evaluated.
         y_test: like `y_train`.
-        workdir: a folder for all files; the same call resumes what is there. None: a temporary one.
+        workdir: a folder for all files, where the same call resumes; by default a temporary one.
         **settings: as the flags of `kipper distill`, such as architecture="fc1", support_size=10,
             learn_labels=True, steps=100.
 

@@ -1,6 +1,6 @@
 """`kipper.kernel` and `kipper.kernel_vjp`: kernels of images in memory, without a run.
 
-By the engines that workers use, on this machine's cores; blocks bound the memory.
+They use the engines of workers on this machine's cores, block by block to bound the memory.
 """
 
 import functools
@@ -27,8 +27,8 @@ def kernel(
     """K(x1, x2) of an infinitely wide network.
 
     Args:
-        x1: images (n, h, w, c) or (n, h, w), taken as they are: standardise them yourself.
-        x2: likewise (m, h, w, c); None stands for x1, at half the cost.
+        x1: images (n, h, w, c) or (n, h, w), used unchanged: standardise them yourself.
+        x2: images (m, h, w, c) or (m, h, w); None stands for x1, at half the cost.
         architecture: as the flag of `kipper distill`.
         kernel: "ntk" or "nngp".
         dtype: "float32" or "float64", of the arithmetic and the result.
@@ -127,7 +127,7 @@ def _images(
     if like is not None and array.shape[1:] != like.shape[1:]:
         raise UserError(
             f"{name} holds images of shape {array.shape[1:]}, x1 of {like.shape[1:]}; they must "
-            "be alike."
+            "be equal."
         )
     check_image_side(spec.architecture, *array.shape[1:3])
     return np.ascontiguousarray(array, spec.dtype)
@@ -140,7 +140,7 @@ def _engine_and_tiling(spec: KernelSpec, name: str, images: np.ndarray) -> tuple
 
 @functools.lru_cache(maxsize=8)
 def _engine(spec: KernelSpec, name: str) -> Engine:
-    """Kept, since an engine compiles for each shape that it meets."""
+    """Cached, since an engine compiles for each new shape."""
     return make_engine(name, spec, threads=os.cpu_count() or 1)
 
 

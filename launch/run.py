@@ -1,4 +1,4 @@
-"""A run by any of the three launches."""
+"""Starts a run in this process or under Launchpad."""
 
 from kipper.common import logs
 from kipper.common.settings import RunSettings
@@ -6,11 +6,7 @@ from kipper.server.records import RunResult
 
 
 def run(settings: RunSettings) -> RunResult:
-    """Carries out `settings`; returns its result.
-
-    Raises:
-        KipperError: one sentence says what was wrong.
-    """
+    """Runs `settings` and returns the result; raises a KipperError that says what went wrong."""
     with logs.about(run=settings.execution.run_name):
         if settings.execution.launch == "inprocess":
             from kipper.launch.coordinator import run_inprocess

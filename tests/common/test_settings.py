@@ -1,4 +1,4 @@
-"""What settings are refused before anything starts."""
+"""Settings that are refused before anything starts."""
 
 import dataclasses
 import math

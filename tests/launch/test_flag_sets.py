@@ -1,4 +1,4 @@
-"""Settings to flags and back."""
+"""Settings from flags, and flags from settings."""
 
 import dataclasses
 

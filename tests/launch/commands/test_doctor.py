@@ -1,4 +1,4 @@
-"""kipper doctor, on a machine that is well and on ones that are not."""
+"""`kipper doctor` on a healthy machine and on others."""
 
 import importlib.metadata
 import pathlib

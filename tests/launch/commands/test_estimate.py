@@ -1,4 +1,4 @@
-"""What a dry run says against what the run itself counts and leaves."""
+"""Estimates of a run against its own counts and files."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`kipper export`, and what `kipper evaluate` makes of it."""
+"""`kipper export`, and `kipper evaluate` on its output."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Finite networks are those whose kernels are exact: their own tend to them as they widen."""
+"""The kernels of finite networks converge to the exact ones as the networks widen."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Steps against formulas written out by hand, batches, losses, and what training leads to."""
+"""Training steps against explicit formulas, batches, losses, and convergence."""
 
 import jax
 import numpy as np

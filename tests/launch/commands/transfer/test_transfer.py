@@ -1,4 +1,4 @@
-"""`kipper transfer` as a user meets it: results, files, and a sentence for each mistake."""
+"""`kipper transfer`: results, files, and error messages."""
 
 import json
 
