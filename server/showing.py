@@ -67,7 +67,7 @@ class Showing:
         classes = None
         if are_classes(experiment.support_labels):
             # A distilled set given with --initial may have other classes.
-            is_natural = not any(self._algorithm.input_files.values())
+            is_natural = not any(self._algorithm.settings.input_files.values())
             classes = experiment.support_labels if is_natural else labels.argmax(1)
         names, learned = tuple(experiment.class_names), self._algorithm.labels_learned
         shown = ShownImages(step, images, classes, names, learned)

@@ -91,3 +91,14 @@ def test_links_in_markdown_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_no_two_public_classes_have_one_name():
+    names = [
+        node.name
+        for path in SOURCES
+        if path.endswith(".py")
+        for node in ast.parse((ROOT / path).read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert {name for name in names if names.count(name) > 1} == set()

@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from kipper.common.datasets.cifar_pickle import read_pickle
-from kipper.common.datasets.dataset import Dataset, Split, assemble, numbered_names, unit_pixels
+from kipper.common.datasets.dataset import Dataset, RawSplit, assemble, numbered_names, unit_pixels
 from kipper.common.datasets.reading import expecting, find_folder
 from kipper.common.errors import UserError
 from kipper.common.labels import check_label_range
@@ -104,7 +104,7 @@ def _load(
     return assemble(name, train, test, _read_names(folder / layout.names, layout, num_classes))
 
 
-def _read_split(paths: list[pathlib.Path], layout: _Layout, num_classes: int) -> Split:
+def _read_split(paths: list[pathlib.Path], layout: _Layout, num_classes: int) -> RawSplit:
     read = _read_pickled_batch if layout.pickled else _read_binary_batch
     batches = [read(path, layout) for path in paths]
     for path, (_, labels) in zip(paths, batches, strict=True):
@@ -112,7 +112,7 @@ def _read_split(paths: list[pathlib.Path], layout: _Layout, num_classes: int) ->
     planes = np.concatenate([pixels for pixels, _ in batches]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([labels for _, labels in batches])
     source = str(paths[0] if len(paths) == 1 else paths[0].parent)
-    return Split(unit_pixels(planes.transpose(0, 2, 3, 1)), labels, source)
+    return RawSplit(unit_pixels(planes.transpose(0, 2, 3, 1)), labels, source)
 
 
 def _read_binary_batch(path: pathlib.Path, layout: _Layout) -> tuple[np.ndarray, np.ndarray]:

@@ -57,7 +57,7 @@ class Dataset:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Split:
+class RawSplit:
     """One split, as read by a loader.
 
     Attributes:
@@ -97,7 +97,7 @@ class Split:
             raise UserError(f"{self.source}: the split is empty, expected at least one image")
 
 
-def assemble(name: str, train: Split, test: Split, class_names: tuple[str, ...]) -> Dataset:
+def assemble(name: str, train: RawSplit, test: RawSplit, class_names: tuple[str, ...]) -> Dataset:
     """Joins two splits into a data set; `class_names` is empty for targets.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kipper.common.datasets.dataset import Dataset, Split, assemble, numbered_names, unit_pixels
+from kipper.common.datasets.dataset import Dataset, RawSplit, assemble, numbered_names, unit_pixels
 from kipper.common.labels import balanced_rows
 
 _SPLIT_SEED = 0
@@ -34,6 +34,6 @@ def _split(name: str, images: np.ndarray, labels: np.ndarray, test_size: int) ->
     rows = balanced_rows(labels, 10, test_size, np.random.default_rng(_SPLIT_SEED))
     in_test = np.zeros(len(labels), bool)
     in_test[rows] = True
-    train = Split(images[~in_test], labels[~in_test], f"{name}, training")
-    test = Split(images[in_test], labels[in_test], f"{name}, test")
+    train = RawSplit(images[~in_test], labels[~in_test], f"{name}, training")
+    test = RawSplit(images[in_test], labels[in_test], f"{name}, test")
     return assemble(name, train, test, numbered_names(10))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kipper.common.datasets.dataset import Dataset, Split, assemble
+from kipper.common.datasets.dataset import Dataset, RawSplit, assemble
 from kipper.common.datasets.reading import expecting
 from kipper.common.errors import UserError
 
@@ -56,8 +56,8 @@ def load_folder(location: str, name: str) -> Dataset:
     count = sum(map(len, train.values()))
     return assemble(
         name,
-        Split(pixels[:count], labels[:count], f"{root} (train)"),
-        Split(pixels[count:], labels[count:], f"{root} (test)"),
+        RawSplit(pixels[:count], labels[:count], f"{root} (train)"),
+        RawSplit(pixels[count:], labels[count:], f"{root} (test)"),
         tuple(train),
     )
 

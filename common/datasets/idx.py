@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from kipper.common.datasets.dataset import Dataset, Split, assemble, numbered_names, unit_pixels
+from kipper.common.datasets.dataset import Dataset, RawSplit, assemble, numbered_names, unit_pixels
 from kipper.common.datasets.reading import expecting, find_folder
 from kipper.common.errors import UserError
 
@@ -46,7 +46,7 @@ def _load(name: str, data_dir: pathlib.Path, class_names: tuple[str, ...]) -> Da
     return assemble(name, _read_split(folder, "train"), _read_split(folder, "t10k"), class_names)
 
 
-def _read_split(folder: pathlib.Path, prefix: str) -> Split:
+def _read_split(folder: pathlib.Path, prefix: str) -> RawSplit:
     images_path = _plain_or_gzipped(folder / f"{prefix}-images-idx3-ubyte")
     labels_path = _plain_or_gzipped(folder / f"{prefix}-labels-idx1-ubyte")
     pixels = _read_idx(images_path, num_dims=3)
@@ -55,7 +55,7 @@ def _read_split(folder: pathlib.Path, prefix: str) -> Split:
             f"{images_path} holds images of shape {pixels.shape[1:]}, expected (28, 28)"
         )
     labels = _read_idx(labels_path, num_dims=1)
-    return Split(unit_pixels(pixels[..., None]), labels, f"{images_path} with {labels_path}")
+    return RawSplit(unit_pixels(pixels[..., None]), labels, f"{images_path} with {labels_path}")
 
 
 def _plain_or_gzipped(path: pathlib.Path) -> pathlib.Path:

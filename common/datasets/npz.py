@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 
-from kipper.common.datasets.dataset import Dataset, Split, assemble, numbered_names, unit_pixels
+from kipper.common.datasets.dataset import Dataset, RawSplit, assemble, numbered_names, unit_pixels
 from kipper.common.datasets.reading import expecting
 from kipper.common.errors import UserError
 from kipper.common.labels import are_classes
@@ -42,14 +42,14 @@ def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
             return {key: archive[key] for key in (*_REQUIRED, "class_names") if key in archive}
 
 
-def _split(arrays: dict[str, np.ndarray], part: str, path: pathlib.Path) -> Split:
+def _split(arrays: dict[str, np.ndarray], part: str, path: pathlib.Path) -> RawSplit:
     labels = arrays[f"y_{part}"]
     if labels.dtype.kind == "f":
         labels = labels.astype(np.float64)
         labels = labels[:, None] if labels.ndim == 1 else labels
     elif labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    return Split(_images(arrays, f"x_{part}", path), labels, f"{path} ({part})")
+    return RawSplit(_images(arrays, f"x_{part}", path), labels, f"{path} ({part})")
 
 
 def _images(arrays: dict[str, np.ndarray], key: str, path: pathlib.Path) -> np.ndarray:
@@ -74,7 +74,7 @@ def _images(arrays: dict[str, np.ndarray], key: str, path: pathlib.Path) -> np.n
 
 
 def _class_names(
-    arrays: dict[str, np.ndarray], splits: tuple[Split, Split], path: pathlib.Path
+    arrays: dict[str, np.ndarray], splits: tuple[RawSplit, RawSplit], path: pathlib.Path
 ) -> tuple[str, ...]:
     if not all(are_classes(split.labels) for split in splits):
         if "class_names" in arrays:

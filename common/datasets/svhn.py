@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from kipper.common.datasets.dataset import Dataset, Split, assemble, numbered_names, unit_pixels
+from kipper.common.datasets.dataset import Dataset, RawSplit, assemble, numbered_names, unit_pixels
 from kipper.common.datasets.reading import expecting, find_folder
 from kipper.common.errors import UserError
 
@@ -18,7 +18,7 @@ def load_svhn_cropped(data_dir: pathlib.Path) -> Dataset:
     return assemble(name, train, test, numbered_names(10))
 
 
-def _read_split(path: pathlib.Path) -> Split:
+def _read_split(path: pathlib.Path) -> RawSplit:
     from scipy import io
 
     with expecting(path, "a MATLAB file"):
@@ -35,4 +35,4 @@ def _read_split(path: pathlib.Path) -> Split:
         raise UserError(f"{path} holds labels other than 1 to 10, expected 10 for the digit 0")
     # MATLAB saves labels as doubles; the published ones are uint8.
     digits = labels.astype(np.int64) % 10
-    return Split(unit_pixels(pixels.transpose(3, 0, 1, 2)), digits, str(path))
+    return RawSplit(unit_pixels(pixels.transpose(3, 0, 1, 2)), digits, str(path))

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import typing
+from collections.abc import Mapping
 from typing import Literal
 
 from kipper.common.augmentation import parse_augmentation
@@ -86,6 +87,10 @@ class DistillSettings(ComputeSettings):
         """The architectures that steps draw from; scores are those of the first."""
         others = self.sample_architectures.split(",") if self.sample_architectures else ()
         return (self.architecture, *(name.strip() for name in others))
+
+    @property
+    def input_files(self) -> Mapping[str, str | None]:
+        return {"initial": self.initial}
 
     def check(self) -> None:
         super().check()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.engines import ENGINES
@@ -73,6 +74,11 @@ class ComputeSettings(Settings):
     def architectures(self) -> tuple[str, ...]:
         """Names of the architectures that the run uses; scores are those of the first."""
         return (self.architecture,)
+
+    @property
+    def input_files(self) -> Mapping[str, str | None]:
+        """Files that the run reads beside the data set, by the name of their setting."""
+        return {}
 
     @property
     def kernel_specs(self) -> tuple[KernelSpec, ...]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from kipper.common.errors import UserError
 from kipper.common.network_file import with_hashes
-from kipper.common.settings.algorithms import DistillSettings
 from kipper.common.settings.compute import ComputeSettings
 from kipper.common.settings.execution import ExecutionSettings
 from kipper.common.settings.field import arguments_of
@@ -59,13 +58,13 @@ class RunSettings:
         """
         self.execution.check()
         self.compute.check()
-        if isinstance(self.compute, DistillSettings) and self.compute.initial is not None:
-            workdir = pathlib.Path(self.execution.workdir).resolve()
-            initial = pathlib.Path(self.compute.initial).resolve()
-            if self.execution.overwrite and initial.is_relative_to(workdir):
+        workdir = pathlib.Path(self.execution.workdir).resolve()
+        for name, path in self.compute.input_files.items():
+            lies_inside = path and pathlib.Path(path).resolve().is_relative_to(workdir)
+            if self.execution.overwrite and lies_inside:
                 raise UserError(
-                    f"--overwrite would remove --initial={self.compute.initial}, which lies in the "
-                    "workdir; give another --workdir."
+                    f"--overwrite would remove --{name}={path}, which lies in the workdir; give "
+                    "another --workdir."
                 )
 
     def record(self) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster import plan
 from kipper.launch.link.worker_process import worker_settings
 from kipper.launch.processes.exit_codes import ExitCode
-from kipper.server.algorithms import algorithm_of
 
 Manifest = dict[str, Any]
 
@@ -101,7 +100,7 @@ def _volume(launch: LaunchSettings) -> _Volume:
 
 def _check_paths(settings: RunSettings, volume: _Volume) -> None:
     paths = {"workdir": settings.execution.workdir, "data_dir": settings.execution.data_dir}
-    paths |= algorithm_of(settings.compute).input_files
+    paths |= settings.compute.input_files
     if settings.compute.dataset.startswith("npz:"):
         paths["dataset"] = settings.compute.dataset.removeprefix("npz:")
     for flag, path in paths.items():

@@ -36,7 +36,7 @@ _LEAVE_SECONDS = 60.0
 LAST_SECONDS = 1.0
 
 
-class Ending(enum.Enum):
+class WorkerEnding(enum.Enum):
     """How a worker ended."""
 
     OVER = enum.auto()  # the run is over
@@ -78,15 +78,15 @@ def run_worker(settings: WorkerSettings) -> None:
         if settings.device is not None:
             use_device(settings.device)
         ending = serve_worker(settings, stop)
-    if ending in (Ending.CUT_OFF, Ending.OVER_AT_WORK):
+    if ending in (WorkerEnding.CUT_OFF, WorkerEnding.OVER_AT_WORK):
         # Python's own exit would abort while a block is being computed.
         logging.flush()
-        os._exit(ExitCode.INTERRUPTED if ending is Ending.CUT_OFF else ExitCode.DONE)
-    if ending is Ending.LEFT:
+        os._exit(ExitCode.INTERRUPTED if ending is WorkerEnding.CUT_OFF else ExitCode.DONE)
+    if ending is WorkerEnding.LEFT:
         raise Interrupted("The worker left the run, which may continue.")
 
 
-def serve_worker(settings: WorkerSettings, stop: StopRequest) -> Ending:
+def serve_worker(settings: WorkerSettings, stop: StopRequest) -> WorkerEnding:
     """Serves blocks until the run ends or `stop` is asked.
 
     Raises:
@@ -130,11 +130,11 @@ def serve_worker(settings: WorkerSettings, stop: StopRequest) -> Ending:
         if goodbye is not None:
             logging.info("The worker ends: %s", goodbye.reason)
             if service.is_idle(within=LAST_SECONDS):
-                return Ending.OVER if goodbye.is_over else Ending.LEFT
-            return Ending.OVER_AT_WORK if goodbye.is_over else Ending.CUT_OFF
+                return WorkerEnding.OVER if goodbye.is_over else WorkerEnding.LEFT
+            return WorkerEnding.OVER_AT_WORK if goodbye.is_over else WorkerEnding.CUT_OFF
         left = registration.leave(_LEAVE_SECONDS)
         logging.info("The worker %s.", "left" if left else "was not waited for any longer")
-        return Ending.LEFT if left else Ending.CUT_OFF
+        return WorkerEnding.LEFT if left else WorkerEnding.CUT_OFF
 
 
 def worker_settings(settings: RunSettings, index: int, coordinator: str) -> WorkerSettings:

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from kipper.common.settings import ComputeSettings
@@ -65,11 +65,6 @@ class Algorithm(abc.ABC):
     @property
     def augment(self) -> str | None:
         return None
-
-    @property
-    def input_files(self) -> Mapping[str, str | None]:
-        """Further files that it reads, besides the data set, by the name of their setting."""
-        return {}
 
     def check_data(self, rows: "Rows", data_hash: str) -> None:  # noqa: B027
         """Raises a UserError if the settings do not fit the data set."""

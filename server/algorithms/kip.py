@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kipper.common.settings import DistillSettings
@@ -48,10 +47,6 @@ class Kip(Algorithm):
     @property
     def augment(self) -> str | None:
         return self.settings.augment
-
-    @property
-    def input_files(self) -> Mapping[str, str | None]:
-        return {"initial": self.settings.initial}
 
     @property
     def images_start_natural(self) -> bool:

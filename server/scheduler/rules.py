@@ -96,7 +96,7 @@ class Policy:
 
 
 @dataclasses.dataclass
-class Counters:
+class SchedulerCounters:
     """Totals since the run started.
 
     Attributes:

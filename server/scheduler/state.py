@@ -5,7 +5,7 @@ import math
 
 from kipper.server.scheduler.block_times import BlockTimes
 from kipper.server.scheduler.ledger import Ledger
-from kipper.server.scheduler.rules import Counters
+from kipper.server.scheduler.rules import SchedulerCounters
 from kipper.server.scheduler.waiting import Waiting
 
 
@@ -28,7 +28,7 @@ class State:
         last_departure: which worker left last, and why.
     """
 
-    counters: Counters = dataclasses.field(default_factory=Counters)
+    counters: SchedulerCounters = dataclasses.field(default_factory=SchedulerCounters)
     ledger: Ledger = dataclasses.field(default_factory=Ledger)
     waiting: Waiting = dataclasses.field(default_factory=Waiting)
     times: BlockTimes = dataclasses.field(default_factory=BlockTimes)

@@ -21,7 +21,7 @@ class Work(enum.IntEnum):
     WASTED = 4
 
 
-class Listener(Protocol):
+class ActivityListener(Protocol):
     """Receives what a `Follower` finds. Times are seconds of the scheduler's clock."""
 
     def joined(self, worker: str, now: float) -> None:
@@ -60,7 +60,7 @@ class Follower:
         blocks: the blocks it remembers.
     """
 
-    def __init__(self, listener: Listener):
+    def __init__(self, listener: ActivityListener):
         self._listener = listener
         self.blocks: dict[int, _Block] = {}
         self._sent: dict[str, dict[int, float]] = {}  # of each present worker

@@ -10,7 +10,7 @@ from kipper.common.architecture import check_image_side
 from kipper.common.errors import NumericalError, UserError
 from kipper.common.settings import RunSettings, TransferSettings
 from kipper.launch.commands.distilled_file import DistilledFile, kernel_on
-from kipper.launch.commands.transfer.data import Regression, read_file, score_by
+from kipper.launch.commands.transfer.data import RegressionAccuracy, read_file, score_by
 from kipper.launch.commands.transfer.trial import say
 from kipper.server.experiment import Split
 from kipper.server.measures import Score
@@ -119,7 +119,7 @@ def _expected_seconds(run: RunSettings, file: DistilledFile, test: Split, pairs:
     return min(times) * pairs / (supports * (supports + tests))
 
 
-def title(kernel: KernelRow | Regression) -> str:
+def title(kernel: KernelRow | RegressionAccuracy) -> str:
     """`convnet, NTK`."""
     return f"{kernel.architecture}, {kernel.kernel.upper()}"
 

@@ -11,7 +11,7 @@ from kipper.common.files import write_bytes, write_json, write_text
 from kipper.common.settings import TransferSettings
 from kipper.launch.commands.transfer.all_kernels import evaluate_all_kernels, title
 from kipper.launch.commands.transfer.data import (
-    Regression,
+    RegressionAccuracy,
     TransferData,
     read_data,
     regression_accuracy,
@@ -118,7 +118,7 @@ def all_kernels(settings: TransferSettings) -> dict[str, Any]:
     return report
 
 
-def _summary(networks: list[NetworkResult], regression: Regression) -> dict[str, Any]:
+def _summary(networks: list[NetworkResult], regression: RegressionAccuracy) -> dict[str, Any]:
     accuracies = [network.test_accuracy for network in networks]
     mean = statistics.fmean(accuracies)
     return {

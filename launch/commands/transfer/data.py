@@ -91,7 +91,7 @@ def _some(labels: np.ndarray, num_classes: int, most: int) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Regression:
+class RegressionAccuracy:
     """Kernel regression on a distilled set; `recorded` if its run measured the accuracy."""
 
     test_accuracy: float
@@ -100,13 +100,13 @@ class Regression:
     recorded: bool
 
 
-def regression_accuracy(file: DistilledFile, test: Split) -> Regression:
+def regression_accuracy(file: DistilledFile, test: Split) -> RegressionAccuracy:
     """Test accuracy of the set by kernel regression, that of an infinitely wide network.
 
     It is the recorded one if the run measured it with the same architecture and test images.
     """
     recorded = file.recorded if file.as_recorded else None
-    return Regression(
+    return RegressionAccuracy(
         test_accuracy=(recorded or score_by(file.run, file, test)).value,
         architecture=file.run.compute.kernel_spec.architecture.title,
         kernel=file.run.compute.kernel,

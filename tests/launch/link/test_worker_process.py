@@ -122,7 +122,7 @@ def test_a_worker_joins_computes_and_leaves_when_asked(network):
     assert isinstance(link.submit(_configure()).result(60), messages.Configured)
     worker.stop.ask()
     coordinator.pool.wait_for("leave", "w", "it left")
-    assert worker.end() is worker_process.Ending.LEFT
+    assert worker.end() is worker_process.WorkerEnding.LEFT
     assert list(network.handlers) == [7000]
 
 
@@ -131,12 +131,15 @@ def test_the_end_of_the_run_is_the_end_of_the_worker(network):
     worker = ServedWorker()
     coordinator.pool.wait_for("join", "w")
     coordinator.registry.close("The run is over.", is_over=True)
-    assert worker.end() is worker_process.Ending.OVER
+    assert worker.end() is worker_process.WorkerEnding.OVER
 
 
 @pytest.mark.parametrize(
     ("is_over", "ending"),
-    [(True, worker_process.Ending.OVER_AT_WORK), (False, worker_process.Ending.CUT_OFF)],
+    [
+        (True, worker_process.WorkerEnding.OVER_AT_WORK),
+        (False, worker_process.WorkerEnding.CUT_OFF),
+    ],
 )
 def test_what_is_still_under_way_then_is_known(network, monkeypatch, is_over, ending):
     """Python's own exit would abort the process while a kernel is computed."""
@@ -167,7 +170,7 @@ def test_a_worker_of_an_interrupted_run_ends_as_one_that_may_come_again(network)
     worker = ServedWorker()
     coordinator.pool.wait_for("join", "w")
     coordinator.registry.close("The run was interrupted.", is_over=False)
-    assert worker.end() is worker_process.Ending.LEFT
+    assert worker.end() is worker_process.WorkerEnding.LEFT
 
 
 def test_a_worker_comes_back_to_a_coordinator_that_was_killed(network):
@@ -191,7 +194,7 @@ def test_a_worker_comes_back_to_a_coordinator_that_was_killed(network):
     # It still holds the rows that it received.
     assert isinstance(link.submit(block).result(60), messages.KernelBlock)
     worker.stop.ask()
-    assert worker.end() is worker_process.Ending.LEFT
+    assert worker.end() is worker_process.WorkerEnding.LEFT
 
 
 def test_a_worker_that_is_refused_says_why(network):
@@ -223,7 +226,7 @@ def test_a_worker_runs_the_file_it_was_given_if_the_coordinator_has_the_same(
         if sentence is None:
             assert reply.engine == "neural_tangents"
             worker.stop.ask()
-            assert worker.end() is worker_process.Ending.LEFT
+            assert worker.end() is worker_process.WorkerEnding.LEFT
         else:
             assert (reply.kind, sentence in reply.message) == (messages.REFUSED, True)
             worker.end()  # at its next sign of life
