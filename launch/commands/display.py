@@ -152,4 +152,7 @@ def print_table(
         table.add_column(head, justify="left" if is_text else "right", no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, row))
-    Console(width=10_000).print(table)
+    console = Console(width=10_000)
+    with console.capture() as text:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))

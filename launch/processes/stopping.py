@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 # Printed on the terminal at the first request.
-STOPPING = "Stopping after the step, or the targets, under way; Ctrl-C again stops at once."
+STOPPING = "Stopping after the current step or block of targets; Ctrl-C again stops at once."
 
 _POLL_SECONDS = 0.1
 

@@ -128,7 +128,7 @@ def _process_named(argument, workdir):
 def _wait_for_stopping(coordinator):
     """Reads stderr until the first signal was heard: two at once may count as one."""
     for line in coordinator.stderr:
-        if "Stopping after the step" in line:
+        if "Stopping after the current step" in line:
             return
     pytest.fail("the coordinator ended without a word")
 
