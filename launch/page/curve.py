@@ -22,6 +22,10 @@ class LiveCurve:
 
     A figure that cannot be drawn is logged once and never affects the run.
 
+    Attributes:
+        requests: the number of requests that have not been answered.
+        asked_step: the step of the newest evaluation for which a figure was requested; -1 before.
+
     Args:
         newest: returns the newest snapshot of the run.
         ended: is set at the run's end; the last figure is drawn without a rest.
@@ -29,6 +33,7 @@ class LiveCurve:
 
     def __init__(self, newest: Callable[[], RunView], ended: asyncio.Event):
         self.requests = 0
+        self.asked_step = -1
         self._newest = newest
         self._ended = ended
         self._turn = asyncio.Lock()
@@ -39,9 +44,9 @@ class LiveCurve:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether onlookers wait for a figure, or have seen one that is now out of date."""
-        is_old = bool(self._drawn) and self._drawn is not self._newest().records
-        return self.requests > 0 or is_old
+        """Whether onlookers wait for a figure, or will ask for one of the newest evaluation."""
+        records = self._newest().records
+        return self.requests > 0 or (bool(records) and -1 < self.asked_step < records[-1]["step"])
 
     async def png(self) -> bytes | None:
         """The figure of the newest records as PNG; None before the first evaluation."""

@@ -158,8 +158,10 @@ class _Image(_Handler):
 
 class _Curve(_Handler):
     async def get(self) -> None:
-        curve = self.board.curve
+        curve, step = self.board.curve, self.get_query_argument("step", "")
         curve.requests += 1
+        if step.isdecimal() and len(step) < 10:
+            curve.asked_step = max(curve.asked_step, int(step))
         try:
             found = await curve.png()
             if found is None:

@@ -253,8 +253,8 @@ def drawn(monkeypatch):
     return numbers
 
 
-def curves(watch):
-    return get(watch.address + "/figures/curve.png")[2]
+def curves(watch, step=""):
+    return get(f"{watch.address}/figures/curve.png?step={step}")[2]
 
 
 def test_curves_are_drawn_once_per_change_of_the_records_and_only_on_request(watch, drawn):
@@ -317,14 +317,16 @@ def test_an_error_in_drawing_is_logged_once_and_keeps_the_last_curves(watch, dra
     assert curves(watch) == b"5"
 
 
-def test_onlookers_get_the_last_curves_at_the_end(tmp_path, drawn):
+@pytest.mark.parametrize("known", [4, 5])
+def test_onlookers_get_the_last_curves_at_the_end(tmp_path, drawn, known):
+    """Also if the server knew the last evaluation when an onlooker asked for one before it."""
     with shown_live(settings(tmp_path), AS_THEY_ARE) as watch:
-        publish(watch, RECORDS[:4])
+        publish(watch, RECORDS[:known])
         listener = Listener(watch.address)
         listener.next()
-        assert curves(watch) == b"4"
+        assert curves(watch, step=3) == b"%d" % known
         publish(watch, RECORDS, state="finished")
-        ending = threading.Timer(0.3, lambda: asked.append(curves(watch)))
+        ending = threading.Timer(0.3, lambda: asked.append(curves(watch, step=4)))
         asked = []
         ending.start()
     ending.join()
