@@ -105,4 +105,4 @@ def test_it_needs_root_and_says_so(tmp_path):
     text = SCRIPT.read_text()  # the checkout may be closed to others
     refused = subprocess.run([*ordinary, "bash", "-s"], input=text, capture_output=True, text=True)
     assert refused.returncode == 2
-    assert refused.stderr == "This needs root, to make network namespaces.\n"
+    assert refused.stderr == "Run this as root: it creates network namespaces.\n"

@@ -79,7 +79,11 @@ def test_a_released_file_is_shown_in_pixels_with_a_refitted_preprocessing(tmp_pa
     assert _export(path, "images", tmp_path / "out") == 2
     _refused(capsys, "give --dataset.")
     assert _export(path, "released", tmp_path / "out") == 2
-    _refused(capsys, "--to=released can neither name the set nor say how to use it.")
+    _refused(
+        capsys,
+        "--to=released needs ",
+        "which does not exist, to name the set and say how to use it.",
+    )
     assert not (tmp_path / "out").exists()
     assert _export(path, "images", tmp_path / "out", "--dataset=digits") == 0
     assert "says --preprocess=standard.\n" in capsys.readouterr().err
