@@ -9,6 +9,8 @@ import pytest
 
 from kipper.launch.main import run
 
+pytestmark = pytest.mark.thorough
+
 DIGITS = ["--dataset=digits", "--target_batch_size=150", "--test_limit=100"]
 
 

@@ -8,6 +8,8 @@ import pytest
 from kipper.launch.main import run
 from kipper.server import sampling
 
+pytestmark = pytest.mark.thorough
+
 SOLVED = ["--solve_labels_every=3", "--support_init=noise"]
 SOLVED += ["--schedule=warmup_cosine", "--schedule_steps=30"]
 LEARNED = ["--learn_labels", "--label_learning_rate=0.2", "--freeze_pixels=0.9"]

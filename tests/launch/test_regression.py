@@ -13,6 +13,8 @@ from kipper.server.distilled_set import load_distilled, load_recipe
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import PreparedImages
 
+pytestmark = pytest.mark.thorough
+
 RNG = np.random.default_rng(0)
 RIDGE = 1e-3
 FLAGS = ("--support_size=7", "--kernel_dtype=float64", f"--ridge={RIDGE}", "--num_workers=1")

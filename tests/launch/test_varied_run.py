@@ -18,6 +18,8 @@ from kipper.server import krr, sampling
 from kipper.workers import dense_engine
 from kipper.workers.engine import PreparedImages
 
+pytestmark = pytest.mark.thorough
+
 AUGMENT = "flip,shift:0.2,rotate:20,color:0.3"
 ARCHITECTURES = ("fc1", "fc2", "fc3")
 SETTINGS = RunSettings.of(

@@ -22,6 +22,8 @@ from kipper.common.precision import enable_x64
 from kipper.workers.banded_xla import cross_kernel, variance_maps
 from kipper.workers.bands import banded_network
 
+pytestmark = pytest.mark.thorough
+
 # (architecture, (h, w, c), kind): each is compiled once, by both libraries.
 CASES = [
     pytest.param("convnet", (9, 11, 2), "ntk", marks=pytest.mark.thorough),

@@ -18,6 +18,8 @@ from kipper.workers.engine import PreparedImages
 from kipper.workers.network_trial import try_network
 from kipper.workers.own_network import made_kernel
 
+pytestmark = pytest.mark.thorough
+
 # A skip connection and a layer norm, as no named architecture has.
 RESIDUAL = """
 from kipper.workers.neural_tangents import relu, stax

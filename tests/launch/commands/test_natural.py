@@ -44,6 +44,7 @@ def _plainly(size, seed, ridge):
     return right.mean(), 0.5 * np.mean((predictions - targets) ** 2)
 
 
+@pytest.mark.thorough
 @needs_neural_tangents
 def test_each_number_is_what_a_plain_computation_gives(capsys):
     flags = ["--architecture=fc2", "--ridge=1e-3", "--seeds=2", "--kernel_dtype=float64"]

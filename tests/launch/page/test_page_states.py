@@ -12,6 +12,8 @@ from kipper.launch.page.listening import KnownHosts, listen, url_of
 from kipper.launch.page.live import PageServer
 from kipper.launch.page.server import asset
 
+pytestmark = pytest.mark.thorough
+
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
 )

@@ -3,10 +3,14 @@
 import contextlib
 import time
 
+import pytest
+
 from kipper.launch.page.listening import KnownHosts, listen
 from kipper.launch.page.live import PageServer
 from kipper.server.watch.run_view import RunView
 from kipper.server.watch.watch import Watch
+
+pytestmark = pytest.mark.thorough
 
 ABOUT = {
     "kipper": "0.1.0",

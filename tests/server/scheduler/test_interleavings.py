@@ -161,6 +161,7 @@ def run(machine: type[RuleBasedStateMachine]) -> None:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("patient")
 def test_any_interleaving_gives_the_numbers_of_a_quiet_run() -> None:
     run(Interleaving)

@@ -8,6 +8,8 @@ import pytest
 from kipper.launch.commands.transfer import trial
 from kipper.launch.main import run
 
+pytestmark = pytest.mark.thorough
+
 FLAGS = ["--width=256", "--steps=100", "--curve_images=100"]
 
 
