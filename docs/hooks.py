@@ -37,17 +37,19 @@ _FETCHED = re.compile(
 )
 
 
-def on_config(config: MkDocsConfig) -> None:
+def _link_rooms() -> None:
     """Links the rooms under the package's name, as `make check` does.
 
     mkdocstrings cannot read them through an editable install.
     """
-    del config
     package = ROOT / ".typing" / "kipper"
     package.mkdir(parents=True, exist_ok=True)
     for room in ("__init__.py", "common", "server", "workers", "launch"):
         if not (package / room).is_symlink():
             (package / room).symlink_to(f"../../{room}")
+
+
+_link_rooms()  # on import: mkdocstrings looks for the folder before any event of mkdocs
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
