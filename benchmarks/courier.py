@@ -36,6 +36,7 @@ import message_encodings
 import numpy as np
 
 from kipper.common import messages, wire
+from kipper.common.cores import usable_cores
 from kipper.launch.link.transports import transport_named
 from kipper.launch.link.transports.transport import Channel, Transport
 from kipper.launch.processes.process import keep_freed_memory
@@ -197,7 +198,7 @@ def limit(coordinator: float, servers: float, others: float, processes: int) -> 
     The interpreter lock limits the Python part of a process to one core. On a shared machine, a
     process that reaches 0.7 of it hardly ever waits for anything else.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     shares = f"coordinator {coordinator:.2f} cores, servers {servers:.2f}"
     if coordinator + servers + others > 0.85 * cores:
         larger = "the coordinator" if coordinator > servers else "servers"
@@ -278,7 +279,7 @@ def main() -> None:
         serve(transport_named(options.transport, options.certificates), options.serve)
     report: dict[str, Any] = {
         "transport": options.transport,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "small_calls": [],
         "blocks": [],
     }

@@ -10,7 +10,6 @@ the source. The reference is the rate of a large float32 matrix product on all c
 
 import argparse
 import json
-import os
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 from kernel_engines import engine_timing, seconds
 
 from kipper.common.architecture import Architecture, KernelSpec, architecture_named
+from kipper.common.cores import usable_cores
 from kipper.workers.bands import BandedNetwork, banded_network
 from kipper.workers.choice import make_engine
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--depths", default="1,2,4,8")
     parser.add_argument("--json", action="store_true", help="print JSON only, without the table")
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     cases = [("convnet", int(side), cores) for side in options.sides.split(",")]
     cases += [("convnet", 32, threads) for threads in range(1, cores)]
     cases += [(f"conv_vec{depth}", 32, cores) for depth in options.depths.split(",")]

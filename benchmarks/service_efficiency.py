@@ -11,7 +11,6 @@ compilation included.
 
 import argparse
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 from kernel_engines import engine_timing
 
 from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.cores import usable_cores
 from kipper.server.workdir import Workdir
 from kipper.workers.choice import make_engine
 
@@ -29,7 +29,7 @@ from kipper.workers.choice import make_engine
 def engine_milliseconds_per_pair() -> tuple[float, float]:
     """The engine's time per pair: forward, and forward with vjp."""
     spec = KernelSpec(architecture_named("convnet"), "ntk", "float32")
-    engine = make_engine("banded_cpu", spec, len(os.sched_getaffinity(0)))
+    engine = make_engine("banded_cpu", spec, usable_cores())
     return engine_timing(engine, (28, 28, 1), (16, 256), "float32", repeats=8)
 
 

@@ -1,13 +1,13 @@
 """Workers in threads of this process: requests and replies without a transport."""
 
 import concurrent.futures
-import os
 import socket
 from collections.abc import Mapping
 
 import numpy as np
 
 from kipper.common import logs
+from kipper.common.cores import usable_cores
 from kipper.common.messages import Cancel, Reply, Request
 from kipper.workers.row_store import RowStore
 from kipper.workers.worker import Worker
@@ -47,5 +47,5 @@ def inprocess_links(
     `threads` is for the native engine of each worker; by default the cores are divided.
     """
     store = RowStore(row_sets)
-    threads = threads or max(1, (os.cpu_count() or 1) // max(1, num_workers))
+    threads = threads or max(1, usable_cores() // max(1, num_workers))
     return [InProcessLink(f"worker-{i}", Worker(store, threads)) for i in range(num_workers)]

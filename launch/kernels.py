@@ -4,11 +4,11 @@ They use the engines of workers on this machine's cores, block by block to bound
 """
 
 import functools
-import os
 
 import numpy as np
 
 from kipper.common.architecture import KernelSpec, architecture_named, check_image_side
+from kipper.common.cores import usable_cores
 from kipper.common.errors import UserError
 from kipper.server.tiling import Tiling, spans, tiling_for, triangle
 from kipper.workers.choice import make_engine
@@ -141,7 +141,7 @@ def _engine_and_tiling(spec: KernelSpec, name: str, images: np.ndarray) -> tuple
 @functools.lru_cache(maxsize=8)
 def _engine(spec: KernelSpec, name: str) -> Engine:
     """Cached, since an engine compiles for each new shape."""
-    return make_engine(name, spec, threads=os.cpu_count() or 1)
+    return make_engine(name, spec, threads=usable_cores())
 
 
 def _blocks(shape: tuple[int, ...], tiling: Tiling) -> list[tuple[slice, slice]]:

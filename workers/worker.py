@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import os
 import threading
 
 import numpy as np
@@ -10,6 +9,7 @@ from absl import logging
 
 from kipper.common import logs, messages
 from kipper.common.architecture import KernelSpec, architecture_asked_for
+from kipper.common.cores import usable_cores
 from kipper.common.errors import KipperError, UserError, WorkerError
 from kipper.common.messages import PROTOCOL_VERSION, SUPPORT_KEY, Failure, Reply, Request
 from kipper.workers.augmented_rows import AugmentedRows
@@ -114,7 +114,7 @@ class Worker:
             KernelSpec(architecture_asked_for(name), request.kind, request.dtype)
             for name in request.architectures
         ]
-        threads = self._threads or request.threads or os.cpu_count() or 1
+        threads = self._threads or request.threads or usable_cores()
         with self._compute:
             engines = [make_engine(request.engine, spec, threads) for spec in specs]
             kernels = [_Kernel(engine, self._store, request) for engine in engines]
@@ -202,7 +202,7 @@ def device_description() -> str:
     from kipper.workers.native_library import runnable_levels
 
     level = next(iter(runnable_levels()), "no native kernels")
-    return f"{jax.devices()[0].device_kind}, {level}, {os.cpu_count()} cores, jax {jax.__version__}"
+    return f"{jax.devices()[0].device_kind}, {level}, {usable_cores()} cores, jax {jax.__version__}"
 
 
 class _Kernel:

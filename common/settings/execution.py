@@ -1,12 +1,12 @@
 """Settings that decide how a run is carried out: workers, network, logs, live page."""
 
 import dataclasses
-import os
 import pathlib
 import re
 from typing import Literal
 
 from kipper.common.chaos import Chaos, parse_chaos
+from kipper.common.cores import usable_cores
 from kipper.common.errors import UserError
 from kipper.common.settings.field import (
     LogFormat,
@@ -124,10 +124,10 @@ class ExecutionSettings(Settings):
 
     @property
     def threads_per_worker(self) -> int:
-        """`threads`, or this machine's cores divided by its workers.
+        """`threads`, or the cores that this process may use divided by its workers.
 
         0 if external workers alone compute: each then uses all of its cores.
         """
         if self.threads is None and self.num_workers == 0:
             return 0
-        return self.threads or max(1, (os.cpu_count() or 1) // self.num_workers)
+        return self.threads or max(1, usable_cores() // self.num_workers)

@@ -6,7 +6,6 @@ With the flags of a run it estimates the cost of that run instead: see `estimate
 import dataclasses
 import importlib.util
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kipper.common.architecture import KernelSpec, architecture_named, check_image_side
+from kipper.common.cores import usable_cores
 from kipper.common.datasets import load_dataset
 from kipper.common.engines import ENGINES
 from kipper.common.errors import KipperError, UserError
@@ -119,7 +119,7 @@ def measure(settings: BenchSettings) -> tuple[list[Rate], dict[str, str]]:
     names = [name for name in asked if name not in missing]
     if not names:
         raise UserError(f"No engine evaluates {settings.architecture!r} here; see kipper doctor.")
-    threads = settings.threads or os.cpu_count() or 1
+    threads = settings.threads or usable_cores()
     rates = []
     for name in names:
         try:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kipper.common.cores import usable_cores
 from kipper.common.errors import KipperError
 from kipper.common.settings import DoctorSettings
 
@@ -105,7 +106,7 @@ def _packages() -> str:
 
 def _machine() -> str:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     return f"{platform.machine()}, {cores} cores, {pages / 2**30:.1f} GiB of memory"
 
 

@@ -6,10 +6,10 @@ their target images, and on its own evaluation with part of the test images.
 
 import dataclasses
 import json
-import os
 import time
 from typing import Any
 
+from kipper.common.cores import usable_cores
 from kipper.common.durations import duration
 from kipper.common.settings import ComputeSettings, EstimateSettings, RunSettings
 from kipper.launch.commands.display import print_table
@@ -130,7 +130,7 @@ def estimate_run(settings: RunSettings) -> Estimate:
     algorithm, sizes = algorithm_of(compute), Sizes.of(experiment, compute.kernel_dtype)
     scores_here = execution.launch == "inprocess" or execution.transport != "courier"
     workers = execution.num_workers or 1
-    threads = execution.threads_per_worker or os.cpu_count() or 1
+    threads = execution.threads_per_worker or usable_cores()
     row_sets = experiment.row_sets(with_validation=False)
     began = time.monotonic()
     pool, kernel = open_kernel(

@@ -9,6 +9,7 @@ import subprocess
 from typing import Any
 
 from kipper import __version__
+from kipper.common.cores import usable_cores
 
 _PACKAGES = (
     "jax",
@@ -34,7 +35,7 @@ def describe_environment() -> dict[str, Any]:
         "system": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "cores_usable": len(os.sched_getaffinity(0)),
+        "cores_usable": usable_cores(),
     }
 
 

@@ -84,7 +84,7 @@ def compile_levels(
         command = [*compiler, *_FLAGS, *extra_flags, *instructions, "-isystem", str(headers)]
         return _compile(command, output / f"banded_{level}.so")
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:
         complaints = dict(zip(levels, executor.map(build, levels), strict=True))
     built = [level for level in levels if complaints[level] is None]
     failed = [f"{level}: {complaint}" for level, complaint in complaints.items() if complaint]
