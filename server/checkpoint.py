@@ -1,26 +1,26 @@
 """Checkpoints of a run: folders written atomically and verified by hash.
 
 checkpoints/step-000060/{state.npz, manifest.json}. A folder is made under a temporary name,
-flushed to disk and renamed, so a crash leaves the earlier checkpoints and no partial one. A state
-is any named tuple of arrays, numbers, or trees of arrays.
+flushed to disk and renamed, so a crash leaves the earlier checkpoints and no partial one. The
+manifest holds the hash of the state and a checksum of itself.
 """
 
 import contextlib
 import dataclasses
 import hashlib
-import json
 import pathlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
 import jax
 import numpy as np
 from absl import logging
 
-from kipper.common.files import folder_written_whole, write_json, write_npz
-from kipper.server.records import Counters, Json
+from kipper.common.files import folder_written_whole, write_npz
+from kipper.common.sealed import read_object, write_object
+from kipper.server.records import Counters, Facts, Json
 
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
@@ -28,7 +28,37 @@ RESUME_POINTS_KEPT = 2
 # Maximum time between two checkpoints, so that a crash loses little work.
 SECONDS_BETWEEN_RESUME_POINTS = 60.0
 
-State = TypeVar("State", bound=NamedTuple)
+
+class Resumable(Protocol):
+    """A named tuple of arrays, numbers, or trees of arrays that knows which step it is before."""
+
+    @property
+    def step(self) -> int:
+        """By its own count, which a manifest must agree with."""
+        ...
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+State = TypeVar("State", bound=Resumable)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest(Facts):
+    """manifest.json, which says what a checkpoint is; the file carries a checksum of this.
+
+    Attributes:
+        named: whether the checkpoint is kept for good.
+        counters: of the run up to then; see `Counters`.
+        config: the run's config.json.
+        sha256: of the checkpoint's other files, by name.
+    """
+
+    step: int
+    named: bool
+    counters: Json
+    config: Json
+    sha256: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +124,17 @@ def save(folder: pathlib.Path, checkpoint: Checkpoint[State], config: Json, keep
     `config` goes into the manifest; with `keep` the checkpoint is never removed as superfluous.
     """
     # A checkpoint of this step that exists already is damaged.
-    with folder_written_whole(folder / f"step-{checkpoint.step:06d}") as unfinished:
+    with folder_written_whole(folder / _name(checkpoint.step)) as unfinished:
         arrays = {name: np.asarray(array) for name, array in _named_arrays(checkpoint.state)}
         write_npz(unfinished / "state.npz", arrays)
-        manifest = {
-            "step": checkpoint.step,
-            "named": keep,
-            "counters": checkpoint.counters.record(),
-            "config": config,
-            "sha256": {"state.npz": _sha256(unfinished / "state.npz")},
-        }
-        write_json(unfinished / "manifest.json", manifest)
+        manifest = Manifest(
+            step=checkpoint.step,
+            named=keep,
+            counters=checkpoint.counters.record(),
+            config=config,
+            sha256={"state.npz": _sha256(unfinished / "state.npz")},
+        )
+        write_object(unfinished / "manifest.json", manifest.record())
     _prune(folder)
 
 
@@ -136,11 +166,11 @@ def support_of(
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError):
             manifest = _manifest(path)
             with np.load(path / "state.npz", allow_pickle=False) as arrays:
-                return int(manifest["step"]), arrays["images"], arrays["labels"]
+                return manifest.step, arrays["images"], arrays["labels"]
     return None
 
 
-def _named_arrays(state: NamedTuple) -> Iterator[tuple[str, Any]]:
+def _named_arrays(state: Resumable) -> Iterator[tuple[str, Any]]:
     """Arrays and numbers by the name of their field; those of a tree as FIELD_0, FIELD_1, …"""
     for field, value in state._asdict().items():
         if jax.tree_util.all_leaves([value]):
@@ -150,10 +180,16 @@ def _named_arrays(state: NamedTuple) -> Iterator[tuple[str, Any]]:
             yield from ((f"{field}_{i}", leaf) for i, leaf in enumerate(leaves))
 
 
-def _manifest(path: pathlib.Path) -> Json:
-    """The manifest of a checkpoint; raises a ValueError if its state has another hash."""
-    manifest: Json = json.loads((path / "manifest.json").read_text())
-    if _sha256(path / "state.npz") != manifest["sha256"]["state.npz"]:
+def _manifest(path: pathlib.Path) -> Manifest:
+    """The manifest of a checkpoint.
+
+    Raises:
+        OSError, TypeError, ValueError: it cannot be read, or is that of another checkpoint.
+    """
+    manifest = Manifest.read(read_object(path / "manifest.json"))
+    if path.name != _name(manifest.step):
+        raise ValueError(f"its manifest is that of step {manifest.step}")
+    if manifest.sha256.get("state.npz") != _sha256(path / "state.npz"):
         raise ValueError("state.npz does not have the hash that the manifest records")
     return manifest
 
@@ -161,12 +197,22 @@ def _manifest(path: pathlib.Path) -> Json:
 def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
     manifest = _manifest(path)
     with np.load(path / "state.npz", allow_pickle=False) as arrays:
-        leaves = [
-            arrays[name].item() if isinstance(leaf, int | float) else arrays[name]
-            for name, leaf in _named_arrays(template)
-        ]
-    state = jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), leaves)
-    return Checkpoint(manifest["step"], state, Counters.read(manifest["counters"]))
+        leaves = [_like(leaf, arrays[name]) for name, leaf in _named_arrays(template)]
+    state: State = jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), leaves)
+    if state.step != manifest.step:
+        raise ValueError(f"its manifest says step {manifest.step}, its state {state.step}")
+    return Checkpoint(manifest.step, state, Counters.read(manifest.counters))
+
+
+def _like(leaf: Any, found: np.ndarray) -> Any:
+    """The array as what it was in the state."""
+    if np.shape(leaf) != found.shape or np.asarray(leaf).dtype != found.dtype:
+        raise ValueError(f"an array of its state has dtype {found.dtype} and shape {found.shape}")
+    return found.item() if isinstance(leaf, int | float) else found
+
+
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
 
 
 def _sha256(path: pathlib.Path) -> str:
@@ -179,7 +225,7 @@ def _prune(folder: pathlib.Path) -> None:
     for path in _by_step(folder):
         # A damaged one stays, for whoever reads the warning about it.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            if not json.loads((path / "manifest.json").read_text())["named"]:
+            if not Manifest.read(read_object(path / "manifest.json")).named:
                 unnamed.append(path)
     for path in unnamed[:-RESUME_POINTS_KEPT]:
         shutil.rmtree(path)

@@ -27,6 +27,11 @@ class KipState(NamedTuple):
     labels: np.ndarray
     optimiser: Any
 
+    @property
+    def step(self) -> int:
+        """The number of steps made, by Adam's count."""
+        return int(self.optimiser.count)
+
 
 class Targets(NamedTuple):
     """The target images of a step's loss.

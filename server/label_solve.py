@@ -33,6 +33,11 @@ class Moments(NamedTuple):
     square: float
     num_targets: int
 
+    @property
+    def step(self) -> int:
+        """How far a run is: the number of targets."""
+        return self.num_targets
+
 
 def no_moments(num_support: int, num_outputs: int) -> Moments:
     """The sums over no targets."""

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from kipper.common.sealed import is_number
+
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
@@ -64,10 +66,16 @@ class Score:
 
     @classmethod
     def read(cls, record: Mapping[str, Any], part: str) -> "Score | None":
-        """The score of a part such as "test"; None if the record has none."""
+        """The score of a part such as "test"; None if the record has none.
+
+        Raises:
+            TypeError: it has something else in its place.
+        """
+        mse = record.get(f"{part}_mse")
         for measure in (ACCURACY, R_SQUARED):
             value = record.get(f"{part}_{measure.key}")
             if value is not None:
-                mse = record.get(f"{part}_mse")
+                if not (is_number(value) and (mse is None or is_number(mse))):
+                    raise TypeError(f"its {part} score cannot be {value!r:.40}")
                 return cls(measure, float(value), None if mse is None else mse / 2)
         return None

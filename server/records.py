@@ -2,9 +2,12 @@
 
 import dataclasses
 import math
+import types
+import typing
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
+from kipper.common.sealed import is_number
 from kipper.server.measures import Score
 
 Json = Mapping[str, Any]
@@ -37,8 +40,11 @@ class Facts:
         """The facts in a JSON object, whose unknown fields are ignored.
 
         Raises:
-            TypeError: it is no object, or a field without default is missing.
+            TypeError: it is no object, a field without default is missing, or one has a value of
+                another type, or a number that is not finite or beyond any count.
         """
+        if not isinstance(record, Mapping):
+            raise TypeError(f"{record!r:.40} is not an object")
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             if field.type in (Score, Score | None):
@@ -47,7 +53,26 @@ class Facts:
                 values[field.name] = Account.read(record)
             elif field.name in record:
                 values[field.name] = record[field.name]
+        for field in dataclasses.fields(cls):
+            if field.name in values and not _fits(values[field.name], field.type):
+                raise TypeError(f"its {field.name} cannot be {values[field.name]!r:.40}")
         return cls(**values)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value from JSON can be that of a field with this type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin is types.UnionType:
+        return any(_fits(value, each) for each in arguments)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(_fits(each, arguments[0]) for each in value)
+    if origin is not None:
+        return isinstance(value, dict) and all(_fits(each, arguments[1]) for each in value.values())
+    if hint in (int, float):
+        return is_number(value) and isinstance(value, int | hint)
+    return isinstance(value, hint)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """Checkpoints: bitwise round trips, damage, leftovers and pruning."""
 
+import json
 import logging
 import os
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
+from kipper.common.sealed import sealed
 from kipper.server import checkpoint
 from kipper.server.checkpoint import Checkpoint, is_named, newest, save
 from kipper.server.kip import KipState, initial_state
@@ -28,7 +31,7 @@ def state(seed: int, learn_labels: bool = True, dtype: str = "float32") -> KipSt
     def filled(leaf: np.ndarray) -> np.ndarray:
         if leaf.dtype.kind == "f":
             return rng.normal(size=leaf.shape).astype(leaf.dtype)
-        return np.full_like(leaf, seed + 1)
+        return np.full_like(leaf, seed)  # the optimiser's count of steps
 
     return jax.tree_util.tree_map(filled, template(learn_labels, dtype))
 
@@ -59,7 +62,7 @@ def check_same_state(found: KipState, expected: KipState) -> None:
 @pytest.mark.parametrize("learn_labels", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_round_trip_is_bitwise(tmp_path: pathlib.Path, learn_labels: bool, dtype: str) -> None:
-    sent = state(5, learn_labels, dtype)
+    sent = state(60, learn_labels, dtype)
     assert len(jax.tree_util.tree_leaves(sent.optimiser)) == (5 if learn_labels else 3)
     save(tmp_path, Checkpoint(60, sent, COUNTERS), CONFIG, keep=False)
     found = newest(tmp_path, template(learn_labels, dtype))
@@ -115,7 +118,36 @@ DAMAGE = {
     "manifest list": lambda path: (path / "manifest.json").write_text("[]"),
     "manifest bare": lambda path: (path / "manifest.json").write_text("{}"),
     "manifest odd": lambda path: (path / "manifest.json").write_text('{"sha256": "x"}'),
+    "manifest deep": lambda path: (path / "manifest.json").write_text("[" * 100_000),
+    "manifest a folder": lambda path: (
+        (path / "manifest.json").rename(path / "moved"),
+        (path / "manifest.json").mkdir(),
+    ),
+    "manifest of another step": lambda path: edit(path, step=9),
+    "manifest with a flipped step": lambda path: reword(path, '"step": 8', '"step": 9'),
+    "manifest with a flipped key": lambda path: reword(path, '"step"', '"stfp"'),
+    "manifest with flipped counters": lambda path: reword(path, "12.345", "92.345"),
+    "manifest with another step and its checksum": lambda path: edit(path, sealed, step=9),
+    "folder of another step": lambda path: path.rename(path.with_name("step-000009")),
+    "folder, manifest and checksum of another step": lambda path: edit(
+        path.rename(path.with_name("step-000009")), sealed, step=9
+    ),
+    "counters odd": lambda path: edit(path, sealed, counters={"seconds": "long"}),
 }
+
+
+def edit(path: pathlib.Path, seal: Any = dict, **changes: object) -> None:
+    """Changes values in a manifest; without `seal` it keeps the checksum that it had."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    checksum = {} if seal is sealed else {"checksum": manifest["checksum"]}
+    del manifest["checksum"]
+    (path / "manifest.json").write_text(json.dumps({**seal({**manifest, **changes}), **checksum}))
+
+
+def reword(path: pathlib.Path, old: str, new: str) -> None:
+    text = (path / "manifest.json").read_text()
+    assert old in text
+    (path / "manifest.json").write_text(text.replace(old, new, 1))
 
 
 def cut(path: pathlib.Path) -> None:
@@ -137,7 +169,8 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(
     check_newest(tmp_path, 6)
     (record,) = warnings_logged.records[:1]
     assert record.levelno == logging.WARNING
-    assert "step-000008" in record.getMessage()
+    assert any(name in record.getMessage() for name in ("step-000008", "step-000009"))
+    assert "is damaged and skipped" in record.getMessage()
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -145,6 +178,14 @@ def test_saving_continues_beside_a_damaged_checkpoint(tmp_path: pathlib.Path, da
     DAMAGE[damage](write(tmp_path, 8))
     write(tmp_path, 12)
     check_newest(tmp_path, 12)
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_checksum(tmp_path: pathlib.Path) -> None:
+    path = write(tmp_path, 6) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest.pop("checksum")
+    path.write_text(json.dumps(manifest))
+    check_newest(tmp_path, 6)
 
 
 def test_damaged_checkpoints_alone_count_as_none(tmp_path: pathlib.Path) -> None:
@@ -176,7 +217,7 @@ def test_a_save_that_fails_leaves_the_earlier_checkpoint(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_json", full)
+        patch.setattr(checkpoint, "write_object", full)
         with pytest.raises(OSError, match="no space"):
             write(tmp_path, 6)
     check_newest(tmp_path, 6)

@@ -1,0 +1,87 @@
+"""JSON objects in files: written with a checksum of their content, and read with suspicion.
+
+A disk, a copy or an editor may change a file. The checksum makes a changed number as noticeable as
+a broken brace. An object without one, from an earlier version or written by hand, is taken as it
+is.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import pathlib
+import stat
+from collections.abc import Mapping
+from typing import TypeGuard
+
+from kipper.common.files import write_json
+
+CHECKSUM = "checksum"
+_DIGITS = 16  # of SHA-256, in hexadecimal
+_LARGEST = 2**63  # no count is larger, but a damaged one may have a thousand digits
+
+
+def sealed(record: Mapping[str, object]) -> dict[str, object]:
+    """The record with its checksum as a last field."""
+    return {**record, CHECKSUM: _checksum(record)}
+
+
+def parse_object(text: str | bytes) -> dict[str, object]:
+    """The JSON object in a text, without its checksum.
+
+    Raises:
+        ValueError: it holds no JSON object, or the checksum is that of another one.
+    """
+    try:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("it is not a JSON object")
+        if CHECKSUM in found and found.pop(CHECKSUM) != _checksum(found):
+            raise ValueError(f"its {CHECKSUM} is that of another content")
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is not JSON ({error})") from None
+    return found
+
+
+def read_object(path: pathlib.Path) -> dict[str, object]:
+    """The JSON object that is a file's content, without its checksum.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: see `parse_object`.
+    """
+    return parse_object(read_regular_file(path))
+
+
+def write_object(path: pathlib.Path, record: Mapping[str, object]) -> None:
+    """Writes the record with its checksum, atomically."""
+    write_json(path, sealed(record))
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value from JSON is a finite number of a size that can be computed with."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def read_regular_file(path: pathlib.Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: it cannot be read, or is a folder, a device or a pipe (which may never end).
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file", str(path))
+        return file.read()
+
+
+def _checksum(record: Mapping[str, object]) -> str:
+    """Of the values, however they are laid out."""
+    canonical = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGITS]
