@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 SUPPORT_KEY = "support"  # as a `columns_key`: the columns are support images
 UNCHANGED = -1  # as a `draw`: the columns are not augmented
@@ -70,10 +70,19 @@ class Configure:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Configured:
-    """The chosen engine, its device, and the keys of row sets that the worker holds complete."""
+    """The worker is ready.
+
+    Attributes:
+        engine: the chosen one.
+        device: of the engine, with its machine, for display.
+        arithmetic, check: the worker's numeric identity, with the engine; see `Numerics`.
+        row_keys: of the row sets that the worker holds complete.
+    """
 
     engine: str
     device: str
+    arithmetic: str
+    check: str
     row_keys: list[str]
 
 

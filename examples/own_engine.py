@@ -57,6 +57,7 @@ class ErfEngine:
     """Evaluates fully connected networks with erf; an `Engine` of `kipper.workers.engine`."""
 
     name = "fc_erf"
+    arithmetic = f"XLA {jax.__version__}"  # what bits depend on; equal ones must give equal bits
 
     def __init__(self, spec: KernelSpec):
         architecture = spec.architecture

@@ -8,6 +8,7 @@ import numpy as np
 
 from kipper.common import messages
 from kipper.common.messages import Reply, Request
+from kipper.common.numerics import Numerics
 from kipper.server.deliveries import Deliveries
 from kipper.server.protocol import WorkerLink
 
@@ -32,7 +33,8 @@ class PoolWorker:
     Attributes:
         link: carries requests to it.
         deliveries: the rows it was sent.
-        engine, device: its engine and device; workers with equal devices compute equal bits.
+        engine, device: its engine and device, for display.
+        numerics: its numeric identity, once it is configured; equal ones compute equal bits.
         joined: whether it has passed its set-up and gets blocks.
         asked_at: when its set-up began.
         held_back: blocks that wait for deliveries, with the numbers of these.
@@ -42,6 +44,7 @@ class PoolWorker:
     deliveries: Deliveries
     engine: str = ""
     device: str = ""
+    numerics: Numerics | None = None
     joined: bool = False
     asked_at: float = dataclasses.field(default_factory=time.monotonic)
     held_back: dict[int, set[int]] = dataclasses.field(default_factory=dict)
@@ -55,6 +58,7 @@ class PoolWorker:
         reply = yield configure
         assert isinstance(reply, messages.Configured)
         self.engine, self.device = reply.engine, reply.device
+        self.numerics = Numerics(reply.engine, reply.arithmetic, reply.check)
         self.deliveries.complete = frozenset(reply.row_keys)
         if known is None:
             return None

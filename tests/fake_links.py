@@ -53,6 +53,7 @@ class FakeLink:
         behaviour: returns an answer or exception, or None for the usual answer.
         held: whether a request is not answered before `release` is called.
         device: the device that it reports.
+        arithmetic: of the numeric identity that it reports.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class FakeLink:
         behaviour: Behaviour = _nothing_special,
         held: Callable[[Request], bool] = lambda request: False,
         device: str = "none",
+        arithmetic: str = "fake arithmetic",
     ):
         self.name = name
         self.requests: list[Request] = []
@@ -73,6 +75,7 @@ class FakeLink:
         self._behaviour = behaviour
         self._held = held
         self._device = device
+        self._arithmetic = arithmetic
         self._image_shape: tuple[int, ...] = ()
         self._support: set[tuple[int, int]] = set()  # version, image
         self._rows: set[tuple[str, int]] = set()
@@ -164,7 +167,11 @@ class FakeLink:
         match request:
             case messages.Configure():
                 return messages.Configured(
-                    engine="fake", device=self._device, row_keys=list(self._row_keys)
+                    engine="fake",
+                    device=self._device,
+                    arithmetic=self._arithmetic,
+                    check="",
+                    row_keys=list(self._row_keys),
                 )
             case messages.Probe(x1, x2):
                 return messages.KernelBlock(kernel=probe_kernel(x1, x2))

@@ -34,8 +34,14 @@ MESSAGES: list[Message] = [
         mean=np.array([0.5, 1.5]),
         std=np.ones(2),
     ),
-    messages.Configured(engine="neural_tangents", device="Gerät №1", row_keys=["ab", ""]),
-    messages.Configured(engine="", device="", row_keys=[]),
+    messages.Configured(
+        engine="neural_tangents",
+        device="Gerät №1",
+        arithmetic="XLA 0",
+        check="1a",
+        row_keys=["ab", ""],
+    ),
+    messages.Configured(engine="", device="", arithmetic="", check="", row_keys=[]),
     messages.Probe(x1=_images(2, "float32"), x2=_images(3, "float32")),
     messages.PutRows(key="k" * 64, total=9, index=np.array([2, 8, 0]), rows=_images(3, "float32")),
     messages.PutRows(

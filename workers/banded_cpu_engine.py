@@ -9,6 +9,7 @@ from jax import Array
 from kipper.common.architecture import KernelSpec
 from kipper.common.precision import enable_x64
 from kipper.workers import banded_cpu
+from kipper.workers.arithmetic import native_arithmetic
 from kipper.workers.banded_engine import BandedEngine, FlatImages, flat
 from kipper.workers.bands import BandedNetwork
 from kipper.workers.engine import PreparedImages, Pullback
@@ -60,6 +61,7 @@ class NativeBandedEngine(BandedEngine):
 
         super().__init__(
             "banded_cpu",
+            native_arithmetic(),
             spec,
             functools.partial(banded_cpu.variance_maps, threads=threads),
             functools.partial(banded_cpu.variance_maps_vjp, threads=threads),

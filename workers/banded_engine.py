@@ -32,6 +32,7 @@ class BandedEngine:
     def __init__(
         self,
         name: str,
+        arithmetic: str,
         spec: KernelSpec,
         variance_maps: Callable[[BandedNetwork, Array], Array],
         variance_vjp: Callable[[BandedNetwork, Array, Array], Array],
@@ -40,6 +41,7 @@ class BandedEngine:
         threads: int = 1,
     ):
         self.name = name
+        self.arithmetic = arithmetic
         self._spec = spec
         self._x64 = spec.dtype == "float64"
         self._maps_at_a_time = _MAPS_AT_A_TIME * threads

@@ -7,6 +7,7 @@ from jax import Array
 
 from kipper.common.architecture import KernelSpec
 from kipper.workers import banded_xla
+from kipper.workers.arithmetic import xla_arithmetic
 from kipper.workers.banded_engine import BandedEngine, FlatImages
 from kipper.workers.bands import BandedNetwork
 
@@ -42,5 +43,11 @@ def _engine(spec: KernelSpec) -> BandedEngine:
         return jax.vjp(maps, images)[1](cotangent)[0]
 
     return BandedEngine(
-        "banded_xla", spec, banded_xla.variance_maps, variance_vjp, cross, cross_vjp
+        "banded_xla",
+        xla_arithmetic(),
+        spec,
+        banded_xla.variance_maps,
+        variance_vjp,
+        cross,
+        cross_vjp,
     )

@@ -15,6 +15,7 @@ from jax import Array
 from kipper.common.architecture import KernelSpec
 from kipper.common.precision import enable_x64
 from kipper.workers import dense, dense_cpu
+from kipper.workers.arithmetic import native_arithmetic, xla_arithmetic
 from kipper.workers.dense import DenseNetwork, dense_network
 from kipper.workers.engine import PreparedImages, Pullback
 
@@ -38,8 +39,9 @@ def make_engine(spec: KernelSpec, threads: int) -> "DenseEngine":
     if missing:
         logging.warning("%s Using plain JAX instead, which is slower.", missing)
     if not on_cpu or missing or not _native_is_right(spec.kind, spec.dtype):
-        return DenseEngine(spec, dense.kernel, dense.kernel_vjp)
+        return DenseEngine(xla_arithmetic(), spec, dense.kernel, dense.kernel_vjp)
     return DenseEngine(
+        f"{native_arithmetic()} and {xla_arithmetic()}",
         spec,
         functools.partial(dense_cpu.kernel, threads=threads),
         functools.partial(dense_cpu.kernel_vjp, threads=threads),
@@ -51,7 +53,14 @@ class DenseEngine:
 
     name = "dense"
 
-    def __init__(self, spec: KernelSpec, kernel: Callable[..., Array], kernel_vjp: _KernelVjp):
+    def __init__(
+        self,
+        arithmetic: str,
+        spec: KernelSpec,
+        kernel: Callable[..., Array],
+        kernel_vjp: _KernelVjp,
+    ):
+        self.arithmetic = arithmetic
         network = dense_network(spec.architecture)
         assert network is not None  # the table of engines says so
 

@@ -35,9 +35,14 @@ class Engine(Protocol):
     Blocks are (n, m) for n first and m second images. Cotangents are those of the first images and,
     if `both`, of the second; they include what comes through the features. Equal inputs give equal
     bits.
+
+    Attributes:
+        name: see `common.engines.TABLE`.
+        arithmetic: what the bits depend on besides the inputs; see `Numerics`.
     """
 
     name: str
+    arithmetic: str
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The features (n, k) of images (n, h, w, c)."""

@@ -15,6 +15,7 @@ import jax.ffi
 import numpy as np
 from jax import Array
 
+from kipper.common.processor import processor_flags
 from kipper.workers.native.build import libraries
 
 LIBRARIES = libraries()
@@ -35,7 +36,7 @@ def runnable_levels() -> list[str]:
     if platform.machine() not in ("x86_64", "AMD64"):
         levels = ["native"]
     else:
-        flags = _processor_flags()
+        flags = processor_flags()
         levels = []
         for level, needed in _LEVELS.items():
             if not needed <= flags:
@@ -104,14 +105,3 @@ def _register(level: str) -> dict[tuple[str, str], str]:
 
 def _library_path(level: str) -> pathlib.Path:
     return LIBRARIES / f"banded_{level}.so"
-
-
-@functools.cache
-def _processor_flags() -> frozenset[str]:
-    """The flags of the processor; empty if the system does not list them."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return frozenset(flags.partition(":")[2].split())

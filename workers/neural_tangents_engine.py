@@ -11,6 +11,7 @@ from jax import Array
 
 from kipper.common.architecture import KernelSpec
 from kipper.common.precision import enable_x64
+from kipper.workers.arithmetic import xla_arithmetic
 from kipper.workers.engine import PreparedImages, Pullback
 
 
@@ -43,6 +44,7 @@ class NeuralTangentsEngine:
     def __init__(self, spec: KernelSpec):
         from kipper.workers.neural_tangents import kernel_function  # imports the library
 
+        self.arithmetic = xla_arithmetic()
         kernel = kernel_function(spec)
         self._x64 = spec.dtype == "float64"
 

@@ -15,6 +15,7 @@ from kipper.common.messages import PROTOCOL_VERSION, SUPPORT_KEY, Failure, Reply
 from kipper.workers.augmented_rows import AugmentedRows
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import Engine, PreparedImages, Pullback
+from kipper.workers.numerics import numerics_of
 from kipper.workers.prepared_rows import PreparedRows
 from kipper.workers.row_store import RowsMissing, RowStore
 from kipper.workers.support_versions import SupportVersions
@@ -123,9 +124,12 @@ class Worker:
             )
             self._residuals = _Residuals(MAX_RESIDUAL_BYTES)
             self._cancelled = _Cancelled()  # the old numbers are another coordinator's
+            numerics = numerics_of(engines, specs)
         return messages.Configured(
-            engine=", ".join(dict.fromkeys(engine.name for engine in engines)),
+            engine=numerics.engine,
             device=device_description(),
+            arithmetic=numerics.arithmetic,
+            check=numerics.check,
             row_keys=self._store.keys(),
         )
 
@@ -196,7 +200,7 @@ def _failure(kind: str, message: str) -> Failure:
 
 
 def device_description() -> str:
-    """Everything about this machine that bits depend on: equal descriptions give equal bits."""
+    """The device and its machine, for display."""
     import jax
 
     from kipper.workers.native_library import runnable_levels

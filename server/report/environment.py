@@ -10,6 +10,7 @@ from typing import Any
 
 from kipper import __version__
 from kipper.common.cores import usable_cores
+from kipper.common.processor import processor_name
 
 _PACKAGES = (
     "jax",
@@ -33,7 +34,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "cores_usable": usable_cores(),
     }
@@ -56,13 +57,3 @@ def _revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip() or None
-
-
-def _processor() -> str:
-    """The name of the processor as Linux reports it, or of its architecture."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -7,12 +7,15 @@ from pool_requests import CONFIGURE, SUPPORT
 
 from kipper.common import messages
 from kipper.common.messages import Probe
+from kipper.common.numerics import Numerics
 from kipper.server.deliveries import Deliveries
 from kipper.server.pool_worker import KnownBlock, PoolWorker
 
 X1, X2 = SUPPORT[:2] / 10, SUPPORT[2:5] / 10
 KNOWN = KnownBlock(Probe(x1=X1, x2=X2), probe_kernel(X1, X2))
-CONFIGURED = messages.Configured(engine="dense", device="CPU 7", row_keys=["rows"])
+CONFIGURED = messages.Configured(
+    engine="dense", device="CPU 7", arithmetic="hands", check="1a", row_keys=["rows"]
+)
 
 
 @pytest.fixture
@@ -33,6 +36,7 @@ def test_the_description_that_a_worker_sends_is_kept(worker: PoolWorker) -> None
     assert next(script) is CONFIGURE
     assert verdict(script, CONFIGURED) is None
     assert (worker.engine, worker.device) == ("dense", "CPU 7")
+    assert worker.numerics == Numerics("dense", "hands", "1a")
     assert worker.deliveries.complete == {"rows"}
     assert worker.name == "w"
 

@@ -36,7 +36,7 @@ NATIVE = pytest.mark.skipif(
 
 
 def _plain(spec):
-    return DenseEngine(spec, dense.kernel, dense.kernel_vjp)
+    return DenseEngine("plain JAX", spec, dense.kernel, dense.kernel_vjp)
 
 
 ENGINES = [

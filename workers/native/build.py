@@ -5,6 +5,7 @@
 """
 
 import concurrent.futures
+import hashlib
 import importlib.util
 import os
 import pathlib
@@ -39,6 +40,14 @@ class Outcome(NamedTuple):
 
     complete: bool
     sentence: str
+
+
+def sources_hash() -> str:
+    """A short hash of the sources and of the compiler's flags."""
+    digest = hashlib.sha256(repr((_FLAGS, _X86_LEVELS)).encode())
+    for path in sorted([*_HERE.glob("*.hpp"), *_HERE.glob("*.cpp")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def libraries() -> pathlib.Path:
