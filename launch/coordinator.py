@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -31,6 +31,22 @@ from kipper.server.snapshots import BestKeeper, SnapshotSink
 from kipper.server.workdir import Workdir
 from kipper.workers.choice import check_engine
 from kipper.workers.network_trial import try_network
+
+
+@contextlib.contextmanager
+def claimed_run(settings: RunSettings) -> Iterator[Dataset]:
+    """Checks as `check_run` does, and keeps the workdir for this run while the block runs.
+
+    Raises:
+        UserError: as `check_run`; or another run is in the workdir, where nothing is touched then.
+    """
+    settings.check()
+    workdir = Workdir(settings.execution.workdir)
+    workdir.check_free()  # before the seconds that the other checks take
+    dataset, data_hash = check_settings(settings)
+    with workdir.claimed():
+        workdir.prepare(settings, data_hash)
+        yield dataset
 
 
 def check_run(settings: RunSettings) -> Dataset:
@@ -152,18 +168,19 @@ def run_inprocess(settings: RunSettings) -> RunResult:
     With `port` set, workers of other processes and hosts may join. The first Ctrl-C or SIGTERM ends
     the run after the step in progress, the second at once.
     """
-    experiment = prepare(settings.compute, check_run(settings))
-    row_sets = experiment.row_sets(with_validation=True)
-    execution = settings.execution
-    num_workers, port = execution.num_workers, execution.port
-    links = [
-        with_faults(link, execution.faults, num_workers)
-        for link in inprocess_links(num_workers, row_sets, execution.threads_per_worker)
-    ]
-    joining = workers_joining(execution, port) if port is not None else None
-    stop = StopRequest()
-    with stop.asked_by_signals(on_signal=_on_signal):
-        return coordinate(settings, experiment, links, stop=stop, joining=joining)
+    with claimed_run(settings) as dataset:
+        experiment = prepare(settings.compute, dataset)
+        row_sets = experiment.row_sets(with_validation=True)
+        execution = settings.execution
+        num_workers, port = execution.num_workers, execution.port
+        links = [
+            with_faults(link, execution.faults, num_workers)
+            for link in inprocess_links(num_workers, row_sets, execution.threads_per_worker)
+        ]
+        joining = workers_joining(execution, port) if port is not None else None
+        stop = StopRequest()
+        with stop.asked_by_signals(on_signal=_on_signal):
+            return coordinate(settings, experiment, links, stop=stop, joining=joining)
 
 
 def _on_signal(times: int) -> None:

@@ -10,7 +10,7 @@ from absl import flags
 from kipper.common import logs
 from kipper.common.errors import Interrupted, KipperError, UserError
 from kipper.common.settings import RunSettings
-from kipper.launch.coordinator import check_run
+from kipper.launch.coordinator import claimed_run
 from kipper.launch.processes.process import forget_proxies
 from kipper.launch.processes.stopping import STOPPING, StopRequest
 from kipper.launch.processes.terminal import libraries_write_to, tell_terminal
@@ -39,14 +39,14 @@ def run_local_program(settings: RunSettings) -> RunResult:
     """
     check_launchpad(f"--launch={settings.execution.launch}", ", or give --launch=inprocess")
     logs.quiet_native_libraries()
-    rows = choose_rows(settings.compute, check_run(settings))
     workdir = Workdir(settings.execution.workdir)
-    workdir.forget_outcome()
-    with_evaluator = has_evaluator(settings, rows)
-    del rows  # frees the pixels; each node loads its own
-    with open(workdir.logs / "launchpad.log", "a") as log, libraries_write_to(log):
-        asked_to_stop = _launch_and_wait(settings, workdir, with_evaluator)
-    return outcome(workdir, asked_to_stop)
+    with claimed_run(settings) as dataset:
+        with_evaluator = has_evaluator(settings, choose_rows(settings.compute, dataset))
+        del dataset  # frees the pixels; each node loads its own
+        workdir.forget_outcome()
+        with open(workdir.logs / "launchpad.log", "a") as log, libraries_write_to(log):
+            asked_to_stop = _launch_and_wait(settings, workdir, with_evaluator)
+        return outcome(workdir, asked_to_stop)
 
 
 def check_launchpad(what: str, otherwise: str = "") -> None:
@@ -110,17 +110,16 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
 def ask_coordinator(settings: RunSettings, workdir: Workdir) -> bool:
     """Asks the coordinator to stop after its step; returns False if it is not running.
 
-    Launchpad would stop all nodes at once, and kill them after ten seconds, within a long step.
+    Launchpad would stop all nodes at once, and kill them after ten seconds, within a long step. The
+    process that holds the workdir's lock is asked: an id alone may mean another process by now.
     """
     status = read_status(workdir.status)
-    if status.state != "running" or status.pid is None:
+    if status.state != "running":
         return False
-    if settings.execution.launch == "local_mp":  # a thread of this process has been asked already
-        try:
-            os.kill(status.pid, signal.SIGTERM)
-        except OSError:
-            return False
-    return True
+    if settings.execution.launch != "local_mp":
+        return True  # a thread of this process, which has been asked already
+    coordinator = workdir.coordinator()
+    return coordinator is not None and coordinator.send(signal.SIGTERM)
 
 
 def outcome(workdir: Workdir, asked_to_stop: bool) -> RunResult:

@@ -13,6 +13,9 @@ from kipper.server.measures import Score
 from kipper.server.records import Account, Facts
 
 _SECONDS_BETWEEN_WRITES = 0.2
+# A live coordinator writes about once a second; one on another host that has not written for this
+# long is gone.
+_SILENCE_SECONDS = 120.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,3 +92,11 @@ def read_status(path: pathlib.Path) -> Status:
         return Status.read(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, AttributeError):
         return Status()
+
+
+def was_written_lately(path: pathlib.Path) -> bool:
+    """Whether a coordinator on another host may be alive, to judge by its last status."""
+    try:
+        return time.time() - path.stat().st_mtime < _SILENCE_SECONDS
+    except OSError:
+        return False

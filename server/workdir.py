@@ -1,7 +1,6 @@
 """The folder of a run: the names of its files, its lock, and whether a run may resume in it."""
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -10,10 +9,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from kipper.common.errors import UserError
+from kipper.common.file_lock import Taken, holder_of, locked
 from kipper.common.files import write_json, write_text
 from kipper.common.network_file import without_hashes
+from kipper.common.process_identity import ProcessIdentity
 from kipper.common.settings import RunSettings, free_names, run_fields
 from kipper.server.records import Config, Evaluation, Json, RunResult, Validation
+
+# Locks beside that of the coordinator: of the process that starts the run on this host, and of the
+# command that starts it on many.
+_CLAIM, _LAUNCH = ".start.lock", ".launch.lock"
+# A coordinator dies a moment after the process that started it; and others look at the lock.
+_PATIENCE_SECONDS = 1.0
 
 
 class Workdir:
@@ -84,16 +91,69 @@ class Workdir:
         """Locks the folder for one coordinator; the lock ends with the process.
 
         Raises:
-            UserError: another process holds it.
+            UserError: another process holds it, or the folder cannot be written.
         """
-        with open(self._lock, "a") as file:
+        with self._holding(self._lock):
+            yield
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps the folder for the run that this process starts, in whichever processes.
+
+        Enter this before anything in the folder is read for writing, changed or removed. The
+        coordinator, which may be another process and outlive this one for a moment, holds `locked`.
+
+        Raises:
+            UserError: another process holds it, or the folder cannot be written.
+        """
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+        with self._holding(self.path / _CLAIM):
+            with self.locked():
+                pass
+            yield
+
+    @contextlib.contextmanager
+    def launched(self) -> Iterator[None]:
+        """Keeps the folder for the command that starts a run on many hosts.
+
+        `claimed` is for the coordinator's host, which may share the folder.
+
+        Raises:
+            UserError: another process holds it, or the folder cannot be written.
+        """
+        self.check_free()
+        self.make_logs()
+        with self._holding(self.path / _LAUNCH):
+            yield
+
+    def check_free(self) -> None:
+        """Checks, and changes nothing, that no process has claimed or locked the folder.
+
+        Raises:
+            UserError: naming the process.
+        """
+        for path in (self.path / _CLAIM, self._lock):
+            if path.is_file() and os.access(path, os.W_OK):
+                with self._holding(path):
+                    pass
+
+    def coordinator(self) -> ProcessIdentity | None:
+        """The process that holds `locked`, or held it when it died."""
+        return holder_of(self._lock)
+
+    @contextlib.contextmanager
+    def _holding(self, path: pathlib.Path) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+                with self._writing():
+                    stack.enter_context(locked(path, _PATIENCE_SECONDS))
+            except Taken as taken:
+                who = f" ({taken.holder})" if taken.holder else ""
                 raise UserError(
-                    f"Another kipper process is working in {self.path}; wait for it to end, or "
-                    "give another --workdir."
-                ) from error
+                    f"Another kipper process{who} is working in {self.path}; wait for it to end, "
+                    "or give another --workdir."
+                ) from taken
             yield
 
     def is_locked(self) -> bool:

@@ -148,12 +148,15 @@ def launch_on_hosts(launch: LaunchSettings, settings: RunSettings, path: str) ->
             print(f"{process.name} on {process.host}:\n  {shlex.join(command)}")
         return
     workdir = Workdir(settings.execution.workdir)
-    workdir.make_logs()
-    tethered = [
-        TetheredProcess(process.name, command, workdir.logs / f"{process.name}.log", process.host)
-        for process, command in commands.items()
-    ]
-    _run(tethered)
+    with workdir.launched():
+        _run(
+            [
+                TetheredProcess(
+                    process.name, command, workdir.logs / f"{process.name}.log", process.host
+                )
+                for process, command in commands.items()
+            ]
+        )
 
 
 def _run(processes: list[TetheredProcess]) -> None:

@@ -3,10 +3,11 @@
 It belongs to one launch, so that the file of an earlier launch is ignored.
 """
 
-import json
 import pathlib
 
+from kipper.common.errors import UserError
 from kipper.common.files import write_json
+from kipper.common.sealed import parse_object
 
 _OVER = "over"
 
@@ -23,12 +24,19 @@ class MeetingPoint:
         self._write("")
 
     def arrive(self, address: str) -> None:
-        """Announces that the coordinator is at host:port."""
+        """Announces that the coordinator is at host:port.
+
+        Raises:
+            UserError: a later launch uses the workdir, whose workers must not come here.
+        """
+        if self._read() is None:
+            raise UserError(f"A later launch uses {self._path.parent}, so this one ends.")
         self._write(address)
 
     def close(self) -> None:
-        """Announces that the run is over."""
-        self._write(_OVER)
+        """Announces that the run is over, unless a later launch uses the workdir."""
+        if self._read() is not None:
+            self._write(_OVER)
 
     def address(self) -> str | None:
         """The coordinator's host:port; None before it started and after the run."""
@@ -45,7 +53,12 @@ class MeetingPoint:
     def _read(self) -> str | None:
         """The content that this launch wrote; None if another launch wrote it."""
         try:
-            found = json.loads(self._path.read_text())
+            found = parse_object(self._path.read_bytes())
         except (OSError, ValueError):
             return ""  # a file may be missing for a moment on a shared file system
-        return str(found["coordinator"]) if found["launch"] == self._launch_id else None
+        match found:
+            case {"launch": self._launch_id, "coordinator": str(content)}:
+                return content
+            case {"launch": str(), "coordinator": str()}:
+                return None
+        return ""

@@ -12,6 +12,7 @@ import pathlib
 import secrets
 import shlex
 import shutil
+import socket
 import sys
 from typing import Any
 
@@ -19,6 +20,8 @@ from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster.meeting_point import MeetingPoint
 from kipper.launch.cluster.plan import check_extra
+from kipper.server.status import read_status, was_written_lately
+from kipper.server.workdir import Workdir
 
 # Time of a job to finish before its time limit, or after a preemption was announced.
 _SIGNAL_SECONDS = 180
@@ -98,12 +101,14 @@ def submit(
     """Submits all jobs through two executors of submitit; returns the coordinator's job first.
 
     Raises:
-        UserError: the workdir cannot be written.
+        UserError: the workdir cannot be written, or another run is in it.
     """
     from kipper.launch.cluster.slurm_jobs import CoordinatorJob, WorkerJob
-    from kipper.server.workdir import Workdir
 
-    Workdir(settings.execution.workdir).make_logs()
+    workdir = Workdir(settings.execution.workdir)
+    workdir.check_free()
+    _check_silent(workdir)
+    workdir.make_logs()
     launch_id = secrets.token_hex(8)
     MeetingPoint(settings.execution.workdir, launch_id).open()
     python = launch.python or sys.executable
@@ -116,6 +121,24 @@ def submit(
             ]
         ),
     ]
+
+
+def _check_silent(workdir: Workdir) -> None:
+    """Checks that no coordinator of an earlier launch seems to be alive on another host.
+
+    Not every shared file system has locks between hosts, and announcing a new launch would take the
+    workers of the earlier one away.
+
+    Raises:
+        UserError: naming the host.
+    """
+    status = read_status(workdir.status)
+    is_here = status.host in (None, socket.gethostname())
+    if status.state == "running" and not is_here and was_written_lately(workdir.status):
+        raise UserError(
+            f"A run in {workdir.path} was alive on host {status.host} less than two minutes ago; "
+            "scancel its jobs, or wait until it has been silent for so long."
+        )
 
 
 def coordinator_parameters(launch: LaunchSettings) -> _Parameters:

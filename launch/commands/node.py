@@ -21,7 +21,7 @@ from kipper.common.settings import NodeSettings, RunSettings
 from kipper.launch.cluster.plan import COORDINATOR
 from kipper.launch.commands.display import showing_progress
 from kipper.launch.commands.run import summary
-from kipper.launch.coordinator import check_run
+from kipper.launch.coordinator import claimed_run
 from kipper.launch.link.transports.addresses import split_address
 from kipper.launch.local_program import check_launchpad, has_evaluator, outcome
 from kipper.launch.processes.process import forget_proxies
@@ -61,12 +61,14 @@ def run_node(node: NodeSettings, settings: RunSettings) -> None:
 
 
 def _run_coordinator(name: str, settings: RunSettings, addresses: Mapping[str, str]) -> None:
-    with_evaluator = has_evaluator(settings, choose_rows(settings.compute, check_run(settings)))
     workdir = Workdir(settings.execution.workdir)
-    workdir.forget_outcome()
-    with showing_progress(workdir):
-        _run(name, settings, with_evaluator, addresses)
-    print(summary(workdir, outcome(workdir, asked_to_stop=False)), flush=True)
+    with claimed_run(settings) as dataset:
+        with_evaluator = has_evaluator(settings, choose_rows(settings.compute, dataset))
+        del dataset  # frees the pixels; the node loads its own
+        workdir.forget_outcome()
+        with showing_progress(workdir):
+            _run(name, settings, with_evaluator, addresses)
+        print(summary(workdir, outcome(workdir, asked_to_stop=False)), flush=True)
 
 
 def _run(

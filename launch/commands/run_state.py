@@ -7,10 +7,7 @@ import socket
 
 from kipper.common.durations import duration
 from kipper.server.report.run_files import RunFiles, read_run
-
-# A live coordinator writes about once a second; one on another host that has not written for this
-# long is gone.
-_SILENCE = datetime.timedelta(minutes=2)
+from kipper.server.status import was_written_lately
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +54,16 @@ def state_of(folder: str | pathlib.Path) -> RunState:
         changed = datetime.datetime.fromtimestamp(run.workdir.status.stat().st_mtime)
     except OSError:
         return RunState(run, said, None)
-    if said in ("running", "starting") and not _lives(run, changed):
+    if said in ("running", "starting") and not _lives(run):
         said = "died"
     return RunState(run, said, changed)
 
 
-def _lives(run: RunFiles, changed: datetime.datetime) -> bool:
+def _lives(run: RunFiles) -> bool:
     """Whether a run's coordinator lives: judged by its lock on this host, else by its silence."""
     if run.status.host in (None, socket.gethostname()):
         return run.workdir.is_locked()
-    return datetime.datetime.now() - changed < _SILENCE
+    return was_written_lately(run.workdir.status)
 
 
 def lines_about(state: RunState) -> list[tuple[str, str]]:

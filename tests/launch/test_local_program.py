@@ -1,6 +1,8 @@
 """The outcome of a local program, without running one."""
 
 import json
+import os
+import signal
 import sys
 import threading
 
@@ -93,3 +95,20 @@ def test_no_coordinator_is_asked_that_has_not_begun_or_is_gone(workdir):
     assert not local_program.ask_coordinator(settings, workdir)
     _end(workdir, state="finished", pid=1)
     assert not local_program.ask_coordinator(settings, workdir)
+
+
+def test_only_the_process_that_holds_the_lock_is_asked(workdir):
+    settings = RunSettings.of(
+        DistillSettings, workdir=str(workdir.path), dataset="digits", launch="local_mp"
+    )
+    asked = []
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+    try:
+        _end(workdir, state="running", pid=os.getpid())  # an id alone is not enough
+        assert not local_program.ask_coordinator(settings, workdir)
+        with workdir.locked():
+            _end(workdir, state="running", pid=1)
+            assert local_program.ask_coordinator(settings, workdir)
+        assert asked == [1]
+    finally:
+        signal.signal(signal.SIGTERM, before)

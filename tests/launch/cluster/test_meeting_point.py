@@ -1,5 +1,8 @@
 """The file where workers learn the coordinator's address."""
 
+import pytest
+
+from kipper.common.errors import UserError
 from kipper.launch.cluster.meeting_point import MeetingPoint
 
 
@@ -33,3 +36,21 @@ def test_half_a_file_is_no_news(tmp_path):
     (tmp_path / "coordinator.json").write_text('{"launch": "1"')
     point = MeetingPoint(str(tmp_path), "1")
     assert (point.address(), point.is_over()) == (None, False)
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "{}", '{"launch": "1", "coordinator": 5}'])
+def test_another_file_is_no_news(tmp_path, content):
+    (tmp_path / "coordinator.json").write_text(content)
+    point = MeetingPoint(str(tmp_path), "1")
+    assert (point.address(), point.is_over()) == (None, False)
+
+
+def test_a_requeued_coordinator_of_an_earlier_launch_leaves_the_later_one_alone(tmp_path):
+    earlier, later = (MeetingPoint(str(tmp_path), launch) for launch in ("1", "2"))
+    earlier.open()
+    later.open()
+    later.arrive("node2:7070")
+    with pytest.raises(UserError, match="A later launch uses"):
+        earlier.arrive("node1:7070")
+    earlier.close()
+    assert (later.address(), later.is_over()) == ("node2:7070", False)
