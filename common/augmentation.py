@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from kipper.common.elementary import cos_sin
 from kipper.common.errors import UserError
 
 # Default strengths; those of the papers are not published.
@@ -84,10 +85,10 @@ def augment(
     if augmentation.flip:
         result[mirrored] = images[mirrored, :, ::-1]
     if augmentation.rotate or augmentation.shift:
-        turns = np.radians(augmentation.rotate * angles[:, 0])
+        turns = cos_sin(np.pi / 180 * (augmentation.rotate * angles[:, 0]))
         ways = augmentation.shift * shifts * images.shape[1:3]
-        for place, angle, way in zip(result, turns, ways, strict=True):
-            place[:] = _moved(place, angle, way)
+        for place, cos, sin, way in zip(result, *turns, ways, strict=True):
+            place[:] = _moved(place, cos, sin, way)
     if augmentation.color:
         darkest = result.min(axis=(1, 2, 3), keepdims=True)
         brightest = result.max(axis=(1, 2, 3), keepdims=True)
@@ -105,14 +106,15 @@ def _draws(rows: np.ndarray, seed: int, step: int, number: int) -> np.ndarray:
     return random.random((int(rows.max(initial=-1)) + 1, number))[rows]
 
 
-def _moved(image: np.ndarray, angle: float, shift: np.ndarray) -> np.ndarray:
+def _moved(image: np.ndarray, cos: float, sin: float, shift: np.ndarray) -> np.ndarray:
     """The image rotated about its centre and shifted; edges are repeated outwards."""
     import scipy.ndimage  # slow to import; commands that only read settings do not need it
 
-    cos, sin = math.cos(angle), math.sin(angle)
-    turn = np.array([[cos, -sin], [sin, cos]])
     centre = (np.array(image.shape[:2]) - 1) / 2
-    offset = centre - turn @ (centre + shift)
+    down, right = centre + shift
+    # Not by a product of matrices, whose last bits depend on the processor.
+    offset = centre - (cos * down - sin * right, sin * down + cos * right)
+    turn = np.array([[cos, -sin], [sin, cos]])
     channels = [
         scipy.ndimage.affine_transform(channel, turn, offset, order=1, mode="nearest")
         for channel in np.moveaxis(image, -1, 0)

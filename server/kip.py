@@ -4,14 +4,14 @@ Source: arXiv 2011.00050, algorithm 1; Adam on images and labels together, as in
 Labels that are solved for: docs/kip.md.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from kipper.common.messages import UNCHANGED
 from kipper.server import krr, label_solve
 from kipper.server.distributed_kernel import DistributedKernel
-from kipper.server.optimiser import Adam, initial_moments
+from kipper.server.optimiser import Adam, AdamState, initial_moments
 
 
 class KipState(NamedTuple):
@@ -20,17 +20,17 @@ class KipState(NamedTuple):
     Attributes:
         images: (n, h, w, c) in the kernel's dtype, preprocessed.
         labels: (n, C) float64.
-        optimiser: optax state of Adam over the learned arrays.
+        optimiser: Adam's state over the learned arrays.
     """
 
     images: np.ndarray
     labels: np.ndarray
-    optimiser: Any
+    optimiser: AdamState
 
     @property
     def step(self) -> int:
         """The number of steps made, by Adam's count."""
-        return int(self.optimiser.count)
+        return int(self.optimiser.steps)
 
 
 class Targets(NamedTuple):

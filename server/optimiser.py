@@ -1,61 +1,88 @@
-"""Adam with a schedule for each learning rate, by optax."""
+"""Adam with a schedule for each learning rate.
 
-from collections.abc import Mapping
-from typing import Any
+Source: "Adam: A Method for Stochastic Optimization" (arXiv 1412.6980), with optax's constants and
+schedules. It is written in numpy, where each operation is rounded by itself, because XLA's bits
+depend on its version and on the processor.
+"""
 
-import jax
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
 import numpy as np
-import optax
 
-from kipper.common.precision import enable_x64
+from kipper.common.elementary import cos_sin, power
 from kipper.common.settings import DistillSettings
 
+_DECAY1, _DECAY2, _EPSILON = 0.9, 0.999, 1e-8
 # Share of the steps of warmup_cosine in which the rate rises.
 _WARMUP_SHARE = 0.1
 
+# From a number of steps to a learning rate.
+Schedule = Callable[[int], float]
 
-class Adam:
-    """Adam with a learning rate for each array; its state counts the steps that rates depend on.
 
-    Args:
-        rates: an optax schedule for each learned array, by name.
+class AdamState(NamedTuple):
+    """The state of Adam; arrays are by name, in the shapes and dtypes of the learned ones.
+
+    Checkpoints hold the leaves of this tree, which are those of `optax.adam`.
+
+    Attributes:
+        steps: int32 scalar array, the steps made.
+        first: moving averages of gradients.
+        second: moving averages of their squares.
     """
 
-    def __init__(self, rates: Mapping[str, optax.Schedule]):
+    steps: np.ndarray
+    first: dict[str, np.ndarray]
+    second: dict[str, np.ndarray]
+
+
+class Adam:
+    """Adam with a learning rate for each array; its state counts the steps, which rates depend on.
+
+    Args:
+        rates: the schedule of each learned array, by name.
+    """
+
+    def __init__(self, rates: Mapping[str, Schedule]):
         self.learned = tuple(rates)
         self._rates = dict(rates)
-        self._jitted_step = jax.jit(self._step)
 
     def rates_at(self, step: int) -> dict[str, float]:
         """The learning rate of each array at a step."""
         return {name: float(rate(step)) for name, rate in self._rates.items()}
 
     def step(
-        self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray], state: Any
-    ) -> tuple[dict[str, np.ndarray], Any]:
+        self,
+        parameters: Mapping[str, np.ndarray],
+        gradients: Mapping[str, np.ndarray],
+        state: AdamState,
+    ) -> tuple[dict[str, np.ndarray], AdamState]:
         """Parameters and state after one step; dtypes are those of the parameters."""
-        with enable_x64():
-            stepped = self._jitted_step(dict(parameters), dict(gradients), state)
-        return jax.tree_util.tree_map(np.asarray, stepped)
-
-    def _step(
-        self, parameters: dict[str, Any], gradients: dict[str, Any], state: Any
-    ) -> tuple[dict[str, Any], Any]:
-        directions, after = _DIRECTION.update(gradients, state)
-        updates = {
-            name: jax.numpy.asarray(-self._rates[name](state.count), direction.dtype) * direction
-            for name, direction in directions.items()
-        }
-        return optax.apply_updates(parameters, updates), after
-
-
-_DIRECTION = optax.scale_by_adam()
+        made = int(state.steps)
+        rates = self.rates_at(made)
+        stepped, first, second = {}, {}, {}
+        for name, values in parameters.items():
+            number, gradient = values.dtype.type, gradients[name]
+            with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges says so later
+                first[name] = _average(state.first[name], gradient, _DECAY1)
+                second[name] = _average(state.second[name], gradient * gradient, _DECAY2)
+                mean = first[name] / number(1 - power(_DECAY1, made + 1))
+                square = second[name] / number(1 - power(_DECAY2, made + 1))
+                direction = mean / (np.sqrt(square) + number(_EPSILON))
+                stepped[name] = values - number(rates[name]) * direction
+        return stepped, AdamState(np.array(made + 1, np.int32), first, second)
 
 
-def initial_moments(parameters: Mapping[str, np.ndarray]) -> Any:
-    """The state of Adam before the first step; numpy arrays."""
-    with enable_x64():
-        return jax.tree_util.tree_map(np.asarray, _DIRECTION.init(dict(parameters)))
+def _average(before: np.ndarray, values: np.ndarray, decay: float) -> np.ndarray:
+    number = before.dtype.type
+    return number(1 - decay) * values + number(decay) * before
+
+
+def initial_moments(parameters: Mapping[str, np.ndarray]) -> AdamState:
+    """The state of Adam before the first step."""
+    zeros = [{name: np.zeros_like(value) for name, value in parameters.items()} for _ in range(2)]
+    return AdamState(np.array(0, np.int32), *zeros)
 
 
 def adam_of(settings: DistillSettings) -> Adam:
@@ -68,21 +95,37 @@ def adam_of(settings: DistillSettings) -> Adam:
     return Adam(rates)
 
 
-def schedule_of(settings: DistillSettings, rate: float) -> optax.Schedule:
+def schedule_of(settings: DistillSettings, rate: float) -> Schedule:
     """From `rate` to `schedule_end` times `rate` at `schedule_steps`, and constant afterwards.
 
-    `warmup_cosine` first rises from the end value to `rate` within a tenth of the steps.
+    `warmup_cosine` first rises from the end value to `rate` within a tenth of the steps. The
+    formulas are those of optax's schedules.
     """
     if settings.schedule == "constant":
-        return optax.constant_schedule(rate)
+        return lambda _: rate
     steps, share = settings.schedule_steps, settings.schedule_end
     assert steps is not None
     end = share * rate
     if settings.schedule == "linear":
-        return optax.linear_schedule(rate, end, steps)
+        return lambda step: _between(rate, end, step / steps)
     if settings.schedule == "cosine":
-        return optax.cosine_decay_schedule(rate, steps, alpha=share)
+        return lambda step: _by_cosine(rate, share, step / steps)
     if settings.schedule == "exponential":
-        return optax.exponential_decay(rate, steps, decay_rate=share, end_value=end)
+        return lambda step: max(rate * power(share, step / steps), end)
     warmup = round(_WARMUP_SHARE * steps)
-    return optax.warmup_cosine_decay_schedule(end, rate, warmup, steps, end_value=end)
+
+    def warmup_cosine(step: int) -> float:
+        if step < warmup:
+            return _between(end, rate, step / warmup)
+        return _by_cosine(rate, share, (step - warmup) / (steps - warmup))
+
+    return warmup_cosine
+
+
+def _between(start: float, end: float, share: float) -> float:
+    return (start - end) * (1 - min(share, 1.0)) + end
+
+
+def _by_cosine(rate: float, share_left: float, share: float) -> float:
+    cos, _ = cos_sin(np.array(np.pi * min(share, 1.0)))
+    return rate * ((1 - share_left) * (0.5 * (1 + float(cos))) + share_left)

@@ -78,7 +78,7 @@ class Kip(Algorithm):
             check_initial(self.settings, rows, data_hash)
 
     def run(self, session: "Session", sink: "SnapshotSink | None") -> RunResult:
-        # Imported here: optax takes a second, which readers of a run's files need not wait for.
+        # Imported here: readers of a run's files need not wait for it.
         from kipper.server.kip_run import run_kip
 
         return run_kip(session, self, sink)
