@@ -11,11 +11,12 @@ import numpy as np
 
 from kipper.common.datasets.cifar_pickle import read_pickle
 from kipper.common.datasets.dataset import Dataset, RawSplit, assemble, numbered_names, unit_pixels
-from kipper.common.datasets.reading import expecting, find_folder
+from kipper.common.datasets.reading import expecting, find_folder, read_whole
 from kipper.common.errors import UserError
 from kipper.common.labels import check_label_range
 
 _IMAGE_BYTES = 3 * 32 * 32
+_MOST_BYTES_OF_NAMES = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +132,15 @@ def _read_binary_batch(path: pathlib.Path, layout: _Layout) -> tuple[np.ndarray,
 def _read_pickled_batch(path: pathlib.Path, layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 (N, 3072) and labels int64 (N,)."""
     batch = read_pickle(path, required=("data", layout.label_key))
-    with expecting(path, "a CIFAR batch"):
-        pixels, labels = np.asarray(batch["data"]), np.asarray(batch[layout.label_key])
+    pixels, labels = batch["data"], batch[layout.label_key]
+    if isinstance(labels, list | tuple):
+        # Not np.asarray of just anything: a list of lists of lists … would grow without bound.
+        if not all(type(label) is int for label in labels):
+            raise UserError(f"{path} holds labels of other types, expected integers")
+        with expecting(path, "a CIFAR batch"):
+            labels = np.array(labels, np.int64)
+    if not (isinstance(pixels, np.ndarray) and isinstance(labels, np.ndarray)):
+        raise UserError(f"{path} holds pixels or labels that are no arrays, expected arrays")
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _IMAGE_BYTES:
         raise UserError(
             f"{path} holds {pixels.dtype} pixels of shape {pixels.shape}, "
@@ -149,16 +157,19 @@ def _read_pickled_batch(path: pathlib.Path, layout: _Layout) -> tuple[np.ndarray
 def _read_names(path: pathlib.Path, layout: _Layout, num_classes: int) -> tuple[str, ...]:
     if not path.is_file():
         return numbered_names(num_classes)
-    if layout.pickled:
-        with expecting(path, "the names of the classes"):
-            names = tuple(map(_text, read_pickle(path, (layout.names_key,))[layout.names_key]))
-    else:
-        with expecting(path, "the names of the classes"):
-            names = tuple(path.read_text(encoding="utf-8").split())
-    if len(names) != num_classes:
-        raise UserError(f"{path} holds {len(names)} names of classes, expected {num_classes}")
-    return names
+    with expecting(path, "the names of the classes"):
+        if layout.pickled:
+            names = read_pickle(path, (layout.names_key,))[layout.names_key]
+        else:
+            names = read_whole(path, _MOST_BYTES_OF_NAMES).decode().split()
+        if not isinstance(names, list | tuple):
+            raise ValueError(f"{layout.names_key} is a {type(names).__name__}, not a list")
+        if len(names) != num_classes:
+            raise UserError(f"{path} holds {len(names)} names of classes, expected {num_classes}")
+        return tuple(map(_text, names))
 
 
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+def _text(name: object) -> str:
+    if not isinstance(name, str | bytes) or len(name) > _MOST_BYTES_OF_NAMES:
+        raise ValueError("a name is not a short text")
+    return name.decode() if isinstance(name, bytes) else name

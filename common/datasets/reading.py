@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import stat
 from collections.abc import Iterator, Sequence
 
 from kipper.common.errors import UserError
@@ -22,6 +23,21 @@ def expecting(path: pathlib.Path, expected: str) -> Iterator[None]:
         described = error.strerror if isinstance(error, OSError) else None
         reason = " ".join((described or str(error)).split()) or type(error).__name__
         raise UserError(f"{path} cannot be read as {expected}: {reason}") from error
+
+
+def read_whole(path: pathlib.Path, most_bytes: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        UserError: it is larger than that, or a pipe or device, which could be without an end.
+        OSError: it cannot be read.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise UserError(f"{path} is not a regular file, expected one")
+    if about.st_size > most_bytes:
+        raise UserError(f"{path} has {about.st_size:,} bytes, expected at most {most_bytes:,}")
+    return path.read_bytes()
 
 
 def find_folder(
