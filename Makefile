@@ -4,7 +4,8 @@
 # make check            checks Python, C++, shell and JavaScript: lint, format, types
 # make test-standalone  runs the tests on Python 3.11, 3.12 or 3.13, without the service
 # make docs             builds the documents as a site: site/index.html; warnings are errors
-# make sanitize         runs the native kernels under the address and undefined-behaviour sanitizers
+# make sanitize         runs the native kernels under the address and undefined-behaviour sanitizers,
+#                       and reads many damaged and hostile data sets
 # make slow             runs the slow tests: an hour or more
 
 VENV := .venv
@@ -34,7 +35,7 @@ slow: $(VENV)/native
 	@$(BIN)/python -m pytest -m slow
 
 sanitize: $(VENV)/native
-	@$(BIN)/python -m pytest -m slow -rs tests/workers/test_native_sanitized.py
+	@$(BIN)/python -m pytest -m slow -rs tests/workers/test_native_sanitized.py tests/common/test_dataset_fuzz.py
 
 check: $(VENV)/installed $(VENV)/warning-free
 	@$(BIN)/ruff check .

@@ -10,12 +10,11 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-import zipfile
-import zlib
 from typing import Any
 
 import numpy as np
 
+from kipper.common.array_files import UNREADABLE, read_npz
 from kipper.common.datasets import Dataset
 from kipper.common.errors import UserError
 from kipper.common.files import write_npz
@@ -203,7 +202,7 @@ def load_recipe(path: pathlib.Path) -> Recipe:
             sets=sets,
             **origin,
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(
             f"{path} is not a preprocessing.npz that this version of kipper can read."
         ) from error
@@ -237,27 +236,12 @@ def load_distilled(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     return images, labels.astype(np.float64)
 
 
-# Raised by numpy, zipfile and zlib for files that are not .npz; AttributeError for a .npy file.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
 def _load_npz(path: pathlib.Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
-        # Opened here, because np.load leaves a file open if it cannot read it.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays_in_file:
-            arrays = dict(arrays_in_file)
+        arrays = read_npz(path)
     except FileNotFoundError as error:
         raise UserError(f"There is no file {path}.") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} is not a readable .npz file ({error}).") from error
     missing = [key for key in keys if key not in arrays]
     if missing:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+# Pillow knows many more formats, some of which start programs (EPS starts Ghostscript).
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # PGM is a kind of PPM
 # In a folder without train and test, one in so many images of each class is for testing.
 _TEST_STRIDE = 5
 
@@ -31,6 +33,8 @@ def load_folder(location: str, name: str) -> Dataset:
 
     Images have one channel if all are greyscale, else three (RGB). Pixels are divided by 255, those
     of 16-bit greyscale by 65535. EXIF rotations are applied, and transparent pixels become white.
+    Of an animation or of several pages the first is read. An image with more pixels than Pillow's
+    MAX_IMAGE_PIXELS (89 million) is refused before they are decoded.
 
     Args:
         location: PATH, whose images must have one size; or PATH@SIZE, to crop each image to its
@@ -138,11 +142,15 @@ def _read_alike(files: Sequence[pathlib.Path], size: int | None) -> np.ndarray:
 
 def _read(file: pathlib.Path, size: int | None) -> np.ndarray:
     """uint8 or uint16 (h, w, 1), or uint8 (h, w, 3)."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file) as opened:
+        try:
+            opened = Image.open(file, formats=_FORMATS)
+        except UnidentifiedImageError:
+            raise ValueError(f"it is none of {', '.join(_FORMATS)}") from None
+        with opened:
             image = _one_of_three_modes(ImageOps.exif_transpose(opened))
     if size is not None:
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)

@@ -6,13 +6,16 @@ integers, then the values.
 """
 
 import gzip
+import io
 import math
 import pathlib
+import struct
 
 import numpy as np
 
+from kipper.common.array_files import check_memory
 from kipper.common.datasets.dataset import Dataset, RawSplit, assemble, numbered_names, unit_pixels
-from kipper.common.datasets.reading import expecting, find_folder
+from kipper.common.datasets.reading import expecting, find_folder, read_at_most
 from kipper.common.errors import UserError
 
 _FASHION_NAMES = (
@@ -49,12 +52,8 @@ def _load(name: str, data_dir: pathlib.Path, class_names: tuple[str, ...]) -> Da
 def _read_split(folder: pathlib.Path, prefix: str) -> RawSplit:
     images_path = _plain_or_gzipped(folder / f"{prefix}-images-idx3-ubyte")
     labels_path = _plain_or_gzipped(folder / f"{prefix}-labels-idx1-ubyte")
-    pixels = _read_idx(images_path, num_dims=3)
-    if pixels.shape[1:] != (28, 28):
-        raise UserError(
-            f"{images_path} holds images of shape {pixels.shape[1:]}, expected (28, 28)"
-        )
-    labels = _read_idx(labels_path, num_dims=1)
+    pixels = _read_idx(images_path, (28, 28))
+    labels = _read_idx(labels_path, ())
     return RawSplit(unit_pixels(pixels[..., None]), labels, f"{images_path} with {labels_path}")
 
 
@@ -67,23 +66,31 @@ def _plain_or_gzipped(path: pathlib.Path) -> pathlib.Path:
     raise UserError(f"{path} does not exist, expected it or {gzipped.name} beside it")
 
 
-def _read_idx(path: pathlib.Path, num_dims: int) -> np.ndarray:
-    """An IDX file of bytes as uint8 of `num_dims` dimensions."""
-    with expecting(path, "an IDX file"):
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+def _read_idx(path: pathlib.Path, item_shape: tuple[int, ...]) -> np.ndarray:
+    """An IDX file of bytes as uint8 (N, *item_shape)."""
+    num_dims = 1 + len(item_shape)
     magic = bytes([0, 0, _UNSIGNED_BYTE, num_dims])
-    header_size = 4 + 4 * num_dims
-    if len(raw) < header_size or raw[:4] != magic:
+    with expecting(path, "an IDX file"), _opened(path) as file:
+        header = file.read(4 + 4 * num_dims)
+        if len(header) < 4 + 4 * num_dims or header[:4] != magic:
+            raise UserError(
+                f"{path} begins with the bytes {header[:4].hex() or 'of an empty file'}, "
+                f"expected {magic.hex()} and {num_dims} dimensions"
+            )
+        shape = struct.unpack_from(f">{num_dims}I", header, 4)
+        if shape[1:] != item_shape:
+            raise UserError(f"{path} holds images of shape {shape[1:]}, expected {item_shape}")
+        num_values = math.prod(shape)
+        check_memory(num_values)
+        raw = read_at_most(file.read, num_values + 1)
+    if len(raw) != num_values:
+        found = f"more than {num_values}" if len(raw) > num_values else len(raw)
         raise UserError(
-            f"{path} begins with the bytes {raw[:4].hex() or 'of an empty file'}, "
-            f"expected {magic.hex()} and {num_dims} dimensions"
-        )
-    shape = tuple(int(size) for size in np.frombuffer(raw, ">u4", num_dims, offset=4))
-    # math.prod, because the product for a corrupt header could overflow in numpy.
-    num_values = math.prod(shape)
-    if len(raw) - header_size != num_values:
-        raise UserError(
-            f"{path} holds {len(raw) - header_size} bytes after its header, "
+            f"{path} holds {found} bytes after its header, "
             f"expected {num_values} for the shape {shape}"
         )
-    return np.frombuffer(raw, np.uint8, offset=header_size).reshape(shape)
+    return np.frombuffer(raw, np.uint8).reshape(shape)
+
+
+def _opened(path: pathlib.Path) -> gzip.GzipFile | io.BufferedReader:
+    return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")

@@ -1,10 +1,10 @@
 """Data sets from NumPy .npz files, such as keras's mnist.npz."""
 
 import pathlib
-import zipfile
 
 import numpy as np
 
+from kipper.common.array_files import open_npz
 from kipper.common.datasets.dataset import Dataset, RawSplit, assemble, numbered_names, unit_pixels
 from kipper.common.datasets.reading import expecting
 from kipper.common.errors import UserError
@@ -31,15 +31,25 @@ def load_npz(path: pathlib.Path, name: str) -> Dataset:
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with expecting(path, "a NumPy .npz file"), open(path, "rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise UserError(f"{path} is not a whole zip archive, expected a NumPy .npz file")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in _REQUIRED if key not in archive]
-            if missing:
-                raise UserError(f"{path} lacks {missing[0]}, expected {', '.join(_REQUIRED)}")
-            return {key: archive[key] for key in (*_REQUIRED, "class_names") if key in archive}
+    names = (*_REQUIRED, "class_names")
+    with expecting(path, "a NumPy .npz file"), open_npz(path, names) as arrays:
+        shapes = arrays.shapes
+        missing = [key for key in _REQUIRED if key not in shapes]
+        if missing:
+            raise UserError(f"{path} lacks {missing[0]}, expected {', '.join(_REQUIRED)}")
+        for part in ("train", "test"):
+            # Before millions of images are read.
+            images, labels = (shapes[f"{kind}_{part}"][:1] for kind in "xy")
+            if images != labels:
+                raise UserError(
+                    f"{path} ({part}): there are {_count(images)} images and {_count(labels)} "
+                    "labels, expected equal numbers"
+                )
+        return {key: arrays.read(key) for key in names if key in shapes}
+
+
+def _count(rows: tuple[int, ...]) -> str:
+    return str(rows[0]) if rows else "no"
 
 
 def _split(arrays: dict[str, np.ndarray], part: str, path: pathlib.Path) -> RawSplit:

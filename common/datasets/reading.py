@@ -1,11 +1,14 @@
 """Finds the files of data sets, and turns failures to read them into one sentence."""
 
 import contextlib
+import io
 import pathlib
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from kipper.common.errors import UserError
+from kipper.common.sealed import read_regular_file
+
+_PART_BYTES = 2**20
 
 
 @contextlib.contextmanager
@@ -29,15 +32,21 @@ def read_whole(path: pathlib.Path, most_bytes: int) -> bytes:
     """The content of a file.
 
     Raises:
-        UserError: it is larger than that, or a pipe or device, which could be without an end.
-        OSError: it cannot be read.
+        UserError: it is larger than that.
+        OSError: see `read_regular_file`.
     """
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise UserError(f"{path} is not a regular file, expected one")
-    if about.st_size > most_bytes:
-        raise UserError(f"{path} has {about.st_size:,} bytes, expected at most {most_bytes:,}")
-    return path.read_bytes()
+    size = path.stat().st_size
+    if size > most_bytes:
+        raise UserError(f"{path} has {size:,} bytes, expected at most {most_bytes:,}")
+    return read_regular_file(path)
+
+
+def read_at_most(read: Callable[[int], bytes], size: int) -> bytes:
+    """The next bytes of a file, fewer at its end; takes no more memory than there are."""
+    content = io.BytesIO()
+    while part := read(min(size - content.tell(), _PART_BYTES)):
+        content.write(part)
+    return content.getvalue()
 
 
 def find_folder(

@@ -1,9 +1,11 @@
 """SVHN's cropped digits, from the .mat files at http://ufldl.stanford.edu/housenumbers/."""
 
+import math
 import pathlib
 
 import numpy as np
 
+from kipper.common.array_files import check_memory
 from kipper.common.datasets.dataset import Dataset, RawSplit, assemble, numbered_names, unit_pixels
 from kipper.common.datasets.reading import expecting, find_folder
 from kipper.common.errors import UserError
@@ -22,15 +24,25 @@ def _read_split(path: pathlib.Path) -> RawSplit:
     from scipy import io
 
     with expecting(path, "a MATLAB file"):
-        variables = io.loadmat(str(path), variable_names=["X", "y"], appendmat=False)
-    if not {"X", "y"} <= variables.keys():
+        # Names, shapes and types only: a compressed variable may be a thousand times as large.
+        found = [each for each in io.whosmat(str(path), appendmat=False) if each[0] in ("X", "y")]
+    if sorted(name for name, _, _ in found) != ["X", "y"]:
         raise UserError(f"{path} lacks a variable, expected X and y")
-    pixels, labels = variables["X"], np.asarray(variables["y"]).reshape(-1)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[:3] != (32, 32, 3):
+    (_, pixel_shape, pixel_type), (_, label_shape, _) = sorted(found)
+    if pixel_type != "uint8" or len(pixel_shape) != 4 or pixel_shape[:3] != (32, 32, 3):
         raise UserError(
-            f"{path} holds {pixels.dtype} images of shape {pixels.shape}, "
+            f"{path} holds {pixel_type} images of shape {pixel_shape}, "
             "expected uint8 (32, 32, 3, images)"
         )
+    if math.prod(label_shape) != pixel_shape[3]:
+        raise UserError(
+            f"{path} holds {pixel_shape[3]} images and {math.prod(label_shape)} labels, "
+            "expected equal numbers"
+        )
+    with expecting(path, "a MATLAB file"):
+        check_memory(math.prod(pixel_shape))
+        variables = io.loadmat(str(path), variable_names=["X", "y"], appendmat=False)
+        pixels, labels = variables["X"], np.asarray(variables["y"]).reshape(-1)
     if not np.isin(labels, np.arange(1, 11)).all():
         raise UserError(f"{path} holds labels other than 1 to 10, expected 10 for the digit 0")
     # MATLAB saves labels as doubles; the published ones are uint8.

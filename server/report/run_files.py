@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from kipper.common.array_files import UNREADABLE, open_npz
 from kipper.common.errors import UserError
 from kipper.common.labels import are_classes, target_values
 from kipper.server import checkpoint
@@ -16,8 +17,6 @@ from kipper.server.measures import ACCURACY, Measure, Score
 from kipper.server.records import Evaluation, Json, RunResult, Validation
 from kipper.server.status import Status, read_status
 from kipper.server.workdir import Workdir
-
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +210,7 @@ def _json(path: pathlib.Path) -> Json:
 
 def _arrays(path: pathlib.Path, *names: str) -> list[np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return [arrays[name] for name in names]
-    except _UNREADABLE as error:
+        with open_npz(path, names) as arrays:
+            return [arrays.read(name) for name in names]
+    except (KeyError, *UNREADABLE) as error:
         raise UserError(f"{path} cannot be read ({error}).") from error
