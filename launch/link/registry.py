@@ -39,9 +39,10 @@ from kipper.common.messages import (
     Request,
     Welcome,
 )
+from kipper.common.spare_files import keep_spare_files
 from kipper.launch.link.transports.addresses import split_address
+from kipper.launch.link.transports.open_files import max_workers
 from kipper.launch.link.transports.transport import Transport
-from kipper.launch.processes.process import allow_open_files
 from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
 
@@ -51,10 +52,6 @@ _MIN_SILENT_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 1.0
 # With many workers each calls less often, so that the coordinator gets at most this many calls.
 _HEARTBEATS_PER_SECOND = 100
-# File descriptors of a worker that both calls and is called, and those for all other purposes:
-# a process with gRPC aborts when it has none left.
-_FILES_PER_WORKER = 6
-_OTHER_FILES = 200
 _SWEEP_SECONDS = 1.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
@@ -269,8 +266,8 @@ def open_registry(
     Raises:
         UserError: the port is taken.
     """
-    capacity = max(1, (allow_open_files() - _OTHER_FILES) // _FILES_PER_WORKER)
-    registry = Registry(pool, connect, capacity)
+    keep_spare_files()
+    registry = Registry(pool, connect, max_workers())
     listener = transport.listen(logs.carried(registry.handle), port)
     ended = threading.Event()
 

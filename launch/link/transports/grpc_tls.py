@@ -14,7 +14,7 @@ from absl import logging
 from kipper.common.errors import UserError
 from kipper.launch.link.certificates import NAME, read_certificates
 from kipper.launch.link.transports.addresses import split_address
-from kipper.launch.link.transports.open_files import check_files_left
+from kipper.launch.link.transports.open_files import check_files_left, max_incoming_connections
 from kipper.launch.link.transports.pending import PendingCalls, checked
 from kipper.launch.link.transports.threads import DaemonThreads
 from kipper.launch.link.transports.transport import CALL_SECONDS, MAX_MESSAGE_BYTES, Handle
@@ -99,7 +99,11 @@ class GrpcListener:
         self._server = grpc.server(
             _threads,
             handlers=[_Methods(checked(handle))],
-            options=_SERVER_OPTIONS,
+            options=[
+                *_SERVER_OPTIONS,
+                # Strangers are connections too, until their handshake fails or has taken too long.
+                ("grpc.max_allowed_incoming_connections", max_incoming_connections()),
+            ],
             maximum_concurrent_rpcs=_MAX_CALLS,
         )
         try:

@@ -1,5 +1,7 @@
 """Peers and messages that are refused, and the log of the side that refuses."""
 
+import contextlib
+import errno
 import logging
 import os
 import pathlib
@@ -17,11 +19,12 @@ from transport_fixtures import (  # noqa: F401
 
 from kipper.common import messages, wire
 from kipper.common.errors import UserError
-from kipper.launch.link.transports import transport_named
+from kipper.launch.link.transports import open_files, transport_named
 from kipper.launch.link.transports.transport import MAX_MESSAGE_BYTES, ChannelError
 from kipper.workers.service import WorkerService
 
 grpc = pytest.importorskip("grpc")
+grpc_tls = pytest.importorskip("kipper.launch.link.transports.grpc_tls")
 
 METHOD = "/kipper/handle"
 NAMED = ("grpc.ssl_target_name_override", "kipper")
@@ -145,6 +148,60 @@ def test_a_call_of_another_method_is_refused_and_named(served, certificates, cap
         assert _call(channel, method=method) is grpc.StatusCode.UNIMPLEMENTED
     assert f"Refused a call of the unknown method '{method}'" in caplog.text
     assert reached == []
+
+
+def _served_connections(port):
+    """The number of this process's sockets at its own port."""
+    import psutil
+
+    found = psutil.Process().net_connections("tcp")
+    return sum(each.laddr.port == port and bool(each.raddr) for each in found)
+
+
+def test_strangers_take_a_bounded_number_of_connections(certificates, monkeypatch):
+    monkeypatch.setattr(grpc_tls, "max_incoming_connections", lambda: 5)
+    transport = transport_named("grpc_tls", certificates)
+    listener = transport.listen(lambda payload: payload)
+    channel = transport.connect(f"localhost:{listener.port}")
+    assert channel.submit(b"before").result(SECONDS) == b"before"
+    with contextlib.ExitStack() as strangers:
+        opened = [
+            strangers.enter_context(socket.create_connection(("localhost", listener.port)))
+            for _ in range(40)
+        ]
+        for stranger in opened[10:]:  # refused: closed at once, not after the handshake's time
+            stranger.settimeout(5)
+            with contextlib.suppress(ConnectionResetError):
+                assert stranger.recv(1) == b""
+        assert _served_connections(listener.port) <= 5
+        assert channel.submit(b"meanwhile").result(SECONDS) == b"meanwhile"
+    newcomer = transport.connect(f"localhost:{listener.port}")
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ChannelError):
+            assert newcomer.submit(b"after").result(SECONDS) == b"after"
+            break
+    for each in (channel, newcomer, listener):
+        each.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "incoming", "workers"),
+    [(512, 156, 52), (20_000, 4096, 3072), (2**20, 4096, 3072), (256, 28, 9), (64, 2, 1)],
+)
+def test_descriptors_are_shared_out(monkeypatch, limit, incoming, workers):
+    monkeypatch.setattr(open_files, "allow_open_files", lambda: limit)
+    assert open_files.max_incoming_connections() == incoming
+    assert open_files.max_workers() == workers
+
+
+def test_no_connection_is_opened_when_no_descriptor_is_left(monkeypatch):
+    def listdir(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(open_files.os, "listdir", listdir)
+    with pytest.raises(ChannelError, match="too many for another connection"):
+        open_files.check_files_left()
 
 
 @pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + bytes(300), b"?"])
