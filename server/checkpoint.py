@@ -21,6 +21,7 @@ from absl import logging
 from kipper.common.files import folder_written_whole, write_npz
 from kipper.common.sealed import read_object, write_object
 from kipper.server.records import Counters, Facts, Json
+from kipper.server.run_numerics import RunNumerics, read_numerics
 
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
@@ -52,6 +53,7 @@ class Manifest(Facts):
         counters: of the run up to then; see `Counters`.
         config: the run's config.json.
         sha256: of the checkpoint's other files, by name.
+        numerics: of the run up to then, see `RunNumerics`; None in those of early versions.
     """
 
     step: int
@@ -59,6 +61,7 @@ class Manifest(Facts):
     counters: Json
     config: Json
     sha256: Mapping[str, str]
+    numerics: Json | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +71,19 @@ class Checkpoint(Generic[State]):
     Attributes:
         step: gradient steps of KIP made, or target images that Label Solve has summed over.
         state: everything needed to resume.
+        numerics: see `Manifest`.
     """
 
     step: int
     state: State
     counters: Counters
+    numerics: Json | None = None
 
 
 class ResumePoints(Generic[State]):
     """The checkpoints that one coordinator finds and writes.
 
-    `config` goes into the manifests, and so do the `counters` of the time.
+    `config` goes into the manifests, and so do the `counters` and `numerics` of the time.
     """
 
     def __init__(
@@ -86,10 +91,12 @@ class ResumePoints(Generic[State]):
         folder: pathlib.Path,
         config: Json,
         counters: Callable[[], Counters],
+        numerics: Callable[[], Json] = dict,
     ):
         self._folder = folder
         self._config = config
         self._counters = counters
+        self._numerics = numerics
         self._saved_step = -1
         self._saved_at = time.monotonic()
 
@@ -108,7 +115,7 @@ class ResumePoints(Generic[State]):
     def save(self, step: int, state: State, keep: bool = False) -> None:
         """Saves a step, unless it is the one that was saved or found last; see `save`."""
         if step != self._saved_step:
-            point = Checkpoint(step, state, self._counters())
+            point = Checkpoint(step, state, self._counters(), self._numerics())
             save(self._folder, point, self._config, keep)
             self._saved_step, self._saved_at = step, time.monotonic()
 
@@ -133,6 +140,7 @@ def save(folder: pathlib.Path, checkpoint: Checkpoint[State], config: Json, keep
             counters=checkpoint.counters.record(),
             config=config,
             sha256={"state.npz": _sha256(unfinished / "state.npz")},
+            numerics=checkpoint.numerics,
         )
         write_object(unfinished / "manifest.json", manifest.record())
     _prune(folder)
@@ -170,6 +178,14 @@ def support_of(
     return None
 
 
+def numerics_before(folder: pathlib.Path) -> RunNumerics:
+    """The identities that the newest intact checkpoint records; none if there is no checkpoint."""
+    for path in reversed(_by_step(folder)):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return read_numerics(_manifest(path).numerics)
+    return RunNumerics()
+
+
 def _named_arrays(state: Resumable) -> Iterator[tuple[str, Any]]:
     """Arrays and numbers by the name of their field; those of a tree as FIELD_0, FIELD_1, …"""
     for field, value in state._asdict().items():
@@ -201,7 +217,8 @@ def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
     state: State = jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), leaves)
     if state.step != manifest.step:
         raise ValueError(f"its manifest says step {manifest.step}, its state {state.step}")
-    return Checkpoint(manifest.step, state, Counters.read(manifest.counters))
+    counters = Counters.read(manifest.counters)
+    return Checkpoint(manifest.step, state, counters, manifest.numerics)
 
 
 def _like(leaf: Any, found: np.ndarray) -> Any:

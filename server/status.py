@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from kipper.server.measures import Score
-from kipper.server.records import Account, Facts
+from kipper.server.records import Account, Facts, Json
 
 _SECONDS_BETWEEN_WRITES = 0.2
 # A live coordinator writes about once a second; one on another host that has not written for this
@@ -31,6 +31,8 @@ class Status(Facts):
         rows_of, rows, rows_total: what Label Solve is passing over, and how far it is.
         evaluated_step, test: the newest evaluation.
         message: why the run failed.
+        numerics: see `RunNumerics`.
+        waits_for: the numeric identity that a worker must have while there is none.
     """
 
     state: str | None = None
@@ -51,6 +53,8 @@ class Status(Facts):
     test: Score | None = None
     checkpoint_step: int | None = None
     message: str | None = None
+    numerics: Json | None = None
+    waits_for: str | None = None
 
     @property
     def null(self) -> Collection[str]:
