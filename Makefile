@@ -12,7 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STANDALONE := .venv-standalone
 SIDE_BY_SIDE := -n 2 --dist=loadfile
-NATIVE := $(wildcard workers/native/*.cpp workers/native/*.hpp)
+NATIVE := $(wildcard workers/native/*.cpp workers/native/*.hpp common/native/*.cpp common/native/*.hpp)
+BUILDS := common/native/build.py workers/native/build.py
 
 .PHONY: demo test test-all test-standalone check docs sanitize slow clean
 
@@ -68,13 +69,13 @@ $(STANDALONE)/installed: setup.py constraints-standalone.txt
 
 # The installation compiles the kernels; this compiles them again after a change. kipper works
 # without them, so a failure (no compiler, say) is printed and ignored.
-$(VENV)/native $(STANDALONE)/native: %/native: %/installed $(NATIVE) workers/native/build.py
+$(VENV)/native $(STANDALONE)/native: %/native: %/installed $(NATIVE) $(BUILDS)
 	@$*/bin/python -m kipper.workers.native.build && touch $@ || true
 
 # Warnings are errors here only: a user's compiler may warn of other things.
-$(VENV)/warning-free: $(VENV)/installed $(NATIVE) workers/native/build.py
+$(VENV)/warning-free: $(VENV)/installed $(NATIVE) $(BUILDS)
 	@$(BIN)/python -m kipper.workers.native.build -Werror
 	@touch $@ $(VENV)/native
 
 clean:
-	rm -rf $(VENV) $(STANDALONE) .typing build kipper.egg-info demo site workers/native/lib
+	rm -rf $(VENV) $(STANDALONE) .typing build kipper.egg-info demo site common/native/lib workers/native/lib

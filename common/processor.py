@@ -4,6 +4,13 @@ import functools
 import pathlib
 import platform
 
+# The flags that each level of x86-64 requires in addition to the level below.
+_LEVELS = {
+    "x86-64-v2": {"cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2"},
+    "x86-64-v3": {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"},
+    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+
 
 @functools.cache
 def processor_name() -> str:
@@ -17,6 +24,22 @@ def processor_flags() -> frozenset[str]:
     """The flags of the processor; empty if the system does not list them."""
     flags = _values("flags")
     return frozenset(flags[0].split()) if flags else frozenset()
+
+
+@functools.cache
+def instruction_sets() -> tuple[str, ...]:
+    """The levels that native libraries are built for and this processor has, best first.
+
+    Processors other than x86-64 have the level "native".
+    """
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return ("native",)
+    levels: list[str] = []
+    for level, needed in _LEVELS.items():
+        if not needed <= processor_flags():
+            break
+        levels.insert(0, level)
+    return tuple(levels)
 
 
 def _values(name: str) -> list[str]:

@@ -7,7 +7,6 @@ import ctypes
 import functools
 import os
 import pathlib
-import platform
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ import jax.ffi
 import numpy as np
 from jax import Array
 
-from kipper.common.processor import processor_flags
+from kipper.common.processor import instruction_sets
 from kipper.workers.native.build import libraries
 
 LIBRARIES = libraries()
@@ -23,26 +22,10 @@ LIBRARIES = libraries()
 # In native/handlers.cpp.
 _ENTRY_POINTS = ("variance_maps", "variance_maps_vjp", "cross", "cross_vjp", "dense", "dense_vjp")
 
-# The flags that each level requires in addition to the level below, as in /proc/cpuinfo.
-_LEVELS = {
-    "x86-64-v2": {"cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2"},
-    "x86-64-v3": {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"},
-    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
-}
-
 
 def runnable_levels() -> list[str]:
     """Instruction sets that this processor has and that a library was built for, best first."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        levels = ["native"]
-    else:
-        flags = processor_flags()
-        levels = []
-        for level, needed in _LEVELS.items():
-            if not needed <= flags:
-                break
-            levels.insert(0, level)
-    return [level for level in levels if _library_path(level).exists()]
+    return [level for level in instruction_sets() if _library_path(level).exists()]
 
 
 def unavailable() -> str | None:

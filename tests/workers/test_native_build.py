@@ -1,5 +1,7 @@
 """Where the native libraries go (those of one jaxlib must not be met by another); failed builds."""
 
+import os
+
 import pytest
 
 from kipper.workers.native import build
@@ -28,7 +30,7 @@ def test_without_jaxlibs_headers_there_are_no_libraries(monkeypatch, tmp_path, m
 def test_a_build_by_hand_fails_if_a_library_does(monkeypatch, tmp_path, capsys, compiler, status):
     monkeypatch.setenv("CXX", compiler)
     monkeypatch.setattr(build, "libraries", lambda: tmp_path)
-    monkeypatch.setattr(build.os, "replace", lambda *_: None)  # of what `true` has not made
+    monkeypatch.setattr(os, "replace", lambda *_: None)  # of what `true` has not made
     assert build.main(["-Werror"]) == status
     assert capsys.readouterr().out.startswith("The native kernels were")
 
@@ -38,7 +40,7 @@ def test_one_failed_library_of_several_is_a_failure(monkeypatch, tmp_path):
     script.write_text('#!/bin/sh\ncase "$*" in *x86-64-v4*) echo "error: no"; exit 1;; esac\n')
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
-    monkeypatch.setattr(build.os, "replace", lambda *_: None)
+    monkeypatch.setattr(os, "replace", lambda *_: None)
     outcome = build.compile_levels(tmp_path, levels=("x86-64-v4", "x86-64-v3"))
     assert not outcome.complete
     assert "were built for x86-64-v3 (but not x86-64-v4: " in outcome.sentence

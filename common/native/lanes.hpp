@@ -1,4 +1,4 @@
-// One vector register: a lane for each image of batch 2. GCC's vector extensions, no intrinsics.
+// One vector register. GCC's vector extensions, no intrinsics.
 #pragma once
 
 #include <cmath>

@@ -1,0 +1,1 @@
+"""Dense linear algebra in C++; `build` compiles it, `kipper.common.linalg` calls it."""

@@ -1,0 +1,119 @@
+"""Compiles native libraries: one for each instruction set.
+
+The library of this room is that of linear algebra, which needs nothing but a compiler.
+`kipper.workers.native.build` builds it together with the kernels.
+"""
+
+import concurrent.futures
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kipper.common.cores import usable_cores
+
+HERE = pathlib.Path(__file__).parent
+LIBRARIES = HERE / "lib"
+
+# Not -ffast-math: it lets the compiler drop NaNs, and linking with it switches subnormal numbers
+# off for the whole process. None of these can change results.
+FLAGS = (
+    *("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"),
+    *("-fno-math-errno", "-fno-trapping-math"),
+)
+# Products and sums are rounded separately, so that all instruction sets give the same bits.
+_OF_LINEAR_ALGEBRA = ("-pthread", "-ffp-contract=off")
+
+X86_LEVELS = {
+    "x86-64-v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    "x86-64-v3": ["-march=x86-64-v3"],
+    "x86-64-v2": ["-march=x86-64-v2"],
+}
+# The compiler's default instruction set, for other processors.
+_ANY_PROCESSOR: dict[str, list[str]] = {"native": []}
+
+
+class Outcome(NamedTuple):
+    """The outcome of a build: whether every library was built, and a sentence for the user."""
+
+    complete: bool
+    sentence: str
+
+
+def library_path(level: str, folder: pathlib.Path | None = None) -> pathlib.Path:
+    """The library of linear algebra for an instruction set; by default in `LIBRARIES`."""
+    return (folder or LIBRARIES) / f"linalg_{level}.so"
+
+
+def compile_linear_algebra(
+    output_dir: pathlib.Path | None = None,
+    *,
+    levels: Sequence[str] | None = None,
+    extra_flags: Sequence[str] = (),
+) -> Outcome:
+    """Builds the library of linear algebra; arguments as of `compile_levels`."""
+    output = output_dir or LIBRARIES
+    return compile_levels(
+        "matrix routines",
+        HERE / "linalg.cpp",
+        {level: library_path(level, output) for level in levels or default_levels()},
+        (*FLAGS, *_OF_LINEAR_ALGEBRA, *extra_flags),
+    )
+
+
+def default_levels() -> list[str]:
+    """The instruction sets of this machine's kind of processor."""
+    return list(X86_LEVELS if platform.machine() in ("x86_64", "AMD64") else _ANY_PROCESSOR)
+
+
+def compile_levels(
+    name: str, source: pathlib.Path, targets: dict[str, pathlib.Path], flags: Sequence[str]
+) -> Outcome:
+    """Builds one library for each level, with the compiler $CXX or g++; failures do not raise.
+
+    Args:
+        name: what is built, for the sentence.
+        source: the file to compile.
+        targets: the library of each instruction set, all in one folder.
+        flags: of the compiler, for every level.
+    """
+    compiler = shlex.split(os.environ.get("CXX") or "g++")
+    (output,) = {target.parent for target in targets.values()}
+    output.mkdir(parents=True, exist_ok=True)
+
+    def build(level: str) -> str | None:
+        instructions = {**X86_LEVELS, **_ANY_PROCESSOR}[level]
+        return _compile([*compiler, *flags, *instructions, str(source)], targets[level])
+
+    with concurrent.futures.ThreadPoolExecutor(usable_cores()) as executor:
+        complaints = dict(zip(targets, executor.map(build, targets), strict=True))
+    built = [level for level, complaint in complaints.items() if complaint is None]
+    failed = [f"{level}: {complaint}" for level, complaint in complaints.items() if complaint]
+    if not built:
+        return Outcome(False, f"The native {name} were not built ({failed[0]}).")
+    without = f" (but not {'; '.join(failed)})" if failed else ""
+    sentence = f"The native {name} were built for {', '.join(built)}{without} in {output}."
+    return Outcome(not failed, sentence)
+
+
+def _compile(command: list[str], target: pathlib.Path) -> str | None:
+    """Builds `target`; returns None, or the compiler's first error in one line."""
+    # Renamed when complete, so that a process that has the old one open keeps it.
+    unfinished = target.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        result = subprocess.run(
+            [*command, "-shared", "-o", str(unfinished)], capture_output=True, text=True
+        )
+        if result.returncode == 0:
+            os.replace(unfinished, target)
+            return None
+    except OSError as error:
+        return f"{command[0]} cannot be run: {error.strerror}"
+    finally:
+        unfinished.unlink(missing_ok=True)
+    lines = result.stderr.strip().splitlines()
+    errors = [line for line in lines if "error" in line] or lines
+    return errors[0] if errors else f"{command[0]} exited with status {result.returncode}"
