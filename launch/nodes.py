@@ -22,7 +22,7 @@ from kipper.launch.link.worker_process import serve_worker, worker_command, work
 from kipper.launch.processes.process import die_with_parent, forget_proxies, keep_freed_memory
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import local_command, run_all
-from kipper.launch.reverb_snapshots import ReverbSink, ReverbSource, scored_step_of
+from kipper.launch.reverb_snapshots import ReverbSink, ReverbSource, scored_of
 from kipper.server.session import open_kernel
 from kipper.server.workdir import Workdir
 
@@ -87,11 +87,11 @@ class EvaluatorNode:
         enter_node(settings, own_process)
         self._settings = settings
         self._snapshots = snapshots
-        self._scored_step = -1
+        self._scored = 0, -1
 
-    def scored_step(self) -> int:
-        """The step of the snapshot scored last; -1 before the first."""
-        return self._scored_step
+    def scored(self) -> tuple[int, int]:
+        """How often the run had gone back at the snapshot scored last, and its step, or -1."""
+        return self._scored
 
     def run(self) -> None:
         """Scores new snapshots until the program stops."""
@@ -111,9 +111,11 @@ class EvaluatorNode:
             except RuntimeError as error:
                 logging.info("No snapshots yet: %s", error)
                 continue
-            if snapshot is not None:
+            if snapshot is not None and len(snapshot.gone_back) >= self._scored[0]:
+                if missed := snapshot.gone_back[self._scored[0] :]:
+                    keeper.go_back(min(missed))
                 keeper.put(snapshot)
-                self._scored_step = snapshot.step
+                self._scored = len(snapshot.gone_back), snapshot.step
         pool.close()
 
 
@@ -146,8 +148,8 @@ def run_coordinator(
             port = int(registration.resolve().rpartition(":")[2])
             make_sink = None
             if snapshots is not None and evaluator is not None:
-                scored_step = scored_step_of(evaluator.resolve())
-                make_sink = functools.partial(ReverbSink, snapshots.resolve(), scored_step, stop)
+                scored = scored_of(evaluator.resolve())
+                make_sink = functools.partial(ReverbSink, snapshots.resolve(), scored, stop)
             coordinate(
                 settings,
                 experiment,

@@ -1,5 +1,6 @@
 """Snapshots through a Reverb table: the coordinator writes, the evaluator reads the newest."""
 
+import dataclasses
 import queue
 import threading
 import time
@@ -41,7 +42,8 @@ class ReverbSink:
 
     Args:
         address: of the Reverb server.
-        scored_step: returns the step that the evaluator scored last; -1 for none.
+        scored: returns how often the run had gone back, and its step, at the snapshot that the
+            evaluator scored last.
         stop: ends the waiting for the evaluator.
         clock: seconds, for tests.
     """
@@ -49,15 +51,16 @@ class ReverbSink:
     def __init__(
         self,
         address: str,
-        scored_step: Callable[[], int],
+        scored: Callable[[], tuple[int, int]],
         stop: StopRequest,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._address = address
-        self._scored_step = scored_step
+        self._scored = scored
         self._stop = stop
         self._clock = clock
         self._outbox: queue.SimpleQueue[SupportSnapshot] = queue.SimpleQueue()
+        self._gone_back: tuple[int, ...] = ()
         self._last_step = -1
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
@@ -65,7 +68,11 @@ class ReverbSink:
     def put(self, snapshot: SupportSnapshot) -> None:
         """Queues the snapshot for the table."""
         self._last_step = snapshot.step
-        self._outbox.put(snapshot)
+        self._outbox.put(dataclasses.replace(snapshot, gone_back=self._gone_back))
+
+    def go_back(self, step: int) -> None:
+        """Has the evaluator forget what it scored of a step and later, at the next snapshot."""
+        self._gone_back += (step,)
 
     def finish(self) -> None:
         """Waits until the evaluator has scored the last snapshot, for two minutes at most.
@@ -74,7 +81,8 @@ class ReverbSink:
         """
         deadline = self._clock() + _FINISH_SECONDS
         while self._clock() < deadline:
-            if self._scored_step() >= self._last_step or self._stop.wait(_POLL_SECONDS):
+            last = len(self._gone_back), self._last_step
+            if self._scored() >= last or self._stop.wait(_POLL_SECONDS):
                 return
         logging.warning("The evaluator did not score the last snapshot; best.npz may be older.")
 
@@ -90,25 +98,27 @@ class ReverbSink:
                     snapshot.images,
                     snapshot.labels,
                     np.float64(snapshot.loss),
+                    np.array(snapshot.gone_back, np.int64),
                 ],
                 priorities={TABLE: 1.0},
             )
 
 
-def scored_step_of(address: str) -> Callable[[], int]:
-    """A function that returns the step that an evaluator scored last; -1 while it is unknown."""
+def scored_of(address: str) -> Callable[[], tuple[int, int]]:
+    """A function that asks an evaluator for `EvaluatorNode.scored`; (0, -1) while it is unknown."""
     import courier
     from courier.python.client import StatusNotOk
 
     client = courier.Client(address, wait_for_ready=False, call_timeout=10.0)
 
-    def scored_step() -> int:
+    def scored() -> tuple[int, int]:
         try:
-            return int(client.scored_step())
+            times, step = client.scored()
+            return int(times), int(step)
         except StatusNotOk:
-            return -1
+            return 0, -1
 
-    return scored_step
+    return scored
 
 
 class ReverbSource:
@@ -134,5 +144,11 @@ class ReverbSource:
             return None
         self._inserted = inserted
         (sample,) = next(iter(self._client.sample(TABLE, 1)))
-        step, images, labels, loss = sample.data
-        return SupportSnapshot(int(step), np.asarray(images), np.asarray(labels), float(loss))
+        step, images, labels, loss, gone_back = sample.data
+        return SupportSnapshot(
+            int(step),
+            np.asarray(images),
+            np.asarray(labels),
+            float(loss),
+            tuple(map(int, gone_back)),
+        )

@@ -24,6 +24,7 @@ class Batch(Generic[_Request, _Result]):
         results: by block; each is removed when it is returned.
         work: makes some progress and returns.
         capacity: how many blocks the workers can have at once.
+        taken: called with each block whose result is returned.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Batch(Generic[_Request, _Result]):
         results: dict[int, _Result],
         work: Callable[[], None],
         capacity: Callable[[], int],
+        taken: Callable[[int], None] = lambda _block: None,
     ):
         self._source = iter(requests)
         self._queue = queue
         self._results = results
         self._work = work
         self._capacity = capacity
+        self._taken = taken
         self._ended = False
         self._ahead: collections.deque[BlockSpec] = collections.deque()
         self._bytes_ahead = 0
@@ -61,6 +64,7 @@ class Batch(Generic[_Request, _Result]):
             self._work()
         self._ahead.popleft()
         self._bytes_ahead -= first.bytes
+        self._taken(first.block)
         return self._results.pop(first.block)
 
     def _draw(self) -> None:

@@ -21,7 +21,6 @@ from absl import logging
 from kipper.common.files import folder_written_whole, write_npz
 from kipper.common.sealed import read_object, write_object
 from kipper.server.records import Counters, Facts, Json
-from kipper.server.run_numerics import RunNumerics, read_numerics
 
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
@@ -53,7 +52,7 @@ class Manifest(Facts):
         counters: of the run up to then; see `Counters`.
         config: the run's config.json.
         sha256: of the checkpoint's other files, by name.
-        numerics: of the run up to then, see `RunNumerics`; None in those of early versions.
+        confirmations: on whose word the state rests; None in those of earlier versions.
     """
 
     step: int
@@ -61,7 +60,7 @@ class Manifest(Facts):
     counters: Json
     config: Json
     sha256: Mapping[str, str]
-    numerics: Json | None = None
+    confirmations: Json | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,19 +70,19 @@ class Checkpoint(Generic[State]):
     Attributes:
         step: gradient steps of KIP made, or target images that Label Solve has summed over.
         state: everything needed to resume.
-        numerics: see `Manifest`.
+        confirmations: on whose word the state rests; see `Confirmations.read`.
     """
 
     step: int
     state: State
     counters: Counters
-    numerics: Json | None = None
+    confirmations: Json | None = None
 
 
 class ResumePoints(Generic[State]):
     """The checkpoints that one coordinator finds and writes.
 
-    `config` goes into the manifests, and so do the `counters` and `numerics` of the time.
+    `config` goes into the manifests, and so do the `counters` and `confirmations` of the time.
     """
 
     def __init__(
@@ -91,12 +90,12 @@ class ResumePoints(Generic[State]):
         folder: pathlib.Path,
         config: Json,
         counters: Callable[[], Counters],
-        numerics: Callable[[], Json] = dict,
+        confirmations: Callable[[], Json],
     ):
         self._folder = folder
         self._config = config
         self._counters = counters
-        self._numerics = numerics
+        self._confirmations = confirmations
         self._saved_step = -1
         self._saved_at = time.monotonic()
 
@@ -115,7 +114,7 @@ class ResumePoints(Generic[State]):
     def save(self, step: int, state: State, keep: bool = False) -> None:
         """Saves a step, unless it is the one that was saved or found last; see `save`."""
         if step != self._saved_step:
-            point = Checkpoint(step, state, self._counters(), self._numerics())
+            point = Checkpoint(step, state, self._counters(), self._confirmations())
             save(self._folder, point, self._config, keep)
             self._saved_step, self._saved_at = step, time.monotonic()
 
@@ -140,7 +139,7 @@ def save(folder: pathlib.Path, checkpoint: Checkpoint[State], config: Json, keep
             counters=checkpoint.counters.record(),
             config=config,
             sha256={"state.npz": _sha256(unfinished / "state.npz")},
-            numerics=checkpoint.numerics,
+            confirmations=checkpoint.confirmations,
         )
         write_object(unfinished / "manifest.json", manifest.record())
     _prune(folder)
@@ -178,12 +177,34 @@ def support_of(
     return None
 
 
-def numerics_before(folder: pathlib.Path) -> RunNumerics:
-    """The identities that the newest intact checkpoint records; none if there is no checkpoint."""
+def support_at(folder: pathlib.Path, step: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Images and labels of KIP's checkpoint of a step; None if there is no intact one."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError):
+        _manifest(folder / _name(step))
+        with np.load(folder / _name(step) / "state.npz", allow_pickle=False) as arrays:
+            return arrays["images"], arrays["labels"]
+    return None
+
+
+def steps_in(folder: pathlib.Path) -> list[int]:
+    """The steps of all checkpoints, ascending."""
+    return [int(path.name.removeprefix("step-")) for path in _by_step(folder)]
+
+
+def is_intact(folder: pathlib.Path, step: int) -> bool:
+    """Whether there is a checkpoint of a step, and its files are those that were written."""
+    try:
+        _manifest(folder / _name(step))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def remove_after(folder: pathlib.Path, step: int) -> None:
+    """Removes the checkpoints of later steps."""
     for path in reversed(_by_step(folder)):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return read_numerics(_manifest(path).numerics)
-    return RunNumerics()
+        if int(path.name.removeprefix("step-")) > step:
+            shutil.rmtree(path)
 
 
 def _named_arrays(state: Resumable) -> Iterator[tuple[str, Any]]:
@@ -217,8 +238,9 @@ def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
     state: State = jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), leaves)
     if state.step != manifest.step:
         raise ValueError(f"its manifest says step {manifest.step}, its state {state.step}")
-    counters = Counters.read(manifest.counters)
-    return Checkpoint(manifest.step, state, counters, manifest.numerics)
+    return Checkpoint(
+        manifest.step, state, Counters.read(manifest.counters), manifest.confirmations
+    )
 
 
 def _like(leaf: Any, found: np.ndarray) -> Any:

@@ -18,6 +18,7 @@ from kipper.server.checkpoint import ResumePoints
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.evaluation import begin_score, score_of
 from kipper.server.experiment import Experiment
+from kipper.server.going_back import without_lies
 from kipper.server.initial_images import frozen_pixels, initial_images
 from kipper.server.initial_set import initial_set
 from kipper.server.measures import Score
@@ -30,8 +31,12 @@ from kipper.server.spectrum import record_spectrum
 
 def run_kip(session: Session, algorithm: Kip, sink: SnapshotSink | None) -> RunResult:
     """Distils until `steps`, from the newest checkpoint if there is one; see `Algorithm.run`."""
-    run = _KipRun(session, algorithm, sink)
-    return run.finish(*run.descend())
+
+    def attempt() -> RunResult:
+        run = _KipRun(session, algorithm, sink)
+        return run.finish(*run.descend())
+
+    return without_lies(session, sink, attempt)
 
 
 def first_state(experiment: Experiment, algorithm: Kip) -> kip.KipState:
@@ -81,6 +86,7 @@ class _KipRun:
         step, state = self._start()
         while True:
             logs.now_about(step=step)
+            self._session.pool.position = step
             try:
                 if self._session.should_finish():
                     raise Interrupted()
@@ -130,6 +136,7 @@ class _KipRun:
             loss=last.loss,
             steps=self._settings.steps,
             account=session.account(),
+            **session.settled(),
         )
         session.write_results(state.images, state.labels, result)
         return result
@@ -138,12 +145,12 @@ class _KipRun:
         workdir = self._session.workdir
         initial = first_state(self._session.experiment, self._algorithm)
         found = self._resume_points.newest(initial)
+        self._session.begin_at(found)
         for records in (workdir.metrics, workdir.spectrum):
             workdir.drop_records_from(records, 0 if found is None else found.step)
         self._session.event_files.begin(0 if found is None else found.step)
         if found is None:
             return 0, initial
-        self._session.before = found.counters
         self._first_step = found.step
         return found.step, found.state
 

@@ -14,6 +14,7 @@ from kipper.server.algorithms.label_solve import TRAIN_SCORE_ROWS
 from kipper.server.checkpoint import ResumePoints
 from kipper.server.evaluation import streamed_scores
 from kipper.server.experiment import Split
+from kipper.server.going_back import without_lies
 from kipper.server.label_solve import Moments
 from kipper.server.measures import Score
 from kipper.server.records import Evaluation, RunResult
@@ -27,12 +28,19 @@ def run_label_solve(session: Session, settings: SolveLabelsSettings) -> RunResul
     The sums over targets resume from the newest checkpoint; everything else is recomputed, which
     costs little beside them.
     """
+    return without_lies(session, None, lambda: _attempt(session, settings))
+
+
+def _attempt(session: Session, settings: SolveLabelsSettings) -> RunResult:
     experiment, workdir = session.experiment, session.workdir
     run = _LabelRun(session)
     images = experiment.support.astype(settings.kernel_dtype)
+    first = run.start()
     session.kernel.set_support(images)
+    # Checkpoints of sums over fewer targets do not depend on K_ss.
+    session.pool.position = len(experiment.target.labels)
     k_ss = session.kernel.support_matrix()
-    moments = run.moments()
+    moments = run.moments(first)
     labels = label_solve.solve_labels(k_ss, moments, settings.ridge, settings.label_ridge)
     factor = krr.Factor(k_ss, settings.ridge)
     natural_labels = experiment.values(experiment.support_labels)
@@ -57,6 +65,7 @@ def run_label_solve(session: Session, settings: SolveLabelsSettings) -> RunResul
         loss=evaluation.loss,
         steps=0,
         account=session.account(),
+        **session.settled(),
     )
     session.write_results(images, labels, result)
     return result
@@ -90,13 +99,26 @@ class _LabelRun:
         self._first_row = 0
         self._began = time.monotonic()
 
-    def moments(self) -> Moments:
-        """The sums over all targets."""
+    def start(self) -> Moments:
+        """The sums of the newest checkpoint."""
+        experiment = self._session.experiment
+        none = label_solve.no_moments(len(experiment.support), experiment.num_outputs)
+        found = self._resume_points.newest(none)
+        self._session.begin_at(found)
+        if found is None:
+            return none
+        self._first_row = found.step
+        return found.state
+
+    def moments(self, first: Moments) -> Moments:
+        """The sums over all targets, of which `first` are those over some."""
         kernel, target = self._session.kernel, self._session.experiment.target
-        first = moments = self._start()
+        moments, pool = first, self._session.pool
+        pool.position = first.num_targets
         try:
             self._show("targets", moments.num_targets, len(target.labels))
             for moments in label_solve.add_targets(first, kernel, target.key, target.labels):
+                pool.position = moments.num_targets
                 self._show("targets", moments.num_targets, len(target.labels))
                 if self._resume_points.is_late():
                     self._resume_points.save(moments.num_targets, moments)
@@ -115,16 +137,6 @@ class _LabelRun:
         """The score of a regression (n, C) on a draw of targets."""
         target = self._session.experiment.target
         return self._scores("training images", [coefficients], target, self._train_rows)[0]
-
-    def _start(self) -> Moments:
-        experiment = self._session.experiment
-        none = label_solve.no_moments(len(experiment.support), experiment.num_outputs)
-        found = self._resume_points.newest(none)
-        if found is None:
-            return none
-        self._session.before = found.counters
-        self._first_row = found.step
-        return found.state
 
     def _scores(
         self, rows_of: str, coefficients: list[np.ndarray], split: Split, rows: np.ndarray

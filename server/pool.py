@@ -22,6 +22,7 @@ from kipper.common.errors import NumericalError, WorkerError
 from kipper.server import quarantine, replies
 from kipper.server.batch import Batch
 from kipper.server.block_specs import BlockRequest, optional_spec, spec_of
+from kipper.server.confirmations import Confirmations, LiesUsed
 from kipper.server.deliveries import Support
 from kipper.server.pool_counts import Counts, Phase
 from kipper.server.pool_options import PoolOptions
@@ -52,6 +53,8 @@ class Pool:
     Attributes:
         counts: totals so far.
         phases: times so far, by phase.
+        position: of the state that the caller computes with; see `Confirmations`.
+        confirmations: on whose word the results rest that were used.
         scheduler: may be read, in the pool's thread only.
 
     Args:
@@ -72,6 +75,8 @@ class Pool:
     ):
         self.counts = Counts()
         self.phases: dict[str, Phase] = {}
+        self.position = 0
+        self.confirmations = Confirmations()
         self._options = options or PoolOptions()
         self._watch = self._options.watch
         self._configure = configure
@@ -92,6 +97,8 @@ class Pool:
         self._last_block = 0
         self._version = 0
         self._prefetching: Generator[Any, None, None] | None = None
+        self._found_liars = False
+        self._undecided: list[list[list[str]]] = []  # disputes that the end of a caller cut short
         self._roster = Roster(
             configure,
             row_sets,
@@ -127,10 +134,6 @@ class Pool:
         """Why a worker of that name was dropped as a liar; None if it was not."""
         return self._roster.banned.get(name)
 
-    def why_refused(self, name: str) -> str | None:
-        """Why the worker of that name failed its set-up; None if it did not."""
-        return self._roster.refused.get(name)
-
     # --- for the caller --------------------------------------------------------------------------
 
     @property
@@ -140,13 +143,9 @@ class Pool:
 
     @property
     def devices(self) -> dict[str, dict[str, str]]:
-        """Engine, device and numeric identity of each worker that is set up."""
+        """Engine and device of each worker that is set up."""
         return {
-            name: {
-                "engine": worker.engine,
-                "device": worker.device,
-                "numerics": str(worker.numerics),
-            }
+            name: {"engine": worker.engine, "device": worker.device}
             for name, worker in self._roster.workers.items()
             if worker.engine
         }
@@ -180,6 +179,8 @@ class Pool:
             for number, request in self._blocks.items()
             if not isinstance(request, messages.Prepare) and request.version < oldest
         ]
+        while any(block in self.scheduler.disputed for block in stale):
+            self.work()  # a third worker needs the support images that are about to be dropped
         self._withdraw(stale)
         self._supports = {v: s for v, s in self._supports.items() if v >= oldest}
         step = logs.subject().get("step", -1)
@@ -205,6 +206,7 @@ class Pool:
             grid: the matrix that the blocks belong to, for the live page.
 
         Raises:
+            LiesUsed: results that were taken turned out to be wrong.
             WorkerError: no worker is left, or a block failed wherever it was tried.
         """
         announce = self._watch.planned(grid) if self._watch and grid else lambda _numbers: None
@@ -214,6 +216,7 @@ class Pool:
             self._results,
             self.work,
             lambda: self.scheduler.capacity,
+            lambda block: self.confirmations.used(block, self.position),
         )
         answers = self._withdrawing(batch)
         next(answers)  # enters its `try`, so that closing it withdraws blocks even if never used
@@ -232,6 +235,46 @@ class Pool:
             if request.draw != messages.UNCHANGED or missing.get(request.columns_key, 0.0) > 0
         ]
         self._prefetching = self.map(worthwhile, PREFETCH)
+
+    def settle(self) -> None:
+        """Waits until all answers that differ have been judged.
+
+        Raises:
+            LiesUsed: results that were taken turned out to be wrong.
+            WorkerError: nobody can judge them.
+        """
+        while self.scheduler.disputed:
+            self.work()
+        self._check_lies()
+
+    @property
+    def liars(self) -> set[str]:
+        """Workers that computed wrong numbers."""
+        return set(self._roster.banned)
+
+    @property
+    def suspects(self) -> set[str]:
+        """Workers that gave different answers, of which it is not known which are right."""
+        return {worker for groups in self._disputes() for group in groups for worker in group}
+
+    def in_doubt_from(self) -> int | None:
+        """The last position that has nothing from liars, or from either side of a dispute.
+
+        None if nothing of theirs was used. Answers on which both sides agreed are not in doubt.
+        """
+        doubted = [self.liars]
+        for groups in self._disputes():
+            everyone = self.liars.union(*groups)
+            doubted += [everyone.difference(believed) for believed in groups]
+        found = (self.confirmations.in_doubt_from(names, self.position) for names in doubted)
+        return min((position for position in found if position is not None), default=None)
+
+    def start_over(self, confirmations: Confirmations) -> None:
+        """Drops all blocks; the caller goes on from an earlier state, with its confirmations."""
+        self._stop_prefetching()
+        self._withdraw(list(self._blocks))
+        self._undecided = []
+        self.confirmations = confirmations
 
     def close(self) -> None:
         """Closes the workers' links and the log."""
@@ -268,8 +311,13 @@ class Pool:
     # --- events ------------------------------------------------------------------------------
 
     def work(self) -> None:
-        """Calls the next function in the inbox, or waits until a tick is due."""
+        """Calls the next function in the inbox, or waits until a tick is due.
+
+        Raises:
+            LiesUsed: results that were taken turned out to be wrong.
+        """
         self.on_progress()
+        self._check_lies()
         try:
             do = self._inbox.get(timeout=self.scheduler.wake_in(time.monotonic()))
         except queue.Empty:
@@ -279,6 +327,16 @@ class Pool:
         if time.monotonic() - self._last_tick > 1:
             self._catch_up()
             self._tick()
+
+    def _disputes(self) -> list[list[list[str]]]:
+        return [*self.scheduler.disputed.values(), *self._undecided]
+
+    def _check_lies(self) -> None:
+        if self._found_liars and not self.scheduler.disputed:
+            self._found_liars = False
+            position = self.in_doubt_from()
+            if position is not None:
+                raise LiesUsed(position, self.liars)
 
     def _catch_up(self) -> None:
         """Empties the inbox, so that answers that have arrived do not count as late."""
@@ -293,11 +351,7 @@ class Pool:
         self._roster.dismiss_overdue(now)
         if not self._roster.workers and now - self._warned_at > _SECONDS_BETWEEN_WARNINGS:
             self._warned_at = now
-            wanted = self._options.admission.wanted
-            logging.warning(
-                "No worker is present; the run waits for one%s.",
-                f" that computes by {wanted}" if wanted is not None else "",
-            )
+            logging.warning("No worker is present; the run waits for one.")
 
     def _handle(self, event: events.Event) -> None:
         now = time.monotonic()
@@ -321,6 +375,7 @@ class Pool:
                 self._roster.workers[worker].deliveries.forget()
             case events.DropWorker(worker, reason, liar):
                 if liar:
+                    self._found_liars = True
                     self._roster.banned[worker] = reason
                 self._roster.dismiss(worker, reason, scheduler_knows=True)
             case events.QuarantineBlock(block, reasons):
@@ -370,8 +425,11 @@ class Pool:
 
     def _withdraw(self, blocks: list[int]) -> None:
         """Drops blocks whose results nobody will take."""
+        disputed = self.scheduler.disputed
+        self._undecided += [disputed[block] for block in blocks if block in disputed]
         for block in blocks:
             self._results.pop(block, None)
+            self.confirmations.withdrawn(block)
         if blocks:
             self._handle(events.BlocksWithdrawn(tuple(blocks)))
         self._forget_finished(list(self._blocks))
@@ -381,6 +439,7 @@ class Pool:
             if block not in self.scheduler.ledger.blocks:
                 self._blocks.pop(block, None)
                 self._answers.pop(block, None)
+                self.confirmations.finished(block)
 
     def _send(self, name: str, block: int) -> None:
         worker, request = self._roster.workers[name], self._blocks[block]
@@ -439,12 +498,14 @@ class Pool:
                 if replies.same(reply, answer, device == worker.device)
             )
             answers[name] = worker.device, reply
+            self.confirmations.answered(block, name, agrees)
             self._handle(events.BlockFinished(name, block, agrees))
         self._forget_finished([block])
 
     def _accept(self, name: str, block: int) -> None:
         request, (_, reply) = self._blocks[block], self._answers[block][name]
         self._results[block] = reply, name
+        self.confirmations.accepted(block, name)
         if isinstance(request, messages.Prepare):
             return
         pairs = (request.stop - request.start) * len(request.columns)

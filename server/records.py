@@ -154,6 +154,10 @@ class RunResult(Facts):
         initial: test score of the set that KIP started from.
         train, loss: see `Evaluation`.
         steps: gradient steps made; 0 for Label Solve.
+        used_blocks: kernel blocks that the result came of; None if none was to be verified.
+        confirmed_blocks: those of them on which two workers agreed.
+        liars: workers that computed wrong numbers, each with the position (see `Confirmations`)
+            that the run went back to; None if none was found.
     """
 
     test: Score | None = None
@@ -163,4 +167,7 @@ class RunResult(Facts):
     train: Score | None = None
     loss: float | None = None
     steps: int = 0
+    used_blocks: int | None = None
+    confirmed_blocks: int | None = None
+    liars: Mapping[str, int] | None = None
     account: Account = dataclasses.field(default_factory=Account)

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from kipper.common import logs, messages
-from kipper.common.errors import UserError, WorkerError
+from kipper.common.errors import WorkerError
 from kipper.common.messages import Reply, Request
 from kipper.server import replies
 from kipper.server.deliveries import Deliveries
@@ -34,7 +34,6 @@ class Roster:
     Attributes:
         workers: by name.
         banned: why liars were dropped, by name.
-        refused: why workers failed their set-up, by name, until another process comes by that name.
 
     Args:
         configure: the first request to each worker.
@@ -56,7 +55,6 @@ class Roster:
     ):
         self.workers: dict[str, PoolWorker] = {}
         self.banned: dict[str, str] = {}
-        self.refused: dict[str, str] = {}
         self._configure = configure
         self._row_sets = row_sets
         self._options = options
@@ -72,15 +70,12 @@ class Roster:
         if link.name in self.banned:
             link.close()
             return
-        self.refused.pop(link.name, None)
         worker = PoolWorker(link, Deliveries(self._row_sets, self._configure.whitening))
         self.workers[link.name] = worker
         self._counts.workers += 1
         if self._watch is not None:
             self._watch.welcomed(link.name, link.host)
-        options = self._options
-        set_up = worker.set_up(self._configure, options.known, options.admission)
-        self._continue(worker, set_up, None)
+        self._continue(worker, worker.set_up(self._configure, self._options.known), None)
 
     def dismiss(self, name: str, reason: str, scheduler_knows: bool = False) -> None:
         """Removes a worker, if it is there.
@@ -94,17 +89,6 @@ class Roster:
             raise WorkerError(
                 f"The run stopped: no worker is left; the last, {name}, was lost: {reason}."
             )
-
-    def _refuse(self, name: str, reason: str) -> None:
-        """Removes a worker that would fail its set-up again.
-
-        Raises:
-            UserError: the run has no worker, and others like this one only can come.
-        """
-        self.refused[name] = reason
-        self._remove(name, f"it is refused: {reason}")
-        if not self.workers and not self._options.admission.others_may_come:
-            raise UserError(f"The run stopped, because worker {name} was refused: {reason}.")
 
     def dismiss_overdue(self, now: float) -> None:
         """Removes the workers whose set-up takes too long."""
@@ -143,7 +127,7 @@ class Roster:
             request = next(set_up) if reply is None else set_up.send(reply)
         except StopIteration as stop:
             if stop.value is not None:
-                self._refuse(worker.name, stop.value)
+                self.dismiss(worker.name, stop.value)
                 return
             worker.joined = True
             with logs.about(worker=worker.name):

@@ -17,7 +17,8 @@ from kipper.common.files import write_json
 from kipper.common.settings import ComputeSettings, RunSettings
 from kipper.server.algorithms import algorithm_of
 from kipper.server.algorithms.algorithm import Algorithm
-from kipper.server.checkpoint import ResumePoints, is_named, numerics_before
+from kipper.server.checkpoint import Checkpoint, ResumePoints, is_named
+from kipper.server.confirmations import Confirmations
 from kipper.server.distilled_set import (
     MadeSet,
     Recipe,
@@ -36,12 +37,6 @@ from kipper.server.pool_worker import KnownBlock
 from kipper.server.protocol import WorkerLink
 from kipper.server.records import Account, Counters, Evaluation, RunResult
 from kipper.server.report.keeping import keep_beginning, keep_end
-from kipper.server.run_numerics import (
-    Admission,
-    RunNumerics,
-    check_coordinator,
-    own_arithmetic,
-)
 from kipper.server.scheduler.rules import Policy
 from kipper.server.showing import Showing
 from kipper.server.status import StatusWriter
@@ -63,7 +58,7 @@ class Session:
     """The state of a coordinator during one run.
 
     Attributes:
-        before: counters of the coordinators that this one resumes.
+        before: counters of the coordinators that this one resumes; None until it has begun.
         should_finish: whether the user asked to stop after the step that is under way.
     """
 
@@ -76,18 +71,17 @@ class Session:
     status: StatusWriter
     showing: Showing
     event_files: EventFiles
-    admission: Admission
     should_finish: Callable[[], bool]
     started: float = dataclasses.field(default_factory=time.monotonic)
-    before: Counters = dataclasses.field(default_factory=Counters)
+    before: Counters | None = None
 
     def counters(self) -> Counters:
         """The counters of the whole run, resumptions included."""
-        counts = self.pool.counts
+        counts, before = self.pool.counts, self.before or Counters()
         return Counters(
-            seconds=round(self.before.seconds + time.monotonic() - self.started, 3),
-            kernel_pairs=self.before.kernel_pairs + counts.kernel_pairs,
-            vjp_pairs=self.before.vjp_pairs + counts.vjp_pairs,
+            seconds=round(before.seconds + time.monotonic() - self.started, 3),
+            kernel_pairs=before.kernel_pairs + counts.kernel_pairs,
+            vjp_pairs=before.vjp_pairs + counts.vjp_pairs,
         )
 
     def account(self) -> Account:
@@ -110,8 +104,33 @@ class Session:
             self.workdir.checkpoints,
             config.record(),
             self.counters,
-            lambda: self.admission.numerics.record(),
+            lambda: self.pool.confirmations.record(),
         )
+
+    def begin_at(self, found: Checkpoint[Any] | None) -> None:
+        """Begins at a checkpoint, or at the first state; also after the run went back to it."""
+        liars = self.pool.confirmations.liars
+        confirmations = Confirmations()
+        if found is not None:
+            confirmations = Confirmations.read(found.confirmations)
+        confirmations.liars |= liars
+        self.pool.start_over(confirmations)
+        if self.before is None:  # later on, the pool's counts hold what was computed in vain
+            self.before = Counters() if found is None else found.counters
+
+    def settled(self) -> dict[str, Any]:
+        """The fields of the result that say what was confirmed, once no dispute is open.
+
+        Raises:
+            LiesUsed: numbers that led to the result turned out to be wrong.
+            WorkerError: nobody can judge answers that differ.
+        """
+        self.pool.settle()
+        found = self.pool.confirmations
+        fields: dict[str, Any] = {"liars": found.liars} if found.liars else {}
+        if found.liars or self.settings.execution.verify_fraction > 0:
+            fields |= {"used_blocks": found.num_used, "confirmed_blocks": found.num_confirmed}
+        return fields
 
     def evaluated(
         self,
@@ -140,8 +159,7 @@ class Session:
     def write_results(self, images: np.ndarray, labels: np.ndarray, result: RunResult) -> None:
         """Writes the distilled set, its recipe, result.json, and what only the report needs."""
         sets = self._sets(images, labels, result)
-        numerics = self.admission.numerics
-        recipe = _recipe(self.settings, self.experiment, self.workdir, sets, numerics)
+        recipe = _recipe(self.settings, self.experiment, self.workdir, sets)
         save_recipe(self.workdir.preprocessing, recipe)
         save_distilled(self.workdir.distilled, images, labels)
         write_json(self.workdir.result, result.record())
@@ -184,13 +202,12 @@ def open_session(
         watch: for the live page.
 
     Raises:
-        UserError: another coordinator holds the workdir, or this one may not continue its run.
+        UserError: another coordinator holds the workdir.
     """
     algorithm = algorithm_of(settings.compute)
     execution = settings.execution
     to_log = logs.to_file(workdir.logs / "run.log", execution.run_name, execution.log_format)
     with workdir.locked(), to_log:
-        admission = _admission(settings, workdir, elastic)
         showing = Showing(watch, algorithm, experiment, workdir)
         status = StatusWriter(workdir.status, showing.status_changed)
         address = watch.address if watch is not None else None
@@ -202,13 +219,7 @@ def open_session(
             counts = session.pool.counts
             if should_stop() or (should_finish() and counts.workers == 0):
                 raise Interrupted()
-            status.update(
-                blocks=counts.blocks,
-                workers=counts.workers,
-                account=session.account(),
-                numerics=admission.numerics.record(),
-                waits_for=admission.wanted if counts.workers == 0 else None,
-            )
+            status.update(blocks=counts.blocks, workers=counts.workers, account=session.account())
 
         policy = Policy(
             verify_fraction=settings.execution.verify_fraction,
@@ -221,7 +232,7 @@ def open_session(
             links,
             experiment.row_sets(score_validation),
             on_progress,
-            PoolOptions(policy, known, workdir.logs, elastic, watch, admission),
+            PoolOptions(policy, known, workdir.logs, elastic, watch),
             experiment.augmenting,
         )
         showing.pool = pool
@@ -235,7 +246,6 @@ def open_session(
             status=status,
             showing=showing,
             event_files=EventFiles(workdir),
-            admission=admission,
             should_finish=should_finish,
         )
         try:
@@ -255,25 +265,8 @@ def open_session(
             pool.close()
 
 
-def _admission(settings: RunSettings, workdir: Workdir, elastic: bool) -> Admission:
-    """Which workers may compute for the run that is in the folder.
-
-    Raises:
-        UserError: this coordinator may not continue it.
-    """
-    execution, own = settings.execution, own_arithmetic()
-    before = numerics_before(workdir.checkpoints)
-    check_coordinator(before, own, execution.mixed_numerics, str(workdir.path))
-    others_may_come = elastic and (execution.port is not None or execution.num_workers == 0)
-    return Admission(before, own, execution.mixed_numerics, others_may_come)
-
-
 def _recipe(
-    settings: RunSettings,
-    experiment: Experiment,
-    workdir: Workdir,
-    sets: tuple[MadeSet, ...],
-    numerics: RunNumerics | None = None,
+    settings: RunSettings, experiment: Experiment, workdir: Workdir, sets: tuple[MadeSet, ...]
 ) -> Recipe:
     return Recipe(
         experiment.preprocessing,
@@ -284,7 +277,6 @@ def _recipe(
         sets=sets,
         data_hash=workdir.read_config().data_hash,
         kipper_version=__version__,
-        numerics=numerics,
     )
 
 

@@ -5,11 +5,14 @@ table from which the keeper reads.
 """
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
+from absl import logging
 
+from kipper.server import checkpoint
 from kipper.server.distilled_set import save_distilled
 from kipper.server.measures import Score
 from kipper.server.records import Validation
@@ -25,12 +28,14 @@ class SupportSnapshot:
         images: (n, h, w, c), preprocessed, in the kernel's dtype.
         labels: (n, C) float64.
         loss: on the step's target batch.
+        gone_back: the steps to which the run had gone back by then, in order.
     """
 
     step: int
     images: np.ndarray
     labels: np.ndarray
     loss: float
+    gone_back: tuple[int, ...] = ()
 
 
 class SnapshotSink(Protocol):
@@ -40,9 +45,19 @@ class SnapshotSink(Protocol):
         """Takes a snapshot; may return before it has been scored."""
         ...
 
+    def go_back(self, step: int) -> None:
+        """Forgets the snapshots of a step and later: they were wrong, and the run repeats them."""
+        ...
+
     def finish(self) -> None:
         """Returns when the last snapshot has been scored, or after a while."""
         ...
+
+
+def best_before(validations: Sequence[Validation], step: float = math.inf) -> Validation | None:
+    """The best of those before a step, the first of several; None if there is none."""
+    earlier = (each for each in validations if each.step < step)
+    return max(earlier, key=lambda each: each.validation.value, default=None)
 
 
 class BestKeeper:
@@ -56,22 +71,50 @@ class BestKeeper:
     def __init__(self, workdir: Workdir, score: Callable[[np.ndarray, np.ndarray], Score]):
         self._workdir = workdir
         self._score = score
-        validations = workdir.validations()
-        self._seen = {validation.step for validation in validations}
-        self._best = max((each.validation.value for each in validations), default=-np.inf)
+        self._seen: dict[int, float] = {}  # the loss of each step that was scored
+        self._best = -math.inf
+        self._read()
 
     def put(self, snapshot: SupportSnapshot) -> None:
         """Scores the snapshot, unless one of the same step has been scored."""
-        if snapshot.step in self._seen:
+        loss = self._seen.get(snapshot.step)
+        if loss == snapshot.loss:
             return
+        if loss is not None:  # a run that died meanwhile had used wrong numbers
+            self.go_back(snapshot.step)
         score = self._score(snapshot.images, snapshot.labels)
         # The set before the record: in the other order a crash between them would lose the best.
         if score.value > self._best:
             self._best = score.value
             save_distilled(self._workdir.best, snapshot.images, snapshot.labels)
-        self._seen.add(snapshot.step)
+        self._seen[snapshot.step] = snapshot.loss
         validation = Validation(snapshot.step, snapshot.loss, score)
         self._workdir.append_record(self._workdir.validation, validation.record())
+
+    def go_back(self, step: int) -> None:
+        """Drops the records of a step and later; best.npz becomes the best of those before."""
+        workdir, validations = self._workdir, self._workdir.validations()
+        best = best_before(validations, step)
+        if best is None:
+            workdir.best.unlink(missing_ok=True)
+        elif best != best_before(validations):
+            found = checkpoint.support_at(workdir.checkpoints, best.step)
+            if found is None:
+                workdir.best.unlink(missing_ok=True)
+                logging.warning(
+                    "The best set, of step %d, is lost; best.npz begins again.", best.step
+                )
+            else:
+                save_distilled(workdir.best, *found)
+        workdir.drop_records_from(workdir.validation, step)
+        self._read()
+
+    def _read(self) -> None:
+        validations = self._workdir.validations()
+        best = best_before(validations)
+        self._seen = {validation.step: validation.loss for validation in validations}
+        has_best = best is not None and self._workdir.best.exists()
+        self._best = best.validation.value if best is not None and has_best else -math.inf
 
     def finish(self) -> None:
         """Returns at once: `put` scores snapshots itself."""

@@ -6,11 +6,11 @@ import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from kipper.server.measures import Score
-from kipper.server.records import Account, Facts, Json
+from kipper.server.records import Account, Facts
 
 _SECONDS_BETWEEN_WRITES = 0.2
 # A live coordinator writes about once a second; one on another host that has not written for this
@@ -31,8 +31,7 @@ class Status(Facts):
         rows_of, rows, rows_total: what Label Solve is passing over, and how far it is.
         evaluated_step, test: the newest evaluation.
         message: why the run failed.
-        numerics: see `RunNumerics`.
-        waits_for: the numeric identity that a worker must have while there is none.
+        liars: workers that computed wrong numbers, and where the run began again; see `RunResult`.
     """
 
     state: str | None = None
@@ -53,8 +52,7 @@ class Status(Facts):
     test: Score | None = None
     checkpoint_step: int | None = None
     message: str | None = None
-    numerics: Json | None = None
-    waits_for: str | None = None
+    liars: Mapping[str, int] | None = None
 
     @property
     def null(self) -> Collection[str]:

@@ -14,9 +14,7 @@ from kipper.common.files import write_json, write_text
 from kipper.common.network_file import without_hashes
 from kipper.common.process_identity import ProcessIdentity
 from kipper.common.settings import RunSettings, free_names, run_fields
-from kipper.server.checkpoint import numerics_before
 from kipper.server.records import Config, Evaluation, Json, RunResult, Validation
-from kipper.server.run_numerics import check_coordinator, own_arithmetic
 
 # Locks beside that of the coordinator: of the process that starts the run on this host, and of the
 # command that starts it on many.
@@ -48,6 +46,7 @@ class Workdir:
         self.tensorboard = self.path / "tensorboard"
         self.logs = self.path / "logs"
         self.failure = self.logs / "failure.txt"  # why the launcher gave up on a process
+        self.going_back = self.path / ".going_back.json"  # while later steps are removed
         self._lock = self.path / ".lock"
 
     def prepare(self, settings: RunSettings, data_hash: str) -> None:
@@ -265,12 +264,6 @@ class Workdir:
                 f"{settings.compute.dataset!r} have changed since; restore them, give another "
                 "--workdir, or --overwrite to start afresh."
             )
-        check_coordinator(
-            numerics_before(self.checkpoints),
-            own_arithmetic(),
-            settings.execution.mixed_numerics,
-            str(self.path),
-        )
 
     def _remove_run(self) -> None:
         """Removes the files that kipper wrote, and no others."""

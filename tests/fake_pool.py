@@ -12,7 +12,6 @@ class FakePool:
         self.links: dict[str, Any] = {}
         self.out: dict[str, int] = {}
         self.banned: dict[str, str] = {}
-        self.refused: dict[str, str] = {}
         self.changed = threading.Condition()
 
     def join(self, link: Any) -> None:
@@ -37,9 +36,6 @@ class FakePool:
 
     def is_banned(self, name: str) -> str | None:
         return self.banned.get(name)
-
-    def why_refused(self, name: str) -> str | None:
-        return self.refused.get(name)
 
     def wait_for(self, *event: Any) -> None:
         """Waits up to a minute until `event` has been recorded."""

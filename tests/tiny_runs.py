@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,12 +92,17 @@ class LinearKernel:
 def tiny_session(
     settings: RunSettings,
     behaviour: Callable[[Request], Any] | None = None,
+    behaviours: Sequence[Callable[[Request], Any]] | None = None,
     **options: Any,
 ) -> Iterator[Session]:
-    """A session over two fake workers, which must be closed at its end."""
+    """A session over fake workers, which must be closed at its end.
+
+    There are two, of one behaviour, or one for each of `behaviours`.
+    """
     workdir, experiment = Workdir(settings.execution.workdir), tiny_experiment(settings)
     workdir.prepare(settings, HASH)
-    links = [FakeLink(f"worker-{i}", behaviour=behaviour or LinearKernel()) for i in range(2)]
+    behaviours = behaviours or [behaviour or LinearKernel()] * 2
+    links = [FakeLink(f"worker-{i}", behaviour=each) for i, each in enumerate(behaviours)]
     options = {"score_validation": False, "should_stop": lambda: False, **options}
     try:
         with open_session(settings, experiment, workdir, links, **options) as session:

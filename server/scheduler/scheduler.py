@@ -32,6 +32,13 @@ class Scheduler:
         return len(self.ledger.blocks) - self.ledger.num_accepted
 
     @property
+    def disputed(self) -> dict[int, list[list[str]]]:
+        """Blocks to which workers gave different answers: the workers, grouped by equal answers."""
+        blocks = self.ledger.blocks
+        found = {b: blocks[b] for b in self.state.unsettled if b in blocks}
+        return {block: entry.groups for block, entry in found.items() if entry.disputed}
+
+    @property
     def capacity(self) -> int:
         """How many blocks can be out at once."""
         return rules.WINDOW * max(1, len(self.ledger.workers))
@@ -158,18 +165,12 @@ class Scheduler:
             self._discard_answers(liar, now)
         if entry.accepted is None:
             self._accept(block, entry, believed[0])
-        elif entry.accepted in liars:
-            self._abort(
-                f"worker {entry.accepted} computed wrong numbers that had been used already; keep "
-                "it away and run the same command again to resume from the last checkpoint "
-                "(with --verify_fraction=1 such numbers are never used)"
-            )
 
     def _discard_answers(self, liar: str, now: float) -> None:
-        """Discards the liar's answers to other blocks that have not been accepted."""
+        """Discards the liar's answers to other blocks that are not settled."""
         for block in list(self.state.unsettled):
             entry = self.ledger.blocks.get(block)
-            if entry is not None and entry.accepted is None and entry.answered(liar):
+            if entry is not None and entry.unsettled and entry.answered(liar):
                 others = ([w for w in group if w != liar] for group in entry.groups)
                 entry.groups = [group for group in others if group]
                 if not entry.groups:

@@ -104,14 +104,31 @@ def copied(*workers: str) -> World:
     return world
 
 
-def test_answers_of_copies_are_compared_and_a_used_lie_aborts_the_run() -> None:
+def test_answers_of_copies_are_compared_and_a_used_lie_costs_its_worker() -> None:
     world = copied("liar", "b", "c")
     world.do("liar", 1, value=13)
     assert world.accepted == {1: 13}
     world.do("b", 1)
+    assert world.scheduler.disputed == {1: [["liar"], ["b"]]}
     world.do("c", 1)  # decides
-    assert "liar computed wrong numbers that had been used" in world.aborted
+    assert world.aborted is None  # the run goes back
     assert world.banned == {"liar"}
+    assert world.scheduler.disputed == {}
+
+
+def test_a_dispute_ends_when_one_side_turns_out_to_be_a_liar() -> None:
+    world = world_of("a", "liar", verify_fraction=1)
+    world.queue([spec(1), spec(2)])
+    for block in (1, 2):
+        world.do("a", block)
+        world.do("liar", block, value=13)
+    assert set(world.scheduler.disputed) == {1, 2}
+    world.join("c")
+    world.do("c", 1)
+    assert world.banned == {"liar"}
+    assert world.scheduler.disputed == {}
+    world.do_all()
+    assert world.accepted == {1: truth(1), 2: truth(2)}
 
 
 def test_a_lie_that_came_too_late_to_be_used_costs_its_worker_alone() -> None:

@@ -1,0 +1,107 @@
+"""Takes a run back to before the first numbers of a liar, and has it computed again from there."""
+
+import json
+from collections.abc import Callable
+
+from absl import logging
+
+from kipper.common.errors import NumericalError
+from kipper.common.files import write_json
+from kipper.server import checkpoint
+from kipper.server.confirmations import LiesUsed
+from kipper.server.records import RunResult
+from kipper.server.session import Session
+from kipper.server.snapshots import SnapshotSink, best_before
+from kipper.server.workdir import Workdir
+
+
+def without_lies(
+    session: Session, sink: SnapshotSink | None, attempt: Callable[[], RunResult]
+) -> RunResult:
+    """The result of an attempt that used no numbers of workers that are known to be liars.
+
+    `attempt` begins at the newest checkpoint, or at the first state. If it fails for any reason,
+    nothing is left of numbers that are in doubt.
+    """
+    _finish_going_back(session, sink)
+    while True:
+        try:
+            return _settled(session, attempt)
+        except LiesUsed as lies:
+            position = lies.position
+        except (Exception, KeyboardInterrupt):
+            doubtful = session.pool.in_doubt_from()
+            if doubtful is not None:
+                _go_back(session, sink, doubtful)
+            raise
+        step = _go_back(session, sink, position)
+        liars = session.pool.confirmations.liars
+        liars |= {name: step for name in session.pool.liars if name not in liars}
+        session.status.update(now=True, liars=liars)
+
+
+def _settled(session: Session, attempt: Callable[[], RunResult]) -> RunResult:
+    try:
+        return attempt()
+    except NumericalError:
+        session.pool.settle()  # lies may be the reason
+        raise
+
+
+def _go_back(session: Session, sink: SnapshotSink | None, position: int) -> int:
+    """Removes all that came of states after `position`; returns the step to go on from."""
+    workdir = session.workdir
+    step = _newest_to_keep(workdir, position)
+    names = sorted({*session.pool.liars, *session.pool.suspects})
+    unit = "target image" if session.algorithm.steps is None else "step"
+    logging.warning(
+        "Numbers of %s were used from %s %d on and are wrong or in doubt: the run goes back from "
+        "%s %d to %d.",
+        " and ".join(names),
+        unit,
+        position,
+        unit,
+        session.pool.position,
+        step,
+    )
+    result = workdir.read_result()
+    if result is not None and (session.algorithm.steps is None or position <= result.steps):
+        for path in (workdir.result, workdir.distilled):
+            path.unlink(missing_ok=True)
+    write_json(workdir.going_back, {"step": step})
+    _finish_going_back(session, sink)
+    return step
+
+
+def _finish_going_back(session: Session, sink: SnapshotSink | None) -> None:
+    """Goes back as far as was decided, also if a coordinator died while it did so."""
+    workdir = session.workdir
+    try:
+        step = int(json.loads(workdir.going_back.read_text())["step"])
+    except FileNotFoundError:
+        return
+    checkpoint.remove_after(workdir.checkpoints, step)
+    for records in (workdir.metrics, workdir.spectrum):
+        # Without gradient steps, the only evaluation is that of the result.
+        workdir.drop_records_from(records, 0 if session.algorithm.steps is None else step)
+    if sink is not None:
+        sink.go_back(step)
+    workdir.going_back.unlink()
+
+
+def _newest_to_keep(workdir: Workdir, position: int) -> int:
+    """The newest step up to a position from which the whole run can be made again."""
+    steps = checkpoint.steps_in(workdir.checkpoints)
+    for step in sorted((step for step in steps if step <= position), reverse=True):
+        if checkpoint.is_intact(workdir.checkpoints, step) and _has_best(workdir, step):
+            return step
+    return 0
+
+
+def _has_best(workdir: Workdir, step: int) -> bool:
+    """Whether the best set of those before a step can be found once later ones are forgotten."""
+    validations = workdir.validations()
+    best = best_before(validations, step)
+    if best is None or best == best_before(validations):
+        return True
+    return checkpoint.is_intact(workdir.checkpoints, best.step)
