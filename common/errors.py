@@ -13,6 +13,10 @@ class UserError(KipperError):
     """A setting, file or folder that the user gave cannot be used."""
 
 
+class TemporaryError(KipperError):
+    """Something outside failed that may recover: the same command may succeed later."""
+
+
 class NumericalError(KipperError):
     """A computation failed in floating point, although it is well posed."""
 

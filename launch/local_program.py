@@ -8,9 +8,10 @@ import signal
 from absl import flags
 
 from kipper.common import logs
-from kipper.common.errors import Interrupted, KipperError, UserError
+from kipper.common.errors import Interrupted, KipperError, TemporaryError, UserError
 from kipper.common.settings import RunSettings
 from kipper.launch.coordinator import claimed_run
+from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.process import forget_proxies
 from kipper.launch.processes.stopping import STOPPING, StopRequest
 from kipper.launch.processes.terminal import libraries_write_to, tell_terminal
@@ -25,6 +26,17 @@ _COORDINATOR = {"local_mp": "coordinator/0", "local_mt": "coordinator"}
 
 class RunFailed(KipperError):
     """The run ended without a result."""
+
+
+class RunCutShort(RunFailed, TemporaryError):
+    """The run ended without a result for a reason that may pass; the same command resumes it."""
+
+
+def failure_of(status: int) -> type[KipperError]:
+    """The error of a coordinator that ended with this exit status, neither done nor interrupted."""
+    if status == ExitCode.UNUSABLE:
+        return UserError
+    return RunFailed if status == ExitCode.FAILED else RunCutShort
 
 
 def run_local_program(settings: RunSettings) -> RunResult:
@@ -127,14 +139,15 @@ def outcome(workdir: Workdir, asked_to_stop: bool) -> RunResult:
 
     Raises:
         Interrupted: the run was asked to stop.
-        RunFailed: the run ended without a result; gives the reason if it is known.
+        RunFailed: the run ended without a result; gives the reason if it is known. A `RunCutShort`
+            if the reason may pass.
     """
     status = read_status(workdir.status)
     state, result = status.state, workdir.read_result()
     if state == "finished" and result is not None:
         return result
     if state == "failed":
-        raise RunFailed(status.message)
+        raise (RunCutShort if status.may_recover else RunFailed)(status.message)
     if workdir.failure.exists():
         raise RunFailed(
             f"{workdir.failure.read_text()} Its log is in {workdir.logs}; the same command resumes "
@@ -142,7 +155,7 @@ def outcome(workdir: Workdir, asked_to_stop: bool) -> RunResult:
         )
     if state == "interrupted" or asked_to_stop:
         raise Interrupted()
-    raise RunFailed(
+    raise RunCutShort(
         f"A process of the run died; its log is in {workdir.logs}. The same command resumes from "
         "the newest checkpoint."
     )

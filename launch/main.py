@@ -6,7 +6,7 @@ import sys
 from contextlib import AbstractContextManager
 
 from kipper.common import logs
-from kipper.common.errors import Interrupted, KipperError, UserError
+from kipper.common.errors import Interrupted, KipperError, TemporaryError, UserError
 from kipper.common.settings import (
     ComputeSettings,
     ExecutionSettings,
@@ -67,8 +67,17 @@ def run(arguments: list[str]) -> int:
         return ExitCode.INTERRUPTED
     except KipperError as error:
         print(f"kipper: {error}", file=sys.stderr)
-        return ExitCode.INTERRUPTED if isinstance(error, Interrupted) else ExitCode.FAILED
+        return _status_of(error)
     return ExitCode.DONE
+
+
+def _status_of(error: KipperError) -> ExitCode:
+    match error:
+        case Interrupted():
+            return ExitCode.INTERRUPTED
+        case TemporaryError():
+            return ExitCode.TEMPORARY
+    return ExitCode.FAILED
 
 
 def _logging(settings: list[Settings]) -> AbstractContextManager[None]:

@@ -12,7 +12,7 @@ from absl import logging
 
 from kipper import __version__
 from kipper.common import logs, messages
-from kipper.common.errors import Interrupted, KipperError, UserError
+from kipper.common.errors import Interrupted, KipperError, TemporaryError, UserError
 from kipper.common.files import write_json
 from kipper.common.settings import ComputeSettings, RunSettings
 from kipper.server.algorithms import algorithm_of
@@ -259,7 +259,10 @@ def open_session(
             # To the log only: the exception tells whoever started the run.
             logging.info("The run failed.", exc_info=True)
             message = str(error) if isinstance(error, KipperError) else repr(error)
-            status.update(now=True, state="failed", message=message, dashboard=None)
+            may_recover = True if isinstance(error, TemporaryError | MemoryError) else None
+            status.update(
+                now=True, state="failed", message=message, may_recover=may_recover, dashboard=None
+            )
             raise
         finally:
             pool.close()

@@ -32,6 +32,7 @@ class Status(Facts):
         evaluated_step, test: the newest evaluation.
         message: why the run failed.
         liars: workers that computed wrong numbers, and where the run began again; see `RunResult`.
+        may_recover: whether the reason may pass, so that the same command may succeed later.
     """
 
     state: str | None = None
@@ -53,6 +54,7 @@ class Status(Facts):
     checkpoint_step: int | None = None
     message: str | None = None
     liars: Mapping[str, int] | None = None
+    may_recover: bool | None = None
 
     @property
     def null(self) -> Collection[str]:

@@ -18,7 +18,7 @@ from kipper.launch.cluster import plan
 from kipper.launch.cluster.fleet import TetheredProcess, run_fleet
 from kipper.launch.cluster.plan import Process
 from kipper.launch.link.worker_process import worker_settings
-from kipper.launch.local_program import RunFailed
+from kipper.launch.local_program import failure_of
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.stopping import STOPPING, StopRequest
 from kipper.launch.processes.terminal import tell_terminal
@@ -139,7 +139,7 @@ def launch_on_hosts(launch: LaunchSettings, settings: RunSettings, path: str) ->
     Raises:
         UserError: refused before anything started, or by the coordinator before it began.
         Interrupted: by Ctrl-C or SIGTERM.
-        RunFailed: the coordinator said why it failed.
+        RunFailed: the coordinator said why it failed, or died too often.
     """
     processes = make_processes(read_hosts(path), settings)
     commands = {process: remote_command(process, launch) for process in processes}
@@ -177,5 +177,6 @@ def _run(processes: list[TetheredProcess]) -> None:
             f"Host {leader.host} cannot be reached ({words}); {leader.command[0]} must let you in "
             "without a password."
         )
-    error = UserError if status == ExitCode.UNUSABLE else RunFailed
-    raise error(f"The coordinator on {leader.host} ended: {words} (its log is {leader.log}).")
+    raise failure_of(status)(
+        f"The coordinator on {leader.host} ended: {words} (its log is {leader.log})."
+    )

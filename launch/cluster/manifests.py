@@ -9,7 +9,8 @@
 A Job replaces a pod that dies: the coordinator resumes, and a worker joins again under its name. It
 also replaces a worker that leaves before the run is over, because its host or the coordinator's is
 drained; the exit status tells. The coordinator is not restarted after a failure that kipper itself
-explains (`ExitCode.FAILED` and `UNUSABLE`).
+explains (`ExitCode.FAILED` and `UNUSABLE`), nor a worker whose settings or certificate cannot be
+used, or that the coordinator refuses (`UNUSABLE`).
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from kipper.common.errors import UserError
 from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster import plan
 from kipper.launch.link.worker_process import worker_settings
-from kipper.launch.processes.exit_codes import ExitCode
+from kipper.launch.processes.exit_codes import FINAL, FINAL_FOR_COORDINATOR, ExitCode
 
 Manifest = dict[str, Any]
 
@@ -193,7 +194,7 @@ def _coordinator_job(
                     "onExitCodes": {
                         "containerName": "coordinator",
                         "operator": "In",
-                        "values": [int(ExitCode.FAILED), int(ExitCode.UNUSABLE)],
+                        "values": sorted(map(int, FINAL_FOR_COORDINATOR - _KEPT_ALIVE)),
                     },
                 },
                 _DISRUPTIONS_DO_NOT_COUNT,
@@ -231,11 +232,27 @@ def _worker_job(launch: LaunchSettings, settings: RunSettings, coordinator: str)
         "backoffLimitPerIndex": _MAX_RESTARTS,
         "maxFailedIndexes": settings.execution.num_workers,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": [_DISRUPTIONS_DO_NOT_COUNT]},
+        "podFailurePolicy": {
+            "rules": [
+                {
+                    "action": "FailIndex",  # the other workers go on
+                    "onExitCodes": {
+                        "containerName": "worker",
+                        "operator": "In",
+                        "values": sorted(map(int, FINAL - _KEPT_ALIVE)),
+                    },
+                },
+                _DISRUPTIONS_DO_NOT_COUNT,
+            ]
+        },
         "template": _pod(launch, settings, "worker", container, []),
     }
     return _object(launch, "batch/v1", "Job", f"{launch.name}-workers", spec)
 
+
+# A process that was asked to stop, because its host is drained, is wanted elsewhere; and Kubernetes
+# allows no 0 here.
+_KEPT_ALIVE = {ExitCode.DONE, ExitCode.INTERRUPTED}
 
 # A drained or preempted host is not the pod's failure.
 _DISRUPTIONS_DO_NOT_COUNT = {

@@ -23,7 +23,7 @@ from kipper.launch.cluster.meeting_point import MeetingPoint
 from kipper.launch.cluster.plan import Process
 from kipper.launch.link.transports.addresses import free_port
 from kipper.launch.link.worker_process import worker_settings
-from kipper.launch.local_program import RunFailed
+from kipper.launch.local_program import failure_of
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import Deaths, GaveUp
@@ -48,7 +48,8 @@ class CoordinatorJob(Checkpointable):
 
         Raises:
             UserError: the coordinator rejected the settings.
-            RunFailed: the coordinator failed; the message has its reason.
+            RunFailed: the coordinator failed; the message has its reason. If that may pass, the job
+                is requeued first, which ends this process.
         """
         settings = self._settings
         labels = plan.head_labels(settings)
@@ -67,10 +68,11 @@ class CoordinatorJob(Checkpointable):
             status = run_fleet(processes, tell_terminal, stop)
         if stop.is_asked() or status == ExitCode.INTERRUPTED:
             return
+        if status == ExitCode.TEMPORARY:
+            requeue_job()
         meeting_point.close()
         if status != ExitCode.DONE:
-            error = UserError if status == ExitCode.UNUSABLE else RunFailed
-            raise error(processes[0].last_words())
+            raise failure_of(status)(processes[0].last_words())
 
 
 class WorkerJob(Checkpointable):
@@ -89,26 +91,39 @@ class WorkerJob(Checkpointable):
             UserError: the worker's settings cannot be used, or the coordinator refused it.
             GaveUp: the worker died too often.
         """
+        with stopped_by_slurm() as stop:
+            given_up = self._serve(stop)
+        if given_up is not None:
+            status, words = given_up
+            if status == ExitCode.TEMPORARY:
+                requeue_job()
+            raise GaveUp(words)
+
+    def _serve(self, stop: StopRequest) -> tuple[int, str] | None:
+        """Runs workers until the run is over or `stop` is asked.
+
+        Returns the exit status and the last words of a worker that died too often.
+        """
         deaths = Deaths(LIMITS)
         meeting_point = MeetingPoint(self._settings.execution.workdir, self._launch_id)
-        with stopped_by_slurm() as stop:
-            while not stop.is_asked() and not meeting_point.is_over():
-                address = meeting_point.address()
-                if address is None:
-                    stop.wait(_LOOK_SECONDS)
-                    continue
-                born = time.monotonic()
-                status, words = self._work(address, meeting_point, stop)
-                if status == ExitCode.UNUSABLE:
-                    raise UserError(words)
-                if status == ExitCode.DONE:
-                    return
-                pause: float | None = _LOOK_SECONDS  # the coordinator is preempted or moves
-                if status != ExitCode.INTERRUPTED:
-                    pause = deaths.add(time.monotonic() - born)
-                if pause is None:
-                    raise GaveUp(words)
-                stop.wait(pause)
+        while not stop.is_asked() and not meeting_point.is_over():
+            address = meeting_point.address()
+            if address is None:
+                stop.wait(_LOOK_SECONDS)
+                continue
+            born = time.monotonic()
+            status, words = self._work(address, meeting_point, stop)
+            if status == ExitCode.UNUSABLE:
+                raise UserError(words)
+            if status == ExitCode.DONE:
+                return None
+            pause: float | None = _LOOK_SECONDS  # the coordinator is preempted or moves
+            if status != ExitCode.INTERRUPTED:
+                pause = deaths.add(time.monotonic() - born)
+            if pause is None:
+                return status, words
+            stop.wait(pause)
+        return None
 
     def _work(
         self, address: str, meeting_point: MeetingPoint, stop: StopRequest
@@ -177,6 +192,16 @@ def stopped_by_slurm() -> Iterator[StopRequest]:
     elif stop.is_asked():
         # Slurm ends the job, and may requeue it only if it has not ended by itself.
         time.sleep(_ENDED_BY_SLURM_SECONDS)
+
+
+def requeue_job() -> None:
+    """Has submitit requeue this job, which has tried again here for long enough.
+
+    Returns if that is not possible.
+    """
+    requeue = signal.getsignal(signal.SIGUSR2)
+    if callable(requeue):
+        requeue(signal.SIGUSR2, None)
 
 
 def _tethered(process: Process, settings: RunSettings, python: str) -> TetheredProcess:

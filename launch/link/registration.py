@@ -12,7 +12,7 @@ from collections.abc import Callable
 from absl import logging
 
 from kipper.common import messages, wire
-from kipper.common.errors import KipperError, UserError
+from kipper.common.errors import TemporaryError, UserError
 from kipper.common.messages import Answer, Call, Failure, Goodbye, Heartbeat, Hello, Leave, Welcome
 from kipper.launch.link.transports.addresses import is_listening
 from kipper.launch.link.transports.transport import ChannelError, Transport
@@ -26,7 +26,7 @@ _SECONDS_BETWEEN_COMPLAINTS = 60.0
 _LEAVE_POLL_SECONDS = 0.2
 
 
-class Unreachable(KipperError):
+class Unreachable(TemporaryError):
     """The coordinator gave no answer."""
 
 

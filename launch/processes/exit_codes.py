@@ -13,17 +13,21 @@ class ExitCode(enum.IntEnum):
     DONE = 0
     "The command succeeded."
     FAILED = 1
-    "The run failed, and kipper said why."
+    "The run failed, and kipper said why; or Python failed."
     UNUSABLE = 2
-    "The command line, or something that it names, cannot be used."
+    "The command line, or something that it names, cannot be used; or the coordinator refuses it."
+    TEMPORARY = 75
+    "Something outside failed that may recover; it is EX_TEMPFAIL of sysexits.h."
     INTERRUPTED = 130
     "The process was asked to stop; the same command resumes the run."
     SSH = 255
     "ssh could not reach the host, or lost the connection."
 
 
-# A process that ends with one of these is not restarted.
+# A process that ends with one of these is not restarted; docs/cluster.md has the whole table.
 FINAL = frozenset({ExitCode.DONE, ExitCode.UNUSABLE, ExitCode.INTERRUPTED})
+# Nor is a coordinator that ends with one of these: the run itself has failed, and would again.
+FINAL_FOR_COORDINATOR = FINAL | {ExitCode.FAILED}
 
 
 def shell_status(returncode: int) -> int:

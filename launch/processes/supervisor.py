@@ -77,8 +77,13 @@ def after_failure(status: int, life: int) -> bool:  # noqa: ARG001
 
 
 def after_kill(status: int, life: int) -> bool:
-    """A rule: restart a process that was killed, unless ssh never reached the host."""
-    return exit_codes.was_killed(status) and not (life == 1 and status == ExitCode.SSH)
+    """A rule: restart a coordinator that was killed, or failed for a reason that may pass.
+
+    Not if ssh never reached the host.
+    """
+    if status == ExitCode.SSH:
+        return life > 1
+    return exit_codes.was_killed(status) or status == ExitCode.TEMPORARY
 
 
 class Child:

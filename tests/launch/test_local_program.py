@@ -112,3 +112,21 @@ def test_only_the_process_that_holds_the_lock_is_asked(workdir):
         assert asked == [1]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ({"state": "failed", "message": "The images diverged."}, local_program.RunFailed),
+        (
+            {"state": "failed", "message": "The disk is full.", "may_recover": True},
+            local_program.RunCutShort,
+        ),
+        ({"state": "running"}, local_program.RunCutShort),  # killed
+    ],
+)
+def test_what_a_restart_may_help_is_told_from_what_it_cannot(workdir, status, error):
+    _end(workdir, **status)
+    with pytest.raises(local_program.RunFailed) as raised:
+        local_program.outcome(workdir, asked_to_stop=False)
+    assert raised.type is error

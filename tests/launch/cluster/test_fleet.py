@@ -56,6 +56,7 @@ def _run(members, stop=None):
         (True, 1, 1, False),
         (True, 2, 1, False),
         (True, 130, 1, False),
+        (True, 75, 1, True),
         (True, 137, 1, True),
         (True, 255, 1, False),  # ssh never got there
         (True, 255, 2, True),
@@ -63,6 +64,7 @@ def _run(members, stop=None):
         (False, 2, 1, False),
         (False, 130, 1, False),
         (False, 1, 1, True),
+        (False, 75, 1, True),
         (False, 137, 4, True),
         (False, 255, 1, True),
     ],

@@ -115,6 +115,13 @@ def test_a_failure_that_is_explained_is_not_repeated():
     assert rules[0]["onExitCodes"]["values"] == [1, 2]
 
 
+def test_a_worker_that_cannot_be_used_is_not_repeated_and_the_others_go_on():
+    rules = _manifests()["Job", "kipper-workers"]["spec"]["podFailurePolicy"]["rules"]
+    assert rules[0]["action"] == "FailIndex"
+    assert rules[0]["onExitCodes"]["containerName"] == "worker"
+    assert rules[0]["onExitCodes"]["values"] == [2]
+
+
 @pytest.mark.parametrize(
     ("component", "job", "port"),
     [("coordinator", "kipper-coordinator", 7070), ("worker", "kipper-workers", 7080)],
