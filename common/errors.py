@@ -4,6 +4,8 @@ Each message is one sentence: what was wrong and what would be right. The comman
 the sentence; a traceback means a bug in kipper.
 """
 
+import os
+
 
 class KipperError(Exception):
     """Base of all errors kipper raises on purpose."""
@@ -15,6 +17,19 @@ class UserError(KipperError):
 
 class TemporaryError(KipperError):
     """Something outside failed that may recover: the same command may succeed later."""
+
+
+class WriteError(TemporaryError, OSError):
+    """The machine let no more be written: the disk is full or fails, or descriptors ran out.
+
+    What a file held before is as it was. Attributes are those of an OSError.
+    """
+
+    def __init__(self, path: os.PathLike[str], error: OSError):
+        super().__init__(error.errno, error.strerror or str(error), os.fspath(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be written ({self.strerror})."
 
 
 class NumericalError(KipperError):

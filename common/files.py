@@ -1,51 +1,138 @@
-"""Atomic writing: readers see the old content of a file or the new, never a part."""
+"""Files: written whole or not at all, never through a link; read with suspicion.
+
+A full disk makes a `WriteError`, which is one sentence.
+"""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
+from absl import logging
+
+from kipper.common.errors import WriteError
+
+# Errors of the machine, which no choice of a path avoids.
+_OF_THE_MACHINE = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EROFS,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
 
 
-def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
+def is_of_the_machine(error: OSError) -> bool:
+    """Whether the disk is full or fails, or descriptors have run out."""
+    return error.errno in _OF_THE_MACHINE
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+    """Turns errors of the machine in the block into a `WriteError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, WriteError) or not is_of_the_machine(error):
+            raise
+        raise WriteError(path, error) from error
+
+
+class Dispensable:
+    """Writes that a run can do without, such as its logs: a failure is told once.
+
+    Args:
+        what: is written; the beginning of a sentence.
+    """
+
+    def __init__(self, what: object):
+        self._what = what
+        self._has_failed = False
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Suppresses any OSError in the block; warns of the first since the last success."""
+        try:
+            yield
+        except OSError as error:
+            if not self._has_failed:
+                self._has_failed = True
+                reason = error.strerror or error
+                logging.warning(
+                    "%s cannot be written (%s); the run goes on without it.", self._what, reason
+                )
+        else:
+            self._has_failed = False
+
+
+def write_atomically(
+    path: pathlib.Path, write: Callable[[BinaryIO], object], durably: bool = True
+) -> None:
     """Calls `write` on a temporary file beside `path`, flushes it to disk, then renames it.
+
+    A link at `path` is replaced, not followed.
+
+    Args:
+        durably: whether the content must survive a power cut once this returns.
 
     Raises:
         OSError: the folder cannot be written; `path` is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
+    with writing(path):
+        temporary.unlink(missing_ok=True)
+        try:
+            with open(temporary, "xb") as file:
+                write(file)
+                file.flush()
+                if durably:
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if durably:
+            sync_folder(path.parent)
 
 
 @contextlib.contextmanager
-def folder_written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary folder to fill, which replaces `path` after the block unless the block raises."""
+def folder_written_whole(
+    path: pathlib.Path, clear: Callable[[pathlib.Path], object] | None = None
+) -> Iterator[pathlib.Path]:
+    """A temporary folder to fill, which replaces `path` after the block unless the block raises.
+
+    `clear` removes or renames what is at `path` just before; by default all of it is removed.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(path.parent)
+    with writing(path):
+        remove(temporary)
+        temporary.mkdir()
+        try:
+            yield temporary
+            (clear or remove)(path)
+            os.replace(temporary, path)
+        except BaseException:
+            remove(temporary)
+            raise
+        sync_folder(path.parent)
+
+
+def remove(path: pathlib.Path) -> None:
+    """Removes a file, a link or a whole folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: pathlib.Path) -> None:
@@ -57,9 +144,63 @@ def sync_folder(folder: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: pathlib.Path, content: bytes) -> None:
+def not_following(path: str, flags: int) -> int:
+    """An `opener` for `open`: raises an OSError if the path is a symbolic link."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def append_line(path: pathlib.Path, line: bytes) -> None:
+    """Adds a line and flushes it to disk, after ending a line that a crash cut short.
+
+    Raises:
+        OSError: the file cannot be written, and is as it was; or it is a link.
+    """
+    with writing(path), open(path, "ab+", buffering=0, opener=not_following) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            content = line + b"\n"
+            if size > 0:
+                file.seek(size - 1)
+                content = content if file.read(1) == b"\n" else b"\n" + content
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def open_log(path: pathlib.Path) -> IO[str]:
+    """Opens a log to add lines to; raises an OSError if it is a link."""
+    return open(path, "a", opener=not_following)
+
+
+def set_aside(path: pathlib.Path) -> pathlib.Path:
+    """Renames a damaged file to NAME.damaged, or NAME.damaged.2, …; returns the new path."""
+    number, aside = 1, path.with_name(f"{path.name}.damaged")
+    while aside.exists() or aside.is_symlink():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged.{number}")
+    path.rename(aside)
+    return aside
+
+
+def read_regular_file(path: pathlib.Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: it cannot be read, or is a folder, a device or a pipe (which may never end).
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file", str(path))
+        return file.read()
+
+
+def write_bytes(path: pathlib.Path, content: bytes, durably: bool = True) -> None:
     """Writes bytes, atomically."""
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content), durably)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

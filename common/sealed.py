@@ -5,21 +5,26 @@ a broken brace. An object without one, from an earlier version or written by han
 is.
 """
 
-import errno
 import hashlib
 import json
 import math
-import os
 import pathlib
-import stat
 from collections.abc import Mapping
 from typing import TypeGuard
 
-from kipper.common.files import write_json
+from kipper.common.files import read_regular_file, write_json
 
 CHECKSUM = "checksum"
 _DIGITS = 16  # of SHA-256, in hexadecimal
 _LARGEST = 2**63  # no count is larger, but a damaged one may have a thousand digits
+
+
+class ChecksumError(ValueError):
+    """An object has the checksum of another one; `record` is the object."""
+
+    def __init__(self, record: dict[str, object]):
+        super().__init__(f"its {CHECKSUM} is that of another content")
+        self.record = record
 
 
 def sealed(record: Mapping[str, object]) -> dict[str, object]:
@@ -31,14 +36,15 @@ def parse_object(text: str | bytes) -> dict[str, object]:
     """The JSON object in a text, without its checksum.
 
     Raises:
-        ValueError: it holds no JSON object, or the checksum is that of another one.
+        ChecksumError: the checksum is that of another object.
+        ValueError: it holds no JSON object.
     """
     try:
         found = json.loads(text)
         if not isinstance(found, dict):
             raise ValueError("it is not a JSON object")
         if CHECKSUM in found and found.pop(CHECKSUM) != _checksum(found):
-            raise ValueError(f"its {CHECKSUM} is that of another content")
+            raise ChecksumError(found)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -66,19 +72,6 @@ def is_number(value: object) -> TypeGuard[float]:
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
-
-
-def read_regular_file(path: pathlib.Path) -> bytes:
-    """The content of a file.
-
-    Raises:
-        OSError: it cannot be read, or is a folder, a device or a pipe (which may never end).
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a file", str(path))
-        return file.read()
 
 
 def _checksum(record: Mapping[str, object]) -> str:

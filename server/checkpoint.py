@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,7 +17,8 @@ import jax
 import numpy as np
 from absl import logging
 
-from kipper.common.files import folder_written_whole, write_npz
+from kipper.common.array_files import UNREADABLE, read_npz
+from kipper.common.files import folder_written_whole, set_aside, write_npz
 from kipper.common.sealed import read_object, write_object
 from kipper.server.records import Counters, Facts, Json
 
@@ -130,7 +130,7 @@ def save(folder: pathlib.Path, checkpoint: Checkpoint[State], config: Json, keep
     `config` goes into the manifest; with `keep` the checkpoint is never removed as superfluous.
     """
     # A checkpoint of this step that exists already is damaged.
-    with folder_written_whole(folder / _name(checkpoint.step)) as unfinished:
+    with folder_written_whole(folder / _name(checkpoint.step), clear=_remove) as unfinished:
         arrays = {name: np.asarray(array) for name, array in _named_arrays(checkpoint.state)}
         write_npz(unfinished / "state.npz", arrays)
         manifest = Manifest(
@@ -150,40 +150,42 @@ def newest(folder: pathlib.Path, template: State) -> Checkpoint[State] | None:
 
     `template` is a state with the same structure.
     """
-    for leftover in folder.glob(".*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in folder.glob(".step-[0-9]*.tmp"):
+        _remove(leftover)
     for path in reversed(_by_step(folder)):
         try:
             return _load(path, template)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (KeyError, *UNREADABLE) as error:
             logging.warning("Checkpoint %s is damaged and skipped: %s", path, error)
     return None
 
 
 def support_of(
-    folder: pathlib.Path, first: bool = False
+    folder: pathlib.Path, step: int | None = None
 ) -> tuple[int, np.ndarray, np.ndarray] | None:
-    """Step, images (n, h, w, c) and labels (n, C) of KIP's newest intact checkpoint, or its first.
+    """Step, images (n, h, w, c) and labels (n, C) of KIP's newest intact checkpoint, or of `step`.
 
-    Unlike `newest` it needs no template, so it also serves other processes.
+    Unlike `newest` it needs no template, so it also serves other processes. Damaged ones are
+    skipped with a warning.
     """
-    paths = _by_step(folder)
-    for path in paths if first else reversed(paths):
-        # Resuming warns of damaged ones; the run may remove one while it is read.
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError):
+    for path in reversed(_by_step(folder)):
+        if step is not None and path.name != _name(step):
+            continue
+        try:
             manifest = _manifest(path)
-            with np.load(path / "state.npz", allow_pickle=False) as arrays:
-                return manifest.step, arrays["images"], arrays["labels"]
+            arrays = read_npz(path / "state.npz")
+            return manifest.step, arrays["images"], arrays["labels"]
+        except FileNotFoundError:
+            pass  # the run may remove one while it is read
+        except (KeyError, *UNREADABLE) as error:
+            logging.warning("Checkpoint %s is damaged and skipped: %s", path, error)
     return None
 
 
 def support_at(folder: pathlib.Path, step: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Images and labels of KIP's checkpoint of a step; None if there is no intact one."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, EOFError):
-        _manifest(folder / _name(step))
-        with np.load(folder / _name(step) / "state.npz", allow_pickle=False) as arrays:
-            return arrays["images"], arrays["labels"]
-    return None
+    found = support_of(folder, step)
+    return None if found is None else found[1:]
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:
@@ -204,7 +206,7 @@ def remove_after(folder: pathlib.Path, step: int) -> None:
     """Removes the checkpoints of later steps."""
     for path in reversed(_by_step(folder)):
         if int(path.name.removeprefix("step-")) > step:
-            shutil.rmtree(path)
+            _remove(path)
 
 
 def _named_arrays(state: Resumable) -> Iterator[tuple[str, Any]]:
@@ -233,8 +235,8 @@ def _manifest(path: pathlib.Path) -> Manifest:
 
 def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
     manifest = _manifest(path)
-    with np.load(path / "state.npz", allow_pickle=False) as arrays:
-        leaves = [_like(leaf, arrays[name]) for name, leaf in _named_arrays(template)]
+    arrays = read_npz(path / "state.npz")
+    leaves = [_like(leaf, arrays[name]) for name, leaf in _named_arrays(template)]
     state: State = jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), leaves)
     if state.step != manifest.step:
         raise ValueError(f"its manifest says step {manifest.step}, its state {state.step}")
@@ -267,12 +269,27 @@ def _prune(folder: pathlib.Path) -> None:
             if not Manifest.read(read_object(path / "manifest.json")).named:
                 unnamed.append(path)
     for path in unnamed[:-RESUME_POINTS_KEPT]:
-        shutil.rmtree(path)
+        _remove(path)
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a checkpoint's files; with others in it, the folder stays under another name."""
+    if not (path.exists() or path.is_symlink()):
+        return
+    if path.is_dir() and not path.is_symlink():
+        for name in ("state.npz", "manifest.json"):
+            if not (path / name).is_dir():
+                (path / name).unlink(missing_ok=True)
+        for leftover in path.glob(".*.npz.[0-9]*.tmp"):
+            leftover.unlink()
+        with contextlib.suppress(OSError):  # not empty
+            path.rmdir()
+            return
+    logging.warning("%s holds files that are not kipper's; it is now %s.", path, set_aside(path))
 
 
 def _by_step(folder: pathlib.Path) -> list[pathlib.Path]:
     """Checkpoint folders by ascending step."""
     steps = {path: path.name.removeprefix("step-") for path in folder.glob("step-*")}
-    return sorted(
-        (path for path, step in steps.items() if step.isdigit()), key=lambda p: int(steps[p])
-    )
+    found = [path for path, step in steps.items() if step.isdecimal() and not path.is_symlink()]
+    return sorted(found, key=lambda path: int(steps[path]))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
+from kipper.common.files import Dispensable
 from kipper.server.measures import Score
 from kipper.server.records import Evaluation
 from kipper.server.workdir import Workdir
@@ -71,8 +72,9 @@ class EventFiles:
         """Writes the validations since the last evaluation, and closes the file."""
         if self._writer is None or self._has_failed:
             return
-        self._write_validated()
-        self._writer.close()
+        with Dispensable(self._workdir.tensorboard).attempt():
+            self._write_validated()
+            self._writer.close()
 
     def _write(
         self,

@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+import pathlib
 import types
 import typing
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from kipper.common.sealed import is_number
+from absl import logging
+
+from kipper.common.sealed import is_number, read_object
 from kipper.server.measures import Score
 
 Json = Mapping[str, Any]
@@ -54,22 +57,37 @@ class Facts:
             elif field.name in record:
                 values[field.name] = record[field.name]
         for field in dataclasses.fields(cls):
-            if field.name in values and not _fits(values[field.name], field.type):
+            if field.name in values and not fits(values[field.name], field.type):
                 raise TypeError(f"its {field.name} cannot be {values[field.name]!r:.40}")
         return cls(**values)
 
 
-def _fits(value: object, hint: Any) -> bool:
+def read_facts(path: pathlib.Path, kind: type[FactsType]) -> FactsType | None:
+    """The facts in a file; None if there is none, or one that cannot be read: a warning says so."""
+    try:
+        return kind.read(read_object(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        logging.warning("%s cannot be read (%s).", path, error.strerror)
+    except (TypeError, ValueError) as error:
+        logging.warning("%s is damaged and left out: %s.", path, error)
+    return None
+
+
+def fits(value: object, hint: Any) -> bool:
     """Whether a value from JSON can be that of a field with this type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
     if origin is types.UnionType:
-        return any(_fits(value, each) for each in arguments)
+        return any(fits(value, each) for each in arguments)
+    if origin is Literal:
+        return value in arguments
     if origin is tuple:
-        return isinstance(value, list | tuple) and all(_fits(each, arguments[0]) for each in value)
+        return isinstance(value, list | tuple) and all(fits(each, arguments[0]) for each in value)
     if origin is not None:
-        return isinstance(value, dict) and all(_fits(each, arguments[1]) for each in value.values())
+        return isinstance(value, dict) and all(fits(each, arguments[1]) for each in value.values())
     if hint in (int, float):
         return is_number(value) and isinstance(value, int | hint)
     return isinstance(value, hint)
@@ -141,6 +159,14 @@ class Validation(Facts):
     step: int
     loss: float
     validation: Score
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectrum(Facts):
+    """A line of spectrum.jsonl: the eigenvalues of K_ss, in descending order."""
+
+    step: int
+    eigenvalues: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)

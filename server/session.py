@@ -13,7 +13,8 @@ from absl import logging
 from kipper import __version__
 from kipper.common import logs, messages
 from kipper.common.errors import Interrupted, KipperError, TemporaryError, UserError
-from kipper.common.files import write_json
+from kipper.common.files import set_aside
+from kipper.common.sealed import write_object
 from kipper.common.settings import ComputeSettings, RunSettings
 from kipper.server.algorithms import algorithm_of
 from kipper.server.algorithms.algorithm import Algorithm
@@ -39,6 +40,7 @@ from kipper.server.records import Account, Counters, Evaluation, RunResult
 from kipper.server.report.keeping import keep_beginning, keep_end
 from kipper.server.scheduler.rules import Policy
 from kipper.server.showing import Showing
+from kipper.server.snapshots import mend_best
 from kipper.server.status import StatusWriter
 from kipper.server.tiling import Tiling, tiling_for
 from kipper.server.watch.pictures import picture, pixels_of
@@ -162,7 +164,7 @@ class Session:
         recipe = _recipe(self.settings, self.experiment, self.workdir, sets)
         save_recipe(self.workdir.preprocessing, recipe)
         save_distilled(self.workdir.distilled, images, labels)
-        write_json(self.workdir.result, result.record())
+        write_object(self.workdir.result, result.record())
         keep_end(self.workdir, self.experiment, images, self.pool.devices)
 
     def _sets(
@@ -208,6 +210,9 @@ def open_session(
     execution = settings.execution
     to_log = logs.to_file(workdir.logs / "run.log", execution.run_name, execution.log_format)
     with workdir.locked(), to_log:
+        workdir.mend()
+        _mend_recipe(workdir)
+        mend_best(workdir)
         showing = Showing(watch, algorithm, experiment, workdir)
         status = StatusWriter(workdir.status, showing.status_changed)
         address = watch.address if watch is not None else None
@@ -281,6 +286,15 @@ def _recipe(
         data_hash=workdir.read_config().data_hash,
         kipper_version=__version__,
     )
+
+
+def _mend_recipe(workdir: Workdir) -> None:
+    """Moves a recipe that cannot be read out of the way of a new one."""
+    try:
+        if workdir.preprocessing.exists():
+            load_recipe(workdir.preprocessing)
+    except UserError as error:
+        logging.warning("%s It is now %s.", error, set_aside(workdir.preprocessing))
 
 
 def _earlier_sets(workdir: Workdir) -> tuple[MadeSet, ...]:

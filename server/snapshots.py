@@ -12,8 +12,10 @@ from typing import Protocol
 import numpy as np
 from absl import logging
 
+from kipper.common.errors import UserError
+from kipper.common.files import set_aside
 from kipper.server import checkpoint
-from kipper.server.distilled_set import save_distilled
+from kipper.server.distilled_set import load_distilled, save_distilled
 from kipper.server.measures import Score
 from kipper.server.records import Validation
 from kipper.server.workdir import Workdir
@@ -58,6 +60,26 @@ def best_before(validations: Sequence[Validation], step: float = math.inf) -> Va
     """The best of those before a step, the first of several; None if there is none."""
     earlier = (each for each in validations if each.step < step)
     return max(earlier, key=lambda each: each.validation.value, default=None)
+
+
+def mend_best(workdir: Workdir) -> None:
+    """Replaces a best.npz that cannot be read by the set of its step's checkpoint, with a warning.
+
+    Without that checkpoint, there is none until a snapshot is better than the one that was lost.
+    """
+    best = best_before(workdir.validations())
+    if best is None:
+        return
+    try:
+        load_distilled(workdir.best)
+    except UserError as error:
+        aside = f" It is now {set_aside(workdir.best)}." if workdir.best.exists() else ""
+        found = checkpoint.support_at(workdir.checkpoints, best.step)
+        if found is None:
+            logging.warning("%s%s There is no checkpoint of its step, %d.", error, aside, best.step)
+        else:
+            save_distilled(workdir.best, *found)
+            logging.warning("%s%s It was made anew from checkpoint %d.", error, aside, best.step)
 
 
 class BestKeeper:

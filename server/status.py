@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from kipper.common.files import Dispensable, write_bytes
+from kipper.common.sealed import sealed
 from kipper.server.measures import Score
-from kipper.server.records import Account, Facts
+from kipper.server.records import Account, Facts, read_facts
 
 _SECONDS_BETWEEN_WRITES = 0.2
 # A live coordinator writes about once a second; one on another host that has not written for this
@@ -68,6 +70,8 @@ class Status(Facts):
 class StatusWriter:
     """Keeps status.json on disk, replaced whole, at most five times a second and not flushed.
 
+    The run goes on if it cannot be written.
+
     `status` is the newest one, written or not; `on_write` is called after each write.
     """
 
@@ -76,6 +80,7 @@ class StatusWriter:
     ):
         self.status = Status("starting", socket.gethostname(), os.getpid())
         self._path = path
+        self._writing = Dispensable(path)
         self._on_write = on_write
         self._written = float("-inf")
 
@@ -83,19 +88,16 @@ class StatusWriter:
         """Changes fields of the status; `now` writes it even if the last write was a moment ago."""
         self.status = dataclasses.replace(self.status, **changes)
         if now or time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self.status.record()))
-            os.replace(temporary, self._path)
+            with self._writing.attempt():
+                line = json.dumps(sealed(self.status.record()))
+                write_bytes(self._path, line.encode(), durably=False)
             self._written = time.monotonic()
             self._on_write(self.status)
 
 
 def read_status(path: pathlib.Path) -> Status:
     """The last status written; `Status()` if there is none that can be read."""
-    try:
-        return Status.read(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, AttributeError):
-        return Status()
+    return read_facts(path, Status) or Status()
 
 
 def was_written_lately(path: pathlib.Path) -> bool:

@@ -1,24 +1,68 @@
 """The folder of a run: the names of its files, its lock, and whether a run may resume in it."""
 
 import contextlib
-import json
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from kipper.common.errors import UserError
+from absl import logging
+
+from kipper.common.errors import UserError, WriteError
 from kipper.common.file_lock import Taken, holder_of, locked
-from kipper.common.files import write_json, write_text
+from kipper.common.files import not_following, set_aside
 from kipper.common.network_file import without_hashes
 from kipper.common.process_identity import ProcessIdentity
+from kipper.common.sealed import ChecksumError, read_object, write_object
 from kipper.common.settings import RunSettings, free_names, run_fields
-from kipper.server.records import Config, Evaluation, Json, RunResult, Validation
+from kipper.server.record_files import RecordFile
+from kipper.server.records import (
+    Config,
+    Evaluation,
+    Facts,
+    Json,
+    RunResult,
+    Spectrum,
+    Validation,
+    read_facts,
+)
+
+# What a run writes into its folder, as patterns of paths: all that --overwrite may remove.
+FIGURES = ("distilled", "labels", "curve", "spectrum", "timeline")
+_OBJECTS = ("config.json", "result.json", "status.json", "environment.json")
+_LINES = ("metrics.jsonl", "validation.jsonl", "spectrum.jsonl")
+WRITTEN = (
+    *_OBJECTS,
+    *_LINES,
+    *(f"{name}.damaged*" for name in (*_OBJECTS, *_LINES)),
+    *("distilled.npz", "best.npz", "preprocessing.npz", "natural.npz", "neighbours.npz"),
+    *(f"{name}.npz.damaged*" for name in ("best", "preprocessing")),
+    "report.html",
+    "dashboard.html",  # of earlier versions
+    "coordinator.json",
+    ".going_back.json",
+    ".*.json.[0-9]*.tmp",
+    ".*.npz.[0-9]*.tmp",
+    "checkpoints/step-[0-9]*",
+    "checkpoints/step-[0-9]*/state.npz",
+    "checkpoints/step-[0-9]*/manifest.json",
+    "checkpoints/.step-[0-9]*.tmp/*",
+    *(f"figures/{name}.png" for name in FIGURES),
+    "tensorboard/events.out.tfevents.*",
+    *(f"logs/{name}" for name in ("run.log", "events.jsonl", "events.jsonl.1", "failure.txt")),
+    *("logs/launchpad.log", "logs/quarantine-*.npz"),
+    *(f"logs/{node}-[0-9]*.log" for node in ("coordinator", "evaluator", "snapshots", "worker")),
+    *(f"logs/{node}/[0-9]*" for node in ("coordinator", "evaluator", "snapshots", "worker")),
+)
+# These may be there before the run is.
+_BEFORE_A_RUN = ("config.json", "coordinator.json", "logs/")
+_NAMED = 5  # files in a sentence
+FOLDERS = ("checkpoints", "figures", "tensorboard", "logs")
 
 # Locks beside that of the coordinator: of the process that starts the run on this host, and of the
 # command that starts it on many.
 _CLAIM, _LAUNCH = ".start.lock", ".launch.lock"
+_LOCKS = {".lock", _CLAIM, _LAUNCH}
 # A coordinator dies a moment after the process that started it; and others look at the lock.
 _PATIENCE_SECONDS = 1.0
 
@@ -53,8 +97,10 @@ class Workdir:
         """Prepares the folder for a run with `settings`, new or resumed.
 
         Raises:
-            UserError: it cannot be written, or holds a run with other settings or other data.
+            UserError: it cannot be written, contains links in place of a run's files, holds a run
+                with other settings or other data, or files that are not kipper's.
         """
+        self._refuse_links()
         self._make_folders()
         config = Config(type(settings.compute).__name__, settings.record(), data_hash)
         if settings.execution.overwrite:
@@ -63,7 +109,8 @@ class Workdir:
         else:
             self._check_resumable(config, settings)
         self._make_folders()
-        write_json(self.config, config.record())
+        with self._writing():
+            write_object(self.config, config.record())
 
     def check(self, settings: RunSettings, data_hash: str) -> None:
         """Raises the errors of `prepare` that can be found without writing."""
@@ -73,7 +120,10 @@ class Workdir:
                 f"The workdir {self.path} cannot be written: you may not create files in "
                 f"{existing}; give another --workdir."
             )
-        if not settings.execution.overwrite:
+        self._refuse_links()
+        if settings.execution.overwrite:
+            self._check_removable()
+        else:
             config = Config(type(settings.compute).__name__, settings.record(), data_hash)
             self._check_resumable(config, settings)
 
@@ -85,6 +135,8 @@ class Workdir:
     def forget_outcome(self) -> None:
         """Removes the outcome of the last coordinator before the next one starts."""
         for path in (self.status, self.failure):
+            if path.is_dir():
+                set_aside(path)
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -169,18 +221,41 @@ class Workdir:
         held = (line.split() for line in locks if " FLOCK " in line)
         return any(int(words[5].rpartition(":")[2]) == inode for words in held if words[1] != "->")
 
+    def mend(self) -> None:
+        """Moves what is damaged among the small files out of the way of a run, with warnings.
+
+        Nothing is deleted: damaged lines and files get the names NAME.damaged. Only the process
+        that holds the lock may call this.
+        """
+        for path in self._kinds:
+            self._records_in(path).mend()
+        for name in WRITTEN:
+            path = self.path / name
+            if path.is_dir() and path.suffix and not path.is_symlink():
+                logging.warning("%s is a folder; it is now %s.", path, set_aside(path))
+        for path, kind in (
+            (self.result, RunResult),
+            (self.status, Facts),
+            (self.environment, Facts),
+        ):
+            if path.exists() and read_facts(path, kind) is None:
+                logging.warning("%s is now %s.", path, set_aside(path))
+
     def read_records(self, path: pathlib.Path) -> list[Json]:
-        """The records of a .jsonl file, without a last line that a crash cut short."""
-        records = []
-        if path.exists():
-            for line in path.read_text().splitlines():
-                with contextlib.suppress(ValueError):
-                    records.append(json.loads(line))
-        return records
+        """The records of a .jsonl file; damaged lines are left out, with a warning."""
+        return self._records_in(path).read(is_growing=self.is_locked)
 
     def read_config(self) -> Config:
-        """config.json; raises an OSError, ValueError or TypeError if it cannot be read."""
-        return Config.read(json.loads(self.config.read_text()))
+        """config.json; warns if it was changed since kipper wrote it.
+
+        Raises:
+            OSError, TypeError, ValueError: it cannot be read.
+        """
+        try:
+            return Config.read(read_object(self.config))
+        except ChecksumError as error:
+            logging.warning("%s has been changed since kipper wrote it.", self.config)
+            return Config.read(error.record)
 
     def evaluations(self) -> list[Evaluation]:
         """The lines of metrics.jsonl."""
@@ -192,38 +267,45 @@ class Workdir:
 
     def read_result(self) -> RunResult | None:
         """result.json; None while the run has none that can be read."""
-        try:
-            return RunResult.read(json.loads(self.result.read_text()))
-        except (OSError, ValueError, TypeError, AttributeError):
-            return None
+        return read_facts(self.result, RunResult)
 
     def append_record(self, path: pathlib.Path, record: Json) -> None:
-        """Adds a line and flushes it to disk, after ending a line that a crash cut short."""
-        with open(path, "ab+") as file:
-            if file.seek(0, os.SEEK_END) > 0:
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            file.write(json.dumps(record).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Adds a line and flushes it to disk, after ending a line that a crash cut short.
+
+        Raises:
+            OSError: the file cannot be written, and is as it was.
+        """
+        self._records_in(path).append(record)
 
     def drop_records_from(self, path: pathlib.Path, step: int) -> None:
         """Drops records of `step` and later, which a resumed run will repeat."""
-        kept = [record for record in self.read_records(path) if record["step"] < step]
-        if path.exists():
-            write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._records_in(path).mend(keep=lambda record: record["step"] < step)
+
+    @property
+    def _kinds(self) -> dict[pathlib.Path, type[Facts]]:
+        """What each line of a .jsonl file is."""
+        return {
+            self.metrics: Evaluation,
+            self.validation: Validation,
+            self.spectrum: Spectrum,
+        }
+
+    def _records_in(self, path: pathlib.Path) -> RecordFile:
+        return RecordFile(path, self._kinds.get(path))
 
     def _make_folders(self) -> None:
         with self._writing():
             for folder in (self.path, self.checkpoints, self.figures, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._lock.touch()
+            if not self._lock.exists():
+                open(self._lock, "a", opener=not_following).close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except WriteError:
+            raise
         except OSError as error:
             raise UserError(
                 f"The workdir {self.path} cannot be written ({error.strerror}); give a --workdir "
@@ -233,12 +315,8 @@ class Workdir:
     def _check_resumable(self, config: Config, settings: RunSettings) -> None:
         """Raises a UserError if the folder holds a run that the settings cannot resume."""
         if not self.config.exists():
-            if not (self.checkpoints.exists() and any(self.checkpoints.iterdir())):
-                return
-            raise UserError(
-                f"{self.path} has checkpoints but no config.json, so they cannot be resumed; give "
-                "another --workdir, or --overwrite to start afresh."
-            )
+            self._refuse_to_write_over("no config.json")
+            return
         try:
             before = self.read_config()
             # An older version without some setting behaved as its default does now.
@@ -265,14 +343,88 @@ class Workdir:
                 "--workdir, or --overwrite to start afresh."
             )
 
+    def _refuse_to_write_over(self, lacks: str) -> None:
+        """Raises a UserError for files that a run would replace, in a folder that is no run's."""
+        theirs = [name for name in self._present() if not name.startswith(_BEFORE_A_RUN)]
+        if theirs:
+            raise UserError(
+                f"{self.path} holds {_listed(theirs)} but {lacks}, so kipper cannot tell whether "
+                "it wrote them, and neither resumes nor removes them; give another --workdir."
+            )
+
+    def _check_removable(self) -> bool:
+        """Whether the folder holds a run, which may be removed.
+
+        Raises:
+            UserError: it holds files that may be another's and that a run would replace.
+        """
+        try:
+            config = self.read_config()
+        except FileNotFoundError:
+            self._refuse_to_write_over("no config.json")
+            return False
+        except (OSError, TypeError, ValueError):
+            self._refuse_to_write_over("a config.json that is not kipper's")
+            return False
+        if "dataset" not in config.settings:
+            self._refuse_to_write_over("a config.json that is not kipper's")
+            return False
+        return True
+
     def _remove_run(self) -> None:
-        """Removes the files that kipper wrote, and no others."""
-        of_older_versions = self.path / "dashboard.html"
-        for path in (*vars(self).values(), of_older_versions):
-            if path.is_file() and path != self._lock:
-                path.unlink()
-        for folder in (self.checkpoints, self.figures, self.tensorboard, self.logs):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Removes the files that kipper wrote; others are left and named in a warning."""
+        if self._check_removable():
+            for name in self._present():
+                path = self.path / name
+                if not path.is_dir():
+                    path.unlink()
+            for folder in sorted(self._folders(), reverse=True):  # the inner ones first
+                with contextlib.suppress(OSError):  # not empty
+                    folder.rmdir()
+        elif self.config.exists():
+            logging.warning("%s is now %s.", self.config, set_aside(self.config))
+        found = (path for path in self.path.rglob("*") if path.is_symlink() or not path.is_dir())
+        left = sorted({str(path.relative_to(self.path)) for path in found} - _LOCKS)
+        if left:
+            logging.warning(
+                "--overwrite left %s in %s, which kipper did not write.", _listed(left), self.path
+            )
+
+    def _present(self) -> list[str]:
+        """What of `WRITTEN` exists, also as links, but not what lies behind links."""
+        found: dict[str, None] = {}
+        for pattern in WRITTEN:
+            for path in [self.path / pattern, *self.path.glob(pattern)]:
+                inner = path.relative_to(self.path)
+                behind = any((self.path / parent).is_symlink() for parent in inner.parents[:-1])
+                if (path.exists() or path.is_symlink()) and not behind:
+                    found[str(inner)] = None
+        return [*found]
+
+    def _folders(self) -> list[pathlib.Path]:
+        """The folders that kipper makes, and those in them."""
+        return [
+            path
+            for name in FOLDERS
+            for path in [self.path / name, *(self.path / name).glob("*")]
+            if path.is_dir() and not path.is_symlink()
+        ]
+
+    def _refuse_links(self) -> None:
+        """Raises a UserError for a link where a run writes: what it leads to may be another's."""
+        for name in (*FOLDERS, *_LOCKS, *self._present()):
+            path = self.path / name
+            if path.is_symlink():
+                raise UserError(
+                    f"{path} is a symbolic link, through which kipper does not write; remove it, "
+                    "or give another --workdir."
+                )
+
+
+def _listed(names: list[str]) -> str:
+    """Names in a sentence."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _change(name: str, before: Any, now: Any) -> str:

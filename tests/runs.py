@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from kipper.common.sealed import parse_object
+
 # SIGINT is handled as in a terminal: a background job of a script would ignore it.
 RUN = """
 import signal, sys
@@ -37,7 +39,7 @@ def distill(workdir, *flags):
 
 
 def metrics(workdir):
-    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    records = [parse_object(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
 
 

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 from kipper.common.errors import UserError
-from kipper.common.sealed import read_regular_file
+from kipper.common.files import read_regular_file
 
 _PART_BYTES = 2**20
 

@@ -17,7 +17,7 @@ class RunState:
     Attributes:
         run: its files.
         state: not begun, running, finished, interrupted, failed; or died: its status says running,
-            but no process holds its folder.
+            but no process holds its folder; or unknown: its status cannot be read.
         changed: local time of its last status; None if it never wrote one.
     """
 
@@ -49,7 +49,8 @@ def state_of(folder: str | pathlib.Path) -> RunState:
         UserError: there is no run in the folder.
     """
     run = read_run(folder)
-    said = run.status.state or "not begun"
+    has_status = run.workdir.status.exists()
+    said = run.status.state or ("unknown" if has_status else "not begun")
     try:
         changed = datetime.datetime.fromtimestamp(run.workdir.status.stat().st_mtime)
     except OSError:

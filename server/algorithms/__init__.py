@@ -7,7 +7,7 @@ from kipper.common.settings import ComputeSettings
 from kipper.server.algorithms.algorithm import Algorithm
 from kipper.server.algorithms.kip import Kip
 from kipper.server.algorithms.label_solve import LabelSolve
-from kipper.server.records import Json
+from kipper.server.records import Json, fits
 
 ALGORITHMS: tuple[type[Algorithm], ...] = (Kip, LabelSolve)
 
@@ -24,6 +24,7 @@ def recorded_algorithm(class_name: str, record: Json) -> Algorithm:
 
     Raises:
         UserError: this version does not have the algorithm.
+        TypeError: a setting has a value of another type.
     """
     for cls in ALGORITHMS:
         if cls.settings_class.__name__ == class_name:
@@ -43,4 +44,7 @@ def _names(cls: type[Algorithm]) -> set[str]:
 def _with_known(cls: type[Algorithm], record: Json) -> Algorithm:
     # The settings of a released set may lack the data set, which has no default.
     known = {"dataset": "", **{name: record[name] for name in record.keys() & _names(cls)}}
+    for field in dataclasses.fields(cls.settings_class):
+        if field.name in known and not fits(known[field.name], field.type):
+            raise TypeError(f"its {field.name} cannot be {known[field.name]!r:.40}")
     return cls(cls.settings_class(**known))

@@ -85,6 +85,10 @@ class Algorithm(abc.ABC):
     def progress(self, status: Status, step: int) -> str:
         """How far a run is; `step` is that of its newest evaluation."""
 
+    def is_evaluated(self, step: int) -> bool:
+        """Whether the state at a step is scored on the test images."""
+        return step == 0
+
     def natural_score(self, result: RunResult | None, first: Evaluation | None) -> Score | None:
         """The test score of natural images with natural labels; `first` is the first evaluation."""
         return result.natural if result is not None else None

@@ -61,7 +61,6 @@ class Kip(Algorithm):
         return self.images_start_natural and self.settings.solve_labels_every is None
 
     def is_evaluated(self, step: int) -> bool:
-        """Whether the state at a step is scored on the test images."""
         if step in (0, self.steps):
             return True
         every = self.settings.eval_every

@@ -1,12 +1,12 @@
 """Files that a run writes for its report, beside its results."""
 
-import json
 from collections.abc import Mapping
 
 import numpy as np
 from absl import logging
 
-from kipper.common.files import write_json, write_npz
+from kipper.common.files import write_npz
+from kipper.common.sealed import read_object, write_object
 from kipper.server.distilled_set import Recipe, save_recipe
 from kipper.server.experiment import Experiment
 from kipper.server.report.environment import describe_environment
@@ -19,7 +19,7 @@ def keep_beginning(workdir: Workdir, experiment: Experiment, recipe: Recipe) -> 
     write_npz(workdir.natural, {"images": experiment.support, "targets": experiment.support_labels})
     if not workdir.preprocessing.exists():  # that of a finished run lists its sets
         save_recipe(workdir.preprocessing, recipe)
-    write_json(workdir.environment, describe_environment())
+    write_object(workdir.environment, describe_environment())
 
 
 def keep_end(
@@ -34,8 +34,8 @@ def keep_end(
     these are natural. Errors are logged as warnings: the results exist already.
     """
     try:
-        environment = json.loads(workdir.environment.read_text())
-        write_json(workdir.environment, {**environment, "workers": workers})
+        environment = read_object(workdir.environment)
+        write_object(workdir.environment, {**environment, "workers": workers})
         workdir.neighbours.unlink(missing_ok=True)
         if np.array_equal(images, experiment.support):
             return

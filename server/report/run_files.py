@@ -1,22 +1,29 @@
 """A run, finished or not, as the files in its folder describe it."""
 
 import dataclasses
-import json
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from absl import logging
 
-from kipper.common.array_files import UNREADABLE, open_npz
+from kipper.common.array_files import UNREADABLE, read_npz
 from kipper.common.errors import UserError
 from kipper.common.labels import are_classes, target_values
+from kipper.common.sealed import read_object
 from kipper.server import checkpoint
 from kipper.server.algorithms import recorded_algorithm
 from kipper.server.algorithms.algorithm import Algorithm
-from kipper.server.distilled_set import Recipe, load_distilled, load_recipe
+from kipper.server.distilled_set import Recipe, load_recipe, read_set
 from kipper.server.measures import ACCURACY, Measure, Score
-from kipper.server.records import Evaluation, Json, RunResult, Validation
+from kipper.server.records import Evaluation, Json, RunResult, Validation, fits
 from kipper.server.status import Status, read_status
 from kipper.server.workdir import Workdir
+
+_MOST_STEPS = 10**6  # that are looked for
+_NAMED = 5  # steps in a sentence
+_KINDS = {"packages": Mapping[str, Any], "workers": Mapping[str, Mapping[str, Any]]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +159,7 @@ def read_run(folder: str | pathlib.Path) -> RunFiles:
     metrics, result = workdir.evaluations(), workdir.read_result()
     if result is not None and metrics and metrics[-1].step > result.steps:
         result = None  # the run has been resumed with more steps
-    return RunFiles(
+    run = RunFiles(
         workdir=workdir,
         algorithm=algorithm,
         settings=config.settings,
@@ -162,8 +169,22 @@ def read_run(folder: str | pathlib.Path) -> RunFiles:
         metrics=metrics,
         validation=workdir.validations(),
         spectra=workdir.read_records(workdir.spectrum),
-        environment=_json(workdir.environment),
+        environment=_environment(workdir),
     )
+    _warn_of_missing(run)
+    return run
+
+
+def _environment(workdir: Workdir) -> Json:
+    """environment.json, without what is not of the kind that kipper writes."""
+    try:
+        found = read_object(workdir.environment)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        logging.warning("%s is damaged and left out: %s.", workdir.environment, error)
+        return {}
+    return {name: value for name, value in found.items() if fits(value, _KINDS.get(name, Any))}
 
 
 def read_support(run: RunFiles) -> SupportFiles | None:
@@ -178,9 +199,9 @@ def read_support(run: RunFiles) -> SupportFiles | None:
     recipe = load_recipe(workdir.preprocessing)
     natural, targets = _arrays(workdir.natural, "images", "targets")
     learns_images = run.algorithm.learns_images
-    begun = checkpoint.support_of(workdir.checkpoints, first=True) if learns_images else None
+    begun = checkpoint.support_of(workdir.checkpoints, step=0) if learns_images else None
     initial = natural
-    if begun is not None and begun[0] == 0 and not np.array_equal(begun[1], natural):
+    if begun is not None and not np.array_equal(begun[1], natural):
         _, initial, initial_labels = begun
         if are_classes(targets):  # a set given with --initial may have other classes
             targets = initial_labels.argmax(1)
@@ -197,20 +218,39 @@ def read_support(run: RunFiles) -> SupportFiles | None:
 def _newest(run: RunFiles) -> tuple[int, np.ndarray, np.ndarray] | None:
     """Step, images and labels of the result, or of the newest checkpoint that holds images."""
     if run.result is not None and run.workdir.distilled.exists():
-        return run.result.steps, *load_distilled(run.workdir.distilled)
+        found = read_set(run.workdir.distilled)
+        return run.result.steps, found.images, found.labels
     return checkpoint.support_of(run.workdir.checkpoints) if run.algorithm.learns_images else None
 
 
-def _json(path: pathlib.Path) -> Json:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+def _warn_of_missing(run: RunFiles) -> None:
+    """Warns of evaluations that the run has made and that its files lack."""
+    made = [run.status.evaluated_step, run.result.steps if run.result is not None else None]
+    if run.algorithm.learns_images:
+        made += [step - 1 for step in checkpoint.steps_in(run.workdir.checkpoints)]
+    last = min(max((step for step in made if step is not None), default=-1), _MOST_STEPS)
+    expected = {step for step in range(last + 1) if run.algorithm.is_evaluated(step)}
+    for path, found in (
+        (run.workdir.metrics, {each.step for each in run.metrics}),
+        (run.workdir.spectrum, {int(each["step"]) for each in run.spectra}),
+    ):
+        missing = sorted(expected - found)
+        if missing:
+            listed = ", ".join(map(str, missing[:_NAMED])) + (" …" if missing[_NAMED:] else "")
+            logging.warning("%s lacks the evaluations of steps %s.", path, listed)
+    scored = run.validation[-1].step if run.validation else None
+    if run.result is not None and scored not in (None, run.result.steps):
+        logging.warning(
+            "%s ends at step %d, the run at step %d.",
+            run.workdir.validation,
+            scored,
+            run.result.steps,
+        )
 
 
 def _arrays(path: pathlib.Path, *names: str) -> list[np.ndarray]:
     try:
-        with open_npz(path, names) as arrays:
-            return [arrays.read(name) for name in names]
+        arrays = read_npz(path, names)
+        return [arrays[name] for name in names]
     except (KeyError, *UNREADABLE) as error:
         raise UserError(f"{path} cannot be read ({error}).") from error

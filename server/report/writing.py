@@ -42,7 +42,7 @@ def write_report(run: RunFiles) -> list[str]:
 def _support(run: RunFiles) -> SupportFiles | None:
     try:
         return read_support(run)
-    except KipperError as error:
+    except (KipperError, IndexError, TypeError, ValueError) as error:  # of arrays that do not fit
         logging.warning("The report has no pictures of images: %s", error)
         return None
 

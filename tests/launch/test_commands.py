@@ -48,7 +48,7 @@ def test_a_run_leaves_the_files_that_are_promised(finished):
     assert [record["step"] for record in records] == [0, 1, 2, 4]
     conditions = {"condition_number", "regularised_condition_number"}
     accuracies = {"train_accuracy", "test_accuracy"}
-    assert set(records[0]) == {"step", "loss", "seconds"} | accuracies | conditions
+    assert set(records[0]) == {"step", "loss", "seconds", "checksum"} | accuracies | conditions
     result = json.loads((finished / "result.json").read_text())
     assert result["natural_accuracy"] == records[0]["test_accuracy"]
     assert result["test_accuracy"] == records[-1]["test_accuracy"]

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from kipper.common.sealed import parse_object
 from kipper.launch.main import run
 from kipper.server import sampling
 
@@ -27,7 +28,7 @@ def _state(workdir, step):
 
 
 def _lines(path):
-    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records = [parse_object(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
 
 

@@ -1,7 +1,6 @@
 """Runs whose targets are augmented and whose steps are made with several architectures."""
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
@@ -12,6 +11,7 @@ from kipper.common.augmentation import augment, parse_augmentation
 from kipper.common.datasets import load_dataset
 from kipper.common.errors import UserError
 from kipper.common.labels import centred_one_hot
+from kipper.common.sealed import parse_object
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.coordinator import load_experiment, run_inprocess
 from kipper.server import krr, sampling
@@ -43,7 +43,7 @@ def run(workdir: pathlib.Path, **changes: object) -> list[dict]:
     """Carries out SETTINGS but for what is changed; returns the records of metrics.jsonl."""
     run_inprocess(SETTINGS.replace(workdir=str(workdir), **changes))
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in parse_object(line).items() if k != "seconds"} for line in lines]
 
 
 def kernel(architecture: str, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:

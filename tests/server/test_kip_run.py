@@ -11,6 +11,7 @@ from tiny_runs import LinearKernel, kip_settings, tiny_session
 from kipper.common import messages
 from kipper.common.errors import Interrupted, NumericalError
 from kipper.common.messages import SUPPORT_KEY, Request
+from kipper.common.sealed import parse_object
 from kipper.common.settings import RunSettings
 from kipper.server import checkpoint
 from kipper.server.algorithms.kip import Kip
@@ -53,7 +54,7 @@ def run(settings: RunSettings, sink: Sink | None = None, **options: Any) -> RunR
 
 def lines(path: pathlib.Path) -> list[dict[str, Any]]:
     """Records without the times in them."""
-    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records = [parse_object(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
 
 

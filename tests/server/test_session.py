@@ -9,6 +9,7 @@ import pytest
 from tiny_runs import HASH, kip_settings, label_settings, tiny_session
 
 from kipper.common.errors import Interrupted, NumericalError, UserError
+from kipper.common.sealed import parse_object
 from kipper.server.distilled_set import load_recipe, read_set, save_distilled, set_key
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import Counters, Evaluation, RunResult
@@ -139,7 +140,7 @@ def test_evaluations_are_recorded_as_they_come(tmp_path: pathlib.Path) -> None:
             session.evaluated(evaluation(step, 0.5 + step / 10), images, labels)
             assert session.workdir.evaluations()[-1] == evaluation(step, 0.5 + step / 10)
         lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-        assert list(json.loads(lines[0])) == [
+        assert list(parse_object(lines[0])) == [
             *("step", "loss", "train_accuracy", "test_accuracy", "seconds"),
             *("condition_number", "regularised_condition_number"),
         ]

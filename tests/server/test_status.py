@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from kipper.common.sealed import read_object
 from kipper.server import status
 from kipper.server.status import Status, StatusWriter, read_status
 
@@ -21,7 +22,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_the_first_update_is_written_with_the_process(tmp_path: pathlib.Path) -> None:
     StatusWriter(tmp_path / "status.json").update(step=3)
-    assert json.loads((tmp_path / "status.json").read_text()) == {
+    assert read_object(tmp_path / "status.json") == {
         "state": "starting",
         "host": socket.gethostname(),
         "pid": os.getpid(),

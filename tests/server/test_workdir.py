@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kipper.common.errors import UserError
+from kipper.common.sealed import parse_object
 from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings, run_fields
 from kipper.server.workdir import Workdir
 
@@ -209,11 +210,12 @@ def test_checkpoints_without_a_configuration_are_refused(workdir: Workdir) -> No
     assert "no config.json" in refused(workdir, distill())
 
 
-def test_checkpoints_without_a_configuration_can_be_overwritten(workdir: Workdir) -> None:
+def test_without_a_configuration_nothing_is_overwritten(workdir: Workdir) -> None:
     fill(workdir)
     workdir.config.unlink()
-    workdir.prepare(distill(overwrite=True), HASH)
-    assert list(workdir.checkpoints.iterdir()) == []
+    before = sorted(workdir.path.rglob("*"))
+    assert "no config.json" in refused(workdir, distill(overwrite=True))
+    assert sorted(workdir.path.rglob("*")) == before
 
 
 def test_overwriting_removes_kippers_files_and_no_others(workdir: Workdir) -> None:
@@ -303,7 +305,9 @@ def test_records_of_a_step_and_later_are_dropped(workdir: Workdir) -> None:
     with open(workdir.metrics, "a") as file:
         file.write('{"step": 8, "lo')
     workdir.drop_records_from(workdir.metrics, 4)
-    assert workdir.metrics.read_text() == '{"step": 0}\n{"step": 1}\n'
+    lines = workdir.metrics.read_text().splitlines()
+    assert [parse_object(line) for line in lines] == [{"step": 0}, {"step": 1}]
+    assert workdir.metrics.with_name("metrics.jsonl.damaged").read_text() == '{"step": 8, "lo\n'
     workdir.append_record(workdir.metrics, {"step": 4})
     assert [r["step"] for r in workdir.read_records(workdir.metrics)] == [0, 1, 4]
     workdir.drop_records_from(workdir.metrics, 0)

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from kipper.common.sealed import read_object, write_object
 from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings
 from kipper.launch.commands.run_state import state_of
 from kipper.launch.coordinator import run_inprocess
@@ -32,8 +33,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
 
 
 def say(workdir: Workdir, **fields: object) -> None:
-    status = json.loads(workdir.status.read_text()) | fields
-    workdir.status.write_text(json.dumps(status))
+    write_object(workdir.status, read_object(workdir.status) | fields)
 
 
 def test_a_finished_run_is_described_by_its_result(
