@@ -64,6 +64,7 @@ class World:
         tried: blocks that were sent to any worker.
         accepted: the accepted answer to each block.
         banned: liars.
+        aside: until when workers that were set aside may not return.
         aborted: the reason, if the run was aborted.
         history: each event with its time and instructions.
     """
@@ -80,6 +81,7 @@ class World:
         self.tried: set[int] = set()
         self.accepted: dict[int, int] = {}
         self.banned: set[str] = set()
+        self.aside: dict[str, float] = {}
         self.quarantined: dict[int, tuple[str, ...]] = {}
         self.aborted: str | None = None
         self.history: list[tuple[float, Event, list[Instruction]]] = []
@@ -107,6 +109,11 @@ class World:
             for worker in workers:
                 self.note_time(worker, seconds, shape)
 
+    def prove(self, *workers: str) -> None:
+        """Each worker has computed a block like those of `spec`."""
+        for worker in workers:
+            self.scheduler.health.answered(worker, "shape")
+
     def note_time(self, worker: str, seconds: float, shape: str = "shape 0") -> None:
         """Records the time of a block that the worker computed."""
         pace = self.scheduler.ledger.workers[worker].pace
@@ -125,7 +132,7 @@ class World:
 
     def join(self, worker: str) -> None:
         """The worker joins; if it was present, its blocks are lost."""
-        if worker in self.banned:
+        if worker in self.banned or self.now < self.aside.get(worker, 0.0):
             return
         self._forget(worker)
         self._incarnations += 1
@@ -255,6 +262,10 @@ class World:
                 assert reason
                 if liar:
                     self.banned.add(worker)
+                self._forget(worker)
+            case events.SetAsideWorker(worker, reason, seconds):
+                assert reason
+                self.aside[worker] = self.now + seconds
                 self._forget(worker)
             case events.QuarantineBlock(block, reasons):
                 self.quarantined[block] = reasons

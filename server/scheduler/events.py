@@ -9,7 +9,7 @@ from kipper.server.scheduler.decoding import decode
 # Why a worker's answer to a block was not usable, and who may be at fault.
 FailureKind = Literal["transport", "missing", "cancelled", "numerical", "failed"]
 TRANSPORT: FailureKind = "transport"  # request or answer was lost or damaged: nobody
-MISSING: FailureKind = "missing"  # the worker lacks rows it was believed to hold: the coordinator
+MISSING: FailureKind = "missing"  # the worker lacks rows it was believed to hold: not the block
 CANCELLED: FailureKind = "cancelled"  # the coordinator cancelled the block
 NUMERICAL: FailureKind = "numerical"  # the answer is not finite: the worker or the block
 FAILED: FailureKind = "failed"  # the worker raised or gave a wrong answer: the worker or the block
@@ -27,6 +27,7 @@ class BlockSpec:
         bytes: memory that the coordinator needs while the block is out: request and answer.
         prefers: the worker that kept its residuals.
         optional: whether the block may be left undone.
+        kind: the first word of its shape; a worker may fail all blocks of a kind, and no others.
     """
 
     block: int
@@ -36,6 +37,10 @@ class BlockSpec:
     bytes: int
     prefers: str | None = None
     optional: bool = False
+
+    @property
+    def kind(self) -> str:
+        return self.shape.partition(" ")[0]
 
 
 # --- events ------------------------------------------------------------------------------------
@@ -157,6 +162,18 @@ class DropWorker:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SetAsideWorker:
+    """Remove a worker that fails what others can do, if it is present.
+
+    Do not admit this process again, nor another of its name within `seconds`.
+    """
+
+    worker: str
+    reason: str
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class QuarantineBlock:
     """Save the block's inputs: it failed wherever it was tried."""
 
@@ -176,7 +193,14 @@ class Abort:
 
 
 Instruction = (
-    SendBlock | CancelBlock | AcceptAnswer | ForgetRows | DropWorker | QuarantineBlock | Abort
+    SendBlock
+    | CancelBlock
+    | AcceptAnswer
+    | ForgetRows
+    | DropWorker
+    | SetAsideWorker
+    | QuarantineBlock
+    | Abort
 )
 
 _CLASSES = {cls.__name__: cls for cls in typing.get_args(Event | Instruction)}

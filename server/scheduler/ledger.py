@@ -17,10 +17,12 @@ class Lease:
         sent: time when it was sent.
         started: time when the worker could begin it, having answered all earlier blocks; None
             while it waits behind another block.
+        cancelled: whether the worker was told not to begin it.
     """
 
     sent: float
     started: float | None
+    cancelled: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -56,10 +58,12 @@ class BlockRecord:
         out: workers that have it.
         groups: workers that answered, grouped by equal answers.
         failed: workers it failed on, with the reason.
+        times_failed: how often it failed on each of them.
+        failed_otherwise: those of them that did not only answer what is not finite.
         extra: copies sent or to be sent because it is late.
         failures: number of failures.
         losses: number of lost requests and answers.
-        numerical: whether all failures were answers that are not finite.
+        suspect_losses: those on workers that lose nothing else.
         accepted: the worker whose answer was accepted; "" if it was withdrawn; None before.
         withdrawn: whether its result is not needed; it is then not sent any more.
         rests_until: it is not sent before this time.
@@ -71,10 +75,12 @@ class BlockRecord:
     out: set[str] = dataclasses.field(default_factory=set)
     groups: list[list[str]] = dataclasses.field(default_factory=list)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    times_failed: dict[str, int] = dataclasses.field(default_factory=dict)
+    failed_otherwise: set[str] = dataclasses.field(default_factory=set)
     extra: int = 0
     failures: int = 0
     losses: int = 0
-    numerical: bool = True
+    suspect_losses: int = 0
     accepted: str | None = None
     withdrawn: bool = False
     rests_until: float = 0.0
@@ -212,11 +218,12 @@ class Ledger:
             self._drop_holder(piece)
         held.clear()
 
-    def has_untried_worker(self, entry: BlockRecord) -> bool:
-        """Whether a worker is present that has neither failed nor answered the block."""
-        return any(
-            worker not in entry.failed and not entry.answered(worker) for worker in self.workers
-        )
+    def cancel(self, block: int) -> list[str]:
+        """Marks all leases of a block as cancelled; returns their workers."""
+        workers = sorted(self.blocks[block].out)
+        for worker in workers:
+            self.workers[worker].out[block].cancelled = True
+        return workers
 
     def _file(self, worker: str, record: WorkerRecord) -> None:
         """Lists a worker by its number of blocks."""

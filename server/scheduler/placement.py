@@ -1,6 +1,7 @@
 """Which worker gets which block next: the queue, placement and duplicates (rules 3, 4, 7, 9)."""
 
 import zlib
+from collections.abc import Iterator
 
 from kipper.server.scheduler import rules
 from kipper.server.scheduler.events import BlockSpec, CancelBlock, Instruction, SendBlock
@@ -82,8 +83,35 @@ class Placement:
         """Whether the worker may be given the block, apart from the limit on bytes."""
         if worker in entry.out or entry.answered(worker):
             return False
-        # A second attempt where it failed is allowed only if no other worker is left to try it.
-        return worker not in entry.failed or not self._ledger.has_untried_worker(entry)
+        if not entry.failed:
+            return True
+        if worker in entry.failed:  # a second attempt, if no other worker is left to try it
+            return all(other in entry.failed for other in self._able(entry))
+        return self._is_proven(worker, entry) or not self._any_untried(entry, proven=True)
+
+    def has_untried_judge(self, entry: BlockRecord) -> bool:
+        """Whether a worker has not tried the block whose failure would speak against it.
+
+        That is a proven worker, or any worker if no proven one could compute the block.
+        """
+        proven = any(self._is_proven(worker, entry) for worker in self._able(entry))
+        return self._any_untried(entry, proven)
+
+    def _any_untried(self, entry: BlockRecord, proven: bool) -> bool:
+        return any(
+            worker not in entry.failed and (not proven or self._is_proven(worker, entry))
+            for worker in self._able(entry)
+        )
+
+    def _is_proven(self, worker: str, entry: BlockRecord) -> bool:
+        forgiven = entry.times_failed.get(worker, 0)
+        return self._state.health.is_proven(worker, entry.spec.kind, forgiven)
+
+    def _able(self, entry: BlockRecord) -> Iterator[str]:
+        for worker, record in self._ledger.workers.items():
+            gone = record.draining or record.stalled_since is not None
+            if not gone and not entry.answered(worker):
+                yield worker
 
     def _fill(self, freed: list[str], now: float) -> None:
         """Gives each worker one block first, so that few blocks spread out; then a second one."""
@@ -139,6 +167,7 @@ class Placement:
             self._state.counters.taken += 1
             if self._ledger.behind.get(block) == owner:
                 del self._ledger.behind[block]
+            self._ledger.workers[owner].out[block].cancelled = True
             self._out.append(CancelBlock(owner, block))
 
     def _is_available(self, record: WorkerRecord, now: float) -> bool:

@@ -52,8 +52,19 @@ MOST_URGENT = 0
 WINDOW = 2
 
 FAILED_WORKERS = 3
+# A worker that fails this many blocks in a row while others succeed is broken.
+FAILED_IN_A_ROW = 6
+# A worker that fails at most this share of its blocks is proven.
+FAILING_SHARE = 0.05
+# How long a worker that was set aside may not return: doubles each time, up to a maximum.
+FIRST_SECONDS_ASIDE = 10.0
+MAX_SECONDS_ASIDE = 600.0
+# How long the first workers of a run may fail everything before the run is aborted, if others may
+# still come.
+FIRST_PATIENCE_SECONDS = 60.0
 LOST_IN_A_ROW = 6
-# Lost messages of one block, on any workers; beyond this the block itself is suspect.
+# Lost messages of one block, on workers that lost nothing else meanwhile; beyond this the block
+# itself is suspect.
 MAX_LOSSES = 30
 FIRST_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 5.0

@@ -7,6 +7,9 @@ from kipper.server.scheduler.placement import Placement
 from kipper.server.scheduler.rules import Policy
 from kipper.server.scheduler.state import State
 
+# How many workers' words fit into a sentence.
+_LISTED = 8
+
 
 class Scheduler:
     """Turns events into instructions; rules.py has the rules.
@@ -14,13 +17,14 @@ class Scheduler:
     Attributes:
         policy: as given.
         state: everything else that decisions depend on; the scheduler changes it.
-        ledger, counters: parts of the state.
+        ledger, health, counters: parts of the state.
     """
 
     def __init__(self, policy: Policy, state: State | None = None):
         self.policy = policy
         self.state = state or State()
         self.ledger = self.state.ledger
+        self.health = self.state.health
         self.counters = self.state.counters
         self._placement = Placement(policy, self.state)
         self._freed: list[str] = []  # workers that answered in this event
@@ -77,6 +81,7 @@ class Scheduler:
                 if worker in self.ledger.workers:
                     self._lose(worker, "another worker of this name joined", now)
                 self.ledger.add_worker(worker)
+                self.health.joined(worker)
                 self.state.reconsider_all = True
                 self.state.deserted_since = None
             case events.WorkerLeft(worker, reason):
@@ -116,6 +121,8 @@ class Scheduler:
         if lease is not None and lease.started is not None and not entry.spec.optional:
             pace = self.ledger.workers[worker].pace
             self.state.times.add(pace, entry.spec.shape, now - lease.started)
+        if lease is not None and not entry.spec.optional:
+            self.health.answered(worker, entry.spec.kind)
         if entry.withdrawn or entry.answered(worker):
             self._placement.requeue(block, now)
             return
@@ -183,7 +190,7 @@ class Scheduler:
         self.counters.accepted += 1
         self.counters.verified += any(len(group) > 1 for group in entry.groups)
         self._out.append(events.AcceptAnswer(worker, block))
-        self._out += [events.CancelBlock(other, block) for other in sorted(entry.out)]
+        self._cancel(block)
 
     def _withdraw(self, block: int) -> None:
         entry = self.ledger.blocks.get(block)
@@ -192,9 +199,12 @@ class Scheduler:
         if entry.accepted is not None and entry.disputed:
             self._abort_disputed(entry)
         if entry.accepted is None:
-            self._out += [events.CancelBlock(worker, block) for worker in sorted(entry.out)]
+            self._cancel(block)
         self.ledger.withdraw(block)
         self._placement.requeue(block, 0.0)
+
+    def _cancel(self, block: int) -> None:
+        self._out += [events.CancelBlock(worker, block) for worker in self.ledger.cancel(block)]
 
     # --- failures ----------------------------------------------------------------------------
 
@@ -206,24 +216,45 @@ class Scheduler:
             self._note_answer(worker)
         if lease is None:  # it missed its deadline, which counted as a failure
             return
-        entry, record = self.ledger.blocks[block], self.ledger.workers[worker]
-        if kind in (events.TRANSPORT, events.MISSING):
-            self.counters.lost += 1
-            entry.losses += 1
-            if kind == events.MISSING:
-                self.ledger.forget_held(worker)
-                self._out.append(events.ForgetRows(worker))
-            else:
-                self._rest(worker, record, message, now)
-            if kind == events.MISSING or len(self.ledger.workers) < 2:
-                entry.rests_until = now + _pause(entry.losses)
-            if entry.spec.optional:
-                self._withdraw(block)
-            elif entry.losses >= rules.MAX_LOSSES and entry.accepted is None:
-                self._quarantine(block, [f"{worker}: {message}"])
-        elif kind != events.CANCELLED:
-            self._count_failure(block, worker, message, now, numerical=kind == events.NUMERICAL)
+        if kind == events.CANCELLED and not lease.cancelled:
+            kind, message = events.FAILED, f"it did not compute a block, unasked ({message})"
+        match kind:
+            case events.CANCELLED:
+                pass
+            case events.TRANSPORT:
+                self._count_loss(block, worker, message, now)
+            case events.MISSING:
+                self._send_rows_again(block, worker, message, now)
+            case _:
+                self._count_failure(block, worker, message, now, kind == events.NUMERICAL)
         self._placement.requeue(block, now)
+
+    def _count_loss(self, block: int, worker: str, message: str, now: float) -> None:
+        """Records that the request or the answer was lost on its way."""
+        entry, record = self.ledger.blocks[block], self.ledger.workers[worker]
+        self.counters.lost += 1
+        entry.losses += 1
+        entry.suspect_losses += record.lost_in_a_row == 0
+        self._rest(worker, record, message, now)
+        if len(self.ledger.workers) < 2:
+            entry.rests_until = now + _pause(entry.losses)
+        if entry.spec.optional:
+            self._withdraw(block)
+        elif entry.suspect_losses >= rules.MAX_LOSSES and entry.accepted is None:
+            self._quarantine(block, {worker: message})
+
+    def _send_rows_again(self, block: int, worker: str, message: str, now: float) -> None:
+        """Assumes that the worker holds nothing; one that lacks rows again and again is broken."""
+        entry = self.ledger.blocks[block]
+        self.counters.lost += 1
+        entry.losses += 1
+        entry.rests_until = now + _pause(entry.losses)
+        self.ledger.forget_held(worker)
+        self._out.append(events.ForgetRows(worker))
+        if entry.spec.optional:
+            self._withdraw(block)
+        else:
+            self._doubt(worker, block, message, now)
 
     def _rest(self, worker: str, record: WorkerRecord, message: str, now: float) -> None:
         if now < record.rests_until:
@@ -237,27 +268,101 @@ class Scheduler:
     def _count_failure(
         self, block: int, worker: str, message: str, now: float, numerical: bool = False
     ) -> None:
-        """Records a failure whose cause may be the block itself."""
+        """Records a failure whose cause may be the block or the worker."""
         entry = self.ledger.blocks[block]
         if entry.spec.optional:
             self._withdraw(block)
             return
         self.counters.failed += 1
-        if entry.accepted is not None:
-            return
-        entry.failures += 1
-        entry.failed[worker] = message
-        entry.numerical = entry.numerical and numerical
-        entry.rests_until = now + _pause(entry.failures)
-        limit = rules.FAILED_WORKERS * (2 if self.ledger.has_untried_worker(entry) else 1)
-        if len(entry.failed) >= rules.FAILED_WORKERS or entry.failures >= limit:
-            self._quarantine(block, [f"{w}: {reason}" for w, reason in entry.failed.items()])
+        if entry.accepted is None:
+            entry.failures += 1
+            entry.rests_until = now + _pause(entry.failures)
+            entry.failed[worker] = message
+            entry.times_failed[worker] = entry.times_failed.get(worker, 0) + 1
+            if not numerical:
+                entry.failed_otherwise.add(worker)
+        self._doubt(worker, block, message, now)
+        if entry.accepted is None and self._is_to_blame(block, entry):
+            self._quarantine(block, entry.failed)
 
-    def _quarantine(self, block: int, reasons: list[str]) -> None:
-        self._out.append(events.QuarantineBlock(block, tuple(reasons)))
+    def _doubt(self, worker: str, block: int, message: str, now: float) -> None:
+        """Notes a failure of the worker, which may be set aside for it."""
+        entry, record = self.ledger.blocks[block], self.ledger.workers.get(worker)
+        kind = entry.spec.kind
+        refuted = bool(entry.groups) or entry.accepted is not None
+        self.health.failed(worker, kind, block, message, refuted, now)
+        in_a_row = len(self.health.record(worker, kind).in_a_row)
+        if self.health.is_broken(worker, kind):
+            self._set_aside(
+                worker, f"it failed {in_a_row} blocks in a row, the last: {message}", now
+            )
+        elif record is not None and in_a_row > 1:
+            record.rests_until = max(record.rests_until, now + _pause(in_a_row - 1))
+        if self._nobody_can(kind, now):
+            self._give_up(block, entry)
+
+    def _set_aside(self, worker: str, reason: str, now: float) -> None:
+        seconds = self.health.set_aside(worker)
+        self._out.append(events.SetAsideWorker(worker, reason, seconds))
+        self._lose(worker, f"set aside, because {reason}", now, blames=False)
+
+    def _is_to_blame(self, block: int, entry: BlockRecord) -> bool:
+        """Whether the block failed on enough workers that fail no others."""
+        witnesses = self._witnesses(block, entry)
+        proven = self._proven(witnesses, entry)
+        if len(proven) >= rules.FAILED_WORKERS:
+            return True
+        if self._placement.has_untried_judge(entry):
+            return False
+        count = sum(entry.times_failed[worker] for worker in proven or witnesses)
+        return count >= rules.FAILED_WORKERS
+
+    def _witnesses(self, block: int, entry: BlockRecord) -> list[str]:
+        """Workers on which the block failed, and no other since their last answer."""
+        kind = entry.spec.kind
+        return [w for w in entry.failed if self.health.fails_only(w, kind, block)]
+
+    def _proven(self, workers: list[str], entry: BlockRecord) -> list[str]:
+        kind, times = entry.spec.kind, entry.times_failed
+        return [w for w in workers if self.health.is_proven(w, kind, forgiven=times[w])]
+
+    def _nobody_can(self, kind: str, now: float) -> bool:
+        """Whether every worker fails all blocks of a kind, and no better one is waited for."""
+        present = [w for w, record in self.ledger.workers.items() if not record.draining]
+        if not present or not all(self.health.is_failing(worker, kind) for worker in present):
+            return False
+        if (
+            self.health.answers.get(kind)
+            or self.policy.patience_seconds < rules.FIRST_PATIENCE_SECONDS
+        ):
+            return True
+        since = min(self.health.record(worker, kind).since for worker in present)
+        return now - since >= rules.FIRST_PATIENCE_SECONDS
+
+    def _give_up(self, block: int, entry: BlockRecord) -> None:
+        """Aborts the run, because nobody computes blocks of a kind any more."""
+        said = [f"{worker}: {self.health.said[worker]}" for worker in self.ledger.workers]
+        self._out.append(events.QuarantineBlock(block, tuple(said)))
+        why = f"every worker failed its last {rules.FAILED_IN_A_ROW} blocks, or more"
+        numerical = self._is_numerical(list(entry.failed), entry)
+        self._out.append(events.Abort(f"{why} ({_listed(said)})", numerical))
+
+    def _quarantine(self, block: int, failed: dict[str, str]) -> None:
         entry = self.ledger.blocks[block]
-        why = f"a block ({entry.spec.shape}) failed wherever it was tried ({'; '.join(reasons)})"
-        self._out.append(events.Abort(why, numerical=bool(entry.failures) and entry.numerical))
+        said = [f"{worker}: {reason}" for worker, reason in failed.items()]
+        self._out.append(events.QuarantineBlock(block, tuple(said)))
+        why = f"a block ({entry.spec.shape}) failed wherever it was tried ({_listed(said)})"
+        numerical = self._is_numerical(self._witnesses(block, entry), entry)
+        self._out.append(events.Abort(why, numerical))
+
+    def _is_numerical(self, witnesses: list[str], entry: BlockRecord) -> bool:
+        """Whether a block's numbers are not finite, by the word of all who can be believed."""
+        believed = self._proven(witnesses, entry) or witnesses
+        return (
+            bool(believed)
+            and not entry.groups
+            and not entry.failed_otherwise.intersection(believed)
+        )
 
     def _abort(self, reason: str) -> None:
         self._out.append(events.Abort(reason))
@@ -266,7 +371,8 @@ class Scheduler:
         self._out.append(events.DropWorker(worker, reason))
         self._lose(worker, reason, now)
 
-    def _lose(self, worker: str, reason: str, now: float) -> None:
+    def _lose(self, worker: str, reason: str, now: float, blames: bool = True) -> None:
+        """Removes a worker; if it `blames`, the block that it was computing may be the cause."""
         if worker not in self.ledger.workers:
             return
         record = self.ledger.remove_worker(worker)
@@ -276,9 +382,10 @@ class Scheduler:
         self.state.waiting.unbind(worker)
         self.state.reconsider_all = True
         for block, lease in record.out.items():
-            if lease.started is not None:
+            if lease.started is not None and blames:
                 self._count_failure(block, worker, reason, now)
             self._placement.requeue(block, now)
+        self.health.left(worker)
         if not self.ledger.workers:
             self.state.deserted_since = now
             self.state.last_departure = f"{worker}: {reason}"
@@ -358,6 +465,12 @@ class Scheduler:
     def _abort_disputed(self, entry: BlockRecord) -> None:
         names = " and ".join(group[0] for group in entry.groups)
         self._abort(f"workers {names} gave different answers to a block, and no third can decide")
+
+
+def _listed(said: list[str]) -> str:
+    """What workers said, at most a few of them in full."""
+    more = len(said) - _LISTED
+    return "; ".join([*said[:_LISTED], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _pause(failures: int) -> float:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from kipper.server.scheduler.block_times import BlockTimes
+from kipper.server.scheduler.health import Health
 from kipper.server.scheduler.ledger import Ledger
 from kipper.server.scheduler.rules import SchedulerCounters
 from kipper.server.scheduler.waiting import Waiting
@@ -17,6 +18,7 @@ class State:
         ledger: workers, blocks and leases.
         waiting: blocks that need a worker, or another one.
         times: how long blocks take.
+        health: how workers have done lately.
         resting: blocks that wait for a pause to end.
         unsettled: answered blocks that need another answer.
         reconsider_all: whether workers that found no block before may find one now.
@@ -32,6 +34,7 @@ class State:
     ledger: Ledger = dataclasses.field(default_factory=Ledger)
     waiting: Waiting = dataclasses.field(default_factory=Waiting)
     times: BlockTimes = dataclasses.field(default_factory=BlockTimes)
+    health: Health = dataclasses.field(default_factory=Health)
     resting: dict[int, None] = dataclasses.field(default_factory=dict)
     unsettled: dict[int, None] = dataclasses.field(default_factory=dict)
     reconsider_all: bool = True

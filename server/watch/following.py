@@ -99,7 +99,7 @@ class Follower:
                     if block in self.blocks:
                         self.blocks[block].accepted = True
                     self._settle(block)
-                case events.DropWorker(worker, reason):
+                case events.DropWorker(worker, reason) | events.SetAsideWorker(worker, reason):
                     self._leave(worker, now, reason)
 
     def resume(self, ledger: Ledger, now: float) -> None:

@@ -107,6 +107,7 @@ def test_a_block_that_gets_lost_again_and_again_is_quarantined() -> None:
 @pytest.mark.parametrize("kind", BLAMED)
 def test_a_block_that_fails_on_so_many_workers_is_quarantined(kind: str) -> None:
     world = world_of("a", "b", "c", "d")
+    world.prove("a", "b", "c", "d")
     world.queue([spec(1)])
     for failed in range(rules.FAILED_WORKERS):
         assert world.aborted is None, failed
@@ -146,6 +147,7 @@ def test_a_block_is_tried_so_often_on_the_only_worker() -> None:
 
 def test_a_block_whose_workers_die_is_quarantined() -> None:
     world = world_of("a", "b", "c", "d")
+    world.prove("a", "b", "c", "d")
     world.queue([spec(1)])
     for _ in range(3):
         assert world.aborted is None
@@ -156,6 +158,7 @@ def test_a_block_whose_workers_die_is_quarantined() -> None:
 
 def test_a_block_on_which_workers_fall_silent_is_quarantined() -> None:
     world = world_of("a", "b", "c", "d")
+    world.prove("a", "b", "c", "d")
     world.queue([spec(1)])
     for _ in range(3):
         assert world.aborted is None
