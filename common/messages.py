@@ -20,6 +20,7 @@ SUPPORT_KEY = "support"  # as a `columns_key`: the columns are support images
 UNCHANGED = -1  # as a `draw`: the columns are not augmented
 
 # The `kind` of a `Failure`.
+SET_ASIDE = "set aside"  # this process failed what others could do; a new one may join later
 REFUSED = "refused"  # permanently: another protocol, a banned worker
 MISSING = "missing"  # the worker lacks rows of the block; send them and ask again
 CANCELLED = "cancelled"  # the coordinator cancelled the block

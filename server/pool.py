@@ -134,6 +134,10 @@ class Pool:
         """Why a worker of that name was dropped as a liar; None if it was not."""
         return self._roster.banned.get(name)
 
+    def why_aside(self, name: str) -> str | None:
+        """Why no worker of that name may join now, having been set aside; None if one may."""
+        return self._roster.why_aside(name)
+
     # --- for the caller --------------------------------------------------------------------------
 
     @property
@@ -378,6 +382,8 @@ class Pool:
                     self._found_liars = True
                     self._roster.banned[worker] = reason
                 self._roster.dismiss(worker, reason, scheduler_knows=True)
+            case events.SetAsideWorker(worker, reason, seconds):
+                self._roster.set_aside(worker, reason, seconds)
             case events.QuarantineBlock(block, reasons):
                 self._quarantine(block, reasons)
             case events.Abort(reason, numerical):

@@ -4,6 +4,7 @@ Everything here runs in the pool's thread.
 """
 
 import concurrent.futures
+import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -23,6 +24,8 @@ from kipper.server.scheduler.ledger import Ledger
 
 # Includes JAX's search for devices and the engine's self-check.
 _SET_UP_SECONDS = 300.0
+# How many lost workers are named when none is left.
+_LISTED = 8
 
 
 class Roster:
@@ -34,6 +37,7 @@ class Roster:
     Attributes:
         workers: by name.
         banned: why liars were dropped, by name.
+        aside: until when workers that were set aside may not return, and why, by name.
 
     Args:
         configure: the first request to each worker.
@@ -55,6 +59,8 @@ class Roster:
     ):
         self.workers: dict[str, PoolWorker] = {}
         self.banned: dict[str, str] = {}
+        self.aside: dict[str, tuple[float, str]] = {}
+        self._lost: dict[str, str] = {}  # why the last few workers were lost
         self._configure = configure
         self._row_sets = row_sets
         self._options = options
@@ -67,7 +73,7 @@ class Roster:
     def add(self, link: WorkerLink) -> None:
         """Sets up a worker; replaces the one of the same name, if there is one."""
         self._remove(link.name, "another worker of this name joined")
-        if link.name in self.banned:
+        if link.name in self.banned or self.why_aside(link.name) is not None:
             link.close()
             return
         worker = PoolWorker(link, Deliveries(self._row_sets, self._configure.whitening))
@@ -87,8 +93,31 @@ class Roster:
         self._remove(name, reason, scheduler_knows)
         if was_there and not self.workers and not self._options.elastic:
             raise WorkerError(
-                f"The run stopped: no worker is left; the last, {name}, was lost: {reason}."
+                f"The run stopped: no worker is left; the last, {name}, was lost: {reason}"
+                f"{self.earlier_losses(name)}."
             )
+
+    def set_aside(self, name: str, reason: str, seconds: float) -> None:
+        """Removes a broken worker; none of its name is admitted for `seconds`.
+
+        Raises:
+            WorkerError: it was the last one, and no others may join.
+        """
+        self.aside[name] = time.monotonic() + seconds, f"was set aside: {reason}"
+        self.dismiss(name, f"it is set aside: {reason}", scheduler_knows=True)
+
+    def earlier_losses(self, last: str) -> str:
+        """Why the workers before the `last` one were lost, to be added to a sentence."""
+        earlier = [f"{name}: {reason}" for name, reason in self._lost.items() if name != last]
+        return f"; before it, {'; '.join(earlier)}" if earlier else ""
+
+    def why_aside(self, name: str) -> str | None:
+        """Why a worker was set aside, and for how long; None if one may come by that name."""
+        until, why = self.aside.get(name, (0.0, ""))
+        left = until - time.monotonic()
+        if left <= 0:
+            return None
+        return f"Worker {name} {why}. A new process of that name may join in {left:.0f} s."
 
     def dismiss_overdue(self, now: float) -> None:
         """Removes the workers whose set-up takes too long."""
@@ -157,6 +186,10 @@ class Roster:
                 logging.info("The worker left.")
             else:
                 logging.warning("The worker is lost: %s", reason)
+                self._lost.pop(name, None)
+                self._lost[name] = reason
+                for old in list(self._lost)[:-_LISTED]:
+                    del self._lost[old]
         self._counts.workers -= 1
         worker.link.close()
         if worker.joined and not scheduler_knows:

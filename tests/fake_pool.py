@@ -12,6 +12,7 @@ class FakePool:
         self.links: dict[str, Any] = {}
         self.out: dict[str, int] = {}
         self.banned: dict[str, str] = {}
+        self.aside: dict[str, str] = {}
         self.changed = threading.Condition()
 
     def join(self, link: Any) -> None:
@@ -36,6 +37,9 @@ class FakePool:
 
     def is_banned(self, name: str) -> str | None:
         return self.banned.get(name)
+
+    def why_aside(self, name: str) -> str | None:
+        return self.aside.get(name)
 
     def wait_for(self, *event: Any) -> None:
         """Waits up to a minute until `event` has been recorded."""

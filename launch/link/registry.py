@@ -9,8 +9,10 @@ The rules:
    `Failure` (UNKNOWN) and says `Hello` again: so workers survive a restart of the coordinator, and
    return after they were given up as silent.
 3. `Leave` stops new blocks. The answer is `Welcome` while blocks are out, and then `Goodbye`.
-4. A worker silent for `SILENT_HEARTBEATS` leaves the pool.
-5. When the run is over, the answer to all calls is `Goodbye`.
+4. A process that the pool has set aside gets `Failure` (SET_ASIDE) and ends. Another one of its
+   name waits until the pool admits it again.
+5. A worker silent for `SILENT_HEARTBEATS` leaves the pool.
+6. When the run is over, the answer to all calls is `Goodbye`.
 
 Calls come from the network, so no payload may raise.
 """
@@ -177,6 +179,9 @@ class Registry:
                 self._remove(hello.worker, "another process has the same name")
             elif not entry.link.closed:
                 return self._welcome(hello)
+        aside = self._pool.why_aside(hello.worker)
+        if aside is not None:
+            return Failure(messages.FAILED, aside)
         link = _TrackedLink(self._connect(hello.worker, hello.address))
         self._pool.join(link)
         self._entries[hello.worker] = _Entry(hello.incarnation, link, self._clock())
@@ -222,6 +227,10 @@ class Registry:
         if entry.incarnation != call.incarnation:
             return self._replaced(call)
         if entry.link.closed:
+            aside = self._pool.why_aside(call.worker)
+            if aside is not None:
+                del self._entries[call.worker]
+                return Failure(messages.SET_ASIDE, aside)
             del self._entries[call.worker]
             return Failure(messages.UNKNOWN, "The coordinator gave this worker up.")
         return self._welcome(call)

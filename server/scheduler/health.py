@@ -9,7 +9,7 @@ _REMEMBERED = 1000
 
 
 @dataclasses.dataclass(slots=True)
-class Record:
+class TrackRecord:
     """A worker's record with blocks of one kind.
 
     Attributes:
@@ -39,14 +39,14 @@ class Health:
         times_aside: how often each worker was set aside.
     """
 
-    records: dict[str, dict[str, Record]] = dataclasses.field(default_factory=dict)
+    records: dict[str, dict[str, TrackRecord]] = dataclasses.field(default_factory=dict)
     answers: dict[str, int] = dataclasses.field(default_factory=dict)
     said: dict[str, str] = dataclasses.field(default_factory=dict)
     times_aside: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def record(self, worker: str, kind: str) -> Record:
+    def record(self, worker: str, kind: str) -> TrackRecord:
         """The worker's record with this kind of block; an empty one if it has none."""
-        return self.records.get(worker, {}).get(kind) or Record()
+        return self.records.get(worker, {}).get(kind) or TrackRecord()
 
     def answered(self, worker: str, kind: str) -> None:
         """Notes a usable answer."""
@@ -110,8 +110,8 @@ class Health:
         """Whether it has failed no other block since its last answer."""
         return all(failed == block for failed in self.record(worker, kind).in_a_row)
 
-    def _kept(self, worker: str, kind: str) -> Record:
-        return self.records.setdefault(worker, {}).setdefault(kind, Record())
+    def _kept(self, worker: str, kind: str) -> TrackRecord:
+        return self.records.setdefault(worker, {}).setdefault(kind, TrackRecord())
 
     def _forget(self, worker: str) -> None:
         for kept in (self.records, self.said, self.times_aside):

@@ -78,12 +78,7 @@ class Scheduler:
             case events.BlockFailed(worker, block, kind, message):
                 self._fail(worker, block, kind, message, now)
             case events.WorkerJoined(worker):
-                if worker in self.ledger.workers:
-                    self._lose(worker, "another worker of this name joined", now)
-                self.ledger.add_worker(worker)
-                self.health.joined(worker)
-                self.state.reconsider_all = True
-                self.state.deserted_since = None
+                self._join(worker, now)
             case events.WorkerLeft(worker, reason):
                 self._lose(worker, reason, now)
             case events.WorkerDraining(worker):
@@ -100,6 +95,16 @@ class Scheduler:
                     self.state.next_check = now + rules.CHECK_SECONDS
                     self._check_deadlines(now)
                     self._check_patience(now)
+
+    def _join(self, worker: str, now: float) -> None:
+        if worker in self.ledger.workers:
+            self._lose(worker, "another worker of this name joined", now)
+            if any(isinstance(one, events.SetAsideWorker) for one in self._out):
+                return  # one death too many
+        self.ledger.add_worker(worker)
+        self.health.joined(worker)
+        self.state.reconsider_all = True
+        self.state.deserted_since = None
 
     def _count_time(self, now: float) -> None:
         if self.state.clock is not None:

@@ -28,7 +28,12 @@ running = precondition(lambda self: self.world.aborted is None)
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fails is tried for ever, so that no run is aborted."""
-    for name in ("FAILED_WORKERS", "MAX_LOSSES", "VERIFIER_PATIENCE_SECONDS"):
+    for name in (
+        "FAILED_WORKERS",
+        "FAILED_IN_A_ROW",
+        "MAX_LOSSES",
+        "VERIFIER_PATIENCE_SECONDS",
+    ):
         monkeypatch.setattr(rules, name, 10**6)
 
 
