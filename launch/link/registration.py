@@ -106,7 +106,7 @@ class Registration:
 
         Raises:
             UserError: the coordinator refuses this worker.
-            KipperError: the coordinator has set this process aside; another one may do better.
+            TemporaryError: the coordinator has set this process aside; another may do better.
             Unreachable: the coordinator did not answer for longer than `patience`.
         """
         while not self._stop.is_asked():
@@ -132,7 +132,7 @@ class Registration:
                     raise UserError(message)
                 case Failure(messages.SET_ASIDE, message):
                     self._is_member = False
-                    raise KipperError(message)
+                    raise TemporaryError(message)
                 case Failure(messages.UNKNOWN, message) if self._is_member:
                     logging.info("%s", message)
                     self._is_member = False
