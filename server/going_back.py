@@ -28,24 +28,40 @@ def without_lies(
         try:
             return _settled(session, attempt)
         except LiesUsed as lies:
-            position = lies.position
-        except (Exception, KeyboardInterrupt):
+            position: int | None = lies.position
+        except (Exception, KeyboardInterrupt) as error:
             doubtful = session.pool.in_doubt_from()
             if doubtful is not None:
                 _go_back(session, sink, doubtful)
-            raise
-        step = _go_back(session, sink, position)
-        liars = session.pool.confirmations.liars
-        liars |= {name: step for name in session.pool.liars if name not in liars}
-        session.status.update(now=True, liars=liars)
+            if doubtful is not None or not _may_be_lies(session, error):
+                raise
+            position = None
+        if position is not None:
+            step = _go_back(session, sink, position)
+            liars = session.pool.confirmations.liars
+            liars |= {name: step for name in session.pool.liars if name not in liars}
+            session.status.update(now=True, liars=liars)
 
 
 def _settled(session: Session, attempt: Callable[[], RunResult]) -> RunResult:
     try:
         return attempt()
     except NumericalError:
-        session.pool.settle()  # lies may be the reason
+        if not session.pool.has_aborted:
+            session.pool.settle()  # lies may be the reason
         raise
+
+
+def _may_be_lies(session: Session, error: BaseException) -> bool:
+    """Whether wrong numbers of a worker may be the error's reason; then blocks are verified."""
+    if not isinstance(error, NumericalError) or not session.pool.verify_up_to_here():
+        return False
+    logging.warning(
+        "%s A worker may have computed wrong numbers, so the steps since the last checkpoint are "
+        "computed again, every block by two workers.",
+        error,
+    )
+    return True
 
 
 def _go_back(session: Session, sink: SnapshotSink | None, position: int) -> int:

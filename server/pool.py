@@ -42,6 +42,10 @@ _SECONDS_BETWEEN_WARNINGS = 60.0
 # may save time later.
 STEP, EVALUATION, PREFETCH = MOST_URGENT, MOST_URGENT + 1, MOST_URGENT + 2
 
+# A share of blocks to verify that is as good as 1, and yet does not stop a run whose second worker
+# leaves.
+_NEARLY_ALL = 1 - 2**-30
+
 _DIVERGED = "the run has diverged: give a smaller --learning_rate or a larger --ridge"
 
 BlockReply = messages.KernelBlock | messages.ImageCotangents | messages.Done
@@ -53,6 +57,7 @@ class Pool:
     Attributes:
         counts: totals so far.
         phases: times so far, by phase.
+        has_aborted: whether the scheduler ended the run.
         position: of the state that the caller computes with; see `Confirmations`.
         confirmations: on whose word the results rest that were used.
         scheduler: may be read, in the pool's thread only.
@@ -75,6 +80,7 @@ class Pool:
     ):
         self.counts = Counts()
         self.phases: dict[str, Phase] = {}
+        self.has_aborted = False
         self.position = 0
         self.confirmations = Confirmations()
         self._options = options or PoolOptions()
@@ -98,6 +104,7 @@ class Pool:
         self._version = 0
         self._prefetching: Generator[Any, None, None] | None = None
         self._found_liars = False
+        self._verified_up_to = -1
         self._undecided: list[list[list[str]]] = []  # disputes that the end of a caller cut short
         self._roster = Roster(
             configure,
@@ -280,6 +287,28 @@ class Pool:
         self._undecided = []
         self.confirmations = confirmations
 
+    def verify_up_to_here(self) -> bool:
+        """Has blocks computed by two workers until the caller's position is greater than now.
+
+        Returns whether that can bring anything to light that is not known.
+        """
+        can = (
+            not self.has_aborted
+            and self.position > self._verified_up_to
+            and len(self._roster.workers) > 1
+            and self.confirmations.num_confirmed < self.confirmations.num_used
+        )
+        if can:
+            self._verified_up_to = self.position
+            self._verify(max(_NEARLY_ALL, self._options.policy.verify_fraction))
+        return can
+
+    def _verify(self, fraction: float) -> None:
+        if fraction != self.scheduler.policy.verify_fraction:
+            self.scheduler.verify(fraction)
+            if self._log is not None:
+                self._log.begin_anew()
+
     def close(self) -> None:
         """Closes the workers' links and the log."""
         self._roster.close()
@@ -340,6 +369,7 @@ class Pool:
             self._found_liars = False
             position = self.in_doubt_from()
             if position is not None:
+                self._verified_up_to = -1
                 raise LiesUsed(position, self.liars)
 
     def _catch_up(self) -> None:
@@ -387,6 +417,7 @@ class Pool:
             case events.QuarantineBlock(block, reasons):
                 self._quarantine(block, reasons)
             case events.Abort(reason, numerical):
+                self.has_aborted = True
                 if numerical:
                     raise NumericalError(f"The run stopped: {reason}; {_DIVERGED}.")
                 raise WorkerError(f"The run stopped: {reason}.")
@@ -399,6 +430,8 @@ class Pool:
         announce: Callable[[Iterable[int]], None],
         requests: list[tuple[BlockRequest, str | None]],
     ) -> list[events.BlockSpec]:
+        if self.position > self._verified_up_to:
+            self._verify(self._options.policy.verify_fraction)
         missing = self._missing_shares()
         specs = []
         announce(range(self._last_block + 1, self._last_block + 1 + len(requests)))

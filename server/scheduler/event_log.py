@@ -55,8 +55,12 @@ class EventLog:
         line = json.dumps({"at": now, "event": to_json(event), "then": then}, separators=(",", ":"))
         self._size += self._file.write(line + "\n")
         if self._size >= self._max_characters:
-            self._file.close()
-            self._file = self._begin()
+            self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Begins a new file; also needed when the scheduler's policy changes."""
+        self._file.close()
+        self._file = self._begin()
 
     def flush(self) -> None:
         """Writes buffered lines, so that a crash loses little."""

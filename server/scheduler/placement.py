@@ -20,6 +20,10 @@ class Placement:
         self._waiting = state.waiting
         self._out: list[Instruction] = []
 
+    def follow(self, policy: Policy) -> None:
+        """Replaces the policy."""
+        self._policy = policy
+
     # --- the queue ---------------------------------------------------------------------------
 
     def queue(self, specs: tuple[BlockSpec, ...]) -> None:

@@ -1,5 +1,7 @@
 """What each event means: answers, failures, deadlines and verification (rules 5, 6, 8 and 10)."""
 
+import dataclasses
+
 from kipper.server.scheduler import events, rules
 from kipper.server.scheduler.events import Event, Instruction
 from kipper.server.scheduler.ledger import BlockRecord, WorkerRecord
@@ -29,6 +31,11 @@ class Scheduler:
         self._placement = Placement(policy, self.state)
         self._freed: list[str] = []  # workers that answered in this event
         self._out: list[Instruction] = []
+
+    def verify(self, fraction: float) -> None:
+        """Changes the share of blocks, queued from now on, that two workers must agree on."""
+        self.policy = dataclasses.replace(self.policy, verify_fraction=fraction)
+        self._placement.follow(self.policy)
 
     @property
     def num_unfinished(self) -> int:

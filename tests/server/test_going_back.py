@@ -1,7 +1,6 @@
 """Liars in whole runs: the run goes back by itself, and ends in the bits of the quiet run."""
 
 import dataclasses
-import logging
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from tiny_runs import LinearKernel, kip_settings, label_settings, tiny_session
 
 from kipper.common import messages
-from kipper.common.errors import Interrupted, WorkerError
+from kipper.common.errors import Interrupted, NumericalError, WorkerError
 from kipper.common.messages import Reply, Request
 from kipper.common.sealed import read_object, write_object
 from kipper.common.settings import RunSettings
@@ -21,6 +20,7 @@ from kipper.server.distilled_set import load_distilled, save_distilled
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import RunResult, Validation
 from kipper.server.scheduler import rules
+from kipper.server.scheduler.event_log import replay
 from kipper.server.snapshots import BestKeeper, SnapshotSink, SupportSnapshot
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
@@ -29,9 +29,16 @@ Behaviour = Callable[[Request], Any]
 
 
 class Liar:
-    """Makes its numbers larger, in blocks of steps from `first` to `last`."""
+    """Multiplies its numbers, in blocks of steps from `first` to `last`."""
 
-    def __init__(self, first: int = 0, last: int = 10**6, where: type = messages.BlockVjp):
+    def __init__(
+        self,
+        first: int = 0,
+        last: int = 10**6,
+        where: type = messages.BlockVjp,
+        factor: float = 1.5,
+    ):
+        self._factor = np.float32(factor)
         self._kernel = LinearKernel()
         self._steps: dict[int, int] = {}
         self._first, self._last, self._where = first, last, where
@@ -45,7 +52,7 @@ class Liar:
         assert isinstance(request, messages.Block | messages.BlockVjp)
         if not self._first <= self._steps[request.version] <= self._last:
             return reply
-        arrays = {name: array * np.float32(1.5) for name, array in vars(reply).items()}
+        arrays = {name: array * self._factor for name, array in vars(reply).items()}
         return dataclasses.replace(reply, **arrays)
 
 
@@ -78,6 +85,10 @@ def keeper(workdir: Workdir) -> BestKeeper:
     return BestKeeper(workdir, lambda images, _: Score(ACCURACY, float(np.abs(images).max()) / 9))
 
 
+def log(workdir: pathlib.Path) -> str:
+    return (workdir / "logs" / "run.log").read_text()
+
+
 def numbers(workdir: pathlib.Path) -> dict[str, Any]:
     """Everything that a run's numbers are in, without times."""
     found: dict[str, Any] = {}
@@ -100,22 +111,15 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.parametrize("first", [0, 4, 8])
 def test_a_run_goes_back_to_before_the_first_numbers_of_a_liar(
-    tmp_path: pathlib.Path,
-    quiet: dict[str, Any],
-    first: int,
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: pathlib.Path, quiet: dict[str, Any], first: int
 ) -> None:
-    with caplog.at_level(logging.WARNING):
-        result = run(settings_of(tmp_path), with_liar(first=first), keeper)
+    result = run(settings_of(tmp_path), with_liar(first=first), keeper)
     assert numbers(tmp_path) == quiet
     assert result.used_blocks is not None
     assert result.confirmed_blocks is not None
     assert 0 < result.confirmed_blocks < result.used_blocks
-    goes_back = [record.message for record in caplog.records if "goes back" in record.message]
-    if goes_back:  # otherwise its first lie was not believed
-        assert "Numbers of worker-1 were used from step" in goes_back[0]
-        assert result.liars == read_status(tmp_path / "status.json").liars
-        assert list(result.liars or {}) == ["worker-1"]
+    assert "Numbers of worker-1 were used from step 0 on and are wrong" in log(tmp_path)
+    assert result.liars == read_status(tmp_path / "status.json").liars == {"worker-1": 0}
     assert read_status(tmp_path / "status.json").state == "finished"
 
 
@@ -236,6 +240,28 @@ def test_label_solve_goes_back_too(tmp_path: pathlib.Path, monkeypatch: pytest.M
     result = run(label_settings(lied).replace(verify_fraction=0.5), behaviours)
     assert list(result.liars or ["worker-1"]) == ["worker-1"]
     assert (lied / "distilled.npz").read_bytes() == (quiet / "distilled.npz").read_bytes()
+
+
+def test_an_error_that_lies_may_have_caused_has_the_last_steps_verified(
+    tmp_path: pathlib.Path, quiet: dict[str, Any]
+) -> None:
+    """A kernel with entries of the wrong sign is not positive definite."""
+    behaviours = with_liar(first=3, where=messages.Block, factor=-1.0)
+    result = run(settings_of(tmp_path, verify_fraction=0.0), behaviours, keeper)
+    assert numbers(tmp_path) == quiet
+    assert result.liars == {"worker-1": 0}
+    # Only those blocks were verified that led to the error.
+    assert result.confirmed_blocks is not None
+    assert result.used_blocks is not None
+    assert result.confirmed_blocks < result.used_blocks / 2
+    assert replay(tmp_path / "logs" / "events.jsonl") > 0
+
+
+def test_an_error_of_honest_workers_is_raised_once_it_is_confirmed(tmp_path: pathlib.Path) -> None:
+    settings = settings_of(tmp_path, verify_fraction=0.0, ridge=-0.9)
+    with pytest.raises(NumericalError, match="definite"):
+        run(settings, honest())
+    assert log(tmp_path).count("A worker may have computed wrong numbers") == 1
 
 
 class TestBestKeeper:
