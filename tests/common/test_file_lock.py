@@ -57,6 +57,7 @@ def test_another_process_is_named_and_its_death_frees_the_lock(path: pathlib.Pat
             pass
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # JAX warns, if another test has imported it
 def test_a_forked_process_does_not_keep_the_lock(path: pathlib.Path) -> None:
     reader, writer = os.pipe()
     with locked(path, 0):
