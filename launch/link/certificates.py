@@ -21,6 +21,8 @@ from kipper.common.files import sync_folder, write_atomically
 NAME = "kipper"
 AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "cert.pem", "key.pem"
 _VALID = datetime.timedelta(days=365)
+# When an end of certificates is told: if it is nearer than the first, at the start.
+_NOTICES = (datetime.timedelta(days=14), datetime.timedelta(days=1), datetime.timedelta(0))
 _CLOCK_SKEW = datetime.timedelta(hours=1)
 
 
@@ -79,6 +81,47 @@ def read_certificates(folder: str) -> Certificates:
     if problem is not None:
         raise UserError(f"--certificates={folder}: {problem}.")
     return found
+
+
+def expiry_of(certificates: Certificates) -> datetime.datetime:
+    """When the first of the certificates ends."""
+    from cryptography import x509
+
+    pems = (certificates.authority, certificates.certificate)
+    return min(x509.load_pem_x509_certificate(pem).not_valid_after_utc for pem in pems)
+
+
+class ExpiryNotice:
+    """Tells that certificates will end: at the start if that is soon, a day before, and then.
+
+    Connections that are open go on; new ones fail.
+    """
+
+    def __init__(self, expires: datetime.datetime):
+        self._expires = expires
+        self._left: datetime.timedelta | None = None  # at the last warning
+
+    def look(self) -> None:
+        """Warns if one of the times has come since the last call."""
+        left = self._expires - _now()
+        due = [time for time in _NOTICES if left <= time and (not self._left or self._left > time)]
+        if not due:
+            return
+        self._left = left
+        if left <= datetime.timedelta(0):
+            logging.warning(
+                "The certificates of this run have expired at %s: workers that lose their "
+                "connection cannot come back; make new ones by kipper certificates DIR, and start "
+                "coordinator and workers again.",
+                f"{self._expires:%Y-%m-%d %H:%M} UTC",
+            )
+        else:
+            logging.warning(
+                "The certificates of this run expire at %s, in %.1f days; a run that may take "
+                "longer needs new ones by kipper certificates DIR, on all hosts.",
+                f"{self._expires:%Y-%m-%d %H:%M} UTC",
+                left / datetime.timedelta(days=1),
+            )
 
 
 def _sign() -> tuple[Certificates, datetime.datetime]:

@@ -15,7 +15,7 @@ from kipper.common import messages, wire
 from kipper.common.errors import TemporaryError, UserError
 from kipper.common.messages import Answer, Call, Failure, Goodbye, Heartbeat, Hello, Leave, Welcome
 from kipper.launch.link.transports.addresses import is_listening
-from kipper.launch.link.transports.transport import ChannelError, Transport
+from kipper.launch.link.transports.transport import ChannelError, Transport, WrongCertificate
 from kipper.launch.processes.stopping import StopRequest
 
 _CALL_SECONDS = 10.0
@@ -24,10 +24,16 @@ _LONGEST_PAUSE = 5.0
 _SECONDS_BETWEEN_COMPLAINTS = 60.0
 # Between two requests of a leaving worker whose last blocks are not computed yet.
 _LEAVE_POLL_SECONDS = 0.2
+# For a moment another run may listen where the coordinator was; this takes some seconds.
+_STRANGE_ATTEMPTS = 6
 
 
 class Unreachable(TemporaryError):
     """The coordinator gave no answer."""
+
+
+class WronglyCertified(Unreachable):
+    """What listens there has a certificate of another run, or of another time."""
 
 
 class CoordinatorClient:
@@ -53,6 +59,8 @@ class CoordinatorClient:
         except concurrent.futures.TimeoutError as error:
             future.cancel()
             raise Unreachable(f"no answer within {_CALL_SECONDS:.0f} s") from error
+        except WrongCertificate as error:
+            raise WronglyCertified(str(error)) from error
         except (ChannelError, wire.WireError, concurrent.futures.CancelledError) as error:
             raise Unreachable(str(error) or repr(error)) from error
         if not isinstance(answer, Answer):
@@ -105,17 +113,26 @@ class Registration:
         """Stays in the run; returns the coordinator's `Goodbye`, or None when asked to stop.
 
         Raises:
-            UserError: the coordinator refuses this worker.
+            UserError: the coordinator refuses this worker, or their certificates do not fit.
             TemporaryError: the coordinator has set this process aside; another may do better.
             Unreachable: the coordinator did not answer for longer than `patience`.
         """
+        strange = 0  # attempts in a row
         while not self._stop.is_asked():
             try:
                 heartbeat = Heartbeat(self._worker, self._incarnation)
                 answer = self._ask(heartbeat if self._is_member else self._hello())
             except Unreachable as error:
+                strange = strange + 1 if isinstance(error, WronglyCertified) else 0
+                if strange == _STRANGE_ATTEMPTS:
+                    raise UserError(
+                        "The coordinator's certificate does not fit that of --certificates; copy "
+                        "the folder that the coordinator uses, or make a new one for all if it "
+                        f"has expired ({error})."
+                    ) from error
                 self._back_off(str(error))
                 continue
+            strange = 0
             self._last_answer = self._clock()
             match answer:
                 case Welcome(heartbeat_seconds):

@@ -4,6 +4,7 @@ Handlers have no serialisers: messages stay bytes, nothing is unpickled.
 """
 
 import concurrent.futures
+import datetime
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,15 +12,24 @@ from typing import Any
 import grpc
 from absl import logging
 
+from kipper.common import logs
 from kipper.common.errors import UserError
-from kipper.launch.link.certificates import NAME, read_certificates
+from kipper.launch.link.certificates import NAME, ExpiryNotice, expiry_of, read_certificates
 from kipper.launch.link.transports.addresses import split_address
 from kipper.launch.link.transports.open_files import check_files_left, max_incoming_connections
 from kipper.launch.link.transports.pending import PendingCalls, checked
+from kipper.launch.link.transports.strangers import LOOK_SECONDS, Strangers
 from kipper.launch.link.transports.threads import DaemonThreads
-from kipper.launch.link.transports.transport import CALL_SECONDS, MAX_MESSAGE_BYTES, Handle
+from kipper.launch.link.transports.transport import (
+    CALL_SECONDS,
+    MAX_MESSAGE_BYTES,
+    ChannelError,
+    Handle,
+    WrongCertificate,
+)
 
 _METHOD = "/kipper/handle"
+_VERIFY_FAILED = "CERTIFICATE_VERIFY_FAILED"
 _CLOSE_SECONDS = 5.0
 # Each call holds a thread and up to one message, so a flood of calls needs bounded memory.
 _MAX_CALLS = 256
@@ -73,6 +83,7 @@ class GrpcTlsTransport:
 
     def __init__(self, certificates: str):
         own = read_certificates(certificates)
+        self._expires = expiry_of(own)
         self._server_credentials = grpc.ssl_server_credentials(
             [(own.key, own.certificate)], root_certificates=own.authority, require_client_auth=True
         )
@@ -81,7 +92,7 @@ class GrpcTlsTransport:
         )
 
     def listen(self, handle: Handle, port: int = 0) -> "GrpcListener":
-        return GrpcListener(handle, port, self._server_credentials)
+        return GrpcListener(handle, port, self._server_credentials, self._expires)
 
     def connect(self, address: str) -> "GrpcChannel":
         split_address(address)
@@ -95,10 +106,17 @@ _threads = DaemonThreads("grpc-call")
 class GrpcListener:
     """A gRPC server of one method."""
 
-    def __init__(self, handle: Handle, port: int, credentials: grpc.ServerCredentials):
+    def __init__(
+        self,
+        handle: Handle,
+        port: int,
+        credentials: grpc.ServerCredentials,
+        expires: datetime.datetime,
+    ):
+        methods = _Methods(checked(handle))
         self._server = grpc.server(
             _threads,
-            handlers=[_Methods(checked(handle))],
+            handlers=[methods],
             options=[
                 *_SERVER_OPTIONS,
                 # Strangers are connections too, until their handshake fails or has taken too long.
@@ -112,9 +130,21 @@ class GrpcListener:
             raise UserError(
                 f"Port {port} cannot be listened on; does another program use it?"
             ) from error
+        strangers, expiry = Strangers(self.port), ExpiryNotice(expires)
+        methods.called = strangers.called
         self._server.start()
+        self._closed = threading.Event()
+
+        def watch() -> None:
+            expiry.look()
+            while not self._closed.wait(LOOK_SECONDS):
+                strangers.look()
+                expiry.look()
+
+        threading.Thread(target=logs.carried(watch), name="grpc-watch", daemon=True).start()
 
     def close(self) -> None:
+        self._closed.set()
         self._server.stop(_CLOSE_SECONDS).wait(2 * _CLOSE_SECONDS)
 
 
@@ -143,13 +173,20 @@ class GrpcChannel:
         if call.code() is grpc.StatusCode.OK:
             self._calls.answer(future, call.result())
         else:
-            self._calls.fail(future, f"{call.code().name}: {call.details()}")
+            details = str(call.details())
+            wrong = WrongCertificate if _VERIFY_FAILED in details else ChannelError
+            self._calls.fail(future, f"{call.code().name}: {details}", wrong)
 
 
 class _Methods(grpc.GenericRpcHandler):
-    """The only method; the log names peers that make other calls."""
+    """The only method; the log names peers that make other calls.
+
+    Attributes:
+        called: called with the peer of each call.
+    """
 
     def __init__(self, handle: Handle):
+        self.called: Callable[[str], None] = lambda _peer: None
         self._handle = handle
         # To the peer it is a call with one message. As a stream, a message that gRPC refuses is
         # noticed here; a unary call would end silently.
@@ -163,6 +200,7 @@ class _Methods(grpc.GenericRpcHandler):
 
     def _answer(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         peer = context.peer()  # the context forgets it when the call ends
+        self.called(peer)
         try:
             payload = next(requests)
         except (StopIteration, grpc.RpcError):

@@ -23,7 +23,8 @@ _MAX_INCOMING = 4096
 
 def max_incoming_connections() -> int:
     """The number of connections that a listener admits at once."""
-    return max(2, min((allow_open_files() - _OTHER_FILES) // 2, _MAX_INCOMING))
+    limit = allow_open_files()
+    return min(max((limit - _OTHER_FILES) // 2, limit // 4), _MAX_INCOMING)
 
 
 def max_workers() -> int:

@@ -58,11 +58,13 @@ class PendingCalls:
         with contextlib.suppress(concurrent.futures.InvalidStateError):
             future.set_result(payload)
 
-    def fail(self, future: "Future[bytes]", reason: str) -> None:
-        """Ends the future in a `ChannelError`."""
+    def fail(
+        self, future: "Future[bytes]", reason: str, error: type[ChannelError] = ChannelError
+    ) -> None:
+        """Ends the future in an `error`."""
         self._end(future)
         with contextlib.suppress(concurrent.futures.InvalidStateError):
-            future.set_exception(ChannelError(f"{self._address}: {reason}"))
+            future.set_exception(error(f"{self._address}: {reason}"))
 
     def close(self) -> bool:
         """Cancels all calls and refuses new ones; returns whether this was the first time."""

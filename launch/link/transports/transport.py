@@ -27,6 +27,10 @@ class ChannelError(KipperError):
     """A call got no answer: no server, no permission, a lost connection, or a failure there."""
 
 
+class WrongCertificate(ChannelError):
+    """The peer's certificate is of another run, or of another time."""
+
+
 class Listener(Protocol):
     """A server that listens from its construction on.
 

@@ -126,6 +126,40 @@ def test_certificates_of_another_time_are_refused(folder, monkeypatch, days):
         read_certificates(str(folder))
 
 
+def _at(monkeypatch, now):
+    monkeypatch.setattr(certificates, "_now", lambda: now)
+
+
+def test_the_end_of_certificates_is_told_at_the_start_a_day_before_and_then(
+    folder, monkeypatch, caplog
+):
+    ends = certificates.expiry_of(read_certificates(str(folder)))
+    days = [datetime.timedelta(days=each) for each in (13.5, 7, 0.99, 0.5, -0.01, -3)]
+    notice = certificates.ExpiryNotice(ends)
+    told = []
+    for left in days:
+        _at(monkeypatch, ends - left)
+        for _ in range(3):
+            notice.look()
+        told.append(len(caplog.messages))
+    assert told == [1, 1, 2, 2, 3, 3]
+    assert f"expire at {ends:%Y-%m-%d %H:%M} UTC, in 13.5 days" in caplog.messages[0]
+    assert "in 1.0 days" in caplog.messages[1]
+    assert "have expired" in caplog.messages[2]
+
+
+@pytest.mark.parametrize(("left", "lines"), [(15, 0), (0.5, 1), (-1, 1)])
+def test_at_the_start_only_a_near_end_is_told_and_only_once(
+    folder, monkeypatch, caplog, left, lines
+):
+    ends = certificates.expiry_of(read_certificates(str(folder)))
+    _at(monkeypatch, ends - datetime.timedelta(days=left))
+    notice = certificates.ExpiryNotice(ends)
+    for _ in range(3):
+        notice.look()
+    assert len(caplog.messages) == lines
+
+
 def test_a_key_that_everybody_can_read_is_warned_of(folder, caplog):
     read_certificates(str(folder))
     assert caplog.text == ""

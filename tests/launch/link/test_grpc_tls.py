@@ -1,6 +1,7 @@
 """Peers and messages that are refused, and the log of the side that refuses."""
 
 import contextlib
+import datetime
 import errno
 import logging
 import os
@@ -19,8 +20,14 @@ from transport_fixtures import (  # noqa: F401
 
 from kipper.common import messages, wire
 from kipper.common.errors import UserError
+from kipper.launch.link import certificates as certificates_module
+from kipper.launch.link.certificates import make_certificates
 from kipper.launch.link.transports import open_files, transport_named
-from kipper.launch.link.transports.transport import MAX_MESSAGE_BYTES, ChannelError
+from kipper.launch.link.transports.transport import (
+    MAX_MESSAGE_BYTES,
+    ChannelError,
+    WrongCertificate,
+)
 from kipper.workers.service import WorkerService
 
 grpc = pytest.importorskip("grpc")
@@ -105,10 +112,23 @@ def test_a_certificate_of_another_run_is_refused_by_the_server_and_logged(
 def test_a_server_of_another_run_is_refused_by_the_client(served, other_certificates):
     address, reached = served
     channel = transport_named("grpc_tls", other_certificates).connect(address)
-    with pytest.raises(ChannelError, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(WrongCertificate, match="CERTIFICATE_VERIFY_FAILED"):
         channel.submit(b"x").result(SECONDS)
     channel.close()
     assert reached == []
+
+
+def test_a_certificate_that_has_expired_is_refused_with_that_word(tmp_path, monkeypatch):
+    then = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=400)
+    monkeypatch.setattr(certificates_module, "_now", lambda: then)
+    make_certificates(str(tmp_path / "tls"))
+    transport = transport_named("grpc_tls", str(tmp_path / "tls"))  # read while it was valid
+    listener = transport.listen(lambda payload: payload)
+    channel = transport.connect(f"localhost:{listener.port}")
+    with pytest.raises(WrongCertificate, match="certificate has expired"):
+        channel.submit(b"x").result(SECONDS)
+    channel.close()
+    listener.close()
 
 
 def test_a_server_without_tls_is_refused_by_the_client(certificates):
@@ -187,7 +207,7 @@ def test_strangers_take_a_bounded_number_of_connections(certificates, monkeypatc
 
 @pytest.mark.parametrize(
     ("limit", "incoming", "workers"),
-    [(512, 156, 52), (20_000, 4096, 3072), (2**20, 4096, 3072), (256, 28, 9), (64, 2, 1)],
+    [(512, 156, 52), (20_000, 4096, 3072), (2**20, 4096, 3072), (256, 64, 9), (64, 16, 1)],
 )
 def test_descriptors_are_shared_out(monkeypatch, limit, incoming, workers):
     monkeypatch.setattr(open_files, "allow_open_files", lambda: limit)

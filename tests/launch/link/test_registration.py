@@ -7,7 +7,12 @@ import pytest
 from kipper.common import messages, wire
 from kipper.common.errors import UserError
 from kipper.common.messages import Failure, Goodbye, Heartbeat, Hello, Leave, Welcome
-from kipper.launch.link.registration import CoordinatorClient, Registration, Unreachable
+from kipper.launch.link.registration import (
+    CoordinatorClient,
+    Registration,
+    Unreachable,
+    WronglyCertified,
+)
 from kipper.launch.link.transports.transport import ChannelError
 
 AWAY = Unreachable("away")
@@ -85,6 +90,25 @@ def test_a_coordinator_that_is_away_is_waited_for_ever_longer():
     assert pauses[0] <= 0.2
     assert all(pause <= 5.0 for pause in pauses)
     assert min(pauses[-5:]) >= 2.5
+
+
+WRONG = WronglyCertified("host: UNAVAILABLE: CERTIFICATE_VERIFY_FAILED: certificate has expired")
+
+
+def test_a_wrong_certificate_is_final_if_it_stays():
+    time = Time()
+    registration, _ = _registration([WRONG], time)
+    with pytest.raises(UserError, match=r"does not fit .* \(.*certificate has expired\)"):
+        registration.stay()
+    assert time.now < 10
+
+
+def test_a_wrong_certificate_for_a_moment_is_another_run_at_the_same_port():
+    time = Time()
+    registration, _ = _registration(
+        [*[WRONG] * 5, AWAY, *[WRONG] * 5, Welcome(1.0), *[WRONG] * 5, Goodbye("over", True)], time
+    )
+    assert registration.stay().reason == "over"
 
 
 def test_a_coordinator_that_came_back_is_greeted_again():
