@@ -17,6 +17,7 @@ import numpy as np
 from absl import logging
 
 from kipper.common.errors import WriteError
+from kipper.common.spare_files import with_spare_files
 
 # Errors of the machine, which no choice of a path avoids.
 _OF_THE_MACHINE = frozenset(
@@ -41,7 +42,8 @@ def is_of_the_machine(error: OSError) -> bool:
 def writing(path: pathlib.Path) -> Iterator[None]:
     """Turns errors of the machine in the block into a `WriteError` that names `path`."""
     try:
-        yield
+        with with_spare_files():
+            yield
     except OSError as error:
         if isinstance(error, WriteError) or not is_of_the_machine(error):
             raise
@@ -63,7 +65,8 @@ class Dispensable:
     def attempt(self) -> Iterator[None]:
         """Suppresses any OSError in the block; warns of the first since the last success."""
         try:
-            yield
+            with with_spare_files():
+                yield
         except OSError as error:
             if not self._has_failed:
                 self._has_failed = True
@@ -170,9 +173,9 @@ def append_line(path: pathlib.Path, line: bytes) -> None:
             raise
 
 
-def open_log(path: pathlib.Path) -> IO[str]:
-    """Opens a log to add lines to; raises an OSError if it is a link."""
-    return open(path, "a", opener=not_following)
+def open_log(path: pathlib.Path, mode: str = "a", buffering: int = -1) -> IO[str]:
+    """Opens a log to write lines to; raises an OSError if it is a link."""
+    return open(path, mode, buffering, encoding="utf-8", opener=not_following)
 
 
 def set_aside(path: pathlib.Path) -> pathlib.Path:
@@ -191,7 +194,8 @@ def read_regular_file(path: pathlib.Path) -> bytes:
     Raises:
         OSError: it cannot be read, or is a folder, a device or a pipe (which may never end).
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with with_spare_files():
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is not a file", str(path))

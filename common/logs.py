@@ -10,6 +10,7 @@ import collections
 import contextlib
 import contextvars
 import datetime
+import functools
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from absl import logging as absl_logging
 
@@ -105,7 +106,7 @@ def to_file(path: pathlib.Path, run: str, log_format: str = "text") -> Iterator[
 
     Kipper's own warnings go to stderr too. The run becomes part of this thread's subject.
     """
-    file = _prepared(logging.FileHandler(path, delay=True), log_format)
+    file = _prepared(_LogFile(path), log_format)
     file.filters.insert(0, lambda _record: _subject.get().get("run", run) == run)
     handlers = [file]
     on_stderr = [h for h in absl_logging.get_absl_logger().handlers if isinstance(h, _Stderr)]
@@ -121,6 +122,31 @@ def to_file(path: pathlib.Path, run: str, log_format: str = "text") -> Iterator[
     finally:
         for handler, level in zip(on_stderr, levels, strict=True):
             handler.setLevel(level)
+
+
+class _LogFile(logging.Handler):
+    """A log without which a run goes on; never through a symbolic link."""
+
+    def __init__(self, path: pathlib.Path):
+        # Imported here: it imports numpy, for which the command line need not wait.
+        from kipper.common.files import Dispensable, open_log
+
+        super().__init__()
+        self._writing, self._open = Dispensable(path), functools.partial(open_log, path)
+        self._file: IO[str] | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._writing.attempt():
+            self._file = self._file or self._open()
+            self._file.write(self.format(record) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        super().close()
+        file, self._file = self._file, None
+        with self._writing.attempt():
+            if file is not None:
+                file.close()
 
 
 class _Stderr(logging.Handler):

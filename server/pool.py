@@ -309,6 +309,11 @@ class Pool:
             if self._log is not None:
                 self._log.begin_anew()
 
+    @property
+    def num_events_logged(self) -> int | None:
+        """The lines of the scheduler's log; None if there is none."""
+        return None if self._log is None else self._log.num_lines
+
     def close(self) -> None:
         """Closes the workers' links and the log."""
         self._roster.close()

@@ -256,7 +256,7 @@ def open_session(
         try:
             with contextlib.closing(session.event_files):
                 yield session
-            status.update(now=True, state="finished", dashboard=None)
+            status.update(now=True, state="finished", dashboard=None, events=pool.num_events_logged)
         except (Interrupted, KeyboardInterrupt):
             status.update(now=True, state="interrupted", dashboard=None)
             raise

@@ -32,6 +32,7 @@ class Status(Facts):
         step, loss: of the newest gradient step.
         rows_of, rows, rows_total: what Label Solve is passing over, and how far it is.
         evaluated_step, test: the newest evaluation.
+        events: lines of the scheduler's log, of a run that has finished.
         message: why the run failed.
         liars: workers that computed wrong numbers, and where the run began again; see `RunResult`.
         may_recover: whether the reason may pass, so that the same command may succeed later.
@@ -54,6 +55,7 @@ class Status(Facts):
     evaluated_step: int | None = None
     test: Score | None = None
     checkpoint_step: int | None = None
+    events: int | None = None
     message: str | None = None
     liars: Mapping[str, int] | None = None
     may_recover: bool | None = None

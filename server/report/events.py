@@ -5,19 +5,28 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
+from absl import logging
 
+from kipper.common.sealed import parse_object
 from kipper.server.figures.timeline import Activity
-from kipper.server.scheduler.event_log import Record, read_record, read_state
+from kipper.server.scheduler.event_log import Record, read_state, record_of
 from kipper.server.scheduler.state import State
 from kipper.server.watch.following import Follower
 
 _Span = tuple[int, int, float, float]  # worker, kind, start, stop
 
 
-def read_activity(log: pathlib.Path) -> Activity | None:
+def read_activity(log: pathlib.Path, num_lines: int = 0) -> Activity | None:
     """The activity in `log` and in its rotated part; None if they name no worker.
 
     `Follower` defines what counts as work.
+
+    Args:
+        log: of a scheduler.
+        num_lines: that it has at least, after its first.
+
+    Raises:
+        LookupError, ValueError: it is so damaged that what is left makes no sense.
     """
     earlier = log.with_name(log.name + ".1")
     begin, earlier_begin = (next(_records(part), None) for part in (log, earlier))
@@ -32,7 +41,7 @@ def read_activity(log: pathlib.Path) -> Activity | None:
     if state is not None:
         follower.resume(state.ledger, first)
     for part in parts:
-        for record in _records(part):
+        for record in _records(part, num_lines if part == log else 0):
             follower.take(*record)
             last = record.now
     return spans.activity(first, last)
@@ -40,17 +49,33 @@ def read_activity(log: pathlib.Path) -> Activity | None:
 
 def _state(log: pathlib.Path) -> State | None:
     """The scheduler's state at the beginning of a file; earlier versions did not record it."""
-    with contextlib.suppress(ValueError), log.open() as lines:
-        return read_state(next(lines))[1]
+    with contextlib.suppress(OSError, ValueError), log.open("rb") as lines:
+        first = next(lines, b"")
+        parse_object(first)
+        return read_state(first.decode())[1]
     return None
 
 
-def _records(log: pathlib.Path) -> Iterator[Record]:
-    """The records of a file, without damaged ones and events of earlier versions."""
-    with contextlib.suppress(OSError), log.open() as lines:
+def _records(log: pathlib.Path, least: int = 0) -> Iterator[Record]:
+    """The records of a file, without damaged ones and events of earlier versions.
+
+    A warning says how many are missing, of `least` at least; a last line that a crash cut short
+    does not count.
+    """
+    found = last = 0
+    with contextlib.suppress(OSError), log.open("rb") as lines:
         for line in lines:
             with contextlib.suppress(ValueError):
-                yield read_record(line)
+                record = parse_object(line)
+                number = record.get("line")
+                if isinstance(number, int):
+                    if number <= last:
+                        continue  # it is there twice
+                    found, last = found + 1, number
+                yield record_of(record)
+    missing = max(last, least) - found
+    if missing > 0:
+        logging.warning("%d of %d lines of %s are missing.", missing, max(last, least), log)
 
 
 class _Spans:

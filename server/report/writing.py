@@ -6,6 +6,7 @@ from kipper.common.errors import KipperError
 from kipper.common.files import write_bytes, write_text
 from kipper.common.settings import RunSettings, run_fields
 from kipper.server.figures import style
+from kipper.server.figures.timeline import Activity
 from kipper.server.report.drawing import figures_of
 from kipper.server.report.events import read_activity
 from kipper.server.report.page import render
@@ -22,7 +23,7 @@ def write_report(run: RunFiles) -> list[str]:
         OSError: a file cannot be written.
     """
     workdir = run.workdir
-    activity = read_activity(workdir.logs / "events.jsonl")
+    activity = _activity(run)
     failed: list[str] = []
     pictures: dict[str, bytes] = {}
     for name, draw in figures_of(run, _support(run), activity).items():
@@ -37,6 +38,15 @@ def write_report(run: RunFiles) -> list[str]:
         write_bytes(workdir.figures / f"{name}.png", picture)
     write_text(workdir.report, render(run, command_of(run), pictures, activity))
     return failed
+
+
+def _activity(run: RunFiles) -> Activity | None:
+    log = run.workdir.logs / "events.jsonl"
+    try:
+        return read_activity(log, run.status.events or 0)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        logging.warning("The report has no timeline: %s is damaged (%r).", log, error)
+        return None
 
 
 def _support(run: RunFiles) -> SupportFiles | None:

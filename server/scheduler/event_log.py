@@ -9,9 +9,12 @@ import dataclasses
 import json
 import pathlib
 import typing
-from typing import NamedTuple, TextIO
+from collections.abc import Mapping
+from typing import IO, Any, NamedTuple
 
 from kipper.common.errors import UserError
+from kipper.common.files import Dispensable, open_log
+from kipper.common.sealed import sealed
 from kipper.server.scheduler.decoding import decode
 from kipper.server.scheduler.events import Event, Instruction, from_json, to_json
 from kipper.server.scheduler.rules import Policy
@@ -33,7 +36,10 @@ class EventLog:
     """Writes the log of a scheduler.
 
     A file that has grown too long is renamed to `path` + ".1" and a new one is begun, which does
-    not affect the scheduler.
+    not affect the scheduler. Nor does a file that cannot be written.
+
+    Attributes:
+        num_lines: written to the file after its first; each line carries its number and a checksum.
 
     Args:
         path: the log; an existing file is renamed as well.
@@ -47,40 +53,56 @@ class EventLog:
         self._path = path
         self._scheduler = scheduler
         self._max_characters = max_characters
-        self._file = self._begin()
+        self._writing = Dispensable(path)
+        self._file: IO[str] | None = None
+        self.num_lines = self._size = 0
+        self.begin_anew()
 
     def record(self, now: float, event: Event, instructions: list[Instruction]) -> None:
         """Writes what the scheduler has just handled and answered."""
         then = [to_json(instruction) for instruction in instructions]
-        line = json.dumps({"at": now, "event": to_json(event), "then": then}, separators=(",", ":"))
-        self._size += self._file.write(line + "\n")
+        self.num_lines += 1
+        record = {"at": now, "event": to_json(event), "then": then, "line": self.num_lines}
+        with self._writing.attempt():
+            if self._file is not None:
+                self._size += self._file.write(_line(record))
         if self._size >= self._max_characters:
             self.begin_anew()
 
     def begin_anew(self) -> None:
         """Begins a new file; also needed when the scheduler's policy changes."""
-        self._file.close()
-        self._file = self._begin()
+        self.close()
+        with self._writing.attempt():
+            self._file = self._begin()
 
     def flush(self) -> None:
         """Writes buffered lines, so that a crash loses little."""
-        self._file.flush()
+        with self._writing.attempt():
+            if self._file is not None:
+                self._file.flush()
 
     def close(self) -> None:
         """Writes buffered lines and closes the file."""
-        self._file.close()
+        file, self._file = self._file, None
+        with self._writing.attempt():
+            if file is not None:
+                file.close()
 
-    def _begin(self) -> TextIO:
+    def _begin(self) -> IO[str]:
         if self._path.exists():
             self._path.replace(self._path.with_name(self._path.name + ".1"))
-        file = open(self._path, "w", buffering=2**16)  # noqa: SIM115  closed by `close`
+        file = open_log(self._path, "w", buffering=2**16)
         begin = {
             "policy": dataclasses.asdict(self._scheduler.policy),
             "state": dataclasses.asdict(self._scheduler.state),
         }
-        file.write(json.dumps(begin, separators=(",", ":"), default=sorted) + "\n")
-        self._size = 0  # without the state, which may be long itself
+        file.write(_line(json.loads(json.dumps(begin, default=sorted))))
+        self._size = self.num_lines = 0  # without the state, which may be long itself
         return file
+
+
+def _line(record: Mapping[str, object]) -> str:
+    return json.dumps(sealed(record), separators=(",", ":")) + "\n"
 
 
 def read_record(line: str) -> Record:
@@ -89,14 +111,22 @@ def read_record(line: str) -> Record:
     Raises:
         ValueError: there is none.
     """
+    return record_of(json.loads(line))
+
+
+def record_of(record: Any) -> Record:
+    """The record that JSON holds.
+
+    Raises:
+        ValueError: there is none.
+    """
     try:
-        record = json.loads(line)
         event, *instructions = map(from_json, (record["event"], *record["then"]))
         if not isinstance(event, Event):
             raise ValueError(f"{record['event']} is not an event")
         return Record(float(record["at"]), event, typing.cast(list[Instruction], instructions))
     except (LookupError, TypeError) as error:
-        raise ValueError(f"{line[:80]!r} is not a record") from error
+        raise ValueError(f"{record!r:.80} is not a record") from error
 
 
 def read_state(line: str) -> tuple[Policy, State | None]:
