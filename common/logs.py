@@ -16,6 +16,7 @@ import logging
 import os
 import pathlib
 import sys
+import time
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from absl import logging as absl_logging
 
 KIPPER = str(pathlib.Path(__file__).resolve().parents[1]) + os.sep
 _WARNINGS_REMEMBERED = 1000
+_MINUTE, _WARNINGS_A_MINUTE = 60.0, 60
 
 Subject = Mapping[str, Any]
 _FIELDS = ("run", "node", "step", "worker", "block")  # in the order in which lines show them
@@ -163,6 +165,7 @@ def _prepared(handler: logging.Handler, log_format: str) -> logging.Handler:
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     handler.addFilter(_is_worth_a_line)
     handler.addFilter(_Repeats())
+    handler.addFilter(_Sparing())
     return handler
 
 
@@ -248,9 +251,35 @@ class _Repeats(logging.Filter):
         return [record for _, record in self._seen.values() if record is not None]
 
 
+class _Sparing(logging.Filter):
+    """Lets at most so many warnings of one line of code pass in a minute.
+
+    Strangers cause some, each with other words; a log must not fill the disk with them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._minutes: dict[tuple[str, int], tuple[float, int]] = {}  # its begin, and the count
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        now, place = time.monotonic(), (record.pathname, record.lineno)
+        begun, count = self._minutes.get(place, (now, 0))
+        if now - begun >= _MINUTE:
+            record.left_out = max(0, count - _WARNINGS_A_MINUTE)
+            begun, count = now, 0
+        self._minutes[place] = begun, count + 1
+        return count < _WARNINGS_A_MINUTE
+
+
 def _message(record: logging.LogRecord) -> str:
-    times = getattr(record, "times", 1)
-    return record.getMessage() + (f" (said {times} times)" if times > 1 else "")
+    times, left_out = getattr(record, "times", 1), getattr(record, "left_out", 0)
+    return (
+        record.getMessage()
+        + (f" (said {times} times)" if times > 1 else "")
+        + (f" (after {left_out} more like it)" if left_out else "")
+    )
 
 
 def _subject_of(record: logging.LogRecord) -> Subject:

@@ -137,6 +137,11 @@ class Pool:
         record = self.scheduler.ledger.workers.get(name)
         return len(record.out) if record is not None else 0
 
+    def has_computed(self, name: str) -> bool:
+        """Whether a worker that is present has answered a block, be it the known one."""
+        worker = self._roster.workers.get(name)
+        return worker is not None and bool(worker.engine)
+
     def is_banned(self, name: str) -> str | None:
         """Why a worker of that name was dropped as a liar; None if it was not."""
         return self._roster.banned.get(name)

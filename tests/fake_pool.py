@@ -12,6 +12,7 @@ class FakePool:
         self.links: dict[str, Any] = {}
         self.out: dict[str, int] = {}
         self.banned: dict[str, str] = {}
+        self.computed: set[str] = set()
         self.aside: dict[str, str] = {}
         self.changed = threading.Condition()
 
@@ -34,6 +35,9 @@ class FakePool:
 
     def blocks_out(self, name: str) -> int:
         return self.out.get(name, 0)
+
+    def has_computed(self, name: str) -> bool:
+        return name in self.computed
 
     def is_banned(self, name: str) -> str | None:
         return self.banned.get(name)

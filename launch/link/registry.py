@@ -12,7 +12,10 @@ The rules:
 4. A process that the pool has set aside gets `Failure` (SET_ASIDE) and ends. Another one of its
    name waits until the pool admits it again.
 5. A worker silent for `SILENT_HEARTBEATS` leaves the pool.
-6. When the run is over, the answer to all calls is `Goodbye`.
+5. A newcomer that finds no room takes the place of a worker that has computed nothing yet and has
+   missed its heartbeat: of the longest silent one. One that was welcomed and never called again is
+   given less time. If there is none, the newcomer is told so, and tries again.
+7. When the run is over, the answer to all calls is `Goodbye`.
 
 Calls come from the network, so no payload may raise.
 """
@@ -55,6 +58,12 @@ _HEARTBEAT_SECONDS = 1.0
 # With many workers each calls less often, so that the coordinator gets at most this many calls.
 _HEARTBEATS_PER_SECOND = 100
 _SWEEP_SECONDS = 1.0
+# Before a newcomer may have the place of a worker that has computed nothing: the heartbeats that it
+# missed, and what it may be late.
+_MISSED_HEARTBEATS = 3
+_LATE_SECONDS = 5.0
+# A whole cluster may join at once, but not again and again.
+_JOINS_AT_ONCE, _JOINS_PER_SECOND = 100, 10.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
 
@@ -77,9 +86,19 @@ class _TrackedLink:
 
 @dataclasses.dataclass
 class _Entry:
+    """A member.
+
+    Attributes:
+        heard: when it called last.
+        told: seconds until its next heartbeat, as it was told then.
+        calls: number of calls.
+    """
+
     incarnation: str
     link: _TrackedLink
     heard: float
+    told: float = 0.0
+    calls: int = 0
 
 
 class Registry:
@@ -104,7 +123,8 @@ class Registry:
         self._capacity = capacity
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
-        self._swept = clock()
+        self._swept = self._joins_at = clock()
+        self._joins_left = self._most_joins = float(max(capacity, _JOINS_AT_ONCE))
         self._farewell: Goodbye | None = None  # once the registry is closed
         self._lock = threading.Condition()
 
@@ -182,6 +202,14 @@ class Registry:
         aside = self._pool.why_aside(hello.worker)
         if aside is not None:
             return Failure(messages.FAILED, aside)
+        if hello.worker not in self._entries and not self._has_room():
+            return Failure(
+                messages.FAILED,
+                f"The coordinator has room for {self._capacity} workers only, because of its limit "
+                "of open files; raise it with ulimit -n. This worker joins when another one leaves",
+            )
+        if not self._may_join_now():
+            return Failure(messages.FAILED, "Very many workers say hello; this one tries again")
         link = _TrackedLink(self._connect(hello.worker, hello.address))
         self._pool.join(link)
         self._entries[hello.worker] = _Entry(hello.incarnation, link, self._clock())
@@ -207,12 +235,38 @@ class Registry:
         banned = self._pool.is_banned(hello.worker)
         if banned is not None:
             return f"Worker {hello.worker} is banned from this run: {banned}."
-        if hello.worker not in self._entries and len(self._entries) >= self._capacity:
-            return (
-                f"The coordinator has room for {self._capacity} workers only, because of its limit "
-                "of open files; raise it with ulimit -n."
-            )
         return None
+
+    def _has_room(self) -> bool:
+        """Whether a newcomer has a place, if need be that of a worker that never did anything."""
+        if len(self._entries) < self._capacity:
+            return True
+        now = self._clock()
+        idle = [
+            (entry.heard, name)
+            for name, entry in self._entries.items()
+            if now - entry.heard > self._missed_after(entry) and not self._pool.has_computed(name)
+        ]
+        if not idle:
+            return False
+        heard, name = min(idle)
+        self._remove(name, f"no sign of life for {now - heard:.0f} s, and another worker waits")
+        return True
+
+    def _missed_after(self, entry: _Entry) -> float:
+        """Seconds of silence after which a newcomer may have the worker's place."""
+        heartbeats = 1 if entry.calls == 1 else _MISSED_HEARTBEATS
+        return heartbeats * entry.told + _LATE_SECONDS
+
+    def _may_join_now(self) -> bool:
+        """Whether the rate of joins, each of which costs memory in the pool, is not too high."""
+        now = self._clock()
+        self._joins_left += (now - self._joins_at) * _JOINS_PER_SECOND
+        self._joins_left, self._joins_at = min(self._joins_left, self._most_joins), now
+        if self._joins_left < 1:
+            return False
+        self._joins_left -= 1
+        return True
 
     def _heartbeat(self, call: Heartbeat) -> Answer:
         banned = self._pool.is_banned(call.worker)
@@ -251,8 +305,9 @@ class Registry:
         return Goodbye(f"Another process has come as worker {call.worker}.", is_over=False)
 
     def _welcome(self, call: Call) -> Welcome:
-        self._entries[call.worker].heard = self._clock()
-        return Welcome(self.heartbeat_seconds)
+        entry, seconds = self._entries[call.worker], self.heartbeat_seconds
+        entry.heard, entry.told, entry.calls = self._clock(), seconds, entry.calls + 1
+        return Welcome(seconds)
 
     def _remove(self, name: str, reason: str) -> None:
         del self._entries[name]

@@ -145,3 +145,24 @@ def test_libraries_get_their_handlers_back(tmp_path):
         assert logger.handlers == []
     assert logger.handlers == [own]
     logger.removeHandler(own)
+
+
+def test_warnings_of_one_line_of_code_with_ever_other_words_are_bounded(
+    tmp_path, written, monkeypatch
+):
+    now = [0.0]
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    with logs.to_file(tmp_path / "run.log", "c1"):
+        for name in range(1002):
+            if name == 1000:
+                now[0] = 61.0
+            logging.warning("Worker %d is refused.", name)
+            if name == 999:
+                logging.warning("Another line of code.")
+    lines = [line[20:] for line in written()]
+    assert lines[59:] == [
+        "WARNING run=c1 Worker 59 is refused.",
+        "WARNING run=c1 Another line of code.",
+        "WARNING run=c1 Worker 1000 is refused. (after 940 more like it)",
+        "WARNING run=c1 Worker 1001 is refused.",
+    ]

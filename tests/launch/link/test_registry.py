@@ -131,9 +131,69 @@ def test_no_more_workers_than_there_are_files_for(registry):
     for i in range(3):
         assert isinstance(_hello(registry, worker=f"w{i}"), Welcome)
     answer = _hello(registry, worker="w3")
-    assert answer.kind == messages.REFUSED
+    assert answer.kind == messages.FAILED  # not final: it tries again
     assert "room for 3 workers only" in answer.message
     assert isinstance(_hello(registry, worker="w0", incarnation="2"), Welcome)
+
+
+def test_a_newcomer_takes_the_place_of_the_longest_silent_that_never_did_anything(
+    registry, pool, clock
+):
+    _hello(registry, worker="stranger")
+    clock.now += 1
+    _hello(registry, worker="another")
+    _hello(registry, worker="real")
+    pool.computed.add("real")
+    for _ in range(6):
+        clock.now += 1
+        _say(registry, Heartbeat("another", "1"))
+    assert isinstance(_hello(registry, worker="newcomer"), Welcome)
+    assert ("leave", "stranger", "no sign of life for 7 s, and another worker waits") in pool.events
+    assert _hello(registry, worker="second").kind == messages.FAILED
+    # It is told to say hello again, and nothing is lost.
+    assert _say(registry, Heartbeat("stranger", "1")).kind == messages.UNKNOWN
+
+
+def test_members_that_have_computed_are_not_displaced(registry, pool, clock):
+    for name in ("a", "b", "c"):
+        _hello(registry, worker=name)
+        pool.computed.add(name)
+    clock.now += 20
+    assert _hello(registry, worker="newcomer").kind == messages.FAILED
+    assert [event[0] for event in pool.events] == ["join"] * 3
+
+
+def test_one_that_has_shown_life_is_given_more_time(registry, pool, clock):
+    for name in ("a", "b", "c"):
+        _hello(registry, worker=name)
+        _say(registry, Heartbeat(name, "1"))
+    clock.now += 7
+    assert _hello(registry, worker="newcomer").kind == messages.FAILED
+    clock.now += 2
+    assert isinstance(_hello(registry, worker="newcomer"), Welcome)
+
+
+def test_a_full_coordinator_of_dead_workers_lets_real_ones_in_within_seconds(pool, clock):
+    registry = Registry(pool, Link, capacity=3000, clock=clock)
+    for i in range(3000):
+        _hello(registry, worker=f"dead{i}")
+    waited = 0
+    for i in range(100):
+        while not isinstance(_hello(registry, worker=f"real{i}"), Welcome):
+            clock.now += 1
+            waited += 1
+        pool.computed.add(f"real{i}")
+    assert waited <= 12  # the first seconds, and then ten joins a second
+    assert len([event for event in pool.events if event[0] == "leave"]) == 100
+
+
+def test_hellos_without_end_are_slowed_down(pool, clock):
+    registry = Registry(pool, Link, capacity=3, clock=clock)
+    answers = [_hello(registry, worker="w", incarnation=str(i)) for i in range(1000)]
+    assert sum(isinstance(answer, Welcome) for answer in answers) == 100
+    assert answers[-1].kind == messages.FAILED
+    clock.now += 1
+    assert isinstance(_hello(registry, worker="w", incarnation="last"), Welcome)
 
 
 def test_a_leaving_worker_waits_for_its_blocks(registry, pool):
