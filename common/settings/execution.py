@@ -63,7 +63,11 @@ class ExecutionSettings(Settings):
     dashboard: str = setting(
         "127.0.0.1:0",
         "Address HOST:PORT of the run's live page; port 0 takes a free port, none disables the "
-        "page.",
+        "page. At addresses that other machines can reach, the page needs the token in the URL "
+        "that the run prints.",
+    )
+    dashboard_open: bool = setting(
+        False, "Show the live page to anyone who can reach its address, without a token."
     )
     log_format: LogFormat = log_format_setting()
     overwrite: bool = setting(False, "Start afresh in a workdir that holds another run.")

@@ -15,8 +15,8 @@ _ORDER = (
     *("workdir", "dataset", "data_dir", "preprocess", "architecture", "kernel", "support_size"),
     *("ridge", "seed", "engine", "kernel_dtype", "launch", "num_workers", "threads", "port"),
     *("host", "transport", "certificates", "allow_open_network", "block_support"),
-    *("block_target", "verify_fraction", "chaos", "dashboard", "train_limit", "test_limit"),
-    *("log_format", "overwrite"),
+    *("block_target", "verify_fraction", "chaos", "dashboard", "dashboard_open"),
+    *("train_limit", "test_limit", "log_format", "overwrite"),
 )
 
 

@@ -6,6 +6,7 @@ import socket
 
 from kipper.common.errors import UserError
 from kipper.common.settings import ExecutionSettings
+from kipper.launch.page.token import check_token
 
 _EVERYWHERE = ("0.0.0.0", "::")
 _WHY = {
@@ -16,9 +17,10 @@ _WHY = {
 
 
 def check_dashboard(settings: ExecutionSettings) -> None:
-    """Raises `UserError` if the address of the page cannot be used."""
+    """Raises `UserError` if the address of the page, or its token, cannot be used."""
     address = settings.dashboard_address
     if address is not None:
+        check_token(settings)
         listen(*address).close()
 
 
@@ -39,12 +41,13 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def url_of(listener: socket.socket) -> str:
-    """The URL of a listening socket, for a browser."""
+def url_of(listener: socket.socket, token: str | None = None) -> str:
+    """The URL of a listening socket, for a browser, with the token that it needs."""
     host, port = listener.getsockname()[:2]
     if host in _EVERYWHERE:
         host = socket.gethostname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return url if token is None else f"{url}/?token={token}"
 
 
 class KnownHosts:

@@ -14,6 +14,7 @@ from kipper import __version__
 from kipper.common.errors import UserError
 from kipper.common.settings import RunSettings
 from kipper.launch.page.listening import KnownHosts, listen, url_of
+from kipper.launch.page.token import token_for
 from kipper.server.algorithms import algorithm_of
 from kipper.server.experiment import Experiment
 from kipper.server.report.run_files import shown_architecture, shown_dataset
@@ -37,14 +38,15 @@ def shown_live(settings: RunSettings, experiment: Experiment) -> Iterator[Watch 
     watch = Watch(about(settings), time.monotonic(), time.time())
     try:
         listener = listen(*settings.execution.dashboard_address)
+        token = token_for(settings.execution, listener)
     except UserError as error:
         logging.warning("%s The run continues without its page.", error)
         yield None
         return
-    watch.address = url_of(listener)
+    watch.address = url_of(listener, token)
     hosts = KnownHosts(settings.execution.dashboard_address[0], settings.execution.host)
     to_pixels = pixels_of(experiment.preprocessing, experiment.pixel_range)
-    server = PageServer(watch, listener, hosts, to_pixels)
+    server = PageServer(watch, listener, hosts, to_pixels, token)
     try:
         yield watch
     finally:
@@ -67,9 +69,17 @@ def about(settings: RunSettings) -> dict[str, Any]:
 class PageServer:
     """Serves the page in a thread of its own, from construction to `stop`."""
 
-    def __init__(self, watch: Watch, listener: socket.socket, hosts: KnownHosts, pixels: ToPixels):
+    def __init__(
+        self,
+        watch: Watch,
+        listener: socket.socket,
+        hosts: KnownHosts,
+        pixels: ToPixels,
+        token: str | None = None,
+    ):
         self._listener = listener
         self._hosts = hosts
+        self._token = token
         self._stop: Callable[[], object] = lambda: None
         self._begun = threading.Event()
         self._thread = threading.Thread(
@@ -92,7 +102,9 @@ class PageServer:
             from kipper.launch.page.server import Board, serve
 
             async def main() -> None:
-                board = Board(watch, self._hosts, to_pixels)
+                # Browsers send a host's cookies to all of its ports.
+                cookie = f"kipper_{self._listener.getsockname()[1]}"
+                board = Board(watch, self._hosts, to_pixels, self._token, cookie)
                 loop = asyncio.get_running_loop()
                 self._stop = functools.partial(loop.call_soon_threadsafe, board.ended.set)
                 await serve(board, self._listener, self._begun.set)

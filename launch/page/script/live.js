@@ -114,6 +114,8 @@ function connectionWords() {
   announce("connection", aloud);
 }
 
+// The token stays in a cookie, not in the history or in an address that is copied to others.
+if (location.search) history.replaceState(null, "", location.pathname);
 connect();
 setInterval(() => {
   connectAgainIfSilent();

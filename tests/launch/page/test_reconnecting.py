@@ -24,7 +24,7 @@ ABOUT = {
 
 
 @contextlib.contextmanager
-def _served(port, step, records):
+def _served(port, step, records, token=None):
     """A server at `port` of a run that stands at a step."""
     watch = Watch(ABOUT, time.monotonic(), time.time())
     watch.newest = RunView(
@@ -38,7 +38,7 @@ def _served(port, step, records):
     )
     listener = listen("127.0.0.1", port)
     port = listener.getsockname()[1]
-    server = PageServer(watch, listener, KnownHosts(), lambda images: images)
+    server = PageServer(watch, listener, KnownHosts(), lambda images: images, token)
     try:
         yield port
     finally:
@@ -91,3 +91,16 @@ def test_a_silent_run_is_shown_and_a_dead_connection_is_opened_again(opened):
         tab.close()
         assert all(complaint.endswith("/events") for complaint in tab.complaints)
         tab.complaints.clear()  # of the connections that were given up
+
+
+def test_a_token_opens_the_page_and_leaves_the_address(opened):
+    with _served(0, 5, _records(5), "a-token-of-the-user-01") as port:
+        tab = opened(f"http://127.0.0.1:{port}/?token=a-token-of-the-user-01")
+        _wait_for(tab, "#step", "step 5 of 100")
+        assert tab.inner_text("#connection-words") == "live"
+        assert tab.url == f"http://127.0.0.1:{port}/"
+        assert tab.complaints == []
+        tab.goto(tab.url)
+        _wait_for(tab, "#step", "step 5 of 100")
+        tab.close()
+        tab.complaints.clear()  # of the connections that the first page had
