@@ -144,7 +144,11 @@ class Pool:
 
     def is_banned(self, name: str) -> str | None:
         """Why a worker of that name was dropped as a liar; None if it was not."""
-        return self._roster.banned.get(name)
+        return self._roster.why_banned(name)
+
+    def note_certificate(self, name: str, fingerprint: str) -> None:
+        """Notes the certificate of a worker, if it is not the coordinator's own."""
+        self._roster.certificates[name] = fingerprint
 
     def why_aside(self, name: str) -> str | None:
         """Why no worker of that name may join now, having been set aside; None if one may."""
@@ -266,7 +270,7 @@ class Pool:
     @property
     def liars(self) -> set[str]:
         """Workers that computed wrong numbers."""
-        return set(self._roster.banned)
+        return self._roster.bans.workers
 
     @property
     def suspects(self) -> set[str]:
@@ -420,7 +424,7 @@ class Pool:
             case events.DropWorker(worker, reason, liar):
                 if liar:
                     self._found_liars = True
-                    self._roster.banned[worker] = reason
+                    self._roster.ban(worker, reason)
                 self._roster.dismiss(worker, reason, scheduler_knows=True)
             case events.SetAsideWorker(worker, reason, seconds):
                 self._roster.set_aside(worker, reason, seconds)

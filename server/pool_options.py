@@ -16,6 +16,7 @@ class PoolOptions:
         policy: of the scheduler.
         known: a block to check each worker with before it gets others.
         folder: where the scheduler's log and quarantined blocks are written; None: nowhere.
+        bans: the file that keeps who is banned; None: nobody is for longer than this pool.
         elastic: whether workers may still join, so that the pool may be without workers.
         watch: is told what happens, for the live page; None if there is none.
     """
@@ -23,5 +24,6 @@ class PoolOptions:
     policy: Policy = dataclasses.field(default_factory=lambda: Policy(patience_seconds=10.0))
     known: KnownBlock | None = None
     folder: pathlib.Path | None = None
+    bans: pathlib.Path | None = None
     elastic: bool = False
     watch: Watch | None = None

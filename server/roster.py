@@ -14,6 +14,7 @@ from kipper.common import logs, messages
 from kipper.common.errors import WorkerError
 from kipper.common.messages import Reply, Request
 from kipper.server import replies
+from kipper.server.bans import Ban, Bans
 from kipper.server.deliveries import Deliveries
 from kipper.server.pool_counts import Counts
 from kipper.server.pool_options import PoolOptions
@@ -36,7 +37,8 @@ class Roster:
 
     Attributes:
         workers: by name.
-        banned: why liars were dropped, by name.
+        bans: of liars.
+        certificates: of workers that have other ones than the coordinator, by name.
         aside: until when workers that were set aside may not return, and why, by name.
 
     Args:
@@ -58,7 +60,8 @@ class Roster:
         handle: Callable[[events.Event], None],
     ):
         self.workers: dict[str, PoolWorker] = {}
-        self.banned: dict[str, str] = {}
+        self.bans = Bans(options.bans)
+        self.certificates: dict[str, str] = {}
         self.aside: dict[str, tuple[float, str]] = {}
         self._lost: dict[str, str] = {}  # why the last few workers were lost
         self._configure = configure
@@ -73,7 +76,7 @@ class Roster:
     def add(self, link: WorkerLink) -> None:
         """Sets up a worker; replaces the one of the same name, if there is one."""
         self._remove(link.name, "another worker of this name joined")
-        if link.name in self.banned or self.why_aside(link.name) is not None:
+        if self.why_banned(link.name) is not None or self.why_aside(link.name) is not None:
             link.close()
             return
         worker = PoolWorker(link, Deliveries(self._row_sets, self._configure.whitening))
@@ -96,6 +99,18 @@ class Roster:
                 f"The run stopped: no worker is left; the last, {name}, was lost: {reason}"
                 f"{self.earlier_losses(name)}."
             )
+
+    def ban(self, name: str, reason: str) -> None:
+        """Admits no worker of that name, or with its certificate, to this run again."""
+        worker = self.workers.get(name)
+        host = worker.link.host if worker is not None else ""
+        certificate = self.certificates.get(name, "")
+        holders = [each for each, has in self.certificates.items() if has == certificate]
+        self.bans.add(name, Ban(reason, host, certificate if holders == [name] else ""))
+
+    def why_banned(self, name: str) -> str | None:
+        """Why a worker is banned; None if it is not."""
+        return self.bans.why(name, self.certificates.get(name, ""))
 
     def set_aside(self, name: str, reason: str, seconds: float) -> None:
         """Removes a broken worker; none of its name is admitted for `seconds`.

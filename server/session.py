@@ -237,7 +237,7 @@ def open_session(
             links,
             experiment.row_sets(score_validation),
             on_progress,
-            PoolOptions(policy, known, workdir.logs, elastic, watch),
+            PoolOptions(policy, known, workdir.logs, workdir.bans, elastic, watch),
             experiment.augmenting,
         )
         showing.pool = pool

@@ -35,6 +35,7 @@ WRITTEN = (
     *_OBJECTS,
     *_LINES,
     *(f"{name}.damaged*" for name in (*_OBJECTS, *_LINES)),
+    *("bans.json", "bans.json.damaged*"),
     *("distilled.npz", "best.npz", "preprocessing.npz", "natural.npz", "neighbours.npz"),
     *(f"{name}.npz.damaged*" for name in ("best", "preprocessing")),
     "report.html",
@@ -78,6 +79,7 @@ class Workdir:
         self.validation = self.path / "validation.jsonl"
         self.result = self.path / "result.json"
         self.status = self.path / "status.json"
+        self.bans = self.path / "bans.json"  # workers that computed wrong numbers
         self.distilled = self.path / "distilled.npz"
         self.best = self.path / "best.npz"
         self.preprocessing = self.path / "preprocessing.npz"

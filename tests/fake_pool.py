@@ -14,6 +14,7 @@ class FakePool:
         self.banned: dict[str, str] = {}
         self.computed: set[str] = set()
         self.aside: dict[str, str] = {}
+        self.certificates: dict[str, str] = {}
         self.changed = threading.Condition()
 
     def join(self, link: Any) -> None:
@@ -41,6 +42,9 @@ class FakePool:
 
     def is_banned(self, name: str) -> str | None:
         return self.banned.get(name)
+
+    def note_certificate(self, name: str, fingerprint: str) -> None:
+        self.certificates[name] = fingerprint
 
     def why_aside(self, name: str) -> str | None:
         return self.aside.get(name)

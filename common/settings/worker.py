@@ -35,7 +35,7 @@ class WorkerSettings(Settings):
     name: str | None = setting(
         None,
         "Name of the worker, unique in the run and the same after a restart; by default made from "
-        "the host's name and the process id.",
+        "the host's name, a mark of its container, and the first number that is free there.",
     )
     device: int | None = setting(
         None, "Number of the one GPU of this machine to use; by default all."

@@ -46,6 +46,7 @@ from kipper.common.messages import (
 )
 from kipper.common.spare_files import keep_spare_files
 from kipper.launch.link.transports.addresses import split_address
+from kipper.launch.link.transports.caller import own_certificate
 from kipper.launch.link.transports.open_files import max_workers
 from kipper.launch.link.transports.transport import Transport
 from kipper.server.pool import Pool
@@ -232,6 +233,8 @@ class Registry:
             split_address(hello.address)
         except UserError as error:
             return str(error)
+        if certificate := own_certificate():
+            self._pool.note_certificate(hello.worker, certificate)
         banned = self._pool.is_banned(hello.worker)
         if banned is not None:
             return f"Worker {hello.worker} is banned from this run: {banned}."

@@ -24,6 +24,7 @@ from kipper.launch.link.open_network import check_open_network, is_loopback
 from kipper.launch.link.registration import CoordinatorClient, Registration, Unreachable
 from kipper.launch.link.transports import transport_named
 from kipper.launch.link.transports.addresses import split_address
+from kipper.launch.link.worker_names import own_name
 from kipper.launch.processes.devices import count_devices, use_device
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.process import die_with_supervisor, forget_proxies
@@ -100,7 +101,7 @@ def serve_worker(settings: WorkerSettings, stop: StopRequest) -> WorkerEnding:
     logs.take_from_libraries()
     with_hashes(settings.architecture or "")  # this process may run these from now on
     transport = transport_named(settings.transport, settings.certificates)
-    name = settings.name or _own_name()
+    name = settings.name or own_name()
     service = WorkerService(settings.threads)
     logs.now_about(worker=name)
     listener = transport.listen(logs.carried(service.handle), settings.port)
@@ -158,7 +159,7 @@ def worker_command(settings: WorkerSettings) -> list[str]:
 
 def device_commands(settings: WorkerSettings) -> list[tuple[str, list[str]]]:
     """The name and command line of a worker for each device of this machine."""
-    base = settings.name or _own_name()
+    base = settings.name or own_name()
     each = [
         dataclasses.replace(
             settings,
@@ -170,10 +171,6 @@ def device_commands(settings: WorkerSettings) -> list[tuple[str, list[str]]]:
         for device in range(count_devices())
     ]
     return [(str(one.name), worker_command(one)) for one in each]
-
-
-def _own_name() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def _own_host(settings: WorkerSettings) -> str:

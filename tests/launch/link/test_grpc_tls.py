@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import pickle
+import shutil
 import socket
 import time
 
@@ -286,3 +287,30 @@ def test_no_certificates_no_grpc(tmp_path):
 def test_an_unknown_transport_is_refused_in_a_sentence():
     with pytest.raises(UserError, match="must be one of courier, grpc_tls"):
         transport_named("pigeon")
+
+
+def test_a_peer_with_a_certificate_of_its_own_is_known_by_it(
+    certificates, other_certificates, tmp_path
+):
+    """Authorities of the user's own may sign one for each host."""
+    folders = []
+    for own, other in ((certificates, other_certificates), (other_certificates, certificates)):
+        folder = tmp_path / str(len(folders))
+        shutil.copytree(own, folder)
+        with open(folder / "ca.pem", "ab") as bundle:
+            bundle.write(pathlib.Path(other, "ca.pem").read_bytes())
+        folders.append(str(folder))
+    seen = []
+
+    def handle(payload):
+        seen.append(own_certificate())
+        return payload
+
+    listener = transport_named("grpc_tls", folders[0]).listen(handle)
+    for folder in folders:
+        channel = transport_named("grpc_tls", folder).connect(f"localhost:{listener.port}")
+        assert channel.submit(b"x").result(SECONDS) == b"x"
+        channel.close()
+    listener.close()
+    pem = pathlib.Path(other_certificates, "cert.pem").read_bytes()
+    assert seen == ["", fingerprint(pem)]
