@@ -15,6 +15,7 @@ from absl import logging
 from kipper.common import logs
 from kipper.common.errors import UserError
 from kipper.launch.link.certificates import NAME, ExpiryNotice, expiry_of, read_certificates
+from kipper.launch.link.transports import caller
 from kipper.launch.link.transports.addresses import split_address
 from kipper.launch.link.transports.open_files import check_files_left, max_incoming_connections
 from kipper.launch.link.transports.pending import PendingCalls, checked
@@ -84,6 +85,7 @@ class GrpcTlsTransport:
     def __init__(self, certificates: str):
         own = read_certificates(certificates)
         self._expires = expiry_of(own)
+        self._own = caller.fingerprint(own.certificate)
         self._server_credentials = grpc.ssl_server_credentials(
             [(own.key, own.certificate)], root_certificates=own.authority, require_client_auth=True
         )
@@ -92,7 +94,7 @@ class GrpcTlsTransport:
         )
 
     def listen(self, handle: Handle, port: int = 0) -> "GrpcListener":
-        return GrpcListener(handle, port, self._server_credentials, self._expires)
+        return GrpcListener(handle, port, self._server_credentials, self._expires, self._own)
 
     def connect(self, address: str) -> "GrpcChannel":
         split_address(address)
@@ -104,7 +106,7 @@ _threads = DaemonThreads("grpc-call")
 
 
 class GrpcListener:
-    """A gRPC server of one method."""
+    """A gRPC server of one method. `own` is the fingerprint of this process's certificate."""
 
     def __init__(
         self,
@@ -112,8 +114,9 @@ class GrpcListener:
         port: int,
         credentials: grpc.ServerCredentials,
         expires: datetime.datetime,
+        own: str,
     ):
-        methods = _Methods(checked(handle))
+        methods = _Methods(checked(handle), own)
         self._server = grpc.server(
             _threads,
             handlers=[methods],
@@ -185,9 +188,10 @@ class _Methods(grpc.GenericRpcHandler):
         called: called with the peer of each call.
     """
 
-    def __init__(self, handle: Handle):
+    def __init__(self, handle: Handle, own: str):
         self.called: Callable[[str], None] = lambda _peer: None
         self._handle = handle
+        self._own = own
         # To the peer it is a call with one message. As a stream, a message that gRPC refuses is
         # noticed here; a unary call would end silently.
         self._method = grpc.stream_unary_rpc_method_handler(self._answer)
@@ -210,4 +214,6 @@ class _Methods(grpc.GenericRpcHandler):
                 MAX_MESSAGE_BYTES,
             )
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "A call is one message.")
-        return self._handle(payload)
+        certificate = caller.fingerprint(context.auth_context()["x509_pem_cert"][0])
+        with caller.called_by(certificate if certificate != self._own else ""):
+            return self._handle(payload)

@@ -24,6 +24,7 @@ from kipper.common.errors import UserError
 from kipper.launch.link import certificates as certificates_module
 from kipper.launch.link.certificates import make_certificates
 from kipper.launch.link.transports import open_files, transport_named
+from kipper.launch.link.transports.caller import fingerprint, own_certificate
 from kipper.launch.link.transports.transport import (
     MAX_MESSAGE_BYTES,
     ChannelError,
