@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 import jax
@@ -20,11 +20,16 @@ from absl import logging
 from kipper.common.array_files import UNREADABLE, read_npz
 from kipper.common.files import folder_written_whole, set_aside, write_npz
 from kipper.common.sealed import read_object, write_object
+from kipper.server.confirmations import Confirmations
 from kipper.server.records import Counters, Facts, Json
 
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
 RESUME_POINTS_KEPT = 2
+# Further ones, from before the first answers of workers that nobody has confirmed: a run goes back
+# to one of these if the worker turns out to be a liar.
+GO_BACK_POINTS_KEPT = 2
+MOST_UNNAMED = RESUME_POINTS_KEPT + GO_BACK_POINTS_KEPT
 # Maximum time between two checkpoints, so that a crash loses little work.
 SECONDS_BETWEEN_RESUME_POINTS = 60.0
 
@@ -142,7 +147,7 @@ def save(folder: pathlib.Path, checkpoint: Checkpoint[State], config: Json, keep
             confirmations=checkpoint.confirmations,
         )
         write_object(unfinished / "manifest.json", manifest.record())
-    _prune(folder)
+    _prune(folder, Confirmations.read(checkpoint.confirmations).positions)
 
 
 def newest(folder: pathlib.Path, template: State) -> Checkpoint[State] | None:
@@ -260,16 +265,23 @@ def _sha256(path: pathlib.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _prune(folder: pathlib.Path) -> None:
-    """Removes checkpoints that are not kept permanently, except the newest of them."""
-    unnamed = []
+def _prune(folder: pathlib.Path, positions: Collection[int]) -> None:
+    """Removes checkpoints that are not kept permanently, except those that may be of use.
+
+    These are the newest, and the newest up to each of the greatest few `positions`.
+    """
+    unnamed, steps = [], steps_in(folder)
     for path in _by_step(folder):
         # A damaged one stays, for whoever reads the warning about it.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if not Manifest.read(read_object(path / "manifest.json")).named:
                 unnamed.append(path)
-    for path in unnamed[:-RESUME_POINTS_KEPT]:
-        _remove(path)
+    before = {max((step for step in steps if step <= p), default=0) for p in positions}
+    older = unnamed[:-RESUME_POINTS_KEPT]
+    useful = [path for path in older if int(path.name.removeprefix("step-")) in before]
+    for path in older:
+        if path not in useful[-GO_BACK_POINTS_KEPT:]:
+            _remove(path)
 
 
 def _remove(path: pathlib.Path) -> None:

@@ -5,7 +5,7 @@ one computed the block as well, on both. It is in doubt once all of them are kno
 """
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from kipper.common.errors import WorkerError
 from kipper.server.records import Json
@@ -135,8 +135,9 @@ class Confirmations:
                 found.append(position if followed.position is None else followed.position)
         return min(found, default=None)
 
+    @property
     def positions(self) -> set[int]:
-        """All positions to which some worker's lie would take the run back."""
+        """All positions to which one worker's lies would take the run back."""
         return {first for group, first in self._first.items() if len(group) < 2}
 
     # --- in files --------------------------------------------------------------------------------
@@ -189,6 +190,12 @@ class Confirmations:
 def _put(first: dict[frozenset[str], int], group: frozenset[str], position: int) -> None:
     if len(group) < 2 or group in first or len(first) < _MOST_GROUPS:
         first[group] = min(position, first.get(group, position))
+
+
+def about_liars(liars: Mapping[str, int], unit: str) -> str:
+    """A sentence about `Confirmations.liars`; `unit` is that of positions."""
+    found = [f"{name} (from {unit} {position:,} on)" for name, position in sorted(liars.items())]
+    return f"wrong numbers of {' and '.join(found)} were found and computed again"
 
 
 def _listed(names: Collection[str]) -> str:

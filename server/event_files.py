@@ -31,8 +31,9 @@ class EventFiles:
     """Writes an event file for each coordinator of a run into the folder `tensorboard`.
 
     The file of a resumed run begins with a mark that voids events of its first step and later ones
-    in earlier files, just as metrics.jsonl loses those records. Nothing is written before the first
-    evaluation. After an error no more events are written, and the run continues.
+    in earlier files, just as metrics.jsonl loses those records; a run that goes back writes it too.
+    Nothing is written before the first evaluation. After an error no more events are written, and
+    the run continues.
     """
 
     def __init__(self, workdir: Workdir):
@@ -43,8 +44,11 @@ class EventFiles:
         self._has_failed = False
 
     def begin(self, first_step: int) -> None:
-        """Call this when the run starts or resumes at a step."""
+        """Call this when the run starts, resumes, or goes back to a step."""
         self._first_step = first_step
+        if self._writer is not None and not self._has_failed:
+            self._validated = {step for step in self._validated if step < first_step}
+            self._add_start()
 
     def evaluated(
         self,
@@ -112,7 +116,6 @@ class EventFiles:
 
     def _open(self) -> None:
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import SessionLog
 
         folder = self._workdir.tensorboard
         folder.mkdir(exist_ok=True)
@@ -124,6 +127,12 @@ class EventFiles:
         }
         # Files are read in the order of their names, whose own times are whole seconds.
         self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        self._add_start()
+
+    def _add_start(self) -> None:
+        """Adds the mark that voids earlier events of the first step and later ones."""
+        from tensorboardX.proto.event_pb2 import SessionLog
+
         start = SessionLog(status=SessionLog.START)
         self._add(step=self._first_step, session_log=start)
 

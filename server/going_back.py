@@ -40,7 +40,7 @@ def without_lies(
             step = _go_back(session, sink, position)
             liars = session.pool.confirmations.liars
             liars |= {name: step for name in session.pool.liars if name not in liars}
-            session.status.update(now=True, liars=liars)
+            session.status.update(now=True, liars=dict(liars))
 
 
 def _settled(session: Session, attempt: Callable[[], RunResult]) -> RunResult:
@@ -69,7 +69,7 @@ def _go_back(session: Session, sink: SnapshotSink | None, position: int) -> int:
     workdir = session.workdir
     step = _newest_to_keep(workdir, position)
     names = sorted({*session.pool.liars, *session.pool.suspects})
-    unit = "target image" if session.algorithm.steps is None else "step"
+    unit = session.algorithm.unit
     logging.warning(
         "Numbers of %s were used from %s %d on and are wrong or in doubt: the run goes back from "
         "%s %d to %d.",

@@ -116,6 +116,7 @@ class Session:
         if found is not None:
             confirmations = Confirmations.read(found.confirmations)
         confirmations.liars |= liars
+        self.status.update(liars=confirmations.liars or None)
         self.pool.start_over(confirmations)
         if self.before is None:  # later on, the pool's counts hold what was computed in vain
             self.before = Counters() if found is None else found.counters

@@ -3,6 +3,7 @@
 from kipper.common.settings import DryRunSettings, EstimateSettings, RunSettings
 from kipper.launch.commands.display import showing_progress
 from kipper.launch.run import run
+from kipper.server.confirmations import about_liars
 from kipper.server.measures import ACCURACY
 from kipper.server.records import RunResult
 from kipper.server.workdir import Workdir
@@ -28,12 +29,29 @@ def summary(workdir: Workdir, result: RunResult) -> str:
     assert test is not None
     assert natural is not None
     name = "accuracy" if test.measure is ACCURACY else test.measure.name
+    confirmed = f"{confirmation(result)}\n" if confirmation(result) else ""
     return (
         f"test {name} {natural.value:.4f} (natural images, natural labels) -> "
         f"{test.value:.4f} (distilled)\n"
         f"{account.kernel_pairs:,} kernel pairs in {account.seconds:.0f} s by "
         f"{account.engine} ({account.pairs_per_second:,} a second)\n"
+        f"{confirmed}"
         f"distilled set {workdir.distilled}\n"
         f"pictures      {workdir.figures}\n"
         f"report        {workdir.report}"
     )
+
+
+def confirmation(result: RunResult) -> str:
+    """What is known of the workers' honesty, in a line; nothing if nothing was found."""
+    said = []
+    if result.confirmed_blocks:
+        assert result.used_blocks is not None
+        said.append(
+            f"{result.confirmed_blocks:,} of {result.used_blocks:,} blocks confirmed by a second "
+            "worker"
+        )
+    if result.liars:
+        # Label Solve makes no steps.
+        said.append(about_liars(result.liars, "step" if result.steps else "target image"))
+    return "; ".join(said)

@@ -6,6 +6,7 @@ import pathlib
 import socket
 
 from kipper.common.durations import duration
+from kipper.server.confirmations import about_liars
 from kipper.server.report.run_files import RunFiles, read_run
 from kipper.server.status import was_written_lately
 
@@ -83,6 +84,8 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
     if status.account.pairs_per_second:
         rate = f"{status.account.pairs_per_second:,} kernel pairs a second"
         lines.append(("speed", f"{rate} by {status.account.engine}"))
+    if status.liars:
+        lines.append(("liars", about_liars(status.liars, run.algorithm.unit)))
     if state.state == "running" and status.seconds_left is not None:
         lines.append(("time left", duration(status.seconds_left)))
     if state.state == "running" and status.dashboard:

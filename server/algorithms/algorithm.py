@@ -63,6 +63,11 @@ class Algorithm(abc.ABC):
         return None
 
     @property
+    def unit(self) -> str:
+        """What the positions of a run's states count."""
+        return "target image" if self.steps is None else "step"
+
+    @property
     def augment(self) -> str | None:
         return None
 

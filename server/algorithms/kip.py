@@ -117,7 +117,7 @@ class Kip(Algorithm):
         labels = 8 * sizes.support * sizes.outputs
         # Adam keeps two moments of each array that it learns.
         size = 3 * images + (3 if self.settings.learn_labels else 1) * labels
-        return sum(map(self.is_kept, range(self.steps + 1))) + checkpoint.RESUME_POINTS_KEPT, size
+        return sum(map(self.is_kept, range(self.steps + 1))) + checkpoint.MOST_UNNAMED, size
 
     def gradient_targets(self, sizes: Sizes) -> int:
         return min(self.settings.targets_per_step, sizes.target)

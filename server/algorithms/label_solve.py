@@ -63,9 +63,7 @@ class LabelSolve(Algorithm):
         ]
 
     def checkpoints(self, sizes: Sizes) -> tuple[int, int]:
-        return 1 + checkpoint.RESUME_POINTS_KEPT, 8 * sizes.support * (
-            sizes.support + sizes.outputs
-        )
+        return 1 + checkpoint.MOST_UNNAMED, 8 * sizes.support * (sizes.support + sizes.outputs)
 
     def pass_trial(self, experiment: "Experiment", kernel: "DistributedKernel") -> Trial:
         from kipper.server import label_solve

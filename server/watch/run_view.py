@@ -106,7 +106,7 @@ class RunView:
             "kipper": self.about["kipper"],
             "run": {
                 **{key: value for key, value in self.about.items() if key != "kipper"},
-                **{key: status.get(key) for key in ("state", "message", "host", "pid")},
+                **{key: status.get(key) for key in ("state", "message", "liars", "host", "pid")},
             },
             "progress": {key: status.get(key) for key in _PROGRESS},
             "phases": {

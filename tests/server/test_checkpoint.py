@@ -253,3 +253,21 @@ def test_the_named_steps() -> None:
     assert named == [*first, 1500, 2000, 2500, 3000]
     assert is_named(50_000)
     assert not is_named(50_001)
+
+
+def test_what_a_run_would_go_back_to_is_kept(tmp_path: pathlib.Path) -> None:
+    """Worker b came at step 23, and nobody has confirmed its answers."""
+    for step in range(20, 41, 2):
+        first = [[0, ["a"]], *([[23, ["b"]], [27, ["a", "b"]]] if step > 23 else [])]
+        record = {"used": 9, "confirmed": 3, "first": first, "liars": {}}
+        save(tmp_path, Checkpoint(step, state(step), COUNTERS, record), CONFIG, keep=False)
+    assert checkpoint.steps_in(tmp_path) == [22, 38, 40]
+    found = newest(tmp_path, template())
+    assert found is not None
+    assert found.confirmations == record
+
+
+def test_without_confirmations_nothing_older_is_kept(tmp_path: pathlib.Path) -> None:
+    for step in range(20, 41, 2):
+        write(tmp_path, step, keep=False)
+    assert checkpoint.steps_in(tmp_path) == [38, 40]

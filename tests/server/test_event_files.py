@@ -79,6 +79,21 @@ def test_a_run_that_resumes_neither_forks_nor_doubles_its_curve(workdir):
     killed.close()
 
 
+def test_a_run_that_goes_back_neither_forks_nor_doubles_its_curve(workdir):
+    files = EventFiles(workdir)
+    files.begin(0)
+    for step in (0, 1, 2, 4):
+        _evaluate(files, step, float(step))
+    files.begin(1)
+    for step in (1, 2):
+        _evaluate(files, step, step + 0.5)
+    files.close()
+    (_,) = workdir.tensorboard.iterdir()
+    found = accumulated(workdir.tensorboard)
+    assert curve(found, "loss") == [(0, 0.0), (1, 1.5), (2, 2.5)]
+    assert [image.step for image in found.Images("distilled")] == [0, 1, 2]
+
+
 def test_a_longer_run_does_not_keep_the_end_of_the_shorter(workdir):
     files = EventFiles(workdir)
     files.begin(0)

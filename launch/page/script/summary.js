@@ -26,8 +26,12 @@ function drawHead() {
   element("bar").value = share;
   const progressed = run.state === "running" ? `${Math.floor(100 * share)} %` : run.state;
   document.title = `${progressed}, ${title}`;
-  element("message").hidden = !run.message;
-  show(element("message"), run.message ?? "");
+  const liars = Object.entries(run.liars ?? {}).map(
+    ([name, from]) => `Wrong numbers of ${name} were found; computed again from ${number(from)} on.`,
+  );
+  const message = [run.message, ...liars].filter(Boolean).join("\n");
+  element("message").hidden = !message;
+  show(element("message"), message);
   show(element("version"), latest.kipper);
   announce("state", `The run is ${run.state}.`);
 }
