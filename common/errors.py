@@ -4,7 +4,21 @@ Each message is one sentence: what was wrong and what would be right. The comman
 the sentence; a traceback means a bug in kipper.
 """
 
+import errno
 import os
+
+# Errors of the machine, which no choice of a path avoids.
+OF_THE_MACHINE = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EROFS,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
 
 
 class KipperError(Exception):

@@ -10,42 +10,28 @@ import os
 import pathlib
 import shutil
 import stat
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, BinaryIO
 
 import numpy as np
 from absl import logging
 
-from kipper.common.errors import WriteError
+from kipper.common.errors import OF_THE_MACHINE, WriteError
 from kipper.common.spare_files import with_spare_files
-
-# Errors of the machine, which no choice of a path avoids.
-_OF_THE_MACHINE = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EIO,
-        errno.EROFS,
-        errno.EMFILE,
-        errno.ENFILE,
-    }
-)
-
-
-def is_of_the_machine(error: OSError) -> bool:
-    """Whether the disk is full or fails, or descriptors have run out."""
-    return error.errno in _OF_THE_MACHINE
 
 
 @contextlib.contextmanager
 def writing(path: pathlib.Path) -> Iterator[None]:
-    """Turns errors of the machine in the block into a `WriteError` that names `path`."""
+    """Turns errors of the machine in the block into a `WriteError` that names `path`.
+
+    Also those that name a part of it.
+    """
     try:
         with with_spare_files():
             yield
     except OSError as error:
-        if isinstance(error, WriteError) or not is_of_the_machine(error):
+        if error.errno not in OF_THE_MACHINE:
             raise
         raise WriteError(path, error) from error
 
@@ -219,4 +205,12 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays as an uncompressed .npz, atomically."""
-    write_atomically(path, lambda file: np.savez(file, **arrays))
+
+    def write(file: BinaryIO) -> None:
+        # As np.savez, which prints a traceback if a disk is full when its archive is collected.
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+    write_atomically(path, write)

@@ -43,6 +43,8 @@ def parse_object(text: str | bytes) -> dict[str, object]:
         found = json.loads(text)
         if not isinstance(found, dict):
             raise ValueError("it is not a JSON object")
+        if any(_nearly(name) for name in found):
+            raise ValueError(f"its {CHECKSUM} is damaged")
         if CHECKSUM in found and found.pop(CHECKSUM) != _checksum(found):
             raise ChecksumError(found)
     except RecursionError:
@@ -74,7 +76,13 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
+def _nearly(name: str) -> bool:
+    """Whether a name is that of the checksum but for one character."""
+    differing = sum(a != b for a, b in zip(name, CHECKSUM, strict=False))
+    return len(name) == len(CHECKSUM) and differing == 1
+
+
 def _checksum(record: Mapping[str, object]) -> str:
-    """Of the values, however they are laid out."""
-    canonical = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    """Of the names and values in their order, however they are laid out."""
+    canonical = json.dumps(record, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGITS]

@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from kipper.common.datasets import Dataset, dataset_hash, load_dataset
+from kipper.common.errors import KipperError
 from kipper.common.settings import RunSettings
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.link.chaos import with_faults
@@ -155,9 +156,9 @@ def _report(workdir: Workdir) -> None:
     except Exception as error:
         # No error of the report may lose the result, which exists.
         logging.warning(
-            "%s could not be written: %r; kipper report %s tries again.",
+            "%s could not be written: %s; kipper report %s tries again.",
             workdir.report,
-            error,
+            error if isinstance(error, KipperError) else repr(error),
             workdir.path,
         )
 

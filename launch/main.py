@@ -6,7 +6,13 @@ import sys
 from contextlib import AbstractContextManager
 
 from kipper.common import logs
-from kipper.common.errors import Interrupted, KipperError, TemporaryError, UserError
+from kipper.common.errors import (
+    OF_THE_MACHINE,
+    Interrupted,
+    KipperError,
+    TemporaryError,
+    UserError,
+)
 from kipper.common.settings import (
     ComputeSettings,
     ExecutionSettings,
@@ -59,6 +65,7 @@ def run(arguments: list[str]) -> int:
         carry_out = getattr(importlib.import_module(f"kipper.launch.{module}"), function)
         with _logging(settings):
             carry_out(*_joined(settings))
+        sys.stdout.flush()
     except UserError as error:
         print(f"kipper: {error}", file=sys.stderr)
         return ExitCode.UNUSABLE
@@ -68,7 +75,17 @@ def run(arguments: list[str]) -> int:
     except KipperError as error:
         print(f"kipper: {error}", file=sys.stderr)
         return _status_of(error)
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise  # a bug
+        print(f"kipper: {_cannot_be_used(error)}", file=sys.stderr)
+        return ExitCode.TEMPORARY
     return ExitCode.DONE
+
+
+def _cannot_be_used(error: OSError) -> str:
+    """A sentence about a file of which the machine let no more be read or written."""
+    return f"{error.filename or 'The output'} cannot be read or written ({error.strerror})."
 
 
 def _status_of(error: KipperError) -> ExitCode:

@@ -13,7 +13,7 @@ from absl import logging
 
 from kipper.common import logs
 from kipper.common.errors import KipperError
-from kipper.common.files import write_text
+from kipper.common.files import Dispensable, write_text
 from kipper.common.settings import RunSettings
 from kipper.launch.coordinator import best_keeper, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
@@ -65,7 +65,9 @@ def run_worker_node(
         try:
             run_all([local_command(f"Worker {worker.name}", worker_command(worker))], stop)
         except KipperError as error:
-            write_text(Workdir(settings.execution.workdir).failure, str(error))
+            failure = Workdir(settings.execution.workdir).failure
+            with Dispensable(failure).attempt():
+                write_text(failure, str(error))
             raise
 
 

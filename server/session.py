@@ -12,13 +12,19 @@ from absl import logging
 
 from kipper import __version__
 from kipper.common import logs, messages
-from kipper.common.errors import Interrupted, KipperError, TemporaryError, UserError
+from kipper.common.errors import (
+    Interrupted,
+    KipperError,
+    TemporaryError,
+    UserError,
+    WriteError,
+)
 from kipper.common.files import set_aside
 from kipper.common.sealed import write_object
 from kipper.common.settings import ComputeSettings, RunSettings
 from kipper.server.algorithms import algorithm_of
 from kipper.server.algorithms.algorithm import Algorithm
-from kipper.server.checkpoint import Checkpoint, ResumePoints, is_named
+from kipper.server.checkpoint import Checkpoint, ResumePoints, is_named, steps_in
 from kipper.server.confirmations import Confirmations
 from kipper.server.distilled_set import (
     MadeSet,
@@ -210,7 +216,7 @@ def open_session(
     algorithm = algorithm_of(settings.compute)
     execution = settings.execution
     to_log = logs.to_file(workdir.logs / "run.log", execution.run_name, execution.log_format)
-    with workdir.locked(), to_log:
+    with workdir.locked(), to_log, _saying_what_is_left(workdir):
         workdir.mend()
         _mend_recipe(workdir)
         mend_best(workdir)
@@ -218,8 +224,9 @@ def open_session(
         status = StatusWriter(workdir.status, showing.status_changed)
         address = watch.address if watch is not None else None
         status.update(now=True, state="running", steps=algorithm.steps or 0, dashboard=address)
-        recipe = _recipe(settings, experiment, workdir, _earlier_sets(workdir))
-        keep_beginning(workdir, experiment, recipe)
+        with _telling_how_it_ended(status, workdir):
+            recipe = _recipe(settings, experiment, workdir, _earlier_sets(workdir))
+            keep_beginning(workdir, experiment, recipe)
 
         def on_progress() -> None:
             counts = session.pool.counts
@@ -255,23 +262,47 @@ def open_session(
             should_finish=should_finish,
         )
         try:
-            with contextlib.closing(session.event_files):
-                yield session
-            status.update(now=True, state="finished", dashboard=None, events=pool.num_events_logged)
-        except (Interrupted, KeyboardInterrupt):
-            status.update(now=True, state="interrupted", dashboard=None)
-            raise
-        except Exception as error:
-            # To the log only: the exception tells whoever started the run.
-            logging.info("The run failed.", exc_info=True)
-            message = str(error) if isinstance(error, KipperError) else repr(error)
-            may_recover = True if isinstance(error, TemporaryError | MemoryError) else None
-            status.update(
-                now=True, state="failed", message=message, may_recover=may_recover, dashboard=None
-            )
-            raise
+            with _telling_how_it_ended(status, workdir):
+                with contextlib.closing(session.event_files):
+                    yield session
+                status.update(
+                    now=True, state="finished", dashboard=None, events=pool.num_events_logged
+                )
         finally:
             pool.close()
+
+
+@contextlib.contextmanager
+def _telling_how_it_ended(status: StatusWriter, workdir: Workdir) -> Iterator[None]:
+    """Writes to status.json that the block was interrupted or failed."""
+    try:
+        with _saying_what_is_left(workdir):
+            yield
+    except (Interrupted, KeyboardInterrupt):
+        status.update(now=True, state="interrupted", dashboard=None)
+        raise
+    except Exception as error:
+        # To the log only: the exception tells whoever started the run.
+        logging.info("The run failed.", exc_info=True)
+        message = str(error) if isinstance(error, KipperError) else repr(error)
+        may_recover = True if isinstance(error, TemporaryError | MemoryError) else None
+        status.update(
+            now=True, state="failed", message=message, may_recover=may_recover, dashboard=None
+        )
+        raise
+
+
+@contextlib.contextmanager
+def _saying_what_is_left(workdir: Workdir) -> Iterator[None]:
+    """Adds to the error of a write that failed what the run can go on from."""
+    try:
+        yield
+    except WriteError as error:
+        steps = steps_in(workdir.checkpoints)
+        left = f"Checkpoint {steps[-1]} is intact" if steps else "There was no checkpoint yet"
+        raise TemporaryError(
+            f"{error} {left}; once that is mended, the same command resumes the run."
+        ) from error
 
 
 def _recipe(

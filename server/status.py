@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from kipper.common.files import Dispensable, write_bytes
+from kipper.common.errors import WriteError
+from kipper.common.files import Dispensable, not_following, write_bytes
 from kipper.common.sealed import sealed
 from kipper.server.measures import Score
 from kipper.server.records import Account, Facts, read_facts
@@ -90,11 +91,23 @@ class StatusWriter:
         """Changes fields of the status; `now` writes it even if the last write was a moment ago."""
         self.status = dataclasses.replace(self.status, **changes)
         if now or time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
+            content = json.dumps(sealed(self.status.record())).encode()
             with self._writing.attempt():
-                line = json.dumps(sealed(self.status.record()))
-                write_bytes(self._path, line.encode(), durably=False)
+                try:
+                    write_bytes(self._path, content, durably=False)
+                except WriteError:
+                    if not (now and self._path.exists()):
+                        raise
+                    _write_in_place(self._path, content)
             self._written = time.monotonic()
             self._on_write(self.status)
+
+
+def _write_in_place(path: pathlib.Path, content: bytes) -> None:
+    """Replaces the content of a file, which needs no new block of a full disk."""
+    with open(path, "r+b", buffering=0, opener=not_following) as file:
+        padded = content.ljust(os.fstat(file.fileno()).st_size)
+        file.write(padded)
 
 
 def read_status(path: pathlib.Path) -> Status:

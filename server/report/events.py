@@ -31,6 +31,8 @@ def read_activity(log: pathlib.Path, num_lines: int = 0) -> Activity | None:
     earlier = log.with_name(log.name + ".1")
     begin, earlier_begin = (next(_records(part), None) for part in (log, earlier))
     if begin is None:
+        if num_lines:
+            logging.warning("%s lacks its %d lines.", log, num_lines)
         return None
     parts, first = [log], begin.now
     if earlier_begin is not None and earlier_begin.now <= first:  # a reboot resets the clock

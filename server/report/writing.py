@@ -23,7 +23,7 @@ def write_report(run: RunFiles) -> list[str]:
         OSError: a file cannot be written.
     """
     workdir = run.workdir
-    activity = _activity(run)
+    activity = activity_of(run)
     failed: list[str] = []
     pictures: dict[str, bytes] = {}
     for name, draw in figures_of(run, _support(run), activity).items():
@@ -40,7 +40,8 @@ def write_report(run: RunFiles) -> list[str]:
     return failed
 
 
-def _activity(run: RunFiles) -> Activity | None:
+def activity_of(run: RunFiles) -> Activity | None:
+    """What the run's workers did; None, with a warning, if its log makes no sense."""
     log = run.workdir.logs / "events.jsonl"
     try:
         return read_activity(log, run.status.events or 0)

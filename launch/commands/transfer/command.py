@@ -6,7 +6,7 @@ import pathlib
 import statistics
 from typing import Any
 
-from kipper.common.errors import Interrupted, UserError
+from kipper.common.errors import Interrupted, TemporaryError, UserError, WriteError
 from kipper.common.files import write_bytes, write_json, write_text
 from kipper.common.settings import TransferSettings
 from kipper.launch.commands.transfer.all_kernels import evaluate_all_kernels, title
@@ -35,6 +35,11 @@ def print_transfer(settings: TransferSettings) -> None:
         report = all_kernels(settings) if settings.all_kernels else transfer(settings)
     except KeyboardInterrupt:
         raise Interrupted("Interrupted; no result was written.") from None
+    except WriteError as error:
+        raise TemporaryError(
+            f"{error} The networks that were finished before are kept; once that is mended, the "
+            "same command resumes."
+        ) from error
     print(json.dumps(report))
 
 

@@ -1,21 +1,33 @@
 """Networks that an interrupted `kipper transfer` had finished, for the next call to resume from."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import pathlib
 from typing import Any, NamedTuple
 
-from kipper.common.files import write_json
+from absl import logging
+
+from kipper.common.files import set_aside
+from kipper.common.sealed import write_object
 from kipper.common.settings import TransferSettings
 from kipper.common.wire import content_key
 from kipper.launch.commands.transfer.data import TransferData
 from kipper.launch.commands.transfer.trial import CurvePoint, NetworkResult
+from kipper.server.records import Facts, Json, read_facts
 
 _FILE = "transfer_unfinished.json"
 # Settings that affect no network, so that they may differ between the calls.
 _FREE = ("distilled", "data_dir", "output", "seeds", "all_kernels", "max_minutes")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unfinished(Facts):
+    """The file."""
+
+    experiment: Json
+    networks: tuple[Json, ...]
+    curve: tuple[Json, ...]
 
 
 class Finished(NamedTuple):
@@ -44,19 +56,25 @@ def experiment(settings: TransferSettings, subject: TransferData) -> dict[str, A
 
 def read_finished(folder: pathlib.Path, of: dict[str, Any]) -> Finished:
     """The finished networks of the experiment `of`; none if the folder has another's or nothing."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads((folder / _FILE).read_text())
-        if found["experiment"] == of:
-            networks = [NetworkResult(**network) for network in found["networks"]]
-            return Finished(networks, [CurvePoint(**point) for point in found["curve"]])
-    return Finished([], [])
+    path = folder / _FILE
+    found = read_facts(path, _Unfinished)
+    if found is None and path.exists():
+        logging.warning("It is now %s.", set_aside(path))
+    if found is None or found.experiment != json.loads(json.dumps(of)):
+        return Finished([], [])
+    try:
+        networks = [NetworkResult(**network) for network in found.networks]
+        return Finished(networks, [CurvePoint(**point) for point in found.curve])
+    except TypeError as error:
+        logging.warning("%s is of another version and left out: %s.", path, error)
+        return Finished([], [])
 
 
 def write_finished(folder: pathlib.Path, of: dict[str, Any], finished: Finished) -> None:
     """Atomically."""
     networks = [dataclasses.asdict(network) for network in finished.networks]
     curve = [dataclasses.asdict(point) for point in finished.curve]
-    write_json(folder / _FILE, {"experiment": of, "networks": networks, "curve": curve})
+    write_object(folder / _FILE, {"experiment": of, "networks": networks, "curve": curve})
 
 
 def forget_finished(folder: pathlib.Path) -> None:
