@@ -147,7 +147,7 @@ def save(folder: pathlib.Path, checkpoint: Checkpoint[State], config: Json, keep
             confirmations=checkpoint.confirmations,
         )
         write_object(unfinished / "manifest.json", manifest.record())
-    _prune(folder, Confirmations.read(checkpoint.confirmations).positions)
+    _prune(folder, Confirmations.read(checkpoint.confirmations, checkpoint.step).positions)
 
 
 def newest(folder: pathlib.Path, template: State) -> Checkpoint[State] | None:

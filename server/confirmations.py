@@ -156,19 +156,23 @@ class Confirmations:
         }
 
     @classmethod
-    def read(cls, record: Json | None) -> "Confirmations":
-        """What `record` returned; without one, any liar may have computed everything.
+    def read(cls, record: Json | None, step: int) -> "Confirmations":
+        """What `record` returned, for the state at a step, which has nothing of later positions.
+
+        Without a record, any liar may have computed everything.
 
         Raises:
             KeyError, TypeError, ValueError: it is something else.
         """
         found = cls()
         if record is None:
-            found._first[frozenset()] = 0
+            found._first = {frozenset(): 0} if step > 0 else {}
             return found
         found._used, found._confirmed = int(record["used"]), int(record["confirmed"])
         found._first = {
-            frozenset(map(str, group)): int(position) for position, group in record["first"]
+            frozenset(map(str, group)): int(position)
+            for position, group in record["first"]
+            if position < step
         }
         found.liars = {str(name): int(position) for name, position in record["liars"].items()}
         return found

@@ -11,7 +11,7 @@ from kipper.server import checkpoint
 from kipper.server.confirmations import LiesUsed
 from kipper.server.records import RunResult
 from kipper.server.session import Session
-from kipper.server.snapshots import SnapshotSink, best_before
+from kipper.server.snapshots import SnapshotSink, has_best_before
 from kipper.server.workdir import Workdir
 
 
@@ -109,15 +109,6 @@ def _newest_to_keep(workdir: Workdir, position: int) -> int:
     """The newest step up to a position from which the whole run can be made again."""
     steps = checkpoint.steps_in(workdir.checkpoints)
     for step in sorted((step for step in steps if step <= position), reverse=True):
-        if checkpoint.is_intact(workdir.checkpoints, step) and _has_best(workdir, step):
+        if checkpoint.is_intact(workdir.checkpoints, step) and has_best_before(workdir, step):
             return step
     return 0
-
-
-def _has_best(workdir: Workdir, step: int) -> bool:
-    """Whether the best set of those before a step can be found once later ones are forgotten."""
-    validations = workdir.validations()
-    best = best_before(validations, step)
-    if best is None or best == best_before(validations):
-        return True
-    return checkpoint.is_intact(workdir.checkpoints, best.step)

@@ -149,6 +149,8 @@ class _KipRun:
         for records in (workdir.metrics, workdir.spectrum):
             workdir.drop_records_from(records, 0 if found is None else found.step)
         self._session.event_files.begin(0 if found is None else found.step)
+        if self._sink is not None:
+            self._sink.resume_at(0 if found is None else found.step)
         if found is None:
             return 0, initial
         self._first_step = found.step

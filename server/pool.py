@@ -295,6 +295,7 @@ class Pool:
         self._withdraw(list(self._blocks))
         self._undecided = []
         self.confirmations = confirmations
+        self._found_liars = bool(self.liars)  # also those that an earlier coordinator found
 
     def verify_up_to_here(self) -> bool:
         """Has blocks computed by two workers until the caller's position is greater than now.

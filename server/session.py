@@ -120,7 +120,7 @@ class Session:
         liars = self.pool.confirmations.liars
         confirmations = Confirmations()
         if found is not None:
-            confirmations = Confirmations.read(found.confirmations)
+            confirmations = Confirmations.read(found.confirmations, found.step)
         confirmations.liars |= liars
         self.status.update(liars=confirmations.liars or None)
         self.pool.start_over(confirmations)

@@ -21,6 +21,15 @@ from kipper.server.records import Validation
 from kipper.server.workdir import Workdir
 
 
+def has_best_before(workdir: Workdir, step: int) -> bool:
+    """Whether the best set of those before a step can be found once later ones are forgotten."""
+    validations = workdir.validations()
+    best = best_before(validations, step)
+    if best is None or best == best_before(validations):
+        return True
+    return checkpoint.is_intact(workdir.checkpoints, best.step)
+
+
 @dataclasses.dataclass(frozen=True)
 class SupportSnapshot:
     """A support set that was evaluated.
@@ -45,6 +54,10 @@ class SnapshotSink(Protocol):
 
     def put(self, snapshot: SupportSnapshot) -> None:
         """Takes a snapshot; may return before it has been scored."""
+        ...
+
+    def resume_at(self, step: int) -> None:
+        """Forgets scores of a step and later that nobody can say who computed."""
         ...
 
     def go_back(self, step: int) -> None:
@@ -112,6 +125,11 @@ class BestKeeper:
         self._seen[snapshot.step] = snapshot.loss
         validation = Validation(snapshot.step, snapshot.loss, score)
         self._workdir.append_record(self._workdir.validation, validation.record())
+
+    def resume_at(self, step: int) -> None:
+        """As `go_back`, unless the best set of those before is not kept."""
+        if has_best_before(self._workdir, step):
+            self.go_back(step)
 
     def go_back(self, step: int) -> None:
         """Drops the records of a step and later; best.npz becomes the best of those before."""

@@ -95,7 +95,7 @@ def test_what_is_recorded_can_be_read() -> None:
     found.accepted(3, "b")
     found.used(3, 6)
     record = found.record()
-    read = Confirmations.read(json.loads(json.dumps(record)))
+    read = Confirmations.read(json.loads(json.dumps(record)), 9)
     assert read.record() == record
     assert (read.num_used, read.num_confirmed, read.liars) == (3, 1, {"c": 2})
     assert read.in_doubt_from({"b"}, 9) == 6
@@ -103,9 +103,19 @@ def test_what_is_recorded_can_be_read() -> None:
 
 
 def test_without_a_record_any_liar_may_have_computed_everything() -> None:
-    found = Confirmations.read(None)
+    found = Confirmations.read(None, 4)
     assert found.in_doubt_from({"a"}, 9) == 0
     assert found.in_doubt_from(set(), 9) is None
+    assert Confirmations.read(None, 0).in_doubt_from({"a"}, 9) is None
+
+
+def test_a_state_does_not_rest_on_what_was_used_after_it() -> None:
+    found = Confirmations()
+    use(found, 1, 3, "a")
+    use(found, 2, 4, "b")
+    read = Confirmations.read(found.record(), 4)
+    assert read.in_doubt_from({"a"}, 9) == 3
+    assert read.in_doubt_from({"b"}, 9) is None
 
 
 def test_memory_does_not_grow_with_positions_nor_with_pairs(

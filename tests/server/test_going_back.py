@@ -16,6 +16,7 @@ from kipper.common.sealed import read_object, write_object
 from kipper.common.settings import RunSettings
 from kipper.server import checkpoint, going_back
 from kipper.server.algorithms import algorithm_of
+from kipper.server.bans import Ban, Bans
 from kipper.server.distilled_set import load_distilled, save_distilled
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import RunResult, Validation
@@ -170,6 +171,23 @@ def test_lies_told_to_an_earlier_coordinator_are_undone(
             del manifest["confirmations"]
             write_object(path, manifest)
     result = run(settings_of(tmp_path, verify_fraction=1.0), with_liar(first=7), keeper)
+    assert numbers(tmp_path) == quiet
+    assert result.liars == {"worker-1": 0}
+
+
+def test_a_liar_that_an_earlier_coordinator_banned_is_not_believed_afterwards(
+    tmp_path: pathlib.Path, quiet: dict[str, Any]
+) -> None:
+    """As if the coordinator had died between the ban and the going back."""
+    with pytest.raises(Interrupted):
+        run(
+            settings_of(tmp_path, verify_fraction=0.0),
+            with_liar(first=2, last=2),
+            keeper,
+            should_finish=lambda: (tmp_path / "checkpoints/step-000006").exists(),
+        )
+    Bans(tmp_path / "bans.json").add("worker-1", Ban("it lied", "somewhere", ""))
+    result = run(settings_of(tmp_path, verify_fraction=0.0), honest(), keeper)
     assert numbers(tmp_path) == quiet
     assert result.liars == {"worker-1": 0}
 
