@@ -22,6 +22,7 @@ from kipper.common.files import folder_written_whole, set_aside, write_npz
 from kipper.common.sealed import read_object, write_object
 from kipper.server.confirmations import Confirmations
 from kipper.server.records import Counters, Facts, Json
+from kipper.server.run_numerics import RunNumerics, read_numerics
 
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
@@ -58,6 +59,7 @@ class Manifest(Facts):
         config: the run's config.json.
         sha256: of the checkpoint's other files, by name.
         confirmations: on whose word the state rests; None in those of earlier versions.
+        numerics: of the run up to then, see `RunNumerics`; None in those of early versions.
     """
 
     step: int
@@ -66,6 +68,7 @@ class Manifest(Facts):
     config: Json
     sha256: Mapping[str, str]
     confirmations: Json | None = None
+    numerics: Json | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,18 +79,21 @@ class Checkpoint(Generic[State]):
         step: gradient steps of KIP made, or target images that Label Solve has summed over.
         state: everything needed to resume.
         confirmations: on whose word the state rests; see `Confirmations.read`.
+        numerics: see `Manifest`.
     """
 
     step: int
     state: State
     counters: Counters
     confirmations: Json | None = None
+    numerics: Json | None = None
 
 
 class ResumePoints(Generic[State]):
     """The checkpoints that one coordinator finds and writes.
 
-    `config` goes into the manifests, and so do the `counters` and `confirmations` of the time.
+    `config` goes into the manifests, and so do the `counters`, `confirmations` and `numerics` of
+    the time.
     """
 
     def __init__(
@@ -96,11 +102,13 @@ class ResumePoints(Generic[State]):
         config: Json,
         counters: Callable[[], Counters],
         confirmations: Callable[[], Json],
+        numerics: Callable[[], Json] = dict,
     ):
         self._folder = folder
         self._config = config
         self._counters = counters
         self._confirmations = confirmations
+        self._numerics = numerics
         self._saved_step = -1
         self._saved_at = time.monotonic()
 
@@ -119,7 +127,9 @@ class ResumePoints(Generic[State]):
     def save(self, step: int, state: State, keep: bool = False) -> None:
         """Saves a step, unless it is the one that was saved or found last; see `save`."""
         if step != self._saved_step:
-            point = Checkpoint(step, state, self._counters(), self._confirmations())
+            point = Checkpoint(
+                step, state, self._counters(), self._confirmations(), self._numerics()
+            )
             save(self._folder, point, self._config, keep)
             self._saved_step, self._saved_at = step, time.monotonic()
 
@@ -145,6 +155,7 @@ def save(folder: pathlib.Path, checkpoint: Checkpoint[State], config: Json, keep
             config=config,
             sha256={"state.npz": _sha256(unfinished / "state.npz")},
             confirmations=checkpoint.confirmations,
+            numerics=checkpoint.numerics,
         )
         write_object(unfinished / "manifest.json", manifest.record())
     _prune(folder, Confirmations.read(checkpoint.confirmations, checkpoint.step).positions)
@@ -214,6 +225,14 @@ def remove_after(folder: pathlib.Path, step: int) -> None:
             _remove(path)
 
 
+def numerics_before(folder: pathlib.Path) -> RunNumerics:
+    """The identities that the newest intact checkpoint records; none if there is no checkpoint."""
+    for path in reversed(_by_step(folder)):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return read_numerics(_manifest(path).numerics)
+    return RunNumerics()
+
+
 def _named_arrays(state: Resumable) -> Iterator[tuple[str, Any]]:
     """Arrays and numbers by the name of their field; those of a tree as FIELD_0, FIELD_1, …"""
     for field, value in state._asdict().items():
@@ -246,7 +265,11 @@ def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
     if state.step != manifest.step:
         raise ValueError(f"its manifest says step {manifest.step}, its state {state.step}")
     return Checkpoint(
-        manifest.step, state, Counters.read(manifest.counters), manifest.confirmations
+        manifest.step,
+        state,
+        Counters.read(manifest.counters),
+        manifest.confirmations,
+        manifest.numerics,
     )
 
 

@@ -22,6 +22,7 @@ from kipper.common.preprocessing import Preprocessing, preprocessing_from_arrays
 from kipper.common.wire import content_key
 from kipper.server.measures import Score
 from kipper.server.released import ReleasedName, parse_released_name
+from kipper.server.run_numerics import RunNumerics, read_numerics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Recipe:
         sets: that the run wrote; empty before it is finished, and in recipes of early versions.
         data_hash: see `dataset_hash`; None in recipes of early versions.
         kipper_version: that wrote the recipe; None in those of early versions.
+        numerics: of all that computed for the run; None before it is finished, and in recipes of
+            early versions.
     """
 
     preprocessing: Preprocessing
@@ -68,6 +71,7 @@ class Recipe:
     sets: tuple[MadeSet, ...] = ()
     data_hash: str | None = None
     kipper_version: str | None = None
+    numerics: RunNumerics | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +178,8 @@ def save_recipe(path: pathlib.Path, recipe: Recipe) -> None:
         "kipper_version": recipe.kipper_version,
     }
     arrays["origin"] = np.array(json.dumps(origin))
+    if recipe.numerics is not None:  # apart from the origin, whose names early versions know
+        arrays["numerics"] = np.array(json.dumps(recipe.numerics.record()))
     write_npz(path, arrays)
 
 
@@ -192,6 +198,7 @@ def load_recipe(path: pathlib.Path) -> Recipe:
             MadeSet(made["key"], made["step"], Score.read(made, "test"))
             for made in origin.pop("sets", ())
         )
+        numerics = arrays.get("numerics")
         black, white = arrays.get("pixel_range", (0.0, 1.0))
         return Recipe(
             preprocessing_from_arrays(own),
@@ -200,6 +207,7 @@ def load_recipe(path: pathlib.Path) -> Recipe:
             pixel_range=(float(black), float(white)),
             target_mean=arrays.get("target_mean"),
             sets=sets,
+            numerics=None if numerics is None else read_numerics(json.loads(str(numerics))),
             **origin,
         )
     except (ValueError, TypeError, KeyError, RecursionError) as error:

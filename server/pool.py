@@ -154,6 +154,10 @@ class Pool:
         """Why no worker of that name may join now, having been set aside; None if one may."""
         return self._roster.why_aside(name)
 
+    def why_refused(self, name: str) -> str | None:
+        """Why the worker of that name failed its set-up; None if it did not."""
+        return self._roster.refused.get(name)
+
     # --- for the caller --------------------------------------------------------------------------
 
     @property
@@ -163,9 +167,13 @@ class Pool:
 
     @property
     def devices(self) -> dict[str, dict[str, str]]:
-        """Engine and device of each worker that is set up."""
+        """Engine, device and numeric identity of each worker that is set up."""
         return {
-            name: {"engine": worker.engine, "device": worker.device}
+            name: {
+                "engine": worker.engine,
+                "device": worker.device,
+                "numerics": str(worker.numerics),
+            }
             for name, worker in self._roster.workers.items()
             if worker.engine
         }
@@ -400,7 +408,11 @@ class Pool:
         self._roster.dismiss_overdue(now)
         if not self._roster.workers and now - self._warned_at > _SECONDS_BETWEEN_WARNINGS:
             self._warned_at = now
-            logging.warning("No worker is present; the run waits for one.")
+            wanted = self._options.admission.wanted
+            logging.warning(
+                "No worker is present; the run waits for one%s.",
+                f" that computes by {wanted}" if wanted is not None else "",
+            )
 
     def _handle(self, event: events.Event) -> None:
         now = time.monotonic()

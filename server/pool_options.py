@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from kipper.server.pool_worker import KnownBlock
+from kipper.server.run_numerics import Admission
 from kipper.server.scheduler.rules import Policy
 from kipper.server.watch.watch import Watch
 
@@ -19,6 +20,7 @@ class PoolOptions:
         bans: the file that keeps who is banned; None: nobody is for longer than this pool.
         elastic: whether workers may still join, so that the pool may be without workers.
         watch: is told what happens, for the live page; None if there is none.
+        admission: decides by their numeric identity which workers may compute.
     """
 
     policy: Policy = dataclasses.field(default_factory=lambda: Policy(patience_seconds=10.0))
@@ -27,3 +29,4 @@ class PoolOptions:
     bans: pathlib.Path | None = None
     elastic: bool = False
     watch: Watch | None = None
+    admission: Admission = dataclasses.field(default_factory=Admission)

@@ -11,6 +11,7 @@ from kipper.common.messages import Reply, Request
 from kipper.common.numerics import Numerics
 from kipper.server.deliveries import Deliveries
 from kipper.server.protocol import WorkerLink
+from kipper.server.run_numerics import Admission
 
 # Largest error of a known block, relative to its largest entry; a hundred times the usual error.
 _PROBE_TOLERANCE = {"float32": 1e-3, "float64": 1e-8}
@@ -53,21 +54,26 @@ class PoolWorker:
     def name(self) -> str:
         return self.link.name
 
-    def set_up(self, configure: messages.Configure, known: KnownBlock | None) -> SetUp:
+    def set_up(
+        self,
+        configure: messages.Configure,
+        known: KnownBlock | None,
+        admission: Admission | None = None,
+    ) -> SetUp:
         """The requests that configure and check the worker before it gets blocks."""
         reply = yield configure
         assert isinstance(reply, messages.Configured)
         self.engine, self.device = reply.engine, reply.device
         self.numerics = Numerics(reply.engine, reply.arithmetic, reply.check)
         self.deliveries.complete = frozenset(reply.row_keys)
-        if known is None:
-            return None
-        reply = yield known.probe
-        assert isinstance(reply, messages.KernelBlock)
-        error = float(np.abs(reply.kernel - known.kernel).max() / np.abs(known.kernel).max())
-        if not error <= _PROBE_TOLERANCE[configure.dtype]:
-            return f"its kernel of a known block is off by {error:.1e}"
-        return None
+        if known is not None:
+            reply = yield known.probe
+            assert isinstance(reply, messages.KernelBlock)
+            error = float(np.abs(reply.kernel - known.kernel).max() / np.abs(known.kernel).max())
+            if not error <= _PROBE_TOLERANCE[configure.dtype]:
+                return f"its kernel of a known block is off by {error:.1e}"
+        # Last, because the first worker that passes gives the run its identity.
+        return admission.refusal(self.numerics) if admission is not None else None
 
     def ready_after(self, delivery: int) -> list[int]:
         """Removes and returns the held-back blocks for which this delivery was the last one."""

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from kipper.common import logs, messages
-from kipper.common.errors import WorkerError
+from kipper.common.errors import UserError, WorkerError
 from kipper.common.messages import Reply, Request
 from kipper.server import replies
 from kipper.server.bans import Ban, Bans
@@ -40,6 +40,7 @@ class Roster:
         bans: of liars.
         certificates: of workers that have other ones than the coordinator, by name.
         aside: until when workers that were set aside may not return, and why, by name.
+        refused: why workers failed their set-up, by name, until another process comes by that name.
 
     Args:
         configure: the first request to each worker.
@@ -64,6 +65,7 @@ class Roster:
         self.certificates: dict[str, str] = {}
         self.aside: dict[str, tuple[float, str]] = {}
         self._lost: dict[str, str] = {}  # why the last few workers were lost
+        self.refused: dict[str, str] = {}
         self._configure = configure
         self._row_sets = row_sets
         self._options = options
@@ -79,12 +81,15 @@ class Roster:
         if self.why_banned(link.name) is not None or self.why_aside(link.name) is not None:
             link.close()
             return
+        self.refused.pop(link.name, None)
         worker = PoolWorker(link, Deliveries(self._row_sets, self._configure.whitening))
         self.workers[link.name] = worker
         self._counts.workers += 1
         if self._watch is not None:
             self._watch.welcomed(link.name, link.host)
-        self._continue(worker, worker.set_up(self._configure, self._options.known), None)
+        options = self._options
+        set_up = worker.set_up(self._configure, options.known, options.admission)
+        self._continue(worker, set_up, None)
 
     def dismiss(self, name: str, reason: str, scheduler_knows: bool = False) -> None:
         """Removes a worker, if it is there.
@@ -134,6 +139,18 @@ class Roster:
             return None
         return f"Worker {name} {why}. A new process of that name may join in {left:.0f} s."
 
+    def _refuse(self, name: str, reason: str) -> None:
+        """Removes a worker that would fail its set-up again.
+
+        Raises:
+            UserError: the run has no worker, and others like this one only can come.
+        """
+        self.refused[name] = reason
+        self._remove(name, f"it is refused: {reason}")
+        others_may_come = self._options.elastic and self._options.admission.others_may_come
+        if not self.workers and not others_may_come:
+            raise UserError(f"The run stopped, because worker {name} was refused: {reason}.")
+
     def dismiss_overdue(self, now: float) -> None:
         """Removes the workers whose set-up takes too long."""
         for name, worker in list(self.workers.items()):
@@ -171,7 +188,7 @@ class Roster:
             request = next(set_up) if reply is None else set_up.send(reply)
         except StopIteration as stop:
             if stop.value is not None:
-                self.dismiss(worker.name, stop.value)
+                self._refuse(worker.name, stop.value)
                 return
             worker.joined = True
             with logs.about(worker=worker.name):

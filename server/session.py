@@ -24,7 +24,13 @@ from kipper.common.sealed import write_object
 from kipper.common.settings import ComputeSettings, RunSettings
 from kipper.server.algorithms import algorithm_of
 from kipper.server.algorithms.algorithm import Algorithm
-from kipper.server.checkpoint import Checkpoint, ResumePoints, is_named, steps_in
+from kipper.server.checkpoint import (
+    Checkpoint,
+    ResumePoints,
+    is_named,
+    numerics_before,
+    steps_in,
+)
 from kipper.server.confirmations import Confirmations
 from kipper.server.distilled_set import (
     MadeSet,
@@ -44,6 +50,12 @@ from kipper.server.pool_worker import KnownBlock
 from kipper.server.protocol import WorkerLink
 from kipper.server.records import Account, Counters, Evaluation, RunResult
 from kipper.server.report.keeping import keep_beginning, keep_end
+from kipper.server.run_numerics import (
+    Admission,
+    RunNumerics,
+    check_coordinator,
+    own_arithmetic,
+)
 from kipper.server.scheduler.rules import Policy
 from kipper.server.showing import Showing
 from kipper.server.snapshots import mend_best
@@ -79,6 +91,7 @@ class Session:
     status: StatusWriter
     showing: Showing
     event_files: EventFiles
+    admission: Admission
     should_finish: Callable[[], bool]
     started: float = dataclasses.field(default_factory=time.monotonic)
     before: Counters | None = None
@@ -113,6 +126,7 @@ class Session:
             config.record(),
             self.counters,
             lambda: self.pool.confirmations.record(),
+            lambda: self.admission.numerics.record(),
         )
 
     def begin_at(self, found: Checkpoint[Any] | None) -> None:
@@ -168,7 +182,8 @@ class Session:
     def write_results(self, images: np.ndarray, labels: np.ndarray, result: RunResult) -> None:
         """Writes the distilled set, its recipe, result.json, and what only the report needs."""
         sets = self._sets(images, labels, result)
-        recipe = _recipe(self.settings, self.experiment, self.workdir, sets)
+        numerics = self.admission.numerics
+        recipe = _recipe(self.settings, self.experiment, self.workdir, sets, numerics)
         save_recipe(self.workdir.preprocessing, recipe)
         save_distilled(self.workdir.distilled, images, labels)
         write_object(self.workdir.result, result.record())
@@ -211,12 +226,13 @@ def open_session(
         watch: for the live page.
 
     Raises:
-        UserError: another coordinator holds the workdir.
+        UserError: another coordinator holds the workdir, or this one may not continue its run.
     """
     algorithm = algorithm_of(settings.compute)
     execution = settings.execution
     to_log = logs.to_file(workdir.logs / "run.log", execution.run_name, execution.log_format)
     with workdir.locked(), to_log, _saying_what_is_left(workdir):
+        admission = _admission(settings, workdir, elastic)
         workdir.mend()
         _mend_recipe(workdir)
         mend_best(workdir)
@@ -232,7 +248,13 @@ def open_session(
             counts = session.pool.counts
             if should_stop() or (should_finish() and counts.workers == 0):
                 raise Interrupted()
-            status.update(blocks=counts.blocks, workers=counts.workers, account=session.account())
+            status.update(
+                blocks=counts.blocks,
+                workers=counts.workers,
+                account=session.account(),
+                numerics=admission.numerics.record(),
+                waits_for=admission.wanted if counts.workers == 0 else None,
+            )
 
         policy = Policy(
             verify_fraction=settings.execution.verify_fraction,
@@ -245,7 +267,7 @@ def open_session(
             links,
             experiment.row_sets(score_validation),
             on_progress,
-            PoolOptions(policy, known, workdir.logs, workdir.bans, elastic, watch),
+            PoolOptions(policy, known, workdir.logs, workdir.bans, elastic, watch, admission),
             experiment.augmenting,
         )
         showing.pool = pool
@@ -259,6 +281,7 @@ def open_session(
             status=status,
             showing=showing,
             event_files=EventFiles(workdir),
+            admission=admission,
             should_finish=should_finish,
         )
         try:
@@ -305,8 +328,25 @@ def _saying_what_is_left(workdir: Workdir) -> Iterator[None]:
         ) from error
 
 
+def _admission(settings: RunSettings, workdir: Workdir, elastic: bool) -> Admission:
+    """Which workers may compute for the run that is in the folder.
+
+    Raises:
+        UserError: this coordinator may not continue it.
+    """
+    execution, own = settings.execution, own_arithmetic()
+    before = numerics_before(workdir.checkpoints)
+    check_coordinator(before, own, execution.mixed_numerics, str(workdir.path))
+    others_may_come = elastic and (execution.port is not None or execution.num_workers == 0)
+    return Admission(before, own, execution.mixed_numerics, others_may_come)
+
+
 def _recipe(
-    settings: RunSettings, experiment: Experiment, workdir: Workdir, sets: tuple[MadeSet, ...]
+    settings: RunSettings,
+    experiment: Experiment,
+    workdir: Workdir,
+    sets: tuple[MadeSet, ...],
+    numerics: RunNumerics | None = None,
 ) -> Recipe:
     return Recipe(
         experiment.preprocessing,
@@ -317,6 +357,7 @@ def _recipe(
         sets=sets,
         data_hash=workdir.read_config().data_hash,
         kipper_version=__version__,
+        numerics=numerics,
     )
 
 

@@ -13,7 +13,7 @@ from kipper.common.errors import WriteError
 from kipper.common.files import Dispensable, not_following, write_bytes
 from kipper.common.sealed import sealed
 from kipper.server.measures import Score
-from kipper.server.records import Account, Facts, read_facts
+from kipper.server.records import Account, Facts, Json, read_facts
 
 _SECONDS_BETWEEN_WRITES = 0.2
 # A live coordinator writes about once a second; one on another host that has not written for this
@@ -37,6 +37,8 @@ class Status(Facts):
         message: why the run failed.
         liars: workers that computed wrong numbers, and where the run began again; see `RunResult`.
         may_recover: whether the reason may pass, so that the same command may succeed later.
+        numerics: see `RunNumerics`.
+        waits_for: the numeric identity that a worker must have while there is none.
     """
 
     state: str | None = None
@@ -60,6 +62,8 @@ class Status(Facts):
     message: str | None = None
     liars: Mapping[str, int] | None = None
     may_recover: bool | None = None
+    numerics: Json | None = None
+    waits_for: str | None = None
 
     @property
     def null(self) -> Collection[str]:

@@ -15,6 +15,7 @@ from kipper.common.network_file import without_hashes
 from kipper.common.process_identity import ProcessIdentity
 from kipper.common.sealed import ChecksumError, read_object, write_object
 from kipper.common.settings import RunSettings, free_names, run_fields
+from kipper.server.checkpoint import numerics_before
 from kipper.server.record_files import RecordFile
 from kipper.server.records import (
     Config,
@@ -26,6 +27,7 @@ from kipper.server.records import (
     Validation,
     read_facts,
 )
+from kipper.server.run_numerics import check_coordinator, own_arithmetic
 
 # What a run writes into its folder, as patterns of paths: all that --overwrite may remove.
 FIGURES = ("distilled", "labels", "curve", "spectrum", "timeline")
@@ -344,6 +346,12 @@ class Workdir:
                 f"{settings.compute.dataset!r} have changed since; restore them, give another "
                 "--workdir, or --overwrite to start afresh."
             )
+        check_coordinator(
+            numerics_before(self.checkpoints),
+            own_arithmetic(),
+            settings.execution.mixed_numerics,
+            str(self.path),
+        )
 
     def _refuse_to_write_over(self, lacks: str) -> None:
         """Raises a UserError for files that a run would replace, in a folder that is no run's."""

@@ -15,6 +15,7 @@ class FakePool:
         self.computed: set[str] = set()
         self.aside: dict[str, str] = {}
         self.certificates: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
         self.changed = threading.Condition()
 
     def join(self, link: Any) -> None:
@@ -48,6 +49,9 @@ class FakePool:
 
     def why_aside(self, name: str) -> str | None:
         return self.aside.get(name)
+
+    def why_refused(self, name: str) -> str | None:
+        return self.refused.get(name)
 
     def wait_for(self, *event: Any) -> None:
         """Waits up to a minute until `event` has been recorded."""

@@ -25,7 +25,10 @@ Launch = Literal["inprocess", "local_mt", "local_mp"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExecutionSettings(Settings):
-    """How a run is carried out. None of it affects results, so all of it may change on resume."""
+    """How a run is carried out; all of it may change on resume.
+
+    Nothing here affects results, except that `mixed_numerics` lets them depend on who computes.
+    """
 
     workdir: str = required("Folder for all results; the same command resumes the run in it.")
     data_dir: str | None = setting(None, "Folder of the data set's original files.")
@@ -54,6 +57,12 @@ class ExecutionSettings(Settings):
         0.01,
         "Share of kernel blocks that a second worker recomputes and compares; with 1, every number "
         "used has been confirmed by two workers.",
+    )
+    mixed_numerics: bool = setting(
+        False,
+        "Let workers and coordinators take part whose arithmetic differs from that which the run "
+        "began with: the result's bits then depend on who computed what, and verification compares "
+        "unlike workers within rounding.",
     )
     chaos: str | None = setting(
         None,

@@ -4,7 +4,8 @@ The rules:
 
 1. `Hello` of the right protocol, from a worker that is not banned, joins the pool. A repetition by
    the same process changes nothing. Another process of the same name replaces the earlier one,
-   which has died or is told `Goodbye` when it calls.
+   which has died or is told `Goodbye` when it calls. A process that failed the pool's set-up, which
+   compares its numerics with the run's, gets `Failure` (REFUSED) from then on.
 2. `Heartbeat` keeps a worker in the pool. A worker that the registry or the pool does not know gets
    `Failure` (UNKNOWN) and says `Hello` again: so workers survive a restart of the coordinator, and
    return after they were given up as silent.
@@ -200,6 +201,8 @@ class Registry:
                 self._remove(hello.worker, "another process has the same name")
             elif not entry.link.closed:
                 return self._welcome(hello)
+            elif (failure := self._failed_set_up(hello)) is not None:
+                return failure
         aside = self._pool.why_aside(hello.worker)
         if aside is not None:
             return Failure(messages.FAILED, aside)
@@ -288,9 +291,19 @@ class Registry:
             if aside is not None:
                 del self._entries[call.worker]
                 return Failure(messages.SET_ASIDE, aside)
+            failure = self._failed_set_up(call)
+            if failure is not None:
+                return failure
             del self._entries[call.worker]
             return Failure(messages.UNKNOWN, "The coordinator gave this worker up.")
         return self._welcome(call)
+
+    def _failed_set_up(self, call: Hello | Heartbeat) -> Failure | None:
+        """Tells a process that the pool has refused why, so that it does not come again."""
+        refused = self._pool.why_refused(call.worker)
+        if refused is None:
+            return None
+        return Failure(messages.REFUSED, f"Worker {call.worker} is refused: {refused}.")
 
     def _leave(self, call: Leave) -> Answer:
         entry = self._entries.get(call.worker)

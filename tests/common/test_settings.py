@@ -202,6 +202,7 @@ def test_only_settings_that_change_no_bit_of_the_result_are_free(settings_class:
     shared = {"workdir", "data_dir", "launch", "num_workers", "threads", "overwrite"}
     shared |= {"port", "host", "transport", "certificates", "allow_open_network"}
     shared |= {"verify_fraction", "chaos", "log_format", "dashboard", "dashboard_open"}
+    shared |= {"mixed_numerics"}
     assert free == (shared | {"steps"} if settings_class is DistillSettings else shared)
 
 

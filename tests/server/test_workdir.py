@@ -58,6 +58,7 @@ FREE_VALUES: dict[str, Any] = {
     "allow_open_network": True,
     "verify_fraction": 1.0,
     "chaos": "drop:0.1",
+    "mixed_numerics": True,
     "dashboard": "none",
     "log_format": "json",
     "overwrite": False,

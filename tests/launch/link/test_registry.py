@@ -314,3 +314,17 @@ def test_files_may_be_open_up_to_the_hard_limit():
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_process_that_failed_its_set_up_hears_why_and_a_new_one_may_try(registry, pool):
+    _hello(registry)
+    pool.refused["w"] = "it computes by beads"
+    pool.give_up("w")
+    calls = (Heartbeat("w", "1"), Heartbeat("w", "1"))
+    for answer in (*(_say(registry, call) for call in calls), _hello(registry)):
+        assert (answer.kind, answer.message) == (
+            messages.REFUSED,
+            "Worker w is refused: it computes by beads.",
+        )
+    assert [event for event in pool.events if event[0] == "join"] == [("join", "w")]
+    assert isinstance(_hello(registry, incarnation="2"), Welcome)
