@@ -36,14 +36,14 @@ slow: $(VENV)/native
 	@$(BIN)/python -m pytest -m slow
 
 sanitize: $(VENV)/native
-	@$(BIN)/python -m pytest -m slow -rs tests/workers/test_native_sanitized.py tests/common/test_dataset_fuzz.py
+	@$(BIN)/python -m pytest -m slow -rs tests/workers/test_native_sanitized.py tests/common/test_linalg_sanitized.py tests/common/test_dataset_fuzz.py
 
 check: $(VENV)/installed $(VENV)/warning-free
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/shellcheck .ci/run launch/*.sh examples/*.sh
-	@$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(wildcard tests/workers/*.cpp)
+	@$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(wildcard tests/*/*.cpp)
 	@mkdir -p .typing/kipper
 	@# The page serves its scripts joined into one, and they use each other's names.
 	@$(BIN)/python -c "from kipper.launch.page import server; print(server.asset('page.js').decode())" > .typing/page.js

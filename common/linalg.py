@@ -10,6 +10,7 @@ import ctypes
 import functools
 
 import numpy as np
+import scipy.linalg
 import threadpoolctl
 
 from kipper.common.cores import usable_cores
@@ -20,11 +21,20 @@ from kipper.common.processor import instruction_sets
 # change of them.
 ARITHMETIC = 1
 
-_POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int64
-_MATRIX = [_POINTER, _INTEGER, _INTEGER]  # with the distances of its rows and of its columns
+_POINTER, _INDEX = ctypes.c_void_p, ctypes.c_int64
+_MATRIX = (_POINTER, _INDEX, _INDEX)  # with the distances of its rows and of its columns
+_MATMUL = (*_MATRIX, *_MATRIX, _POINTER, _INDEX, _INDEX, _INDEX, ctypes.c_int, ctypes.c_int)
+# The arguments of the functions in native/linalg.cpp; the last is the number of threads.
 _ARGUMENTS = {
-    "matmul": [*_MATRIX, *_MATRIX, _POINTER, *3 * [_INTEGER], ctypes.c_int, ctypes.c_int],
+    "kipper_matmul_float32": _MATMUL,
+    "kipper_matmul_float64": _MATMUL,
+    "kipper_cholesky": (_POINTER, _INDEX, ctypes.c_int),
+    "kipper_solve_lower": (_POINTER, ctypes.c_int, _POINTER, _INDEX, _INDEX, ctypes.c_int),
+    "kipper_tridiagonal": (_POINTER, _INDEX, *4 * (_POINTER,), ctypes.c_int),
+    "kipper_diagonalise": (_INDEX, *3 * (_POINTER,), ctypes.c_int),
 }
+_OUT_OF_MEMORY, _FAILED = 1, 2
+_REFLECTORS = 64  # that are applied together; part of the order of sums
 
 
 def matmul(a: np.ndarray, b: np.ndarray, *, threads: int | None = None) -> np.ndarray:
@@ -42,6 +52,140 @@ def matmul(a: np.ndarray, b: np.ndarray, *, threads: int | None = None) -> np.nd
 def gram(a: np.ndarray, *, threads: int | None = None) -> np.ndarray:
     """a.T a (n, n) of a (m, n), at half the cost of `matmul(a.T, a)` and with the same bits."""
     return _product(a.T, a, symmetric=True, threads=threads)
+
+
+def total(values: np.ndarray) -> float:
+    """The sum of all elements, in the order of `matmul` over the flattened array."""
+    return float(column_sums(values.reshape(-1, 1))[0])
+
+
+def column_sums(rows: np.ndarray) -> np.ndarray:
+    """(m, n) -> (n,): the sums over rows, in the order of `matmul`."""
+    return matmul(np.ones((1, len(rows)), np.float32), rows)[0]
+
+
+def column_means(rows: np.ndarray) -> np.ndarray:
+    """(m, n) -> (n,): the means over rows."""
+    return column_sums(rows) / len(rows)
+
+
+def row_sums(rows: np.ndarray) -> np.ndarray:
+    """(m, n) -> (m,): the sums over columns, in the order of `matmul`."""
+    return matmul(rows, np.ones((rows.shape[1], 1), np.float32))[:, 0]
+
+
+def sum_of_squares(values: np.ndarray) -> float:
+    """The sum of squares of all elements, in the order of `matmul` over the flattened array."""
+    flat = values.reshape(1, -1)
+    return float(matmul(flat, flat.T)[0, 0])
+
+
+def cholesky(a: np.ndarray) -> np.ndarray:
+    """The lower triangular L (n, n) with L L.T = a, float64; only a's lower triangle is read.
+
+    Raises:
+        np.linalg.LinAlgError: `a` is not positive definite, or not finite.
+    """
+    library = _library()
+    if library is None:
+        _blas()
+        return scipy.linalg.cholesky(a, lower=True)
+    factor = np.array(a, np.float64, order="C")
+    status = library.kipper_cholesky(factor.ctypes.data, len(factor), usable_cores())
+    _check(status, "the matrix is not positive definite")
+    return np.tril(factor)
+
+
+def solve_lower(lower: np.ndarray, right: np.ndarray, *, transposed: bool = False) -> np.ndarray:
+    """L^-1 right (n, C), or L^-T right if `transposed`, float64, for a lower triangular L (n, n).
+
+    Columns are solved independently of each other. Zeros on the diagonal give infinities.
+    """
+    library = _library()
+    lower = np.ascontiguousarray(lower, np.float64)
+    if library is None:
+        _blas()
+        return scipy.linalg.solve_triangular(lower, right, trans=int(transposed), lower=True)
+    solution = np.array(right, np.float64, order="C")
+    rows, columns = solution.shape
+    if lower.shape != (rows, rows):
+        raise ValueError(f"a system {lower.shape} has no right-hand side {right.shape}")
+    status = library.kipper_solve_lower(
+        lower.ctypes.data, transposed, solution.ctypes.data, rows, columns, usable_cores()
+    )
+    _check(status)
+    return solution
+
+
+def cholesky_solve(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(L L.T)^-1 right (n, C), float64, for a factor L from `cholesky`."""
+    return solve_lower(factor, solve_lower(factor, right), transposed=True)
+
+
+def eigh(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ascending eigenvalues (n,) and eigenvectors (n, n), in columns, of a symmetric `a`; float64.
+
+    Only a's lower triangle is read.
+
+    Raises:
+        np.linalg.LinAlgError: `a` is not finite.
+    """
+    if _library() is None:
+        _blas()
+        return scipy.linalg.eigh(a)
+    scaled, exponent = _scaled(a)
+    diagonal, off_diagonal, reflectors, factors = _tridiagonal(scaled)
+    rows = np.ascontiguousarray(_product_of_reflectors(reflectors, factors).T)
+    values = _diagonal(diagonal, off_diagonal, rows)
+    order = np.argsort(values, kind="stable")
+    return np.ldexp(values[order], exponent), np.ascontiguousarray(rows[order].T)
+
+
+def eigvalsh(a: np.ndarray) -> np.ndarray:
+    """The eigenvalues of `eigh`.
+
+    Raises:
+        np.linalg.LinAlgError: `a` is not finite.
+    """
+    if _library() is None:
+        _blas()
+        return scipy.linalg.eigvalsh(a)
+    scaled, exponent = _scaled(a)
+    diagonal, off_diagonal, _, _ = _tridiagonal(scaled)
+    return np.ldexp(np.sort(_diagonal(diagonal, off_diagonal, None)), exponent)
+
+
+def orthonormal_columns(a: np.ndarray) -> np.ndarray:
+    """Q (m, n) with orthonormal columns that span those of `a` (m, n), n <= m; float64.
+
+    Householder's algorithm, as in `np.linalg.qr`; where columns of `a` depend on each other, those
+    of Q span more.
+    """
+    if _library() is None:
+        _blas()
+        return np.linalg.qr(a)[0]
+    rows, columns = a.shape
+    rest = np.array(a, np.float64, order="C")
+    q = np.eye(rows, columns)
+    reflectors, factors = np.zeros((columns, rows)), np.zeros(columns)
+    blocks = [
+        slice(start, min(start + _REFLECTORS, columns)) for start in range(0, columns, _REFLECTORS)
+    ]
+    for block in blocks:
+        for j in range(block.start, block.stop):
+            reflectors[j, j:], factors[j] = _reflector(rest[j:, j])
+            panel = rest[j:, j : block.stop]
+            vector = reflectors[j : j + 1, j:]
+            panel -= (factors[j] * vector.T) * matmul(vector, panel)
+        _reflect(
+            reflectors[block, block.start :],
+            factors[block],
+            rest[block.start :, block.stop :],
+            inverse=True,
+        )
+    for block in reversed(blocks):
+        _reflect(reflectors[block, block.start :], factors[block], q[block.start :, block.start :])
+    return q
 
 
 def arithmetic() -> str:
@@ -77,8 +221,7 @@ def _loaded(levels: tuple[str, ...]) -> ctypes.CDLL | None:
             if library.kipper_arithmetic() != ARITHMETIC:
                 continue  # of another version of kipper
             for name, arguments in _ARGUMENTS.items():
-                for dtype in ("float32", "float64"):
-                    getattr(library, f"kipper_{name}_{dtype}").argtypes = arguments
+                getattr(library, name).argtypes = arguments
         except (OSError, AttributeError):
             continue
         return library
@@ -88,8 +231,6 @@ def _loaded(levels: tuple[str, ...]) -> ctypes.CDLL | None:
 @functools.cache
 def _blas() -> list[str]:
     """Limits the libraries of numpy and scipy to one thread, for good; returns their names."""
-    import scipy.linalg  # brings a library of its own
-
     threadpoolctl.threadpool_limits(1, user_api="blas")
     found = threadpoolctl.threadpool_info()
     names = {
@@ -111,20 +252,94 @@ def _product(a: np.ndarray, b: np.ndarray, symmetric: bool, threads: int | None)
         _blas()
         return a @ b
     result = np.empty((rows, columns), dtype)
-    function = getattr(library, f"kipper_matmul_{dtype.name}")
-    out_of_memory = function(
-        *_matrix(a),
-        *_matrix(b),
-        result.ctypes.data,
-        rows,
-        columns,
-        depth,
-        symmetric,
-        threads or usable_cores(),
-    )
-    if out_of_memory:
-        raise MemoryError
+    multiply = getattr(library, f"kipper_matmul_{dtype.name}")
+    address, threads = result.ctypes.data, threads or usable_cores()
+    _check(multiply(*_matrix(a), *_matrix(b), address, rows, columns, depth, symmetric, threads))
     return result
+
+
+def _check(status: int, failure: str = "") -> None:
+    """Raises what a status of the library tells."""
+    if status == _OUT_OF_MEMORY:
+        raise MemoryError
+    if status == _FAILED:
+        raise np.linalg.LinAlgError(failure)
+
+
+def _scaled(a: np.ndarray) -> tuple[np.ndarray, int]:
+    """`a`, mirrored from below, over the power of 2 that brings its entries to 1; the exponent."""
+    a = np.tril(np.asarray(a, np.float64))
+    a += np.tril(a, -1).T
+    largest = np.abs(a).max(initial=0.0)
+    if not np.isfinite(largest):
+        raise np.linalg.LinAlgError("the matrix is not finite")
+    exponent = int(np.frexp(largest)[1])
+    return np.ldexp(a, -exponent), exponent
+
+
+def _tridiagonal(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Diagonals (n,) each, and reflectors (n, n) with their factors (n,); spoils the matrix."""
+    library = _library()
+    assert library is not None
+    size = len(scaled)
+    diagonal, off_diagonal, factors = np.empty(size), np.empty(size), np.empty(size)
+    reflectors = np.empty((size, size))
+    arrays = (diagonal, off_diagonal, reflectors, factors)
+    addresses = (array.ctypes.data for array in arrays)
+    _check(library.kipper_tridiagonal(scaled.ctypes.data, size, *addresses, usable_cores()))
+    return diagonal, off_diagonal, reflectors, factors
+
+
+def _diagonal(
+    diagonal: np.ndarray, off_diagonal: np.ndarray, rows: np.ndarray | None
+) -> np.ndarray:
+    """The eigenvalues, in no order; `rows` (n, n), such as Q.T, become the eigenvectors."""
+    library = _library()
+    assert library is not None
+    addresses = diagonal.ctypes.data, off_diagonal.ctypes.data
+    of_rows = None if rows is None else rows.ctypes.data
+    status = library.kipper_diagonalise(len(diagonal), *addresses, of_rows, usable_cores())
+    _check(status, "the eigenvalues did not converge")
+    return diagonal
+
+
+def _reflector(column: np.ndarray) -> tuple[np.ndarray, float]:
+    """v (n,) and f such that (I - f v v.T) maps `column` (n,) to a multiple of the first axis."""
+    vector = np.zeros(len(column))
+    vector[0] = 1.0
+    largest = float(np.abs(column).max())
+    if largest == 0.0 or not np.isfinite(largest):
+        return vector, 0.0
+    scaled = np.ldexp(column, -int(np.frexp(largest)[1]))
+    length = float(np.sqrt(sum_of_squares(scaled)))
+    first = float(scaled[0])
+    beta = -length if first > 0 else length
+    vector[1:] = scaled[1:] / (first - beta)
+    return vector, (beta - first) / beta
+
+
+def _product_of_reflectors(reflectors: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """H_0 H_1 ... (n, n), H_j = I - factors[j] v_j v_j.T; v_j = reflectors[j] is 0 up to j."""
+    product = np.eye(len(reflectors))
+    for start in reversed(range(0, len(reflectors), _REFLECTORS)):
+        block = slice(start, start + _REFLECTORS)
+        _reflect(reflectors[block, start + 1 :], factors[block], product[start + 1 :, start + 1 :])
+    return product
+
+
+def _reflect(
+    reflectors: np.ndarray, factors: np.ndarray, columns: np.ndarray, inverse: bool = False
+) -> None:
+    """Multiplies `columns` (n, m) in place by H_0 H_1 ..., or by its inverse, ... H_1 H_0.
+
+    The product of k reflections is I - V U^-1 V.T with U = diag(1 / factors) + striu(V.T V).
+    Reflections with the factor 0 are none.
+    """
+    real = factors != 0
+    v = reflectors[real]
+    lower = np.tril(gram(v.T), -1) + np.diag(1 / factors[real])  # U.T
+    inner = solve_lower(lower, matmul(v, columns), transposed=not inverse)
+    columns -= matmul(v.T, inner)
 
 
 def _addressable(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

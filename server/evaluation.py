@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from kipper.common import linalg
 from kipper.common.labels import are_classes, target_values
 from kipper.server import krr
 from kipper.server.distributed_kernel import DistributedKernel
@@ -63,7 +64,7 @@ def streamed_scores(
     sums = [_Sums(expected, weights.shape[1]) for weights in coefficients]
     for span, k_ts in chunks:
         for each, weights in zip(sums, coefficients, strict=True):
-            each.add(span, k_ts @ weights)
+            each.add(span, linalg.matmul(k_ts, weights))
     return [each.score() for each in sums]
 
 
@@ -88,18 +89,19 @@ class _Sums:
         if are_classes(expected):
             self._correct += int(np.sum(np.argmax(predictions, axis=1) == expected))
         errors = predictions - target_values(expected, self._num_outputs)
-        self._squares += np.sum(errors**2, axis=0)
+        self._squares += linalg.column_sums(errors**2)
 
     def score(self) -> Score:
         count = len(self._expected)
-        loss = 0.5 * float(self._squares.sum()) / (count * self._num_outputs)
+        loss = 0.5 * linalg.total(self._squares) / (count * self._num_outputs)
         if are_classes(self._expected):
             return Score(ACCURACY, self._correct / count, loss)
         return Score(R_SQUARED, self._r2(), loss)
 
     def _r2(self) -> float:
         """R², averaged over outputs; of a constant output 1 if predicted without error, else 0."""
-        spread = np.sum((self._expected - self._expected.mean(axis=0)) ** 2, axis=0)
+        mean = linalg.column_means(self._expected)
+        spread = linalg.column_sums((self._expected - mean) ** 2)
         varies = spread > 0
         missed = np.where(varies, self._squares / np.where(varies, spread, 1), self._squares > 0)
-        return 1 - float(missed.mean())
+        return 1 - linalg.total(missed) / len(missed)

@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 
+from kipper.common import linalg
 from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, limit
 from kipper.common.labels import strata, target_values
@@ -151,7 +152,7 @@ def prepare(settings: ComputeSettings, dataset: Dataset) -> Experiment:
     preprocessing = fit_preprocessing(settings.preprocess, x_target)
 
     x_train, y_train = rows.dataset.x_train, rows.dataset.y_train
-    target_mean = None if dataset.has_classes else y_train[rows.target].mean(axis=0)
+    target_mean = None if dataset.has_classes else linalg.column_means(y_train[rows.target])
 
     def split(images: np.ndarray, labels: np.ndarray) -> Split:
         return Split(preprocessing.apply(images), centred(labels, target_mean))

@@ -13,6 +13,7 @@ import numpy as np
 
 from kipper.common.errors import UserError
 from kipper.common.files import folder_written_whole, write_atomically, write_npz
+from kipper.common.preprocessing import ZcaWhitening
 from kipper.server.algorithms import guessed_algorithm
 from kipper.server.distilled_set import (
     DistilledSet,
@@ -88,8 +89,8 @@ def write_safetensors(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -
     from safetensors.numpy import save
 
     own = recipe.preprocessing.arrays()
-    if "whitening" in own:
-        own = {**own, "inverse": np.linalg.inv(own["whitening"])}
+    if isinstance(recipe.preprocessing, ZcaWhitening):
+        own = {**own, "inverse": recipe.preprocessing.inverse()}
     numbers = {f"preprocessing.{k}": v for k, v in own.items() if v.dtype.kind == "f"}
     tensors = {"images": found.images, "labels": found.labels, **numbers}
     if recipe.target_mean is not None:

@@ -8,8 +8,8 @@ one-hot vectors or learned ones. Source: "Dataset Meta-Learning from Kernel Ridg
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 
+from kipper.common import linalg
 from kipper.common.errors import NumericalError
 
 
@@ -53,8 +53,8 @@ class Factor:
         _check_finite("K_ss", k_ss)
         self.matrix = add_ridge(k_ss, ridge)
         try:
-            self._factor = scipy.linalg.cho_factor(self.matrix, lower=True)
-        except scipy.linalg.LinAlgError as error:
+            self._factor = linalg.cholesky(self.matrix)
+        except np.linalg.LinAlgError as error:
             raise NumericalError(
                 f"K_ss with ridge {ridge:g} is not positive definite, so labels cannot be solved "
                 "for. Causes: (a) the ridge is too small for the kernel's rounding: raise --ridge "
@@ -64,7 +64,7 @@ class Factor:
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """(K_ss + ridge)^-1 right, float64."""
-        return scipy.linalg.cho_solve(self._factor, right)
+        return linalg.cholesky_solve(self._factor, right)
 
 
 def _check_finite(name: str, values: np.ndarray) -> None:
@@ -76,9 +76,9 @@ def _check_finite(name: str, values: np.ndarray) -> None:
 
 
 def add_ridge(k_ss: np.ndarray, ridge: float) -> np.ndarray:
-    """K_ss + ridge * trace(K_ss) / n * I."""
+    """K_ss + ridge * trace(K_ss) / n * I, for any square matrix (n, n)."""
     n = len(k_ss)
-    return k_ss + ridge * np.trace(k_ss) / n * np.eye(n)
+    return k_ss + ridge * linalg.total(np.diag(k_ss)) / n * np.eye(n)
 
 
 def regress(
@@ -91,17 +91,18 @@ def regress(
     Raises:
         NumericalError: see `Factor`.
     """
-    n = len(k_ss)
     k_ts = np.asarray(k_ts, np.float64)
     for name, values in (("K_ts", k_ts), ("the support labels", y_s)):
         _check_finite(name, values)
     factor = Factor(k_ss, ridge)
     alpha = factor.solve(y_s)
-    predictions = k_ts @ alpha
+    predictions = linalg.matmul(k_ts, alpha)
     error = predictions - y_t
     scaled = error / error.size
-    labels = factor.solve(k_ts.T @ scaled)
-    regularised = -labels @ alpha.T
-    k_ss_cotangent = regularised + ridge * np.trace(regularised) / n * np.eye(n)
-    loss = 0.5 * float(np.mean(error**2))
-    return Regression(loss, predictions, Cotangents(k_ss_cotangent, scaled @ alpha.T, labels))
+    labels = factor.solve(linalg.matmul(k_ts.T, scaled))
+    regularised = -linalg.matmul(labels, alpha.T)
+    k_ss_cotangent = add_ridge(regularised, ridge)
+    loss = 0.5 * linalg.sum_of_squares(error) / error.size
+    return Regression(
+        loss, predictions, Cotangents(k_ss_cotangent, linalg.matmul(scaled, alpha.T), labels)
+    )

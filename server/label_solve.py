@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 
+from kipper.common import linalg
 from kipper.common.errors import NumericalError
 from kipper.common.labels import target_values
 from kipper.server import krr
@@ -69,7 +69,8 @@ def add_targets(
 
 def batch_moments(k_ts: np.ndarray, targets: np.ndarray) -> Moments:
     """The sums over one batch: K_ts (t, n) and its values y_t (t, C), both float64."""
-    return Moments(k_ts.T @ k_ts, k_ts.T @ targets, float(np.sum(targets**2)), len(targets))
+    cross = linalg.matmul(k_ts.T, targets)
+    return Moments(linalg.gram(k_ts), cross, linalg.sum_of_squares(targets), len(targets))
 
 
 def solve_labels(k_ss: np.ndarray, moments: Moments, ridge: float, convention: str) -> np.ndarray:
@@ -90,17 +91,26 @@ def solve_labels(k_ss: np.ndarray, moments: Moments, ridge: float, convention: s
     n = len(k_ss)
     if convention == "notebook":
         rho = _NOTEBOOK_RIDGE / n * np.eye(n)
-        return (k_ss + rho) @ scipy.linalg.solve(moments.gram + rho, moments.cross, assume_a="pos")
+        try:
+            factor = linalg.cholesky(moments.gram + rho)
+        except np.linalg.LinAlgError as error:
+            raise NumericalError(
+                "K_st K_ts with the released code's ridge of 1e-6 / n is not positive definite, so "
+                "labels cannot be solved for; give --label_ridge=paper."
+            ) from error
+        return linalg.matmul(k_ss + rho, linalg.cholesky_solve(factor, moments.cross))
     regularised = krr.add_ridge(k_ss, ridge)
-    values, vectors = scipy.linalg.eigh(moments.gram)
+    values, vectors = linalg.eigh(moments.gram)
     kept = values > n * np.finfo(np.float64).eps * values[-1]
     basis = vectors[:, kept]
-    labels = regularised @ (basis @ ((basis.T @ moments.cross) / values[kept, None]))
-    null_space, _ = np.linalg.qr(regularised @ vectors[:, ~kept])
-    return labels - null_space @ (null_space.T @ labels)
+    weights = linalg.matmul(basis.T, moments.cross) / values[kept, None]
+    labels = linalg.matmul(regularised, linalg.matmul(basis, weights))
+    null_space = linalg.orthonormal_columns(linalg.matmul(regularised, vectors[:, ~kept]))
+    return labels - linalg.matmul(null_space, linalg.matmul(null_space.T, labels))
 
 
 def target_loss(moments: Moments, coefficients: np.ndarray) -> float:
     """Half the mean squared error over all targets of coefficients A^-1 y (n, C)."""
-    fitted = np.sum(coefficients * (moments.gram @ coefficients - 2 * moments.cross))
-    return 0.5 * float(fitted + moments.square) / (moments.num_targets * coefficients.shape[1])
+    slopes = linalg.matmul(moments.gram, coefficients) - 2 * moments.cross
+    fitted = linalg.total(coefficients * slopes)
+    return 0.5 * (fitted + moments.square) / (moments.num_targets * coefficients.shape[1])

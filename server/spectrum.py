@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kipper.common import linalg
 from kipper.server.workdir import Workdir
 
 
@@ -13,9 +14,14 @@ def record_spectrum(
     Returns:
         Fields of `Evaluation`: the condition numbers without and with ridge.
     """
-    eigenvalues = np.linalg.eigvalsh(k_ss)[::-1]
+    eigenvalues = linalg.eigvalsh(k_ss)[::-1]
     workdir.append_record(workdir.spectrum, {"step": step, "eigenvalues": eigenvalues.tolist()})
-    regularised = eigenvalues + ridge * eigenvalues.mean()
+    return condition_numbers(eigenvalues, ridge)
+
+
+def condition_numbers(eigenvalues: np.ndarray, ridge: float) -> dict[str, float | None]:
+    """The condition numbers of a matrix with these eigenvalues (n,), without and with ridge."""
+    regularised = eigenvalues + ridge * linalg.total(eigenvalues) / len(eigenvalues)
     return {
         "condition_number": _condition_number(eigenvalues),
         "regularised_condition_number": _condition_number(regularised),
