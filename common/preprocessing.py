@@ -254,8 +254,9 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return linalg.column_sums(block.reshape(-1, block.shape[3]))
 
     count = np.prod(images.shape[:3])
-    mean = sum(sums(block) for block in _blocks(images)) / count
-    variance = sum(sums((block - mean) ** 2) for block in _blocks(images)) / count
+    none = np.zeros(images.shape[3])
+    mean = sum((sums(block) for block in _blocks(images)), none) / count
+    variance = sum((sums((block - mean) ** 2) for block in _blocks(images)), none) / count
     # Sums of up to 2^29 equal float32 values are exact in float64, so the deviation of a constant
     # channel is exactly 0.
     return mean, np.where(variance > 0, np.sqrt(variance), 1.0)
