@@ -13,6 +13,7 @@ from kipper.common.errors import UserError
 from kipper.common.numerics import Numerics
 from kipper.server.records import Facts, Json
 
+_LONGEST = 1000  # characters of an identity, which comes from another process
 UNRECORDED = "not recorded by an early version of kipper"
 
 
@@ -99,6 +100,8 @@ class Admission:
     def refusal(self, worker: Numerics) -> str | None:
         """Why a worker may not compute for this run; None if it may, which is recorded."""
         wanted, own = self.wanted, str(worker)
+        if len(own) > _LONGEST or not own.isprintable():
+            return "its words for what it computes by are too long, or not printable"
         if wanted is not None and own not in self.numerics.workers:
             return (
                 f"it computes by {own}, but the run by {wanted}, so that the result would depend "

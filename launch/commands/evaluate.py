@@ -15,6 +15,7 @@ from kipper.launch.commands.distilled_file import (
 from kipper.launch.commands.natural import evaluate_natural
 from kipper.server.evaluation import score
 from kipper.server.measures import ACCURACY, Score
+from kipper.server.run_numerics import RunNumerics
 
 # Share of the test images whose predictions may change because another engine or processor rounds
 # differently: those that nearly tie.
@@ -33,6 +34,7 @@ class FileEvaluation:
         support_size: number of distilled images.
         conditions: what the score was measured with.
         kernel_pairs: pairs of images whose kernel was computed.
+        numerics: what computed the set; None if its recipe does not say.
     """
 
     test: Score
@@ -41,6 +43,7 @@ class FileEvaluation:
     support_size: int
     conditions: Conditions
     kernel_pairs: int
+    numerics: RunNumerics | None
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -52,6 +55,11 @@ class FileEvaluation:
             "support_size": self.support_size,
             **self.conditions,
             "kernel_pairs": self.kernel_pairs,
+            "numerics": self.numerics
+            and {
+                **self.numerics.record(),
+                "mixed": self.numerics.is_mixed,
+            },
         }
 
 
@@ -95,4 +103,5 @@ def evaluate_file(settings: EvaluateSettings) -> FileEvaluation:
         support_size=len(file.images),
         conditions=conditions(file.run, test),
         kernel_pairs=pool.counts.kernel_pairs,
+        numerics=file.recipe.numerics if file.recipe is not None else None,
     )

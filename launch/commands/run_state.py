@@ -86,6 +86,9 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
         lines.append(("speed", f"{rate} by {status.account.engine}"))
     if status.liars:
         lines.append(("liars", about_liars(status.liars, run.algorithm.unit)))
+    lines += _numerics(run)
+    if state.state == "running" and status.waits_for is not None:
+        lines.append(("waits for", f"a worker that computes by {status.waits_for}"))
     if state.state == "running" and status.seconds_left is not None:
         lines.append(("time left", duration(status.seconds_left)))
     if state.state == "running" and status.dashboard:
@@ -93,6 +96,14 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
     if state.state in ("interrupted", "died", "failed"):
         lines.append(("to resume", "give the same command again"))
     return [(name, value) for name, value in lines if value]
+
+
+def _numerics(run: RunFiles) -> list[tuple[str, str]]:
+    """A line for each identity that computed, after a warning if there were several."""
+    lines = list(run.numerics.lines)
+    if run.numerics.is_mixed:
+        lines.insert(0, "mixed: the bits of the result depend on who computed what")
+    return [("" if number else "numerics", line) for number, line in enumerate(lines)]
 
 
 def _state(state: RunState) -> str:

@@ -2,15 +2,16 @@
 
 import datetime
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
 import subprocess
-from typing import Any
 
 from kipper import __version__
 from kipper.common.cores import usable_cores
 from kipper.common.processor import processor_name
+from kipper.server.records import Json
 
 _PACKAGES = (
     "jax",
@@ -22,10 +23,35 @@ _PACKAGES = (
     "dm-launchpad",
     "grpcio",
 )
+EARLIER = "earlier"  # in environment.json: environments of earlier coordinators
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def describe_environment() -> dict[str, Any]:
+def with_earlier(now: Json, before: Json) -> Json:
+    """The environment of a coordinator, with those of the run's earlier ones that differed.
+
+    Args:
+        now: of this coordinator.
+        before: environment.json as the coordinator before left it.
+
+    Raises:
+        TypeError: `before` is not what this module writes.
+    """
+    found = [*before.get(EARLIER, ()), {k: v for k, v in before.items() if k != EARLIER}]
+    if not all(isinstance(each, dict) for each in found):
+        raise TypeError("an earlier environment is not an object")
+    distinct = {_content(each): each for each in found}
+    distinct.pop(_content(now), None)
+    return {**now, EARLIER: list(distinct.values())} if distinct else now
+
+
+def _content(environment: Json) -> str:
+    """What an environment is, but for the time and the workers."""
+    kept = {k: v for k, v in environment.items() if k not in ("started", "workers")}
+    return json.dumps(kept, sort_keys=True)
+
+
+def describe_environment() -> Json:
     """The environment of this process, for environment.json."""
     return {
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -1,5 +1,6 @@
 """Files that a run writes for its report, beside its results."""
 
+import contextlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,7 +10,7 @@ from kipper.common.files import write_npz
 from kipper.common.sealed import read_object, write_object
 from kipper.server.distilled_set import Recipe, save_recipe
 from kipper.server.experiment import Experiment
-from kipper.server.report.environment import describe_environment
+from kipper.server.report.environment import describe_environment, with_earlier
 from kipper.server.report.nearest import nearest_natural
 from kipper.server.workdir import Workdir
 
@@ -19,7 +20,10 @@ def keep_beginning(workdir: Workdir, experiment: Experiment, recipe: Recipe) -> 
     write_npz(workdir.natural, {"images": experiment.support, "targets": experiment.support_labels})
     if not workdir.preprocessing.exists():  # that of a finished run lists its sets
         save_recipe(workdir.preprocessing, recipe)
-    write_object(workdir.environment, describe_environment())
+    environment = describe_environment()
+    with contextlib.suppress(OSError, ValueError, TypeError):  # none yet, or damaged
+        environment = with_earlier(environment, read_object(workdir.environment))
+    write_object(workdir.environment, environment)
 
 
 def keep_end(

@@ -16,6 +16,7 @@ from kipper.common.settings import run_fields
 from kipper.server.figures.timeline import KINDS, Activity
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import Account
+from kipper.server.report.environment import EARLIER
 from kipper.server.report.run_files import RunFiles
 
 _PAGE = pathlib.Path(__file__).with_name("page.html")
@@ -131,6 +132,7 @@ def _numbers(run: RunFiles, activity: Activity | None) -> Rows:
         ("bytes moved", do_filesizeformat(moved) if moved else None),
         ("worker deaths", str(len(activity.deaths)) if activity else None),
         ("engine", account.engine),
+        ("numerics", "; ".join(run.numerics.lines) or None),
     ]
     return [(name, value) for name, value in found if value is not None]
 
@@ -220,10 +222,20 @@ def _settings(run: RunFiles) -> list[tuple[str, str, bool]]:
 
 
 def _environment(found: Mapping[str, Any]) -> Rows:
-    rows: Rows = []
-    for name, value in found.items():
-        if name == "packages":
-            rows += [(package, str(version)) for package, version in value.items()]
-        elif name != "workers" and value is not None:
-            rows.append((name.replace("_", " "), str(value)))
+    """Of the last coordinator; and of those before it, what differed."""
+    last = _facts(found)
+    rows: Rows = list(last.items())
+    for earlier in found.get(EARLIER, ()):
+        differing = [f"{k} {v}" for k, v in _facts(earlier).items() if last.get(k) != v]
+        rows.append(("an earlier coordinator", ", ".join(differing)))
     return rows
+
+
+def _facts(environment: Mapping[str, Any]) -> dict[str, str]:
+    facts: dict[str, str] = {}
+    for name, value in environment.items():
+        if name == "packages":
+            facts |= {package: str(version) for package, version in value.items()}
+        elif name not in ("workers", EARLIER) and value is not None:
+            facts[name.replace("_", " ")] = str(value)
+    return facts

@@ -1,5 +1,6 @@
 """A run, finished or not, as the files in its folder describe it."""
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from kipper.server.algorithms.algorithm import Algorithm
 from kipper.server.distilled_set import Recipe, load_recipe, read_set
 from kipper.server.measures import ACCURACY, Measure, Score
 from kipper.server.records import Evaluation, Json, RunResult, Validation, fits
+from kipper.server.run_numerics import RunNumerics, read_numerics
 from kipper.server.status import Status, read_status
 from kipper.server.workdir import Workdir
 
@@ -94,6 +96,14 @@ class RunFiles:
     def dataset(self) -> str:
         """See `shown_dataset`."""
         return shown_dataset(self.algorithm.settings.dataset)
+
+    @property
+    def numerics(self) -> RunNumerics:
+        """The identities that computed, as far as the status says."""
+        with contextlib.suppress(TypeError):
+            if self.status.numerics is not None:
+                return read_numerics(self.status.numerics)
+        return RunNumerics()
 
     @property
     def step(self) -> int | None:

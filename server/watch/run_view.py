@@ -22,6 +22,8 @@ _PROGRESS = (
     *("evaluated_step", "checkpoint_step"),
 )
 
+_ABOUT_RUN = ("state", "message", "liars", "host", "pid", "numerics", "waits_for")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ShownImages:
@@ -106,7 +108,7 @@ class RunView:
             "kipper": self.about["kipper"],
             "run": {
                 **{key: value for key, value in self.about.items() if key != "kipper"},
-                **{key: status.get(key) for key in ("state", "message", "liars", "host", "pid")},
+                **{key: status.get(key) for key in _ABOUT_RUN},
             },
             "progress": {key: status.get(key) for key in _PROGRESS},
             "phases": {

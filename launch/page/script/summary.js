@@ -29,11 +29,22 @@ function drawHead() {
   const liars = Object.entries(run.liars ?? {}).map(
     ([name, from]) => `Wrong numbers of ${name} were found; computed again from ${number(from)} on.`,
   );
-  const message = [run.message, ...liars].filter(Boolean).join("\n");
+  const waits = run.waits_for && `Waits for a worker that computes by ${run.waits_for}.`;
+  const message = [run.message, waits, ...liars].filter(Boolean).join("\n");
   element("message").hidden = !message;
   show(element("message"), message);
+  drawNumerics(run.numerics);
   show(element("version"), latest.kipper);
   announce("state", `The run is ${run.state}.`);
+}
+
+// What the bits of the result depend on; see docs/resume.md.
+function drawNumerics(numerics) {
+  const { workers = [], coordinators = [] } = numerics ?? {};
+  const isMixed = workers.length > 1 || coordinators.length > 1;
+  const words = [...workers, ...coordinators].join("; ");
+  element("numerics").hidden = !words;
+  show(element("numerics"), `${isMixed ? "mixed numerics" : "numerics"}: ${words}`);
 }
 
 function drawNumbers() {

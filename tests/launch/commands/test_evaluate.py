@@ -69,6 +69,8 @@ def test_the_recorded_accuracy_is_found_again(finished, pair, capsys):
     assert report["test_accuracy"] == report["recorded_test_accuracy"]
     assert report["test_accuracy"] == _result(finished)["test_accuracy"]
     assert report["agrees_with_record"] is True
+    assert report["numerics"]["mixed"] is False
+    assert report["numerics"]["workers"][0].startswith("dense by native code ")
     assert err == ""
 
 

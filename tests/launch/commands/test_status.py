@@ -45,7 +45,29 @@ def test_a_finished_run_is_described_by_its_result(
     assert lines["state"].startswith("finished; last status at 20")
     assert lines["progress"] == "step 3 of 3"
     assert lines["test"].startswith(f"accuracy {100 * result['test_accuracy']:.1f} %")
+    assert lines["numerics"].startswith("workers: dense by native code ")
+    assert lines[""].startswith("coordinator: ")
     assert f"of natural images {100 * result['natural_accuracy']:.1f}" in lines["test"]
+
+
+def test_mixed_numerics_and_the_wait_for_a_worker_are_told(
+    runs: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = Workdir(runs / "kip")
+    before = workdir.status.read_text()
+    numerics = {"workers": ["hands", "beads"], "coordinators": ["ink"]}
+    say(workdir, state="running", numerics=numerics, waits_for="hands or beads")
+    with workdir.locked():
+        assert run(["status", str(workdir.path)]) == 0
+    workdir.status.write_text(before)
+    printed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    start = printed.index("numerics mixed: the bits of the result depend on who computed what")
+    assert printed[start + 1 : start + 5] == [
+        "workers: hands",
+        "workers: beads",
+        "coordinator: ink",
+        "waits for a worker that computes by hands or beads",
+    ]
 
 
 def test_a_live_run_shows_its_progress_and_a_dead_one_that_it_died(

@@ -82,6 +82,20 @@ def test_the_page_says_what_the_state_holds(shown):
     assert [url for url in tab.requests if not url.startswith(address + "/")] == []
 
 
+def test_the_page_says_what_bits_depend_on_and_which_worker_it_waits_for(shown):
+    state, records = fake_state.state(2), fake_state.records(3)
+    tab = shown(state, records)
+    assert not tab.is_visible("#numerics")
+    run = {
+        **state["run"],
+        "numerics": {"workers": ["hands", "<b>beads</b>"], "coordinators": ["ink"]},
+        "waits_for": "hands",
+    }
+    tab = shown({**state, "run": run}, records)
+    assert tab.inner_text("#numerics") == "mixed numerics: hands; <b>beads</b>; ink"
+    assert tab.inner_text("#message") == "Waits for a worker that computes by hands."
+
+
 def test_the_table_of_evaluations_has_them_all(shown):
     records = fake_state.records(300)
     tab = shown(fake_state.state(2), records)

@@ -33,3 +33,20 @@ def test_the_revision_is_that_of_our_own_checkout_alone(
     assert revision is not None
     assert len(revision) == 12
     assert head.stdout.startswith(revision)
+
+
+def test_environments_of_earlier_coordinators_are_kept_once_each() -> None:
+    old = {"started": "1", "python": "3.10", "workers": {"w": {}}}
+    now: environment.Json = {"started": "2", "python": "3.13"}
+    second = environment.with_earlier(now, old)
+    assert second == {**now, "earlier": [old]}
+    assert environment.with_earlier({**now, "started": "3"}, second)["earlier"] == [old]
+    third = environment.with_earlier({"started": "4", "python": "3.10"}, second)
+    assert third == {"started": "4", "python": "3.10", "earlier": [now]}
+    assert environment.with_earlier({**now, "started": "5"}, now) == {**now, "started": "5"}
+
+
+@pytest.mark.parametrize("earlier", [3, [3], [[]]])
+def test_what_is_no_environment_is_refused(earlier: object) -> None:
+    with pytest.raises(TypeError):
+        environment.with_earlier({}, {"earlier": earlier})
