@@ -130,10 +130,11 @@ def eigh(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         np.linalg.LinAlgError: `a` is not finite.
     """
+    scaled, exponent = _scaled(a)
     if _library() is None:
         _blas()
-        return scipy.linalg.eigh(a)
-    scaled, exponent = _scaled(a)
+        values, vectors = np.linalg.eigh(scaled)
+        return np.ldexp(values, exponent), vectors
     diagonal, off_diagonal, reflectors, factors = _tridiagonal(scaled)
     rows = np.ascontiguousarray(_product_of_reflectors(reflectors, factors).T)
     values = _diagonal(diagonal, off_diagonal, rows)
@@ -147,10 +148,10 @@ def eigvalsh(a: np.ndarray) -> np.ndarray:
     Raises:
         np.linalg.LinAlgError: `a` is not finite.
     """
+    scaled, exponent = _scaled(a)
     if _library() is None:
         _blas()
-        return scipy.linalg.eigvalsh(a)
-    scaled, exponent = _scaled(a)
+        return np.ldexp(np.linalg.eigvalsh(scaled), exponent)
     diagonal, off_diagonal, _, _ = _tridiagonal(scaled)
     return np.ldexp(np.sort(_diagonal(diagonal, off_diagonal, None)), exponent)
 

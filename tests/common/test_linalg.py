@@ -1,12 +1,16 @@
 """Linear algebra against numpy and scipy; its bits across instruction sets and threads."""
 
+import hashlib
+
 import numpy as np
 import pytest
+import scipy.linalg
 
 from kipper.common import linalg
 from kipper.common.native.build import library_path
 from kipper.common.processor import instruction_sets
 
+EPSILON = np.finfo(np.float64).eps
 LEVELS = [level for level in instruction_sets() if library_path(level).exists()]
 # Sides around the widths of vectors and tiles, and the blocks of sums and tasks.
 SHAPES = [(1, 1, 1), (5, 3, 7), (8, 256, 24), (9, 257, 25), (100, 600, 10), (97, 11, 800)]
@@ -126,3 +130,179 @@ def test_the_arithmetic_has_a_name(monkeypatch):
 def test_a_library_of_another_arithmetic_is_not_used(monkeypatch):
     monkeypatch.setattr(linalg, "ARITHMETIC", linalg.ARITHMETIC + 1)
     assert linalg._loaded.__wrapped__(instruction_sets()) is None
+
+
+def digest(*arrays):
+    return hashlib.sha256(b"".join(map(np.ndarray.tobytes, arrays))).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("instructions", LEVELS)
+def test_the_number_of_the_arithmetic_stands_for_these_bits(monkeypatch, instructions):
+    """Where this fails, bits have changed: raise `ARITHMETIC`, here and in native/linalg.cpp."""
+    use_level(monkeypatch, instructions)
+    a = np.random.default_rng(0).random((150, 300)) - 0.5
+    square = linalg.gram(a.T)
+    factor = linalg.cholesky(square)
+    found = digest(
+        square,
+        linalg.matmul(a.astype(np.float32), a.T.astype(np.float32)),
+        factor,
+        linalg.cholesky_solve(factor, a),
+        *linalg.eigh(square),
+        linalg.orthonormal_columns(a.T),
+        linalg.column_sums(a),
+    )
+    assert {linalg.ARITHMETIC: found} == {1: "da88e610841920cf"}
+
+
+def matrix(size, condition=10.0, seed=0):
+    """A symmetric positive definite matrix (size, size) with eigenvalues from 1/condition to 1."""
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.normal(size=(size, size)))
+    matrix = (q * np.geomspace(1, 1 / condition, size)) @ q.T
+    return (matrix + matrix.T) / 2
+
+
+SIZES = [1, 2, 3, 10, 63, 64, 65, 130, 200]
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e6, 1e13])
+@pytest.mark.parametrize("size", SIZES)
+def test_cholesky_factors_are_right(level, size, condition):
+    a = matrix(size, condition)
+    spoilt = a + np.triu(np.full((size, size), 7.0), 1)  # only the lower triangle counts
+    factor = linalg.cholesky(spoilt)
+    np.testing.assert_array_equal(np.triu(factor, 1), 0)
+    assert np.abs(factor @ factor.T - a).max() <= 4 * size * EPSILON
+    np.testing.assert_array_equal(spoilt[np.triu_indices(size, 1)], a[np.triu_indices(size, 1)] + 7)
+
+
+@pytest.mark.parametrize("columns", [0, 1, 10, 70])
+@pytest.mark.parametrize("size", SIZES)
+def test_triangular_systems_are_solved(level, size, columns):
+    rng = np.random.default_rng(1)
+    factor = np.tril(rng.normal(size=(size, size))) / size + np.eye(size)
+    right = rng.normal(size=(columns, size)).T
+    for transposed, operator in ((False, factor), (True, factor.T)):
+        solution = linalg.solve_lower(factor, right, transposed=transposed)
+        np.testing.assert_allclose(operator @ solution, right, rtol=0, atol=1e-12)
+        for column in range(0, columns, 9):  # whatever the other columns are
+            alone = linalg.solve_lower(factor, right[:, [column]], transposed=transposed)
+            if level is not None:
+                np.testing.assert_array_equal(alone[:, 0], solution[:, column])
+
+
+def test_systems_of_factors_are_backward_stable(level):
+    a = matrix(150, 1e12)
+    right = np.random.default_rng(2).normal(size=(150, 3))
+    solution = linalg.cholesky_solve(linalg.cholesky(a), right)
+    residual = np.abs(a @ solution - right).max()
+    assert residual <= 150 * EPSILON * np.abs(a).max() * np.abs(solution).max()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 70, 99])
+def test_matrices_that_are_not_positive_definite_are_refused(level, place, value):
+    a = matrix(100)
+    a[place, place] = value
+    with pytest.raises((np.linalg.LinAlgError, ValueError)):
+        linalg.cholesky(a)
+
+
+def check_eigh(a):
+    values, vectors = linalg.eigh(a)
+    size, scale = len(a), max(np.abs(a).sum(1).max(initial=0), np.finfo(float).tiny)
+    tolerance = 30 * np.sqrt(size) * EPSILON
+    assert (np.diff(values) >= 0).all()
+    np.testing.assert_allclose(values, scipy.linalg.eigvalsh(a), rtol=0, atol=tolerance * scale)
+    np.testing.assert_allclose(linalg.eigvalsh(a), values, rtol=0, atol=tolerance * scale)
+    assert np.abs(a @ vectors - vectors * values).max(initial=0) <= tolerance * scale
+    assert np.abs(vectors.T @ vectors - np.eye(size)).max(initial=0) <= tolerance
+    return values, vectors
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_eigenvectors_of_drawn_matrices(level, size):
+    a = np.random.default_rng(size).normal(size=(size, size))
+    check_eigh(a + a.T)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e150, 1e300])
+def test_eigenvectors_of_tiny_and_huge_matrices(level, scale):
+    check_eigh(matrix(40, 1e8) * scale)
+
+
+def arrow(size):
+    """A matrix with entries in its last row, last column and diagonal only."""
+    a = np.diag(np.linspace(-1, 1, size))
+    a[-1], a[:, -1] = 0.1, 0.1
+    return a
+
+
+@pytest.mark.parametrize(
+    "a",
+    [
+        np.zeros((7, 7)),
+        np.eye(50),
+        np.ones((80, 80)),
+        np.diag(np.arange(9.0)[::-1]),
+        np.diag(10.0 ** -np.arange(0, 60, 2)),
+        matrix(90, 1e16),
+        np.kron(np.eye(30), np.array([[1.0, 0.5], [0.5, 1.0]])),
+        np.diag(np.full(99, 1e-9), 1) + np.diag(np.full(99, 1e-9), -1) + np.diag(np.ones(100)),
+        scipy.linalg.hilbert(60),
+        arrow(70),
+        np.zeros((0, 0)),
+    ],
+    ids=[
+        *("zero", "unit", "rank_one", "descending", "graded", "ill_conditioned", "repeated"),
+        *("clustered", "hilbert", "arrow", "empty"),
+    ],
+)
+def test_eigenvectors_of_special_matrices(level, a):
+    check_eigh(a)
+
+
+def test_eigenvalues_of_a_known_matrix(level):
+    size = 120
+    a = 2 * np.eye(size) - np.eye(size, k=1) - np.eye(size, k=-1)
+    known = 4 * np.sin(np.arange(1, size + 1) * np.pi / (2 * (size + 1))) ** 2
+    np.testing.assert_allclose(linalg.eigvalsh(a), known, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_eigenvectors_need_finite_matrices(level, value):
+    a = np.eye(5)
+    a[3, 1] = value
+    for function in (linalg.eigh, linalg.eigvalsh):
+        with pytest.raises((np.linalg.LinAlgError, ValueError)):
+            function(a)
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e14])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 0), (9, 9), (100, 3), (200, 130), (64, 64)])
+def test_orthonormal_columns_span_the_matrix(level, shape, condition):
+    rows, columns = shape
+    a = matrix(rows, condition)[:, :columns]
+    q = linalg.orthonormal_columns(a)
+    assert q.shape == shape
+    assert np.abs(q.T @ q - np.eye(columns)).max(initial=0) <= 20 * EPSILON * np.sqrt(rows)
+    assert np.abs(q @ (q.T @ a) - a).max(initial=0) <= 20 * EPSILON * np.sqrt(rows)
+
+
+def test_columns_that_depend_on_each_other_still_give_an_orthonormal_basis(level):
+    a = np.random.default_rng(3).normal(size=(20, 4))
+    a[:, 2], a[:, 3] = a[:, 0], 0
+    q = linalg.orthonormal_columns(a)
+    assert np.abs(q.T @ q - np.eye(4)).max() <= 1e-14
+    assert np.abs(q @ (q.T @ a) - a).max() <= 1e-14
+
+
+def test_sums_and_means(level):
+    rows = np.random.default_rng(4).normal(size=(700, 30))
+    np.testing.assert_allclose(linalg.column_sums(rows), rows.sum(0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(linalg.column_means(rows), rows.mean(0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(linalg.row_sums(rows), rows.sum(1), rtol=1e-12, atol=1e-12)
+    assert linalg.total(rows) == pytest.approx(rows.sum(), rel=1e-12)
+    assert linalg.sum_of_squares(rows) == pytest.approx((rows**2).sum(), rel=1e-12)
+    assert linalg.total(rows[:0]) == 0
