@@ -24,6 +24,8 @@ from typing import IO, Any, TypeVar
 
 from absl import logging as absl_logging
 
+from kipper.common.printable import printable, printable_json, printable_lines
+
 KIPPER = str(pathlib.Path(__file__).resolve().parents[1]) + os.sep
 _WARNINGS_REMEMBERED = 1000
 _MINUTE, _WARNINGS_A_MINUTE = 60.0, 60
@@ -291,15 +293,24 @@ def _subject_of(record: logging.LogRecord) -> Subject:
 
 
 class _Text(logging.Formatter):
-    """`2026-11-22 20:41:08 INFO run=c1 step=12 worker=worker-0 block=345 …`, in local time."""
+    """`2026-11-22 20:41:08 INFO run=c1 step=12 worker=worker-0 block=345 …`, in local time.
+
+    Whatever a message contains, it begins no other line and has no effect on a terminal.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(line)s", "%Y-%m-%d %H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
         subject = "".join(f"{name}={value} " for name, value in _subject_of(record).items())
-        record.line = subject + _message(record)
+        # Libraries' warnings have several lines.
+        shown = printable if record.name == "absl" else printable_lines
+        record.line = shown(subject + _message(record))
+        record.exc_text = None  # that of another formatter
         return super().format(record)
+
+    def formatException(self, ei: Any) -> str:
+        return "    " + printable_lines(super().formatException(ei))
 
 
 class _Json(logging.Formatter):
@@ -316,4 +327,4 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return printable_json(json.dumps(line, ensure_ascii=False, default=str))

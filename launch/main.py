@@ -13,6 +13,7 @@ from kipper.common.errors import (
     TemporaryError,
     UserError,
 )
+from kipper.common.printable import printable
 from kipper.common.settings import (
     ComputeSettings,
     ExecutionSettings,
@@ -67,18 +68,18 @@ def run(arguments: list[str]) -> int:
             carry_out(*_joined(settings))
         sys.stdout.flush()
     except UserError as error:
-        print(f"kipper: {error}", file=sys.stderr)
+        print(f"kipper: {printable(str(error))}", file=sys.stderr)
         return ExitCode.UNUSABLE
     except KeyboardInterrupt:
         print("kipper: Interrupted; the same command resumes the run.", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except KipperError as error:
-        print(f"kipper: {error}", file=sys.stderr)
+        print(f"kipper: {printable(str(error))}", file=sys.stderr)
         return _status_of(error)
     except OSError as error:
         if error.errno not in OF_THE_MACHINE:
             raise  # a bug
-        print(f"kipper: {_cannot_be_used(error)}", file=sys.stderr)
+        print(f"kipper: {printable(_cannot_be_used(error))}", file=sys.stderr)
         return ExitCode.TEMPORARY
     return ExitCode.DONE
 

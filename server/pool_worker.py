@@ -9,6 +9,7 @@ import numpy as np
 from kipper.common import messages
 from kipper.common.messages import Reply, Request
 from kipper.common.numerics import Numerics
+from kipper.common.printable import printable
 from kipper.server.deliveries import Deliveries
 from kipper.server.protocol import WorkerLink
 from kipper.server.run_numerics import Admission
@@ -63,8 +64,13 @@ class PoolWorker:
         """The requests that configure and check the worker before it gets blocks."""
         reply = yield configure
         assert isinstance(reply, messages.Configured)
-        self.engine, self.device = reply.engine, reply.device
-        self.numerics = Numerics(reply.engine, reply.arithmetic, reply.check)
+        # People read them, on terminals too.
+        engine, device, arithmetic, check = (
+            printable(text, 200)
+            for text in (reply.engine, reply.device, reply.arithmetic, reply.check)
+        )
+        self.engine, self.device = engine, device
+        self.numerics = Numerics(engine, arithmetic, check)
         self.deliveries.complete = frozenset(reply.row_keys)
         if known is not None:
             reply = yield known.probe

@@ -8,6 +8,7 @@ import numpy as np
 from kipper.common import messages
 from kipper.common.errors import WorkerError
 from kipper.common.messages import Block, BlockVjp, ImageCotangents, KernelBlock, Reply, Request
+from kipper.common.printable import printable
 from kipper.server.scheduler import events
 
 # Failures reported by a worker that are not its own fault; all other kinds are.
@@ -53,9 +54,9 @@ def failure(
 def why_not_done(reply: Reply | Exception) -> Problem:
     """The problem with a reply that is not the expected one."""
     if isinstance(reply, messages.Failure):
-        return Problem(_KINDS.get(reply.kind, events.FAILED), reply.message)
+        return Problem(_KINDS.get(reply.kind, events.FAILED), printable(reply.message))
     if isinstance(reply, Exception):
-        return Problem(events.TRANSPORT, str(reply) or repr(reply))
+        return Problem(events.TRANSPORT, printable(str(reply) or repr(reply)))
     return Problem(events.FAILED, f"it answered with {_described(reply)}")
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from kipper.common.datasets.reading import expecting, read_whole
 from kipper.common.errors import UserError
+from kipper.common.printable import printable
 
 # CIFAR-100 has 155 MB and, in the most verbose form, about a million instructions.
 _MOST_BYTES = 2**30
@@ -279,7 +280,7 @@ class _Machine:
     def _named(self, module: str, name: str) -> _Function:
         if (module, name) not in _ADMITTED:
             raise UserError(
-                f"{self._path} names {module}.{name}, "
+                f"{self._path} names {printable(f'{module}.{name}', 100)}, "
                 "expected a pickle of arrays and plain containers only"
             )
         return _ADMITTED[module, name]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
 from kipper.common.durations import duration
+from kipper.common.printable import printable
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import Evaluation
 from kipper.server.status import Status, read_status
@@ -53,7 +54,7 @@ class _Shown:
         address = _address(status)
         if address is not None and address != self._address:
             self._address = address
-            show(f"dashboard {address[1]}")
+            show(printable(f"dashboard {address[1]}"))
             anything = True
         evaluations = workdir.evaluations()
         for evaluation in evaluations[self._records :]:
@@ -70,12 +71,13 @@ def _address(status: Status) -> tuple[int | None, str] | None:
 
 def _show_live(workdir: Workdir, shown: _Shown, ended: threading.Event, terminal: TextIO) -> None:
     from rich.console import Console
+    from rich.text import Text
 
-    console = Console(file=terminal, highlight=False)
+    console = Console(file=terminal, highlight=False, markup=False, emoji=False)
     with console.status("starting") as line:
         while not ended.wait(POLL_SECONDS):
             status = read_status(workdir.status)
-            line.update(progress_line(status))
+            line.update(Text(progress_line(status)))
             shown.print_new(workdir, status, console.print)
     shown.print_new(workdir, read_status(workdir.status), console.print)
 
@@ -111,7 +113,7 @@ def _value(score: Score) -> str:
 def progress_line(status: Status) -> str:
     """One line: step or rows, loss, score, blocks, workers, rate, time left."""
     if status.state != "running":
-        return status.state or "starting"
+        return printable(status.state or "starting")
     parts, account = [], status.account
     if status.steps:
         parts.append(f"step {status.step or 0}/{status.steps}")
@@ -127,7 +129,7 @@ def progress_line(status: Status) -> str:
         parts.append(f"{account.pairs_per_second:,} pairs/s by {account.engine}")
     if status.seconds_left is not None:
         parts.append(f"{duration(status.seconds_left)} left")
-    return "  ".join(parts)
+    return printable("  ".join(parts))
 
 
 def print_table(
@@ -151,7 +153,7 @@ def print_table(
         is_text = text_columns is None or column < text_columns
         table.add_column(head, justify="left" if is_text else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(width=10_000)
     with console.capture() as text:
         console.print(table)

@@ -14,6 +14,7 @@ from kipper.common.datasets import Dataset, dataset_hash, limit, load_dataset
 from kipper.common.errors import UserError
 from kipper.common.network_file import is_network_file
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
+from kipper.common.printable import printable
 from kipper.common.settings import (
     ComputeSettings,
     EvaluateSettings,
@@ -168,7 +169,7 @@ def centred_dataset(dataset: Dataset, target_mean: np.ndarray | None = None) -> 
 
 def remark(sentence: str) -> None:
     """Prints a remark for the user to stderr."""
-    print(f"kipper: {sentence}", file=sys.stderr)
+    print(f"kipper: {printable(sentence)}", file=sys.stderr)
 
 
 def _run_settings(settings: EvaluateSettings, found: DistilledSet) -> RunSettings:

@@ -4,6 +4,7 @@ import pathlib
 import sys
 
 from kipper.common.errors import UserError
+from kipper.common.printable import printable
 from kipper.common.settings import ListSettings, StatusSettings
 from kipper.launch.commands.display import print_table
 from kipper.launch.commands.run_state import RunState, lines_about, state_of
@@ -19,7 +20,7 @@ def print_status(settings: StatusSettings) -> None:
     lines = lines_about(state_of(settings.run))
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        print(f"{name:{width}}  {value}")
+        print(f"{name:{width}}  {printable(value)}")
 
 
 def print_list(settings: ListSettings) -> None:
@@ -38,7 +39,7 @@ def print_list(settings: ListSettings) -> None:
         try:
             found.append(state_of(folder))
         except UserError as error:  # of another version, or damaged; the others are listed
-            print(f"kipper: {folder}: {error}", file=sys.stderr)
+            print(f"kipper: {printable(f'{folder}: {error}')}", file=sys.stderr)
     print_table(("run", "state", "what", "images", "progress", "test"), map(_row, found))
 
 
