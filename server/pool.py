@@ -19,6 +19,7 @@ from absl import logging
 
 from kipper.common import logs, messages
 from kipper.common.errors import NumericalError, WorkerError
+from kipper.common.numerics import Numerics
 from kipper.server import quarantine, replies
 from kipper.server.batch import Batch
 from kipper.server.block_specs import BlockRequest, optional_spec, spec_of
@@ -94,7 +95,7 @@ class Pool:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._last_tick = self._warned_at = time.monotonic()
         self._blocks: dict[int, BlockRequest] = {}
-        self._answers: dict[int, dict[str, tuple[str, BlockReply]]] = {}  # worker -> device, answer
+        self._answers: dict[int, dict[str, tuple[Numerics | None, BlockReply]]] = {}  # by worker
         self._results: dict[int, tuple[BlockReply, str]] = {}
         self._supports: dict[int, Support] = {}
         self._image_shape: tuple[int, ...] = ()
@@ -560,10 +561,10 @@ class Pool:
             answers = self._answers.setdefault(block, {})
             agrees = tuple(
                 other
-                for other, (device, answer) in answers.items()
-                if replies.same(reply, answer, device == worker.device)
+                for other, (numerics, answer) in answers.items()
+                if replies.same(reply, answer, numerics == worker.numerics)
             )
-            answers[name] = worker.device, reply
+            answers[name] = worker.numerics, reply
             self.confirmations.answered(block, name, agrees)
             self._handle(events.BlockFinished(name, block, agrees))
         self._forget_finished([block])

@@ -8,6 +8,8 @@ import dataclasses
 import json
 import math
 import random
+from collections.abc import Collection
+from typing import Literal
 
 import scheduler_invariants
 
@@ -19,6 +21,11 @@ from kipper.server.scheduler.scheduler import Scheduler
 from kipper.server.scheduler.state import State
 
 BLOCK_BYTES = 100
+
+# What a worker does with all of its blocks; the other words are kinds of failures.
+Behaviour = Literal[
+    "healthy", "slow", "silent", "dies", "failed", "numerical", "missing", "transport", "cancelled"
+]
 
 
 def truth(block: int) -> int:
@@ -176,6 +183,36 @@ class World:
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
         self.handle(events.Tick())
+
+    def live(
+        self, behaviours: dict[str, Behaviour], draws: random.Random, poison: Collection[int] = ()
+    ) -> int:
+        """Workers behave each in its way until the run ends; returns the number of events.
+
+        Those that die or are set aside come again. Blocks of `poison` fail on everybody.
+        """
+        for steps in range(20_000):
+            if self.aborted is not None or not self.scheduler.ledger.blocks:
+                return steps
+            for worker in behaviours.keys() - self.present.keys():
+                self.join(worker)
+            busy = [errand for errand in self.errands if behaviours[errand.worker] != "silent"]
+            if not busy or draws.random() < 0.1:
+                self.pass_time(draws.choice([0.1, 5.0]))
+                continue
+            errand = draws.choice(busy)
+            self.now += draws.choice([0.0, 0.1])
+            behaviour = behaviours[errand.worker]
+            if errand.block in poison and behaviour == "healthy":
+                self.fail(errand, events.NUMERICAL)
+            elif behaviour in ("healthy", "slow"):
+                self.now += 20.0 if behaviour == "slow" else 0.0
+                self.answer(errand, truth(errand.block))
+            elif behaviour == "dies":
+                self.leave(errand.worker)
+            else:
+                self.fail(errand, behaviour)
+        raise AssertionError(f"blocks {sorted(self.scheduler.ledger.blocks)} were never done")
 
     # --- the end -------------------------------------------------------------------------------
 

@@ -7,14 +7,16 @@ from kipper.common.architecture import KernelSpec
 from kipper.server.pool_worker import KnownBlock
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import PreparedImages
+from kipper.workers.numerics import numerics_of
 from kipper.workers.self_check import small_images
 
 
 def known_block(spec: KernelSpec, engine_name: str, image_shape: tuple[int, ...]) -> KnownBlock:
     """A few images against a few others, which are small if the network's layers are known.
 
-    The run's engine computes the kernel here, in one thread, so that a worker's device is compared
-    with this one.
+    The run's engine computes the kernel here, in one thread. A worker of the same numeric identity
+    must return the same bits. The identity is that of one kernel; where a run has several, workers
+    name another, and may round.
 
     Args:
         spec: the kernel.
@@ -34,4 +36,4 @@ def known_block(spec: KernelSpec, engine_name: str, image_shape: tuple[int, ...]
     engine = make_engine(engine_name, spec, threads=1)
     x1, x2 = (PreparedImages(x, engine.features(x)) for x in (images[:few], images[few:]))
     probe = messages.Probe(x1=x1.images, x2=x2.images)
-    return KnownBlock(probe, engine.block(x1, x2))
+    return KnownBlock(probe, engine.block(x1, x2), numerics_of([engine], [spec]))

@@ -265,6 +265,8 @@ class Scheduler:
         self._out.append(events.ForgetRows(worker))
         if entry.spec.optional:
             self._withdraw(block)
+        elif block in self.health.record(worker, entry.spec.kind).in_a_row:
+            self._count_failure(block, worker, message, now)  # to send them again did not help
         else:
             self._doubt(worker, block, message, now)
 
@@ -320,6 +322,8 @@ class Scheduler:
 
     def _is_to_blame(self, block: int, entry: BlockRecord) -> bool:
         """Whether the block failed on enough workers that fail no others."""
+        if entry.groups:
+            return False  # somebody could compute it
         witnesses = self._witnesses(block, entry)
         proven = self._proven(witnesses, entry)
         if len(proven) >= rules.FAILED_WORKERS:

@@ -15,6 +15,7 @@ from kipper.common.errors import WorkerError
 from kipper.common.messages import Block, Configure, Probe
 from kipper.server.pool import Pool
 from kipper.server.pool_worker import KnownBlock
+from kipper.server.run_numerics import Admission
 from kipper.server.scheduler import rules
 
 GONE = ConnectionError("cable pulled")
@@ -255,15 +256,16 @@ def test_a_liar_is_found_out_named_and_kept_away(make_pool: Any) -> None:
     assert again.requests == []
 
 
-def test_devices_that_differ_may_differ_in_the_last_bits(make_pool: Any) -> None:
+def test_identities_that_differ_may_differ_in_the_last_bits(make_pool: Any) -> None:
     def nearly(request: messages.Request) -> Any:
         if not isinstance(request, Block):
             return None
         return messages.KernelBlock(kernel=(kernel_of(request) * (1 + 1e-6)).astype(np.float32))
 
     pool = make_pool(
-        [FakeLink("A", device="CPU"), FakeLink("B", behaviour=nearly, device="GPU")],
+        [FakeLink("A", arithmetic="CPU"), FakeLink("B", behaviour=nearly, arithmetic="GPU")],
         policy=NEVER_ALONE,
+        admission=Admission(mixed=True),
     )
     requests = blocks(pool.publish(SUPPORT), 30)
     assert len(list(pool.map((request, None) for request in requests))) == 30
@@ -271,7 +273,7 @@ def test_devices_that_differ_may_differ_in_the_last_bits(make_pool: Any) -> None
     assert pool.scheduler.counters.verified == 30
 
 
-def test_like_devices_must_not_differ_in_a_single_bit(
+def test_equal_identities_must_not_differ_in_a_single_bit(
     make_pool: Any,
 ) -> None:
     def nearly(request: messages.Request) -> Any:

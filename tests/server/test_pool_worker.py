@@ -1,5 +1,7 @@
 """How a worker is made ready, and which of its blocks wait for rows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from fake_links import FakeLink, probe_kernel
@@ -78,3 +80,17 @@ def test_blocks_whose_delivery_was_lost_wait_no_longer(worker: PoolWorker) -> No
     assert worker.stranded_without(11) == [1, 2]
     assert worker.held_back == {3: {12}}
     assert worker.ready_after(10) == []
+
+
+def test_by_the_coordinators_own_identity_not_a_bit_of_the_known_block_may_differ(
+    worker: PoolWorker,
+) -> None:
+    own = Numerics(CONFIGURED.engine, CONFIGURED.arithmetic, CONFIGURED.check)
+    exact = KNOWN.kernel.astype(np.float32)
+    known = KnownBlock(KNOWN.probe, exact, own)
+    other = dataclasses.replace(own, check="another")
+    nearly, wrong = np.nextafter(exact, np.float32(np.inf)), exact * np.float32(1.001)
+    assert known.what_is_wrong(exact.copy(), own, "float32") is None
+    assert "not a bit may differ" in str(known.what_is_wrong(nearly, own, "float32"))
+    assert known.what_is_wrong(nearly, other, "float32") is None
+    assert "is off by 1.0e-03" in str(known.what_is_wrong(wrong, other, "float32"))

@@ -113,20 +113,68 @@ def test_the_outcome_of_a_call_that_has_ended() -> None:
     assert isinstance(replies.outcome(given_up), WorkerError)
 
 
-def test_like_devices_must_agree_in_every_bit() -> None:
+def test_equal_identities_must_agree_in_every_bit() -> None:
     one, other = kernel(2, 3), kernel(2, 3, value=np.nextafter(np.float32(1), np.float32(2)))
-    assert replies.same(one, kernel(2, 3), same_device=True)
-    assert not replies.same(one, other, same_device=True)
-    assert replies.same(one, other, same_device=False)
+    assert replies.same(one, kernel(2, 3), same_numerics=True)
+    assert not replies.same(one, other, same_numerics=True)
+    assert replies.same(one, other, same_numerics=False)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 5e-3), ("float64", 1e-6)])
-def test_unlike_devices_may_differ_by_a_tolerance(dtype: str, tolerance: float) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-4), ("float64", 1e-12)])
+def test_unlike_identities_may_differ_by_a_tolerance(dtype: str, tolerance: float) -> None:
     one = kernel(2, 3, dtype=dtype)
     near = kernel(2, 3, dtype=dtype, value=1 + 0.9 * tolerance)
     far = kernel(2, 3, dtype=dtype, value=1 + 1.2 * tolerance)
-    assert replies.same(near, one, same_device=False)
-    assert not replies.same(far, one, same_device=False)
+    assert replies.same(near, one, same_numerics=False)
+    assert not replies.same(far, one, same_numerics=False)
+
+
+def ordinary(dtype: str, rounded: float) -> tuple[messages.KernelBlock, messages.ImageCotangents]:
+    """A kernel block and image cotangents of usual sizes, with rounding of this relative size."""
+    rng, noise = np.random.default_rng(0), np.random.default_rng(1)
+
+    def array(*shape: int) -> np.ndarray:
+        exact = rng.normal(size=shape)
+        return (exact + rounded * noise.normal(size=shape)).astype(dtype)
+
+    block = messages.KernelBlock(kernel=1 + 0.3 * array(32, 64))
+    return block, messages.ImageCotangents(rows=array(32, 8, 8, 3), columns=array(32, 8, 8, 3))
+
+
+def change(array: np.ndarray, how: str) -> None:
+    match how:
+        case "factor":
+            array *= 1.001
+        case "entry":
+            of_ordinary_size = np.abs(np.abs(array - array.mean()) - array.std()).argmin()
+            array.flat[of_ordinary_size] = 2 * array.mean() - array.flat[of_ordinary_size]
+        case "swapped rows":
+            array[[2, 3]] = array[[3, 2]]
+        case "zero row":
+            array[4] = 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("how", ["factor", "entry", "swapped rows", "zero row"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_wrong_numbers_of_unlike_identities_are_told_from_rounding(
+    dtype: str, how: str, which: int
+) -> None:
+    unit = {"float32": 1e-6, "float64": 1e-15}[dtype]
+    honest, other = ordinary(dtype, 0.0)[which], ordinary(dtype, unit)[which]
+    assert replies.same(other, honest, same_numerics=False)
+    change(replies.arrays_of(other)[0], how)
+    assert not replies.same(other, honest, same_numerics=False)
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [("float32", 7.4e-3), ("float64", 1.1e-10)])
+def test_gradients_of_images_that_nearly_coincide_may_differ_by_what_was_measured(
+    dtype: str, unit: float
+) -> None:
+    honest, other = ordinary(dtype, 0.0)[1], ordinary(dtype, unit)[1]
+    assert replies.same(other, honest, same_numerics=False)
+    change(other.rows, "factor")
+    assert not replies.same(other, honest, same_numerics=False)
 
 
 def test_both_halves_of_a_gradient_must_agree() -> None:
