@@ -27,9 +27,10 @@ Rule 7   Duplicates. A block is late once it has run SLOW_FACTOR times as long a
          copies that were computed as well are compared with it.
 Rule 8   Verification. For a random share `verify_fraction` of the blocks, two workers must give
          equal answers. If answers differ, a third worker decides; an outvoted worker is dropped as
-         a liar, and if its answer was already used, the run is aborted. If only one worker is left,
-         a chosen block waits VERIFIER_PATIENCE_SECONDS for lost workers to return (not for workers
-         that left deliberately) and is then accepted unverified, unless `verify_fraction` is 1.
+         a liar. If its answers were already used, the run goes back (server/going_back.py). If
+         nobody can decide, the run is aborted. If only one worker is left, a chosen block waits
+         VERIFIER_PATIENCE_SECONDS for lost workers to return (not for workers that left
+         deliberately) and is then accepted unverified, unless `verify_fraction` is 1.
 Rule 9   Backpressure. The blocks that are out hold at most `max_bytes_out` bytes, or only one is.
 Rule 10  Without workers, the run waits `patience_seconds` for one and is then aborted.
 Rule 11  Optional blocks send a worker rows that it may need next. They have the lowest priority and
