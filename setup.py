@@ -92,12 +92,9 @@ setup(
         "kipper.common.native": ["*.hpp", "*.cpp", "lib/*.so"],
         "kipper.launch.page": ["page.html", "page.css", "script/*.js"],
         "kipper.server.report": ["page.html", "base.css"],
-        "kipper.workers.native": ["*.hpp", "*.cpp", "lib/*/*.so"],
+        "kipper.workers.native": ["*.hpp", "*.cpp", "lib/*.so"],
     },
     cmdclass={"build_py": BuildWithNativeKernels},
-    # The native kernels include headers from jaxlib, so they need the version that they run with.
-    # pip's isolated build reads this.
-    setup_requires=of_jax("jaxlib"),
     install_requires=[
         *of_jax("jax"),
         *of_jax("jaxlib"),

@@ -3,15 +3,26 @@
 import jax
 import jaxlib
 
+from kipper.common import linalg
 from kipper.common.cores import usable_cores
 from kipper.common.processor import processor_name
 from kipper.workers.native.build import sources_hash
 from kipper.workers.native_library import runnable_levels
 
 
-def native_arithmetic() -> str:
-    """The words for native code: its sources and its instruction set."""
-    return f"native code {sources_hash()} for {next(iter(runnable_levels()), 'no processor')}"
+def banded_arithmetic() -> str:
+    """The words for native convolutional kernels: their sources, and whether operations are fused.
+
+    Equal sources give equal bits on all instruction sets with fused multiplication and addition.
+    """
+    level = next(iter(runnable_levels()), "no processor")
+    fused = {"x86-64-v4": "fused", "x86-64-v3": "fused", "x86-64-v2": "separate"}.get(level, level)
+    return f"native code {sources_hash()}, {fused} operations"
+
+
+def dense_arithmetic() -> str:
+    """The words for native fully connected kernels, whose bits no instruction set changes."""
+    return f"native code {sources_hash()}, {linalg.arithmetic()}"
 
 
 def xla_arithmetic() -> str:

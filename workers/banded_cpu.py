@@ -7,7 +7,6 @@ Derivation: docs/banded_kernel.md.
 from typing import Any
 
 import numpy as np
-from jax import Array
 
 from kipper.common.architecture import is_tangent
 from kipper.workers import native_library
@@ -27,8 +26,8 @@ __all__ = [
 
 
 def variance_maps(
-    network: BandedNetwork, images: Array, *, threads: int = 1, level: str | None = None
-) -> Array:
+    network: BandedNetwork, images: np.ndarray, *, threads: int = 1, level: str | None = None
+) -> np.ndarray:
     """(n, h, w, c) -> (n, network.variances_per_image), see `banded_xla.variance_maps`."""
     shape = (images.shape[0], network.variances_per_image)
     call = entry_point("variance_maps", images, [shape], level)
@@ -38,12 +37,12 @@ def variance_maps(
 
 def variance_maps_vjp(
     network: BandedNetwork,
-    images: Array,
-    cotangent: Array,
+    images: np.ndarray,
+    cotangent: np.ndarray,
     *,
     threads: int = 1,
     level: str | None = None,
-) -> Array:
+) -> np.ndarray:
     """Pulls a cotangent (n, network.variances_per_image) of `variance_maps` back: (n, h, w, c)."""
     call = entry_point("variance_maps_vjp", images, [images.shape], level)
     (pulled,) = call(images, cotangent, **_variance_attributes(network, threads))
@@ -53,14 +52,14 @@ def variance_maps_vjp(
 def cross_kernel(
     network: BandedNetwork,
     kind: str,
-    x1: Array,
-    v1: Array,
-    x2: Array,
-    v2: Array,
+    x1: np.ndarray,
+    v1: np.ndarray,
+    x2: np.ndarray,
+    v2: np.ndarray,
     *,
     threads: int,
     level: str | None = None,
-) -> Array:
+) -> np.ndarray:
     """(n1, n2), see `banded_xla.cross_kernel`; its bits do not depend on `threads`.
 
     `level` is the instruction set, by default the best one.
@@ -72,14 +71,14 @@ def cross_kernel(
 def linearised_cross_kernel(
     network: BandedNetwork,
     kind: str,
-    x1: Array,
-    v1: Array,
-    x2: Array,
-    v2: Array,
+    x1: np.ndarray,
+    v1: np.ndarray,
+    x2: np.ndarray,
+    v2: np.ndarray,
     *,
     threads: int,
     level: str | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[np.ndarray, np.ndarray]:
     """`cross_kernel`, and values (kept_values,) that save `cross_kernel_vjp` work."""
     size = kept_values(network, kind, len(x1), len(x2), x1.dtype, level)
     return _cross(network, kind, (x1, v1, x2, v2), size, threads, level)
@@ -97,17 +96,17 @@ def kept_values(
 def cross_kernel_vjp(
     network: BandedNetwork,
     kind: str,
-    x1: Array,
-    v1: Array,
-    x2: Array,
-    v2: Array,
-    cotangent: Array,
+    x1: np.ndarray,
+    v1: np.ndarray,
+    x2: np.ndarray,
+    v2: np.ndarray,
+    cotangent: np.ndarray,
     *,
     both: bool,
     threads: int,
-    kept: Array | None = None,
+    kept: np.ndarray | None = None,
     level: str | None = None,
-) -> tuple[Array, ...]:
+) -> tuple[np.ndarray, ...]:
     """`cross_kernel`, and its cotangent (n1, n2) pulled back, in one pass over the pairs.
 
     `kept`, from `linearised_cross_kernel` with the same inputs, saves time and changes no bit.
@@ -130,11 +129,11 @@ def cross_kernel_vjp(
 def _cross(
     network: BandedNetwork,
     kind: str,
-    images: tuple[Array, Array, Array, Array],
+    images: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     kept: int,
     threads: int,
     level: str | None,
-) -> tuple[Array, Array]:
+) -> tuple[np.ndarray, np.ndarray]:
     x1, _, x2, _ = images
     call = entry_point("cross", x1, [(x1.shape[0], x2.shape[0]), (kept,)], level)
     attributes = _attributes(
@@ -154,11 +153,11 @@ def _attributes(
         "sizes": np.array(network.sizes, np.int64).ravel(),
         "bands": np.array(bands, np.int64).ravel(),
         "global_average": network.global_average,
-        "w2": np.float64(network.w2),
-        "b2": np.float64(network.b2),
+        "w2": network.w2,
+        "b2": network.b2,
         "tangent": tangent,
         "both": both,
-        "threads": np.int64(threads),
+        "threads": threads,
     }
 
 

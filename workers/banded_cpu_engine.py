@@ -2,14 +2,11 @@
 
 import functools
 
-import jax
 import numpy as np
-from jax import Array
 
 from kipper.common.architecture import KernelSpec
-from kipper.common.precision import enable_x64
 from kipper.workers import banded_cpu
-from kipper.workers.arithmetic import native_arithmetic
+from kipper.workers.arithmetic import banded_arithmetic
 from kipper.workers.banded_engine import BandedEngine, FlatImages, flat
 from kipper.workers.bands import BandedNetwork
 from kipper.workers.engine import PreparedImages, Pullback
@@ -41,49 +38,45 @@ class NativeBandedEngine(BandedEngine):
     """Can keep the outputs of stages for the pullback, which changes no bit of its result."""
 
     def __init__(self, spec: KernelSpec, threads: int):
-        def cross(network: BandedNetwork, *images: Array) -> Array:
+        def cross(network: BandedNetwork, *images: np.ndarray) -> np.ndarray:
             return banded_cpu.cross_kernel(network, spec.kind, *images, threads=threads)
-
-        def linearised(network: BandedNetwork, *images: Array) -> tuple[Array, Array]:
-            return banded_cpu.linearised_cross_kernel(network, spec.kind, *images, threads=threads)
 
         def cross_vjp(
             network: BandedNetwork,
             images: FlatImages,
-            cotangent: Array,
-            kept: Array | None = None,
+            cotangent: np.ndarray,
+            kept: np.ndarray | None = None,
             *,
             both: bool,
-        ) -> tuple[Array, ...]:
+        ) -> tuple[np.ndarray, ...]:
             return banded_cpu.cross_kernel_vjp(
                 network, spec.kind, *images, cotangent, both=both, kept=kept, threads=threads
             )
 
         super().__init__(
             "banded_cpu",
-            native_arithmetic(),
+            banded_arithmetic(),
             spec,
             functools.partial(banded_cpu.variance_maps, threads=threads),
             functools.partial(banded_cpu.variance_maps_vjp, threads=threads),
             cross,
             cross_vjp,
-            threads,
         )
-        self._linearised = jax.jit(linearised, static_argnums=0)
+        self._threads = threads
 
     def linearise(
         self, x1: PreparedImages, x2: PreparedImages, both: bool
     ) -> tuple[np.ndarray, Pullback]:
         network, images = self._network(x1.images), flat(x1, x2)
-        with enable_x64(self._x64):
-            kernel, kept = self._linearised(network, *images)
+        kernel, kept = banded_cpu.linearised_cross_kernel(
+            network, self._spec.kind, *images, threads=self._threads
+        )
 
         def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
-            with enable_x64(self._x64):
-                _, *pieces = self._cross_vjp(network, images, cotangent, kept, both=both)
-                return self._of_images(x1, x2, pieces)
+            _, *pieces = self._cross_vjp(network, images, cotangent, kept, both=both)
+            return self._of_images(x1, x2, pieces)
 
-        return np.asarray(kernel), pullback
+        return kernel, pullback
 
     def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
         del both

@@ -4,9 +4,8 @@ The features of an image are its variance maps. The cotangent of a block is pull
 images and variance maps of both sides, and from the maps to their images.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 from jax import Array
 
@@ -15,15 +14,11 @@ from kipper.common.precision import enable_x64
 from kipper.workers.bands import BandedNetwork, banded_network
 from kipper.workers.engine import PreparedImages, Pullback
 
-# Images whose maps are evaluated together, for each thread: a whole vector of lanes. The last ones
-# are padded to this number, so that only one shape is compiled.
-_MAPS_AT_A_TIME = 16
-
-FlatImages = tuple[Array, Array, Array, Array]  # x1, v1, x2, v2
-
+_AnyArray = np.ndarray | Array
+FlatImages = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x1, v1, x2, v2
 
 # (network, images, cotangent, both=) -> K, the cotangents of x1 and v1, and of x2 and v2 if `both`.
-CrossVjp = Callable[..., tuple[Array, ...]]
+CrossVjp = Callable[..., tuple[_AnyArray, ...]]
 
 
 class BandedEngine:
@@ -34,30 +29,21 @@ class BandedEngine:
         name: str,
         arithmetic: str,
         spec: KernelSpec,
-        variance_maps: Callable[[BandedNetwork, Array], Array],
-        variance_vjp: Callable[[BandedNetwork, Array, Array], Array],
-        cross: Callable[[BandedNetwork, Array, Array, Array, Array], Array],
+        variance_maps: Callable[[BandedNetwork, np.ndarray], np.ndarray],
+        variance_vjp: Callable[[BandedNetwork, np.ndarray, np.ndarray], np.ndarray],
+        cross: Callable[..., _AnyArray],
         cross_vjp: CrossVjp,
-        threads: int = 1,
     ):
         self.name = name
         self.arithmetic = arithmetic
         self._spec = spec
         self._x64 = spec.dtype == "float64"
-        self._maps_at_a_time = _MAPS_AT_A_TIME * threads
-        self._variance_maps = jax.jit(variance_maps, static_argnums=0)
-        self._variance_vjp = jax.jit(variance_vjp, static_argnums=0)
-        self._cross = jax.jit(cross, static_argnums=0)
-        self._cross_vjp = jax.jit(cross_vjp, static_argnums=0, static_argnames="both")
+        self._variance_maps, self._variance_vjp = variance_maps, variance_vjp
+        self._cross, self._cross_vjp = cross, cross_vjp
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        network = self._network(images)
         with enable_x64(self._x64):
-            maps = [
-                np.asarray(self._variance_maps(network, piece))[:count]
-                for piece, count in _pieces(images, self._maps_at_a_time)
-            ]
-        return np.concatenate(maps)
+            return self._variance_maps(self._network(images), images)
 
     def block(self, x1: PreparedImages, x2: PreparedImages) -> np.ndarray:
         with enable_x64(self._x64):
@@ -82,29 +68,16 @@ class BandedEngine:
         return None
 
     def _of_images(
-        self, x1: PreparedImages, x2: PreparedImages, pieces: Sequence[Array]
+        self, x1: PreparedImages, x2: PreparedImages, pieces: Sequence[_AnyArray]
     ) -> tuple[np.ndarray, ...]:
         """The cotangents of x1, and of x2, from `pieces`: of images and variance maps in turn."""
         network = self._network(x1.images)
         return tuple(
-            np.asarray(image_cotangent) + self._through_maps(network, side.images, maps)
+            np.asarray(image_cotangent) + self._variance_vjp(network, side.images, np.asarray(maps))
             for side, image_cotangent, maps in zip(
                 (x1, x2), pieces[::2], pieces[1::2], strict=False
             )
         )
-
-    def _through_maps(
-        self, network: BandedNetwork, images: np.ndarray, cotangent: Array
-    ) -> np.ndarray:
-        pulled = [
-            np.asarray(self._variance_vjp(network, piece, maps))[:count]
-            for (piece, count), (maps, _) in zip(
-                _pieces(images, self._maps_at_a_time),
-                _pieces(np.asarray(cotangent), self._maps_at_a_time),
-                strict=True,
-            )
-        ]
-        return np.concatenate(pulled)
 
     def _network(self, images: np.ndarray) -> BandedNetwork:
         height, width = images.shape[1:3]
@@ -113,14 +86,6 @@ class BandedEngine:
         return network
 
 
-def flat(x1: PreparedImages, x2: PreparedImages) -> tuple[np.ndarray, ...]:
-    """The inputs of a block in the order of `FlatImages`."""
+def flat(x1: PreparedImages, x2: PreparedImages) -> FlatImages:
+    """The inputs of a block."""
     return x1.images, x1.features, x2.images, x2.features
-
-
-def _pieces(rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Pieces of `size` rows, padded with zeros, each with its number of real rows."""
-    for start in range(0, len(rows), size):
-        piece = rows[start : start + size]
-        padding = [(0, size - len(piece))] + [(0, 0)] * (rows.ndim - 1)
-        yield np.pad(piece, padding), len(piece)

@@ -1,15 +1,21 @@
 """The banded engine in plain JAX, for any device."""
 
 import functools
+from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 from jax import Array
 
 from kipper.common.architecture import KernelSpec
 from kipper.workers import banded_xla
 from kipper.workers.arithmetic import xla_arithmetic
-from kipper.workers.banded_engine import BandedEngine, FlatImages
+from kipper.workers.banded_engine import BandedEngine
 from kipper.workers.bands import BandedNetwork
+
+# Images whose maps are evaluated together. The last ones are padded to this number, so that only
+# one shape is compiled.
+_MAPS_AT_A_TIME = 16
 
 
 def unavailable() -> str | None:
@@ -29,7 +35,7 @@ def _engine(spec: KernelSpec) -> BandedEngine:
         return banded_xla.cross_kernel(network, spec.kind, *images)
 
     def cross_vjp(
-        network: BandedNetwork, images: FlatImages, cotangent: Array, *, both: bool
+        network: BandedNetwork, images: tuple[Array, ...], cotangent: Array, *, both: bool
     ) -> tuple[Array, ...]:
         first, second = images[:2], images[2:]
         if both:
@@ -46,8 +52,28 @@ def _engine(spec: KernelSpec) -> BandedEngine:
         "banded_xla",
         xla_arithmetic(),
         spec,
-        banded_xla.variance_maps,
-        variance_vjp,
-        cross,
-        cross_vjp,
+        _in_pieces(banded_xla.variance_maps),
+        _in_pieces(variance_vjp),
+        jax.jit(cross, static_argnums=0),
+        jax.jit(cross_vjp, static_argnums=0, static_argnames="both"),
     )
+
+
+def _in_pieces(function: Callable[..., Array]) -> Callable[..., np.ndarray]:
+    """A compiled function of a network and of arrays with a row for each image, by few images."""
+    compiled = jax.jit(function, static_argnums=0)
+
+    def run(network: BandedNetwork, *arrays: np.ndarray) -> np.ndarray:
+        pieces = zip(*map(_pieces, arrays), strict=True)
+        results = [np.asarray(compiled(network, *piece)) for piece in pieces]
+        return np.concatenate(results)[: len(arrays[0])]
+
+    return run
+
+
+def _pieces(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Pieces of `_MAPS_AT_A_TIME` rows, the last one padded with zeros."""
+    for start in range(0, len(rows), _MAPS_AT_A_TIME):
+        piece = rows[start : start + _MAPS_AT_A_TIME]
+        padding = [(0, _MAPS_AT_A_TIME - len(piece))] + [(0, 0)] * (rows.ndim - 1)
+        yield np.pad(piece, padding)

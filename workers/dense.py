@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 
 from kipper.common.architecture import Architecture, is_tangent
+from kipper.common.linalg import matmul
 from kipper.workers.arc_cosine import acos_and_rest, reciprocal
 
 # Gaps below these are recomputed with rounding of float64 or less: the rounding of the matrix
@@ -24,6 +25,8 @@ _NEAR = {"float32": 1e-2, "float64": 1e-5}
 _COINCIDENT_EPSILONS = 16
 # Pairs whose differences are formed together; their memory stays below that of a block.
 _PAIRS_AT_A_TIME = 256
+# Images whose squares stay in the processor's caches.
+_ROWS_AT_A_TIME = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +57,21 @@ def mean_squares(images: np.ndarray) -> np.ndarray:
     The bits do not depend on the rest of the batch.
     """
     rows = images.reshape(len(images), -1)
-    sums = np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
+    sums = np.empty(len(rows))
     # Infinite images mean that a run has diverged, which the regression reports.
     with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(rows), _ROWS_AT_A_TIME):
+            few = slice(start, start + _ROWS_AT_A_TIME)
+            sums[few] = _row_products(rows[few].astype(np.float64), rows[few])
         return (sums / rows.shape[1]).astype(images.dtype)
+
+
+def _row_products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(p, d), (p, d) -> (p,): inner products of rows, in numpy's order of pairwise sums.
+
+    Unlike einsum and BLAS, it does not depend on the processor.
+    """
+    return (first * second).sum(1)
 
 
 def input_gaps(x1: Array, q1: Array, x2: Array, q2: Array) -> Array:
@@ -77,7 +91,7 @@ def input_gaps(x1: Array, q1: Array, x2: Array, q2: Array) -> Array:
     return 1 - jnp.clip(cosine, -1, 1)
 
 
-def refined_gaps(gaps: np.ndarray, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+def refined_gaps(gaps: np.ndarray, x1: np.ndarray, x2: np.ndarray, threads: int = 1) -> np.ndarray:
     """`gaps` (n, m) from `input_gaps`, with those of nearly parallel images recomputed on the host.
 
     Returns `gaps` itself if there are none, and never modifies it.
@@ -90,7 +104,9 @@ def refined_gaps(gaps: np.ndarray, x1: np.ndarray, x2: np.ndarray) -> np.ndarray
     if gaps.dtype == np.float32:
         i, j = near.any(1), near.any(0)
         block = np.ix_(i, j)
-        gaps[block] = np.where(near[block], _gaps_by_product(rows[i], columns[j]), gaps[block])
+        gaps[block] = np.where(
+            near[block], _gaps_by_product(rows[i], columns[j], threads), gaps[block]
+        )
         return gaps
     i, j = np.nonzero(near)
     for start in range(0, len(i), _PAIRS_AT_A_TIME):
@@ -99,12 +115,12 @@ def refined_gaps(gaps: np.ndarray, x1: np.ndarray, x2: np.ndarray) -> np.ndarray
     return gaps
 
 
-def _gaps_by_product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _gaps_by_product(rows: np.ndarray, columns: np.ndarray, threads: int) -> np.ndarray:
     """(n, d), (m, d) -> (n, m) in float64, to about 1e-15; for images other than 0."""
     first, second = rows.astype(np.float64), columns.astype(np.float64)
-    first /= np.linalg.norm(first, axis=1, keepdims=True)
-    second /= np.linalg.norm(second, axis=1, keepdims=True)
-    return np.maximum(1 - first @ second.T, 0)
+    first /= np.sqrt(_row_products(first, first))[:, None]
+    second /= np.sqrt(_row_products(second, second))[:, None]
+    return np.maximum(1 - matmul(first, second.T, threads=threads), 0)
 
 
 def _gaps_by_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -112,9 +128,9 @@ def _gaps_by_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     x' minus its projection on x has length sin |x'|, so that nothing cancels except within a pixel.
     """
-    across = np.einsum("pd,pd->p", first, second)
-    residual = second - (across / np.einsum("pd,pd->p", first, first))[:, None] * first
-    sine2 = np.einsum("pd,pd->p", residual, residual) / np.einsum("pd,pd->p", second, second)
+    across = _row_products(first, second)
+    residual = second - (across / _row_products(first, first))[:, None] * first
+    sine2 = _row_products(residual, residual) / _row_products(second, second)
     return sine2 / (1 + np.sqrt(1 - sine2))
 
 

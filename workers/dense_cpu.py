@@ -1,32 +1,55 @@
-"""The arithmetic of fully connected kernels behind the matrix product, in native code for CPUs.
+"""Fully connected kernels in native code for CPUs.
 
-The functions are `dense.kernel` and `dense.kernel_vjp`, several times faster. Their C++ is in
-`native/dense_chain.hpp`. Derivation: docs/dense_kernel.md.
+The functions are those of `dense`, several times faster, with the same bits on every processor, for
+any number of threads and under any version of JAX. Products of matrices are those of
+`common/linalg.py`; the arithmetic on pairs is in `native/dense_chain.hpp`. Derivation:
+docs/dense_kernel.md.
 """
 
 from typing import Any
 
 import numpy as np
-from jax import Array
 
 from kipper.common.architecture import is_tangent
+from kipper.common.linalg import matmul
 from kipper.workers.dense import DenseNetwork
 from kipper.workers.native_library import entry_point, runnable_levels, unavailable
 
-__all__ = ["kernel", "kernel_vjp", "runnable_levels", "unavailable"]
+__all__ = [
+    "images_vjp",
+    "input_gaps",
+    "kernel",
+    "kernel_vjp",
+    "runnable_levels",
+    "unavailable",
+]
+
+
+def input_gaps(
+    x1: np.ndarray, q1: np.ndarray, x2: np.ndarray, q2: np.ndarray, *, threads: int
+) -> np.ndarray:
+    """(n, m), see `dense.input_gaps`."""
+    rows, columns = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
+    # Infinite images mean that a run has diverged, which the regression reports.
+    with np.errstate(over="ignore", invalid="ignore"):
+        gaps = matmul(rows, columns.T, threads=threads)
+        gaps *= (_reciprocal(np.sqrt(q1)) / q1.dtype.type(rows.shape[1]))[:, None]
+        gaps *= _reciprocal(np.sqrt(q2))
+        np.clip(gaps, -1, 1, out=gaps)
+        return np.subtract(1, gaps, out=gaps)
 
 
 def kernel(
     network: DenseNetwork,
     kind: str,
-    gaps: Array,
-    q1: Array,
-    q2: Array,
+    gaps: np.ndarray,
+    q1: np.ndarray,
+    q2: np.ndarray,
     *,
     threads: int,
     level: str | None = None,
-) -> Array:
-    """(n, m), see `dense.kernel`; its bits do not depend on `threads`.
+) -> np.ndarray:
+    """(n, m), see `dense.kernel`.
 
     `level` is the instruction set, by default the best one.
     """
@@ -38,25 +61,43 @@ def kernel(
 def kernel_vjp(
     network: DenseNetwork,
     kind: str,
-    gaps: Array,
-    q1: Array,
-    q2: Array,
-    cotangent: Array,
+    gaps: np.ndarray,
+    q1: np.ndarray,
+    q2: np.ndarray,
+    cotangent: np.ndarray,
     *,
     threads: int,
     level: str | None = None,
-) -> tuple[Array, Array, Array]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`dense.kernel_vjp`: cotangents of <x, x'> / d (n, m), of q1 (n,) and of q2 (m,)."""
     call = entry_point("dense_vjp", gaps, [gaps.shape, q1.shape, q2.shape], level)
-    return tuple(call(gaps, q1, q2, cotangent, **_attributes(network, kind, threads)))
+    of_gram, of_q1, of_q2 = call(gaps, q1, q2, cotangent, **_attributes(network, kind, threads))
+    return of_gram, of_q1, of_q2
+
+
+def images_vjp(
+    of_gram: np.ndarray, of_q1: np.ndarray, x1: np.ndarray, x2: np.ndarray, *, threads: int
+) -> np.ndarray:
+    """(n, h, w, c), see `dense.images_vjp`."""
+    rows, columns = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
+    with np.errstate(over="ignore", invalid="ignore"):  # see `input_gaps`
+        pulled = matmul(of_gram, columns, threads=threads)
+        pulled += (2 * of_q1)[:, None] * rows
+        pulled /= rows.dtype.type(rows.shape[1])
+        return pulled.reshape(x1.shape)
+
+
+def _reciprocal(x: np.ndarray) -> np.ndarray:
+    """1 / x for x > 0, and a finite number for 0."""
+    return 1 / np.maximum(x, np.finfo(x.dtype).tiny)
 
 
 def _attributes(network: DenseNetwork, kind: str, threads: int) -> dict[str, Any]:
-    """The fields of `DenseAttributes` in native/handlers.cpp."""
+    """The fields of `Attributes` in native/interface.hpp."""
     return {
-        "hidden": np.int64(network.hidden),
-        "w2": np.float64(network.w2),
-        "b2": np.float64(network.b2),
+        "hidden": network.hidden,
+        "w2": network.w2,
+        "b2": network.b2,
         "tangent": is_tangent(kind),
-        "threads": np.int64(threads),
+        "threads": threads,
     }

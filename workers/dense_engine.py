@@ -1,11 +1,12 @@
 """The engine for fully connected kernels, on any device.
 
-The feature of an image is its mean square. On CPUs the arithmetic on pairs is native code, if its
-library is available and correct; elsewhere everything is plain JAX.
+The feature of an image is its mean square. On CPUs native code computes, if its library is
+available and correct; elsewhere everything is plain JAX.
 """
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from jax import Array
 from kipper.common.architecture import KernelSpec
 from kipper.common.precision import enable_x64
 from kipper.workers import dense, dense_cpu
-from kipper.workers.arithmetic import native_arithmetic, xla_arithmetic
+from kipper.workers.arithmetic import dense_arithmetic, xla_arithmetic
 from kipper.workers.dense import DenseNetwork, dense_network
 from kipper.workers.engine import PreparedImages, Pullback
 
@@ -23,7 +24,24 @@ from kipper.workers.engine import PreparedImages, Pullback
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
 
 
-_KernelVjp = Callable[..., tuple[Array, Array, Array]]
+_AnyArray = np.ndarray | Array
+
+
+class Functions(NamedTuple):
+    """The functions of `dense` for one network and kind, by native code or by JAX.
+
+    Attributes:
+        put: moves arrays to where the others compute.
+        input_gaps: of x1, q1, x2, q2.
+        kernel: of gaps, q1, q2.
+        images_vjp: the cotangents of x1, and of x2 if `both`, from gaps, x1, q1, x2, q2, the
+            cotangent of the kernel, and both=.
+    """
+
+    put: Callable[[tuple[np.ndarray, ...]], tuple[_AnyArray, ...]]
+    input_gaps: Callable[..., _AnyArray]
+    kernel: Callable[..., _AnyArray]
+    images_vjp: Callable[..., tuple[_AnyArray, ...]]
 
 
 def unavailable() -> str | None:
@@ -39,42 +57,71 @@ def make_engine(spec: KernelSpec, threads: int) -> "DenseEngine":
     if missing:
         logging.warning("%s Using plain JAX instead, which is slower.", missing)
     if not on_cpu or missing or not _native_is_right(spec.kind, spec.dtype):
-        return DenseEngine(xla_arithmetic(), spec, dense.kernel, dense.kernel_vjp)
-    return DenseEngine(
-        f"{native_arithmetic()} and {xla_arithmetic()}",
-        spec,
-        functools.partial(dense_cpu.kernel, threads=threads),
-        functools.partial(dense_cpu.kernel_vjp, threads=threads),
+        return plain_engine(spec)
+    functions = _native_functions(_network(spec), spec.kind, threads)
+    return DenseEngine(spec, dense_arithmetic(), functions, threads)
+
+
+def plain_engine(spec: KernelSpec) -> "DenseEngine":
+    """The engine in plain JAX."""
+    return DenseEngine(spec, xla_arithmetic(), _plain_functions(_network(spec), spec.kind))
+
+
+def _network(spec: KernelSpec) -> DenseNetwork:
+    network = dense_network(spec.architecture)
+    assert network is not None  # the table of engines says so
+    return network
+
+
+def _native_functions(network: DenseNetwork, kind: str, threads: int) -> Functions:
+    kernel_vjp = functools.partial(dense_cpu.kernel_vjp, network, kind, threads=threads)
+    images_vjp = functools.partial(dense_cpu.images_vjp, threads=threads)
+    return Functions(
+        lambda arrays: arrays,
+        functools.partial(dense_cpu.input_gaps, threads=threads),
+        functools.partial(dense_cpu.kernel, network, kind, threads=threads),
+        functools.partial(_images_vjp, kernel_vjp, images_vjp),
     )
 
 
+def _plain_functions(network: DenseNetwork, kind: str) -> Functions:
+    kernel_vjp = functools.partial(dense.kernel_vjp, network, kind)
+    return Functions(
+        jax.device_put,
+        jax.jit(dense.input_gaps),
+        jax.jit(functools.partial(dense.kernel, network, kind)),
+        jax.jit(
+            functools.partial(_images_vjp, kernel_vjp, dense.images_vjp), static_argnames="both"
+        ),
+    )
+
+
+def _images_vjp(
+    kernel_vjp: Callable[..., tuple[_AnyArray, ...]],
+    images_vjp: Callable[..., _AnyArray],
+    gaps: _AnyArray,
+    x1: _AnyArray,
+    q1: _AnyArray,
+    x2: _AnyArray,
+    q2: _AnyArray,
+    cotangent: _AnyArray,
+    both: bool,
+) -> tuple[_AnyArray, ...]:
+    of_gram, of_q1, of_q2 = kernel_vjp(gaps, q1, q2, cotangent)
+    first = images_vjp(of_gram, of_q1, x1, x2)
+    return (first, images_vjp(of_gram.T, of_q2, x2, x1)) if both else (first,)
+
+
 class DenseEngine:
-    """Fully connected kernels, with the pair arithmetic that is given; see `Engine`."""
+    """Fully connected kernels, with the functions that are given; see `Engine`."""
 
     name = "dense"
 
-    def __init__(
-        self,
-        arithmetic: str,
-        spec: KernelSpec,
-        kernel: Callable[..., Array],
-        kernel_vjp: _KernelVjp,
-    ):
+    def __init__(self, spec: KernelSpec, arithmetic: str, functions: Functions, threads: int = 1):
         self.arithmetic = arithmetic
-        network = dense_network(spec.architecture)
-        assert network is not None  # the table of engines says so
-
-        def images_vjp(
-            gaps: Array, x1: Array, q1: Array, x2: Array, q2: Array, cotangent: Array, both: bool
-        ) -> tuple[Array, ...]:
-            of_gram, of_q1, of_q2 = kernel_vjp(network, spec.kind, gaps, q1, q2, cotangent)
-            first = dense.images_vjp(of_gram, of_q1, x1, x2)
-            return (first, dense.images_vjp(of_gram.T, of_q2, x2, x1)) if both else (first,)
-
+        self._functions = functions
+        self._threads = threads
         self._x64 = spec.dtype == "float64"
-        self._input_gaps = jax.jit(dense.input_gaps)
-        self._kernel = jax.jit(functools.partial(kernel, network, spec.kind))
-        self._images_vjp = jax.jit(images_vjp, static_argnames="both")
 
     def features(self, images: np.ndarray) -> np.ndarray:
         return dense.mean_squares(images)[:, None]
@@ -95,7 +142,7 @@ class DenseEngine:
 
         def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
             with enable_x64(self._x64):
-                pieces = self._images_vjp(*residuals, cotangent, both=both)
+                pieces = self._functions.images_vjp(*residuals, cotangent, both=both)
                 return tuple(map(np.asarray, pieces))
 
         return kernel, pullback
@@ -107,14 +154,15 @@ class DenseEngine:
 
     def _block(
         self, x1: PreparedImages, x2: PreparedImages
-    ) -> tuple[np.ndarray, tuple[Array, ...]]:
+    ) -> tuple[np.ndarray, tuple[_AnyArray, ...]]:
         """The kernel; and on the device the gaps, x1, its mean squares, x2, its mean squares."""
         with enable_x64(self._x64):
-            inputs = jax.device_put(_flat(x1, x2))
-            rounded = np.asarray(self._input_gaps(*inputs))
-            gaps = jax.device_put(dense.refined_gaps(rounded, x1.images, x2.images))
+            inputs = self._functions.put(_flat(x1, x2))
+            rounded = np.asarray(self._functions.input_gaps(*inputs))
+            refined = dense.refined_gaps(rounded, x1.images, x2.images, self._threads)
+            (gaps,) = self._functions.put((refined,))
             _, q1, _, q2 = inputs
-            return np.asarray(self._kernel(gaps, q1, q2)), (gaps, *inputs)
+            return np.asarray(self._functions.kernel(gaps, q1, q2)), (gaps, *inputs)
 
 
 def _flat(x1: PreparedImages, x2: PreparedImages) -> tuple[np.ndarray, ...]:
@@ -125,22 +173,19 @@ def _flat(x1: PreparedImages, x2: PreparedImages) -> tuple[np.ndarray, ...]:
 def _native_is_right(kind: str, dtype: str) -> bool:
     """Compares native code with plain JAX, once per process, and warns if they differ."""
     network, rng = DenseNetwork(hidden=2, w2=2.0, b2=0.01), np.random.default_rng(0)
-    gaps = rng.uniform(1e-3, 1.9, (3, 40)).astype(dtype)
-    q1, q2 = (rng.uniform(0.5, 2, count).astype(dtype) for count in gaps.shape)
-    cotangent = rng.normal(size=gaps.shape).astype(dtype)
+    x1, x2 = (rng.normal(size=(count, 3, 2, 1)).astype(dtype) for count in (3, 40))
+    inputs = x1, dense.mean_squares(x1), x2, dense.mean_squares(x2)
+    cotangent = rng.normal(size=(3, 40)).astype(dtype)
 
-    def results(kernel: Callable[..., Array], kernel_vjp: _KernelVjp) -> list[np.ndarray]:
-        def all_of(*inputs: Array) -> tuple[Array, ...]:
-            return kernel(network, kind, *inputs), *kernel_vjp(network, kind, *inputs, cotangent)
-
-        return list(map(np.asarray, jax.jit(all_of)(gaps, q1, q2)))
+    def results(functions: Functions) -> list[np.ndarray]:
+        gaps = functions.input_gaps(*inputs)
+        kernel = functions.kernel(gaps, inputs[1], inputs[3])
+        pulled = functions.images_vjp(gaps, *inputs, cotangent, both=True)
+        return [np.asarray(array) for array in (gaps, kernel, *pulled)]
 
     with enable_x64(dtype == "float64"):
-        native = results(
-            functools.partial(dense_cpu.kernel, threads=1),
-            functools.partial(dense_cpu.kernel_vjp, threads=1),
-        )
-        plain = results(dense.kernel, dense.kernel_vjp)
+        native = results(_native_functions(network, kind, 1))
+        plain = results(_plain_functions(network, kind))
     errors = [
         float(np.abs(got - want).max() / np.abs(want).max())
         for got, want in zip(native, plain, strict=True)

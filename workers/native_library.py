@@ -1,35 +1,64 @@
-"""The library of native kernels for this processor, and its functions for JAX.
+"""The libraries of native kernels for this processor, and their functions for numpy arrays.
 
-The instruction sets of the processor decide which library is used. XLA calls its functions.
+The instruction sets of the processor decide which build of a library is used.
 """
 
 import ctypes
 import functools
 import os
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import jax.ffi
 import numpy as np
-from jax import Array
+from numpy.typing import ArrayLike
 
 from kipper.common.processor import instruction_sets
-from kipper.workers.native.build import libraries
+from kipper.workers.native.build import LIBRARIES, library_path, sources_hash
 
-LIBRARIES = libraries()
+# The functions of each library, native/NAME.cpp.
+_FUNCTIONS = {
+    "banded": ("variance_maps", "variance_maps_vjp", "cross", "cross_vjp"),
+    "dense": ("dense", "dense_vjp"),
+}
+_MESSAGE_BYTES = 256
 
-# In native/handlers.cpp.
-_ENTRY_POINTS = ("variance_maps", "variance_maps_vjp", "cross", "cross_vjp", "dense", "dense_vjp")
+
+# The structures of native/interface.hpp.
+
+
+class _Array(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("rank", ctypes.c_int64),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+    )
+
+
+class _Numbers(ctypes.Structure):
+    _fields_ = (("data", ctypes.POINTER(ctypes.c_int64)), ("count", ctypes.c_int64))
+
+
+class _Attributes(ctypes.Structure):
+    _fields_ = (
+        *((name, _Numbers) for name in ("bands", "convs", "pooled", "sizes")),
+        *((name, ctypes.c_int64) for name in ("hidden", "threads")),
+        *((name, ctypes.c_int64) for name in ("both", "global_average", "tangent")),
+        *((name, ctypes.c_double) for name in ("b2", "w2")),
+    )
 
 
 def runnable_levels() -> list[str]:
-    """Instruction sets that this processor has and that a library was built for, best first."""
-    return [level for level in instruction_sets() if _library_path(level).exists()]
+    """Instruction sets that this processor has and that libraries were built for, best first."""
+    return [
+        level
+        for level in instruction_sets()
+        if all(library_path(name, level, LIBRARIES).exists() for name in _FUNCTIONS)
+    ]
 
 
 def unavailable() -> str | None:
-    """One sentence on why the native library cannot be used; None if it can."""
+    """One sentence on why the native libraries cannot be used; None if they can."""
     levels = runnable_levels()
     if not levels:
         return (
@@ -37,54 +66,82 @@ def unavailable() -> str | None:
             "compiler (g++ 11 or later) and run `python -m kipper.workers.native.build`."
         )
     try:
-        _register(levels[0])
+        _loaded(levels[0], LIBRARIES)
     except (OSError, AttributeError) as error:
         return f"The native kernel library cannot be loaded: {error}."
     return None
 
 
 def lanes(dtype: np.dtype, level: str | None) -> int:
-    """The number of values of `dtype` in a vector, as in native/lanes.hpp."""
+    """The number of values of `dtype` in a vector, as in common/native/lanes.hpp."""
     vector_bytes = {"x86-64-v4": 64, "x86-64-v3": 32}.get(level or runnable_levels()[0], 16)
     return vector_bytes // np.dtype(dtype).itemsize
 
 
-def entry_point(name: str, like: Array, shapes: list[tuple[int, ...]], level: str | None) -> Any:
-    """A function of the library that can be called on JAX arrays, in `jax.jit` and outside.
+def entry_point(
+    name: str, like: np.ndarray, shapes: Sequence[tuple[int, ...]], level: str | None
+) -> Callable[..., list[np.ndarray]]:
+    """A function of the libraries, from arrays and attributes to its results.
+
+    Attributes are keyword arguments: the fields of `Attributes` in native/interface.hpp. The
+    function raises a ValueError if shapes do not fit each other, or if memory does not suffice.
 
     Args:
-        name: one of `_ENTRY_POINTS`.
+        name: one of `_FUNCTIONS`.
         like: an array of the dtype, float32 or float64, of all arguments and results.
         shapes: the shapes of the results.
         level: the instruction set; by default the best one.
     """
-    targets = _register(level or runnable_levels()[0])
     dtype = np.dtype(like.dtype)
-    results = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
-    return jax.ffi.ffi_call(targets[name, dtype.name], results)
+    function = _loaded(level or runnable_levels()[0], LIBRARIES)[name, dtype.name]
+
+    def call(*arguments: ArrayLike, **attributes: Any) -> list[np.ndarray]:
+        given = [np.ascontiguousarray(argument, dtype) for argument in arguments]
+        results = [np.empty(shape, dtype) for shape in shapes]
+        arrays = (_Array * (len(given) + len(results)))(*map(_array, (*given, *results)))
+        message = ctypes.create_string_buffer(_MESSAGE_BYTES)
+        if function(arrays, ctypes.byref(_attributes(attributes)), message):
+            raise ValueError(f"The native kernels failed: {message.value.decode()}.")
+        return results
+
+    return call
+
+
+def _array(values: np.ndarray) -> _Array:
+    return _Array(values.ctypes.data, values.ndim, (ctypes.c_int64 * values.ndim)(*values.shape))
+
+
+def _attributes(values: dict[str, Any]) -> _Attributes:
+    return _Attributes(
+        **{
+            name: _numbers(value) if isinstance(value, np.ndarray) else value
+            for name, value in values.items()
+        }
+    )
+
+
+def _numbers(values: np.ndarray) -> _Numbers:
+    return _Numbers((ctypes.c_int64 * len(values))(*values.tolist()), len(values))
 
 
 @functools.cache
-def _register(level: str) -> dict[tuple[str, str], str]:
-    """Loads a library and registers it with XLA: (entry point, dtype) -> name of the target.
+def _loaded(level: str, folder: pathlib.Path) -> dict[tuple[str, str], Any]:
+    """The functions of an instruction set's libraries, by name and dtype.
 
     Raises:
-        OSError, AttributeError: the library cannot be loaded, or is of another version.
+        OSError, AttributeError: a library cannot be loaded, or is of another version.
     """
-    library = ctypes.cdll.LoadLibrary(os.fspath(_library_path(level)))
-    handlers = {
-        (name, dtype): getattr(library, f"kipper_{name}_{dtype}")
-        for name in _ENTRY_POINTS
-        for dtype in ("float32", "float64")
-    }
-    targets = {}
-    for (name, dtype), handler in handlers.items():
-        targets[name, dtype] = f"kipper_{name}_{dtype}_{level}"
-        jax.ffi.register_ffi_target(
-            targets[name, dtype], jax.ffi.pycapsule(handler), platform="cpu"
-        )
-    return targets
-
-
-def _library_path(level: str) -> pathlib.Path:
-    return LIBRARIES / f"banded_{level}.so"
+    functions = {}
+    for library_name, names in _FUNCTIONS.items():
+        path = library_path(library_name, level, folder)
+        library = ctypes.CDLL(os.fspath(path))
+        library.kipper_sources.restype = ctypes.c_char_p
+        if library.kipper_sources().decode() != sources_hash():
+            raise OSError(
+                f"{path.name} was compiled from other sources; run "
+                "`python -m kipper.workers.native.build`"
+            )
+        for name in names:
+            for dtype in ("float32", "float64"):
+                functions[name, dtype] = getattr(library, f"kipper_{name}_{dtype}")
+    return functions

@@ -1,5 +1,5 @@
-// Calls one function of a native library as XLA does, without XLA and Python, so that sanitizers
-// watch nothing else. test_native_sanitized.py compiles and runs it.
+// Calls one function of a native library as Python does, without Python, so that sanitizers watch
+// nothing else. test_native_sanitized.py compiles and runs it.
 //
 //     call_native LIBRARY FUNCTION < values > results
 //
@@ -22,22 +22,16 @@
 #include <string>
 #include <vector>
 
-#include "xla/ffi/api/c_api.h"
+#include "interface.hpp"
 
 namespace {
 
 struct Dtype {
     const char* name;
-    XLA_FFI_DataType type;
     std::size_t size;
 };
 
-constexpr Dtype kDtypes[] = {
-    {"bool", XLA_FFI_DataType_PRED, 1},
-    {"int64", XLA_FFI_DataType_S64, 8},
-    {"float32", XLA_FFI_DataType_F32, 4},
-    {"float64", XLA_FFI_DataType_F64, 8},
-};
+constexpr Dtype kDtypes[] = {{"int64", 8}, {"float32", 4}, {"float64", 8}};
 
 [[noreturn]] void fail(const std::string& complaint) {
     std::cerr << complaint << std::endl;
@@ -58,14 +52,15 @@ void* allocate(std::size_t size, std::size_t alignment) {
 // Never moved: the structures that are passed to the library point into it.
 struct Value {
     std::string kind, name, dtype;
-    XLA_FFI_DataType type;
     std::vector<std::int64_t> dims;
     std::size_t count = 1, bytes;
     std::unique_ptr<char[]> data;  // exactly these bytes, so that sanitizers notice others
-    XLA_FFI_Buffer buffer;
-    XLA_FFI_ByteSpan name_span;
-    XLA_FFI_Scalar scalar;
-    XLA_FFI_Array array;
+
+    template <class T>
+    const T* as() const {
+        return reinterpret_cast<const T*>(data.get());
+    }
+    kipper::Numbers numbers() const { return {as<std::int64_t>(), std::int64_t(count)}; }
 };
 
 std::unique_ptr<Value> read_value(const std::string& kind) {
@@ -83,34 +78,29 @@ std::unique_ptr<Value> read_value(const std::string& kind) {
         std::find_if(std::begin(kDtypes), std::end(kDtypes),
                      [&](const Dtype& candidate) { return value->dtype == candidate.name; });
     if (!std::cin || dtype == std::end(kDtypes)) fail("not a value: " + value->name);
-    value->type = dtype->type;
     value->bytes = value->count * dtype->size;
     value->data = std::make_unique<char[]>(value->bytes);
     if (kind != "result")
         std::cin.read(value->data.get(), static_cast<std::streamsize>(value->bytes));
-    value->buffer = {
-        XLA_FFI_Buffer_STRUCT_SIZE,      nullptr,           value->type, value->data.get(),
-        static_cast<std::int64_t>(rank), value->dims.data()};
-    value->name_span = {value->name.data(), value->name.size()};
-    value->scalar = {value->type, value->data.get()};
-    value->array = {value->type, value->count, value->data.get()};
     return value;
 }
 
-// Arguments, results and attributes: an array of types and one of pointers each.
-template <class Type>
-struct Typed {
-    std::vector<Type> types;
-    std::vector<void*> pointers;
+void set_attribute(const Value& value, kipper::Attributes& attributes) {
+    const std::string& name = value.name;
+    if (name == "bands") attributes.bands = value.numbers();
+    if (name == "convs") attributes.convs = value.numbers();
+    if (name == "pooled") attributes.pooled = value.numbers();
+    if (name == "sizes") attributes.sizes = value.numbers();
+    if (name == "hidden") attributes.hidden = *value.as<std::int64_t>();
+    if (name == "threads") attributes.threads = *value.as<std::int64_t>();
+    if (name == "both") attributes.both = *value.as<std::int64_t>();
+    if (name == "global_average") attributes.global_average = *value.as<std::int64_t>();
+    if (name == "tangent") attributes.tangent = *value.as<std::int64_t>();
+    if (name == "b2") attributes.b2 = *value.as<double>();
+    if (name == "w2") attributes.w2 = *value.as<double>();
+}
 
-    void add(Type type, void* pointer) {
-        types.push_back(type);
-        pointers.push_back(pointer);
-    }
-    std::int64_t size() const { return static_cast<std::int64_t>(pointers.size()); }
-};
-
-XLA_FFI_Error* refuse(XLA_FFI_Error_Create_Args* args) { fail(args->message); }
+using Function = int (*)(const kipper::Array*, const kipper::Attributes*, char*);
 
 }  // namespace
 
@@ -127,40 +117,23 @@ void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std
 int main(int, char** arguments) {
     void* library = dlopen(arguments[1], RTLD_NOW);
     if (!library) fail(dlerror());
-    const auto function = reinterpret_cast<XLA_FFI_Handler*>(dlsym(library, arguments[2]));
+    const auto function = reinterpret_cast<Function>(dlsym(library, arguments[2]));
     if (!function) fail(dlerror());
 
     std::vector<std::unique_ptr<Value>> all;
-    Typed<XLA_FFI_ArgType> inputs;
-    Typed<XLA_FFI_RetType> results;
-    Typed<XLA_FFI_AttrType> attributes;
-    std::vector<XLA_FFI_ByteSpan*> names;
+    std::vector<kipper::Array> arrays;  // arguments come before results
+    kipper::Attributes attributes{};
     for (std::string kind; std::cin >> kind;) {
-        Value& value = *all.emplace_back(read_value(kind));
-        if (kind == "argument") inputs.add(XLA_FFI_ArgType_BUFFER, &value.buffer);
-        if (kind == "result") results.add(XLA_FFI_RetType_BUFFER, &value.buffer);
-        if (kind != "attribute") continue;
-        names.push_back(&value.name_span);
-        if (value.dims.empty())
-            attributes.add(XLA_FFI_AttrType_SCALAR, &value.scalar);
+        const Value& value = *all.emplace_back(read_value(kind));
+        if (kind == "attribute")
+            set_attribute(value, attributes);
         else
-            attributes.add(XLA_FFI_AttrType_ARRAY, &value.array);
+            arrays.push_back(
+                {value.data.get(), std::int64_t(value.dims.size()), value.dims.data()});
     }
 
-    XLA_FFI_Api api{};
-    api.struct_size = XLA_FFI_Api_STRUCT_SIZE;
-    api.XLA_FFI_Error_Create = refuse;
-    XLA_FFI_CallFrame frame{};
-    frame.struct_size = XLA_FFI_CallFrame_STRUCT_SIZE;
-    frame.api = &api;
-    frame.stage = XLA_FFI_ExecutionStage_EXECUTE;
-    frame.args = {XLA_FFI_Args_STRUCT_SIZE, nullptr, inputs.size(), inputs.types.data(),
-                  inputs.pointers.data()};
-    frame.rets = {XLA_FFI_Rets_STRUCT_SIZE, nullptr, results.size(), results.types.data(),
-                  results.pointers.data()};
-    frame.attrs = {XLA_FFI_Attrs_STRUCT_SIZE, nullptr,      attributes.size(),
-                   attributes.types.data(),   names.data(), attributes.pointers.data()};
-    function(&frame);
+    char message[kipper::kMessageBytes] = {};
+    if (function(arrays.data(), &attributes, message)) fail(message);
 
     for (const auto& value : all)
         if (value->kind == "result") std::fwrite(value->data.get(), 1, value->bytes, stdout);

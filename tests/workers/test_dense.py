@@ -24,7 +24,6 @@ from kipper.server.tiling import Tiling
 from kipper.workers import dense, dense_cpu, dense_engine
 from kipper.workers.choice import make_engine
 from kipper.workers.dense import DenseNetwork
-from kipper.workers.dense_engine import DenseEngine
 from kipper.workers.engine import PreparedImages
 
 needs_neural_tangents = pytest.mark.skipif(
@@ -35,8 +34,7 @@ NATIVE = pytest.mark.skipif(
 )
 
 
-def _plain(spec):
-    return DenseEngine("plain JAX", spec, dense.kernel, dense.kernel_vjp)
+_plain = dense_engine.plain_engine
 
 
 ENGINES = [
@@ -293,15 +291,11 @@ def test_arrays_of_a_wrong_shape_are_refused(wrong):
     gaps, q1, q2, cotangent = (np.ones(shape, np.float32) for shape in shapes)
     network = dense.dense_network(architecture_named("fc3"))
     with pytest.raises(Exception, match="shapes of arrays and network do not fit"):
-        jax.block_until_ready(
-            dense_cpu.kernel_vjp(network, "ntk", gaps, q1, q2, cotangent, threads=1)
-        )
+        dense_cpu.kernel_vjp(network, "ntk", gaps, q1, q2, cotangent, threads=1)
 
 
 @NATIVE
 def test_a_network_without_hidden_layers_is_refused():
     gaps, q1, q2 = (np.ones(shape, np.float32) for shape in ((3, 5), (3,), (5,)))
     with pytest.raises(Exception, match="shapes of arrays and network do not fit"):
-        jax.block_until_ready(
-            dense_cpu.kernel(DenseNetwork(-2, 2.0, 0.01), "ntk", gaps, q1, q2, threads=1)
-        )
+        dense_cpu.kernel(DenseNetwork(-2, 2.0, 0.01), "ntk", gaps, q1, q2, threads=1)

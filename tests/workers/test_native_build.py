@@ -1,35 +1,30 @@
-"""Where the native libraries go (those of one jaxlib must not be met by another); failed builds."""
+"""Native libraries that do not fit the sources; failed builds."""
 
 import os
 
 import pytest
 
+from kipper.common.native import build as common_build
+from kipper.workers import native_library
 from kipper.workers.native import build
 
 
-def _header(folder, text):
-    path = folder / "xla" / "ffi" / "api" / "c_api.h"
-    path.parent.mkdir(parents=True)
-    path.write_text(text)
-
-
-def test_libraries_are_filed_by_the_version_of_jaxlibs_ffi(monkeypatch, tmp_path):
-    version = "struct A {};\n#define XLA_FFI_API_MAJOR 7\n// why\n#define XLA_FFI_API_MINOR 12\n"
-    _header(tmp_path, version)
-    monkeypatch.setattr(build, "ffi_headers", lambda: tmp_path)
-    assert build.libraries().name == "ffi-7.12"
-
-
-@pytest.mark.parametrize("missing", ["jaxlib", "header"])
-def test_without_jaxlibs_headers_there_are_no_libraries(monkeypatch, tmp_path, missing):
-    monkeypatch.setattr(build, "ffi_headers", lambda: None if missing == "jaxlib" else tmp_path)
-    assert build.libraries().name == "none"
+def test_a_library_of_other_sources_is_not_used(monkeypatch):
+    monkeypatch.setattr(native_library, "sources_hash", lambda: "other")
+    native_library._loaded.cache_clear()
+    complaint = native_library.unavailable()
+    native_library._loaded.cache_clear()
+    assert complaint.startswith("The native kernel library cannot be loaded: banded_")
+    assert (
+        "was compiled from other sources; run `python -m kipper.workers.native.build`" in complaint
+    )
 
 
 @pytest.mark.parametrize(("compiler", "status"), [("true", 0), ("false", 1)])
 def test_a_build_by_hand_fails_if_a_library_does(monkeypatch, tmp_path, capsys, compiler, status):
     monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setattr(build, "libraries", lambda: tmp_path)
+    monkeypatch.setattr(build, "LIBRARIES", tmp_path)
+    monkeypatch.setattr(common_build, "LIBRARIES", tmp_path)
     monkeypatch.setattr(os, "replace", lambda *_: None)  # of what `true` has not made
     assert build.main(["-Werror"]) == status
     assert capsys.readouterr().out.startswith("The native kernels were")

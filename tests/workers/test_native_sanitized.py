@@ -2,8 +2,8 @@
 
 A small program, `call_native.cpp`, calls a library that was built with sanitizers. It fails if the
 library reads beyond the end of an array, overflows, or allocates inside a parallel region. Arrays
-have exactly the sizes that XLA would give them. Values are compared too, because nothing else runs
-the kernels as they are built for processors other than x86-64.
+have exactly the sizes that Python would give them. Values are compared too, because nothing else
+runs the kernels as they are built for processors other than x86-64.
 """
 
 import os
@@ -11,7 +11,6 @@ import pathlib
 import shlex
 import subprocess
 
-import jax
 import numpy as np
 import pytest
 from oracle import relative_error
@@ -25,10 +24,12 @@ from kipper.common.architecture import (
     Relu,
     architecture_named,
 )
+from kipper.common.native import build as common_build
 from kipper.common.precision import enable_x64
 from kipper.workers import banded_cpu, dense_cpu
 from kipper.workers.bands import banded_network
 from kipper.workers.dense import DenseNetwork
+from kipper.workers.native import build as native_build
 from kipper.workers.native.build import compile_levels
 
 pytestmark = pytest.mark.slow  # compiles for a minute; `make sanitize` runs it
@@ -42,6 +43,9 @@ SANITIZERS = (
     "-fsanitize=address,undefined,float-cast-overflow",
 )
 LEVELS = ("x86-64-v3", "native")
+NATIVE = [pathlib.Path(build.__file__).parent for build in (common_build, native_build)]
+INCLUDES = (*(f"-I{folder}" for folder in NATIVE), '-DKIPPER_SOURCES="none"')
+LIBRARY_OF = {"dense": "dense", "dense_vjp": "dense"}  # the others are banded
 # For cotangents, which lose more digits than kernels do; see test_banded_cpu.py.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
@@ -85,7 +89,7 @@ def folder(tmp_path_factory):
     if reason := banded_cpu.unavailable() or _unsupported(folder):
         pytest.skip(reason)
     program = [*COMPILER, "-std=c++17", "-fopenmp", "-Wall", "-Wextra", "-Werror", *SANITIZERS]
-    program += ["-isystem", jax.ffi.include_dir(), PROGRAM, "-o", folder / "call_native", "-ldl"]
+    program += [*INCLUDES, PROGRAM, "-o", folder / "call_native", "-ldl"]
     subprocess.run(program, check=True)
     outcome = compile_levels(folder, levels=LEVELS, extra_flags=("-Werror", *SANITIZERS))
     assert outcome.complete, outcome.sentence
@@ -104,16 +108,16 @@ def _call_in(folder):
 
     def call(name, like, shapes, level):
         dtype = np.dtype(like.dtype)
-        results = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+        results = [np.empty(shape, dtype) for shape in shapes]
 
         def run(*arguments, **attributes):
             values = [_described("argument", "-", value) for value in arguments]
             values += [_described("result", "-", value) for value in results]
             values += [
-                _described("attribute", name, np.asarray(value))
-                for name, value in attributes.items()
+                _described("attribute", key, np.asarray(value * 1))  # flags are integers
+                for key, value in attributes.items()
             ]
-            library = folder / f"banded_{level}.so"
+            library = folder / f"{LIBRARY_OF.get(name, 'banded')}_{level}.so"
             command = [folder / "call_native", library, f"kipper_{name}_{dtype.name}"]
             done = subprocess.run(command, input=b"".join(values), capture_output=True)
             assert done.returncode == 0, done.stderr.decode()

@@ -1,14 +1,19 @@
 """The numeric identity of engines: what it names, and that it tells arithmetics apart."""
 
+import functools
+from collections.abc import Callable
+
 import jaxlib
 import numpy as np
 import pytest
 
 from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.numerics import Numerics
 from kipper.common.processor import processor_name
-from kipper.workers import arithmetic, native_library
+from kipper.workers import arithmetic, dense_engine, native_library
 from kipper.workers.banded_cpu_engine import NativeBandedEngine
 from kipper.workers.choice import make_engine
+from kipper.workers.engine import Engine
 from kipper.workers.numerics import numerics_of
 
 
@@ -21,7 +26,9 @@ def test_native_code_is_named_by_its_sources_and_instruction_set() -> None:
     found = of("convnet", "auto")
     assert found.engine == "banded_cpu"
     assert found.arithmetic.startswith("native code ")
-    assert found.arithmetic.endswith(f" for {native_library.runnable_levels()[0]}")
+    assert found.arithmetic.endswith(
+        (" fused operations", " separate operations", " native operations")
+    )
     assert len(found.check) == 8
     assert str(found) == f"banded_cpu by {found.arithmetic}, check {found.check}"
 
@@ -44,18 +51,38 @@ def test_kernels_of_a_run_have_one_identity() -> None:
     assert both.check not in alone
 
 
-@pytest.mark.skipif(len(native_library.runnable_levels()) < 2, reason="one instruction set only")
-def test_another_instruction_set_is_another_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+def at_every_level(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], Engine], spec: KernelSpec
+) -> dict[str, Numerics]:
+    found = {}
+    for level in native_library.runnable_levels():
+        with monkeypatch.context() as patched:
+            patched.setattr(native_library, "runnable_levels", lambda level=level: [level])
+            patched.setattr(arithmetic, "runnable_levels", lambda level=level: [level])
+            found[level] = numerics_of([make()], [spec])
+    return found
+
+
+def test_instruction_sets_with_fused_operations_have_one_identity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     spec = KernelSpec(architecture_named("convnet"), "ntk", "float32")
-    best, *_, lowest = native_library.runnable_levels()
-    made = {}
-    for level in (best, lowest):
-        monkeypatch.setattr(native_library, "runnable_levels", lambda level=level: [level])
-        monkeypatch.setattr(arithmetic, "runnable_levels", lambda level=level: [level])
-        made[level] = numerics_of([NativeBandedEngine(spec, 1)], [spec])
-    assert made[best].arithmetic.endswith(best)
-    assert made[best] != made[lowest]
-    assert made[best].check != made[lowest].check
+    found = at_every_level(monkeypatch, lambda: NativeBandedEngine(spec, 1), spec)
+    fused = [found[level] for level in ("x86-64-v3", "x86-64-v4") if level in found]
+    assert len(set(fused)) <= 1
+    if fused:
+        assert fused[0].arithmetic.endswith(" fused operations")
+        assert found["x86-64-v2"].arithmetic.endswith(" separate operations")
+        assert found["x86-64-v2"].check != fused[0].check
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_instruction_set_changes_the_identity_of_fully_connected_kernels(
+    monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    spec = KernelSpec(architecture_named("fc3"), "ntk", dtype)
+    make = functools.partial(dense_engine.make_engine.__wrapped__, spec, 1)
+    assert len(set(at_every_level(monkeypatch, make, spec).values())) == 1
 
 
 def test_the_check_sees_one_bit() -> None:

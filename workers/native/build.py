@@ -4,10 +4,9 @@
 `python -m kipper.workers.native.build`.
 """
 
+import functools
 import hashlib
-import importlib.util
 import pathlib
-import re
 import sys
 from collections.abc import Sequence
 
@@ -15,33 +14,32 @@ from kipper.common.native import build as common_build
 from kipper.common.native.build import FLAGS, Outcome
 
 _HERE = pathlib.Path(__file__).parent
+LIBRARIES = _HERE / "lib"
 
-# Unlike the other flags, -ffp-contract can change results.
-_OF_KERNELS = ("-fopenmp", "-ffp-contract=fast")
+# Unlike the other flags, -ffp-contract can change results. Fused multiplication and addition save
+# convolutional kernels a fifth of their time, and make their bits depend on whether the processor
+# has them. Fully connected kernels are a small part of their blocks' time, and do without.
+_OF_KERNELS = {
+    "banded": ("-fopenmp", "-ffp-contract=fast"),
+    "dense": ("-fopenmp", "-ffp-contract=off"),
+}
+_SHARED = ("aligned_array.hpp", "lanes.hpp", "parallel.hpp")
 
 
+@functools.cache
 def sources_hash() -> str:
-    """A short hash of the kernels' sources and of the compiler's flags."""
-    shared = [common_build.HERE / name for name in ("aligned_array.hpp", "lanes.hpp")]
+    """A short hash of the kernels' sources and of the compiler's flags, which libraries know."""
     flags = (FLAGS, _OF_KERNELS, common_build.X86_LEVELS)
     digest = hashlib.sha256(repr(flags).encode())
+    shared = [common_build.HERE / name for name in _SHARED]
     for path in [*sorted([*_HERE.glob("*.hpp"), *_HERE.glob("*.cpp")]), *shared]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:8]
 
 
-def libraries() -> pathlib.Path:
-    """The folder of libraries for the installed jaxlib, named after the version of its FFI.
-
-    Loading a library with a newer FFI than jaxlib's makes all of JAX fail. Environments that share
-    this source tree must therefore not share libraries.
-    """
-    headers = ffi_headers()
-    header = headers / "xla" / "ffi" / "api" / "c_api.h" if headers else None
-    if header is None or not header.exists():
-        return _HERE / "lib" / "none"
-    numbers = re.findall(r"#define XLA_FFI_API_(?:MAJOR|MINOR) (\d+)", header.read_text())
-    return _HERE / "lib" / f"ffi-{'.'.join(numbers)}"
+def library_path(name: str, level: str, folder: pathlib.Path) -> pathlib.Path:
+    """A library of kernels, `banded` or `dense`, for an instruction set."""
+    return folder / f"{name}_{level}.so"
 
 
 def compile_levels(
@@ -53,22 +51,24 @@ def compile_levels(
     """Builds the kernels for each level, with the compiler $CXX or g++; failures do not raise.
 
     Args:
-        output_dir: the folder for the libraries; by default `libraries()`.
+        output_dir: the folder for the libraries; by default `LIBRARIES`.
         levels: instruction sets; by default those of this machine's kind of processor.
         extra_flags: further flags for the compiler.
     """
-    headers = ffi_headers()
-    if headers is None:
-        why = "jaxlib, whose headers they need, is missing"
-        return Outcome(False, f"The native kernels were not built: {why}.")
-    output = output_dir or libraries()
-    includes = ("-I", str(common_build.HERE), "-isystem", str(headers))
-    return common_build.compile_levels(
-        "kernels",
-        _HERE / "handlers.cpp",
-        {level: output / f"banded_{level}.so" for level in levels or common_build.default_levels()},
-        (*FLAGS, *_OF_KERNELS, *includes, *extra_flags),
-    )
+    includes = ("-I", str(common_build.HERE), f'-DKIPPER_SOURCES="{sources_hash()}"')
+    outcomes = [
+        common_build.compile_levels(
+            "kernels",
+            _HERE / f"{name}.cpp",
+            {
+                level: library_path(name, level, output_dir or LIBRARIES)
+                for level in levels or common_build.default_levels()
+            },
+            (*FLAGS, *flags, *includes, *extra_flags),
+        )
+        for name, flags in _OF_KERNELS.items()
+    ]
+    return next((outcome for outcome in outcomes if not outcome.complete), outcomes[0])
 
 
 def compile_everything(extra_flags: Sequence[str] = ()) -> Outcome:
@@ -79,14 +79,6 @@ def compile_everything(extra_flags: Sequence[str] = ()) -> Outcome:
         kernels.complete and linear_algebra.complete,
         f"{kernels.sentence}\n{linear_algebra.sentence}",
     )
-
-
-def ffi_headers() -> pathlib.Path | None:
-    """The folder of XLA's FFI headers, found without importing jaxlib."""
-    spec = importlib.util.find_spec("jaxlib")
-    if spec is None or spec.origin is None:
-        return None
-    return pathlib.Path(spec.origin).parent / "include"
 
 
 def main(extra_flags: Sequence[str]) -> int:

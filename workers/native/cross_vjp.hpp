@@ -1,11 +1,12 @@
 // The kernel, and its cotangent pulled back to the pixels and variances of both batches.
 //
-// The order of sums depends only on the sizes of the batches: each tile of pairs has its own sums,
-// which are then added in order.
+// The order of sums depends only on the sizes of the batches, not on the width of a vector: each
+// tile of pairs has its own sums, which are then added in order, and is cut at groups of lanes.
 #pragma once
 
 #include "backward_stage.hpp"
 #include "cross.hpp"
+#include "lane_groups.hpp"
 
 namespace kipper {
 
@@ -29,20 +30,20 @@ struct Cut {
 
 // Tiles of pairs: enough for many threads, but few, because each has its own sums.
 struct Tiles {
-    Tiles(int images, int blocks, bool both) {
+    Tiles(int images, int groups, bool both) {
         constexpr int kWanted = 64;
         // The sums of batch 2 are large, one for each lane, so there are few copies of them.
-        const int long_side = std::clamp(both ? blocks : images, 1, kWanted);
+        const int long_side = std::clamp(both ? groups : images, 1, kWanted);
         const int short_side =
-            std::clamp(both ? images : blocks, 1, (kWanted + long_side - 1) / long_side);
+            std::clamp(both ? images : groups, 1, (kWanted + long_side - 1) / long_side);
         rows = {images, both ? short_side : long_side};
-        columns = {blocks, both ? long_side : short_side};
+        columns = {groups, both ? long_side : short_side};
     }
 
     int count() const { return rows.parts * columns.parts; }
 
     Cut rows;     // of images of batch 1
-    Cut columns;  // of lane blocks of batch 2
+    Cut columns;  // of groups of lanes of batch 2
 };
 
 // The backward pass of a block of pairs, and a thread's memory for it.
@@ -53,8 +54,8 @@ class BackwardPass {
         : network_(network),
           forward_(network, kTangent),
           rings_(network),
-          pixel_sums_(network.pixel_values()),
-          variance_sums_(network.variances()) {
+          pixel_sums_(kGroupVectors * network.pixel_values()),
+          variance_sums_(kGroupVectors * network.variances()) {
         for (int stage = 0; stage <= network.last_stage(); ++stage)
             cotangents_.emplace_back(network.resolutions[stage + 1], kTangent);
     }
@@ -64,15 +65,18 @@ class BackwardPass {
     // Adds to the sums of the current image of batch 1 and to the given sums of batch 2; returns
     // the kernel, which only costs running the last stage. `kept` holds the values that the forward
     // pass kept for these pairs, or is null.
-    Lanes<T> run(const ImageView<T>& first, const ImageView<Lanes<T>>& second, const T* kept,
-                 Lanes<T> cotangent, Lanes<T>* pixel_sums2, Lanes<T>* variance_sums2) {
+    Lanes<T> run(const ImageView<T>& first, const ImageView<Lanes<T>>& second, int block,
+                 const T* kept, Lanes<T> cotangent, Lanes<T>* pixel_sums2,
+                 Lanes<T>* variance_sums2) {
         if (kept) forward_.restore(kept);
         const Lanes<T> kernel = kept ? forward_.template run_last_stage<kTangent>(first, second)
                                      : forward_.template run<kTangent>(first, second);
         const Lanes<T> seed = cotangent * T(network_.readout_scale());
         cotangents_.back().fill({seed, seed});
-        const CotangentSums<T> sums{pixel_sums_.data(), variance_sums_.data(), pixel_sums2,
-                                    variance_sums2};
+        const std::size_t place = block % kGroupVectors;
+        const CotangentSums<T> sums{pixel_sums_.data() + place * network_.pixel_values(),
+                                    variance_sums_.data() + place * network_.variances(),
+                                    pixel_sums2, variance_sums2};
         for (int stage = network_.last_stage(); stage >= 0; --stage) {
             const StageInput<T, T> input = forward_.stage_input(stage, first, second);
             OffsetMaps<T>* below = stage ? &cotangents_[stage - 1] : nullptr;
@@ -87,10 +91,8 @@ class BackwardPass {
 
     // Writes the sums of the current image, added over lanes, and resets them.
     void take_sums(T* pixels, T* variances) {
-        for (std::size_t i = 0; i < pixel_sums_.size(); ++i)
-            pixels[i] = sum_over_lanes<T>(pixel_sums_[i]);
-        for (std::size_t i = 0; i < variance_sums_.size(); ++i)
-            variances[i] = sum_over_lanes<T>(variance_sums_[i]);
+        sum_over_groups<T>(pixel_sums_.data(), network_.pixel_values(), pixels);
+        sum_over_groups<T>(variance_sums_.data(), network_.variances(), variances);
         pixel_sums_.clear();
         variance_sums_.clear();
     }
@@ -99,8 +101,9 @@ class BackwardPass {
     const Network& network_;
     ForwardPass<T> forward_;
     BackwardRings<T> rings_;
-    std::vector<OffsetMaps<T>> cotangents_;              // of the outputs of each stage
-    AlignedArray<Lanes<T>> pixel_sums_, variance_sums_;  // of the current image of batch 1
+    std::vector<OffsetMaps<T>> cotangents_;  // of the outputs of each stage
+    // Of the current image of batch 1, for each vector of a group.
+    AlignedArray<Lanes<T>> pixel_sums_, variance_sums_;
 };
 
 // `copies` arrays of `size` elements, which `total` adds in order.
@@ -137,7 +140,7 @@ class CrossVjp {
           variances_(pairs.network.variances()),
           batch1_(pairs.network, pairs.count1, pairs.pixels1, pairs.variances1),
           batch2_(pairs.network, pairs.count2, pairs.pixels2, pairs.variances2, threads),
-          tiles_(pairs.count1, batch2_.blocks(), kBoth),
+          tiles_(pairs.count1, groups(), kBoth),
           pixels1_(tiles_.columns.parts, pairs.count1 * pixel_values_),
           variances1_(tiles_.columns.parts, pairs.count1 * variances_),
           pixels2_(kBoth ? tiles_.rows.parts : 0, batch2_.blocks() * pixel_values_),
@@ -157,20 +160,22 @@ class CrossVjp {
   private:
     void run_tile(int row, int column, BackwardPass<T, kTangent, kBoth>& pass, T* kernel) {
         for (int image = tiles_.rows.begin(row); image < tiles_.rows.end(row); ++image) {
-            for (int block = tiles_.columns.begin(column); block < tiles_.columns.end(column);
-                 ++block) {
+            const int stop = std::min(tiles_.columns.end(column) * kGroupVectors, batch2_.blocks());
+            for (int block = tiles_.columns.begin(column) * kGroupVectors; block < stop; ++block) {
                 const std::size_t index = std::size_t(image) * batch2_.blocks() + block;
                 const T* kept = kept_ ? kept_ + index * pass.kept_values() : nullptr;
-                const Lanes<T> values =
-                    pass.run(batch1_[image], batch2_[block], kept, cotangents_of(image, block),
-                             kBoth ? pixels2_.copy(row) + block * pixel_values_ : nullptr,
-                             kBoth ? variances2_.copy(row) + block * variances_ : nullptr);
+                const Lanes<T> values = pass.run(
+                    batch1_[image], batch2_[block], block, kept, cotangents_of(image, block),
+                    kBoth ? pixels2_.copy(row) + block * pixel_values_ : nullptr,
+                    kBoth ? variances2_.copy(row) + block * variances_ : nullptr);
                 write_kernel(values, image, block, pairs_.count2, kernel);
             }
             pass.take_sums(pixels1_.copy(column) + image * pixel_values_,
                            variances1_.copy(column) + image * variances_);
         }
     }
+
+    int groups() const { return (batch2_.blocks() + kGroupVectors - 1) / kGroupVectors; }
 
     Lanes<T> cotangents_of(int image, int block) const {
         Lanes<T> lanes{};

@@ -13,6 +13,7 @@
 
 #include "aligned_array.hpp"
 #include "dense_layer.hpp"
+#include "lane_groups.hpp"
 
 namespace kipper {
 
@@ -36,7 +37,8 @@ struct DenseCotangents {
 };
 
 // Columns of a tile: few enough for their deviations to stay in the cache. Sums over pairs are
-// taken within a tile and then over tiles, so that bits do not depend on the number of threads.
+// taken by groups of lanes within a tile and then over tiles, so that bits depend neither on the
+// number of threads nor on the width of a vector.
 constexpr int kTileColumns = 256;
 
 template <class T, bool kTangent>
@@ -183,16 +185,17 @@ class DenseChain {
                   T* of_rows) const {
         columns.load(*this, tile);
         for (int i = 0; i < pairs_.count1; ++i) {
-            Lanes<T> of_row{};
+            Lanes<T> of_row[kGroupVectors] = {};
             columns.for_each_block([&](int first, int count, const Deviations<Lanes<T>>* two) {
                 const Lanes<T> seed = load(cotangent, i, first, count);
                 const Lanes<T> gaps = load(pairs_.gaps, i, first, count);
-                Lanes<T>& of_column = columns.cotangents[(first - columns.begin) / kLanes<T>];
+                const int block = (first - columns.begin) / kLanes<T>;
                 const Lanes<T> gram =
-                    pull_back(row(i), two, gaps, seed, columns.layers.data(), of_row, of_column);
+                    pull_back(row(i), two, gaps, seed, columns.layers.data(),
+                              of_row[block % kGroupVectors], columns.cotangents[block]);
                 store(gram, out.gram, i, first, count);
             });
-            of_rows[i] = sum_over_lanes<T>(of_row);
+            sum_over_groups<T>(of_row, 1, of_rows + i);
         }
         columns.for_each_block([&](int first, int count, const Deviations<Lanes<T>>*) {
             std::memcpy(out.q2 + first, &columns.cotangents[(first - columns.begin) / kLanes<T>],
