@@ -185,6 +185,9 @@ def attack(
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attacker:
         samples = []
         while attacker.poll() is None:
+            if coordinator.status() == psutil.STATUS_ZOMBIE:
+                attacker.kill()
+                raise SystemExit(f"The coordinator ended during {kind}; give more --steps.")
             samples.append(sample(coordinator))
             time.sleep(0.2)
         assert attacker.stdout is not None

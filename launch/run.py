@@ -3,10 +3,14 @@
 from kipper.common import logs
 from kipper.common.settings import RunSettings
 from kipper.server.records import RunResult
+from kipper.server.workdir import Workdir
 
 
 def run(settings: RunSettings) -> RunResult:
     """Runs `settings` and returns the result; raises a KipperError that says what went wrong."""
+    settings.check()
+    # Before JAX is imported, and data is read; whoever prepares the folder claims it.
+    Workdir(settings.execution.workdir).check_free()
     with logs.about(run=settings.execution.run_name):
         if settings.execution.launch == "inprocess":
             from kipper.launch.coordinator import run_inprocess

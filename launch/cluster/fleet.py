@@ -100,6 +100,8 @@ def run_fleet(
         process.log.write_bytes(b"")
     leader, *followers = (process.program(leads=i == 0) for i, process in enumerate(processes))
     (ending,) = supervise([leader], stop, say, limits, followers)
+    if ending.given_up is not None and ending.status == ExitCode.SSH:
+        return ExitCode.TEMPORARY  # the host was reached before, and may come back
     return ending.status
 
 

@@ -143,11 +143,14 @@ class GrpcListener:
             while not self._closed.wait(LOOK_SECONDS):
                 strangers.look()
                 expiry.look()
+            strangers.look(is_last=True)
 
-        threading.Thread(target=logs.carried(watch), name="grpc-watch", daemon=True).start()
+        self._watcher = threading.Thread(target=logs.carried(watch), name="grpc-watch", daemon=True)
+        self._watcher.start()
 
     def close(self) -> None:
         self._closed.set()
+        self._watcher.join(_CLOSE_SECONDS)
         self._server.stop(_CLOSE_SECONDS).wait(2 * _CLOSE_SECONDS)
 
 

@@ -64,8 +64,11 @@ class Strangers:
                 if len(self._callers) > _REMEMBERED:
                     self._callers.popitem(last=False)
 
-    def look(self) -> None:
-        """Counts strangers that have come since the last look, and warns at most once a minute."""
+    def look(self, is_last: bool = False) -> None:
+        """Counts strangers that have come since the last look.
+
+        Warns at most once a minute, or if this look is the last.
+        """
         states = self._states(self._port)
         with self._lock:
             others = {peer: state for peer, state in states.items() if peer not in self._callers}
@@ -74,13 +77,13 @@ class Strangers:
         strangers = closed | (is_open & self._open)
         self._untold.update(address for address, _ in strangers - self._counted)
         self._open, self._counted = is_open, strangers
-        self._tell(len(is_open))
+        if is_last or self._clock() - self._told >= _SECONDS_BETWEEN_WARNINGS:
+            self._tell(len(is_open))
 
     def _tell(self, still_open: int) -> None:
-        now = self._clock()
-        if not self._untold or now - self._told < _SECONDS_BETWEEN_WARNINGS:
+        if not self._untold:
             return
-        self._told = now
+        self._told = self._clock()
         named = [f"{n} from {address}" for address, n in self._untold.most_common(_NAMED)]
         if len(self._untold) > _NAMED:
             named.append(f"the others from {len(self._untold) - _NAMED} more")

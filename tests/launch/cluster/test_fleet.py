@@ -81,6 +81,12 @@ def test_the_leaders_end_is_the_end_of_all(tmp_path):
     assert _lives(tmp_path, "follower-1") == 1
 
 
+def test_a_host_that_was_lost_may_come_back_and_one_never_reached_is_a_mistake(tmp_path):
+    status, _ = _run([_member(tmp_path, "lost", KILL_YOURSELF, "sys.exit(255)")])
+    assert status == 75
+    assert _run([_member(tmp_path, "unknown", "sys.exit(255)")]) == (255, [])
+
+
 @pytest.mark.parametrize("status", [1, 2])
 def test_the_leaders_own_failure_is_not_repeated(tmp_path, status):
     assert _run([_member(tmp_path, "leader", f"sys.exit({status})")]) == (status, [])

@@ -56,6 +56,9 @@ def test_closed_handshakes_are_counted_once_and_told_at_most_once_a_minute(
         "At least 1 connections to port 7 came without this run's certificate (1 from 10.0.0.9); "
         "0 are open."
     ]
+    table.states["10.0.0.9", 6] = CLOSED
+    strangers.look(is_last=True)
+    assert len(caplog.messages) == 3
 
 
 def test_members_and_those_who_leave_by_themselves_are_not(strangers, table, caplog):
