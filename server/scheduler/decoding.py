@@ -10,6 +10,8 @@ from typing import Any
 def decode(hint: Any, value: Any) -> Any:
     """The value of type `hint` that became `value` on its way through JSON.
 
+    Fields that are missing get their defaults; those that earlier versions had are left out.
+
     Dataclasses may be lists (`dataclasses.astuple`) or objects (`dataclasses.asdict`); JSON has
     turned tuples and sets into lists, and dictionary keys into strings.
 
@@ -20,7 +22,8 @@ def decode(hint: Any, value: Any) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = _hints(hint)
         named = value if isinstance(value, dict) else dict(zip(hints, value, strict=True))
-        return hint(**{name: decode(hints[name], each) for name, each in named.items()})
+        known = {name: each for name, each in named.items() if name in hints}
+        return hint(**{name: decode(hints[name], each) for name, each in known.items()})
     if origin is dict:
         key_type, value_type = arguments
         return {key_type(key): decode(value_type, each) for key, each in value.items()}

@@ -17,7 +17,7 @@ from kipper.common.files import Dispensable, open_log
 from kipper.common.sealed import sealed
 from kipper.server.scheduler.decoding import decode
 from kipper.server.scheduler.events import Event, Instruction, from_json, to_json
-from kipper.server.scheduler.rules import Policy
+from kipper.server.scheduler.rules import VERSION, Policy
 from kipper.server.scheduler.scheduler import Scheduler
 from kipper.server.scheduler.state import State
 
@@ -93,6 +93,7 @@ class EventLog:
             self._path.replace(self._path.with_name(self._path.name + ".1"))
         file = open_log(self._path, "w", buffering=2**16)
         begin = {
+            "rules": VERSION,
             "policy": dataclasses.asdict(self._scheduler.policy),
             "state": dataclasses.asdict(self._scheduler.state),
         }
@@ -156,7 +157,7 @@ def replay(path: pathlib.Path) -> int:
         policy, state = read_state(lines[0])
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not an event log of kipper: {error}.") from error
-    if state is None:
+    if state is None or json.loads(lines[0]).get("rules") != VERSION:
         raise UserError(f"{path} was written by an earlier version of kipper; replay it with that.")
     scheduler = Scheduler(policy, state)
     count = 0

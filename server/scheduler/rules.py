@@ -16,9 +16,21 @@ Rule 5   Deadlines. A block's time counts from the moment its worker could begin
          blocks go to others, and it gets no more until it answers.
 Rule 6   Failures. After a lost message the worker rests and the block goes to another worker at
          once, or to the only worker after a pause. A worker that loses LOST_IN_A_ROW messages is
-         dropped. A block fails when the answer is NaN, the worker raises, dies or stays silent. A
-         block that failed on FAILED_WORKERS distinct workers (or as often on the only one, or
-         twice as often in total) is quarantined, and the run is aborted.
+         dropped. A block fails when the answer is NaN, the worker raises, lacks rows that were sent
+         again, does not compute a block unasked, dies or stays silent.
+         A worker that fails FAILED_IN_A_ROW blocks of one kind in a row (kernels, or gradients), or
+         lacks rows so often, is set aside if others answered such blocks meanwhile, or one of its
+         own. It may return as another process, after a pause that doubles each time, and is set
+         aside again at its first failure before an answer. Records outlive death and return.
+         A worker is proven if it answers blocks of the kind and fails at most FAILING_SHARE of
+         them. A block that failed goes to proven workers that have not tried it; then to others;
+         then to any. It is to blame, is quarantined and aborts the run, when it failed on
+         FAILED_WORKERS proven workers that have failed nothing else since their last answer; or, if
+         no proven worker has not tried it, so often in total. Only if there is no proven worker,
+         others speak against it too, once all have tried. Nobody does when one has answered it.
+         If all present workers fail everything, the run is aborted, with what each said last; if
+         none has ever answered and others may come, only after FIRST_PATIENCE_SECONDS. The learning
+         rate is blamed if all who are believed answered what is not finite.
 Rule 7   Duplicates. A block is late once it has run SLOW_FACTOR times as long as nine in ten blocks
          of its shape. If no block as urgent is waiting, copies of it and of the block behind it
          are queued for other workers. An idle worker with nothing to do takes over a block that
@@ -38,6 +50,9 @@ Rule 11  Optional blocks send a worker rows that it may need next. They have the
 """
 
 import dataclasses
+
+# Of these rules: a log is replayed by the version that wrote it.
+VERSION = 2
 
 # A worker's first block of a shape includes compilation: a minute for deep pooled kernels.
 FIRST_DEADLINE_SECONDS = 900.0

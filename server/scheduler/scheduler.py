@@ -305,6 +305,7 @@ class Scheduler:
         kind = entry.spec.kind
         refuted = bool(entry.groups) or entry.accepted is not None
         self.health.failed(worker, kind, block, message, refuted, now)
+        self.state.reconsider_all = True  # who should try other blocks that failed may change
         in_a_row = len(self.health.record(worker, kind).in_a_row)
         if self.health.is_broken(worker, kind):
             self._set_aside(
