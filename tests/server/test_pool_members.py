@@ -1,5 +1,6 @@
 """Workers that come, go, drain, die and lie, while a pool's map is under way."""
 
+import pathlib
 import threading
 import time
 from collections.abc import Callable
@@ -234,6 +235,75 @@ def test_events_of_unknown_workers_are_harmless(make_pool: Any) -> None:
     assert pool.blocks_out("stranger") == 0
 
 
+# --- broken workers -------------------------------------------------------------------------------
+
+
+def not_finite(request: messages.Request) -> Any:
+    if not isinstance(request, Block):
+        return None
+    shape = request.stop - request.start, len(request.columns)
+    return messages.KernelBlock(kernel=np.full(shape, np.nan, np.float32))
+
+
+def always(answer: Any) -> Any:
+    return lambda request: answer if isinstance(request, Block) else None
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        always(messages.Failure(kind=messages.FAILED, message="out of memory")),
+        always(messages.Failure(kind=messages.MISSING, message="no such row")),
+        always(messages.Failure(kind=messages.CANCELLED, message="no thanks")),
+        always(messages.KernelBlock(kernel=np.zeros((1, 1), np.float32))),
+        always(GONE),
+        not_finite,
+    ],
+)
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_three_broken_workers_do_not_stop_two_healthy_ones(
+    make_pool: Any, behaviour: Any, fraction: float
+) -> None:
+    broken = [FakeLink(f"b{i}", behaviour=behaviour) for i in range(3)]
+    healthy = [FakeLink("h0", held=is_block), FakeLink("h1", held=is_block)]
+    pool = make_pool([*broken, *healthy], policy={"verify_fraction": fraction})
+    release_when_asked(pool, broken[2], *healthy)
+    assert check_kernels(pool, blocks(pool.publish(SUPPORT), 300)) == {"h0", "h1"}
+    assert max(len(link.requests_of(Block)) for link in broken) < 60
+
+
+def test_a_worker_that_was_set_aside_is_kept_away_for_a_while(
+    make_pool: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rules, "FIRST_SECONDS_ASIDE", 0.2)
+    failure = messages.Failure(kind=messages.FAILED, message="out of memory")
+    links = [FakeLink("broken", behaviour=always(failure)), FakeLink("h")]
+    pool = make_pool(links)
+    version = pool.publish(SUPPORT)
+    while not links[0].closed:
+        check_kernels(pool, blocks(version, 50))
+    assert "6 blocks in a row, the last: out of memory" in caplog.text
+    why = pool.why_aside("broken")
+    assert why is None or "was set aside: it failed 6 blocks in a row" in why
+    healed = FakeLink("broken")
+    while pool.why_aside("broken") is not None:
+        time.sleep(0.01)
+    pool.join(healed)
+    while not healed.requests_of(Block):
+        check_kernels(pool, blocks(version, 50))
+    assert pool.why_aside("broken") is None
+
+
+def test_when_no_worker_is_left_the_run_names_what_each_said(make_pool: Any) -> None:
+    gone = [ConnectionError(f"{name}'s cable pulled") for name in "AB"]
+    links = [FakeLink(f"w{i}", behaviour=always(error)) for i, error in enumerate(gone)]
+    pool = make_pool(links)
+    with pytest.raises(WorkerError, match="no worker is left") as ended:
+        check_kernels(pool, blocks(pool.publish(SUPPORT), 50))
+    assert "A's cable pulled" in str(ended.value)
+    assert "B's cable pulled" in str(ended.value)
+
+
 # --- liars ----------------------------------------------------------------------------------------
 
 
@@ -254,6 +324,28 @@ def test_a_liar_is_found_out_named_and_kept_away(make_pool: Any) -> None:
     check_kernels(pool, blocks(version, 60))
     assert again.closed
     assert again.requests == []
+
+
+def test_a_ban_outlives_the_coordinator_and_the_name(
+    make_pool: Any, tmp_path: pathlib.Path
+) -> None:
+    links = [
+        FakeLink("A", held=is_block),
+        FakeLink("liar", behaviour=lie),
+        FakeLink("C", held=is_block),
+    ]
+    pool = make_pool(links, policy=NEVER_ALONE, bans=tmp_path / "bans.json")
+    for name, certificate in (("A", "shared"), ("C", "shared"), ("liar", "own")):
+        pool.note_certificate(name, certificate)
+    release_when_asked(pool, links[1], links[0], links[2])
+    check_kernels(pool, blocks(pool.publish(SUPPORT), 20))
+    pool = make_pool([FakeLink("A"), FakeLink("liar")], bans=tmp_path / "bans.json")
+    assert "differs from" in pool.is_banned("liar")
+    assert check_kernels(pool, blocks(pool.publish(SUPPORT), 20)) == {"A"}
+    pool.note_certificate("reformed", "own")
+    assert "differs from" in pool.is_banned("reformed")
+    pool.note_certificate("D", "shared")
+    assert pool.is_banned("D") is None
 
 
 def test_identities_that_differ_may_differ_in_the_last_bits(make_pool: Any) -> None:

@@ -5,7 +5,7 @@ import concurrent.futures
 import pytest
 
 from kipper.common import messages, wire
-from kipper.common.errors import UserError
+from kipper.common.errors import TemporaryError, UserError
 from kipper.common.messages import Failure, Goodbye, Heartbeat, Hello, Leave, Welcome
 from kipper.launch.link.registration import (
     CoordinatorClient,
@@ -128,6 +128,14 @@ def test_a_coordinator_that_never_knows_is_not_asked_without_pause():
 def test_a_refusal_ends_it_with_the_sentence():
     registration, _ = _registration([Failure(messages.REFUSED, "No, because.")], Time())
     with pytest.raises(UserError, match=r"No, because\."):
+        registration.stay()
+    assert registration.leave(10.0)
+
+
+def test_a_process_that_was_set_aside_ends_so_that_another_one_starts():
+    aside = Failure(messages.SET_ASIDE, "It failed six blocks in a row.")
+    registration, _ = _registration([Welcome(1.0), aside], Time())
+    with pytest.raises(TemporaryError, match="six blocks in a row"):
         registration.stay()
     assert registration.leave(10.0)
 

@@ -14,6 +14,7 @@ from kipper.common import messages, wire
 from kipper.common.errors import Interrupted, WorkerError
 from kipper.common.messages import Failure, Goodbye, Heartbeat, Hello, Leave, Welcome
 from kipper.launch.link.registry import SILENT_HEARTBEATS, Registry, open_registry
+from kipper.launch.link.transports.caller import called_by
 from kipper.launch.processes.process import allow_open_files
 
 
@@ -125,6 +126,26 @@ def test_a_worker_banned_meanwhile_is_told_at_its_next_heartbeat(registry, pool)
     _hello(registry)
     pool.banned["w"] = "it lied"
     assert _say(registry, Heartbeat("w", "1")).kind == messages.REFUSED
+
+
+def test_a_process_that_was_set_aside_ends_and_the_next_one_waits(registry, pool):
+    _hello(registry)
+    pool.aside["w"] = "Worker w was set aside: it failed. A new process may join in 10 s."
+    pool.give_up("w")
+    answer = _say(registry, Heartbeat("w", "1"))
+    assert (answer.kind, answer.message) == (messages.SET_ASIDE, pool.aside["w"])
+    answer = _hello(registry, incarnation="2")
+    assert (answer.kind, answer.message) == (messages.FAILED, pool.aside["w"])  # not final
+    del pool.aside["w"]
+    assert isinstance(_hello(registry, incarnation="2"), Welcome)
+    assert [event[0] for event in pool.events] == ["join", "join"]
+
+
+def test_a_callers_own_certificate_is_noted_before_it_may_join(registry, pool):
+    with called_by("ab12"):
+        _hello(registry)
+    _hello(registry, worker="other")
+    assert pool.certificates == {"w": "ab12"}
 
 
 def test_no_more_workers_than_there_are_files_for(registry):

@@ -168,7 +168,7 @@ def test_where_others_may_come_the_first_broken_worker_is_borne_for_a_minute() -
     world.check_results()
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     broken=st.lists(st.sampled_from(BROKEN), max_size=8),
     healthy=st.integers(2, 4),
@@ -196,7 +196,7 @@ def test_with_healthy_workers_every_run_finishes(
     world.check_results()
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     broken=st.lists(st.sampled_from(BROKEN), max_size=5),
     healthy=st.integers(1, 5),

@@ -9,7 +9,7 @@ from simulated_world import World, spec
 
 from kipper.common.errors import UserError
 from kipper.server.scheduler import events
-from kipper.server.scheduler.event_log import EventLog, replay
+from kipper.server.scheduler.event_log import EventLog, read_state, replay
 from kipper.server.scheduler.rules import Policy
 from kipper.server.scheduler.scheduler import Scheduler
 
@@ -144,6 +144,15 @@ def test_a_log_without_the_schedulers_state_is_refused(tmp_path: pathlib.Path) -
     path.write_text('{"policy":{"seed":1},"counters":{"sent":0}}\n')
     with pytest.raises(UserError, match="was written by an earlier version of kipper"):
         replay(path)
+
+
+def test_a_log_of_earlier_rules_is_refused_and_still_read(log: pathlib.Path) -> None:
+    edited(log, 0, lambda line: line.replace('"rules":2,', "").replace('"health":', '"ills":'))
+    with pytest.raises(UserError, match="was written by an earlier version of kipper"):
+        replay(log)
+    policy, state = read_state(log.read_text().split("\n")[0])
+    assert policy == POLICY
+    assert state is not None
 
 
 # --- files ----------------------------------------------------------------------------------------
