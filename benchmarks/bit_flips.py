@@ -1,6 +1,6 @@
 """Damages files of runs at random, and counts what is refused, told, harmless, or silently wrong.
 
-    python benchmarks/bit_flips.py [--trials=10000] [--seed=0]
+    python benchmarks/bit_flips.py [--trials=10000] [--minutes=60] [--seed=0]
 
 A trial copies the folder of a run, flips a bit of one of its files (or cuts it, or doubles a line),
 and then does in this process what people do with a run: list, status, report, evaluate, resume. The
@@ -28,8 +28,9 @@ from unittest import mock
 import numpy as np
 from absl import logging as absl_logging
 
+from kipper.common.datasets import limit, load_dataset
 from kipper.common.errors import KipperError
-from kipper.common.files import remove
+from kipper.common.files import remove, write_npz
 from kipper.common.settings import (
     DistillSettings,
     EvaluateSettings,
@@ -49,7 +50,7 @@ from kipper.server.report.run_files import read_run, read_support
 from kipper.server.report.writing import activity_of, command_of
 from kipper.server.workdir import Workdir
 
-FEW = {"dataset": "digits", "train_limit": 100, "test_limit": 50, "num_workers": 1}
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where flushing to disk is free
 TRANSFER = {"width": 8, "content": "0" * 64}
 Actions = dict[str, Callable[[pathlib.Path], str]]
 
@@ -154,22 +155,26 @@ def unfinished_transfer(folder: pathlib.Path) -> str:
 
 def make_bases(top: pathlib.Path) -> dict[str, tuple[pathlib.Path, Actions]]:
     """Folders of runs, with what may be done in each."""
-    kip = RunSettings.of(
-        DistillSettings,
-        workdir=str(top / "kip"),
-        steps=4,
-        learn_labels=True,
-        dashboard="none",
-        **FEW,
+    digits, data = load_dataset("digits", None), top / "few.npz"
+    top.mkdir()
+    few = limit(digits, 100, 50)
+    write_npz(
+        data, {name: getattr(few, name) for name in ("x_train", "y_train", "x_test", "y_test")}
     )
-    solve = RunSettings.of(SolveLabelsSettings, workdir=str(top / "solve"), dashboard="none", **FEW)
+    common = {"dataset": f"npz:{data}", "num_workers": 1, "dashboard": "none"}
+    kip = RunSettings.of(
+        DistillSettings, workdir=str(top / "kip"), steps=4, learn_labels=True, **common
+    )
+    solve = RunSettings.of(SolveLabelsSettings, workdir=str(top / "solve"), **common)
     for settings in (kip, solve):
         coordinator.run_inprocess(settings)
     shutil.copytree(top / "kip", top / "killed")
     killed = Workdir(top / "killed")
     for path in (killed.result, killed.distilled, killed.neighbours, killed.report):
         path.unlink()
-    shutil.copytree(top / "kip", top / "transfer")
+    (top / "transfer").mkdir()
+    for name in ("distilled.npz", "preprocessing.npz"):
+        shutil.copy(top / "kip" / name, top / "transfer")
     network = NetworkResult(0, 0.5, None, 1.0, 0.25, 100, 1.5)
     point = CurvePoint(0, 1, 0.5, 1.0, None, 0.5, 1.5)
     write_finished(top / "transfer", TRANSFER, Finished([network], [point]))
@@ -187,7 +192,7 @@ def make_bases(top: pathlib.Path) -> dict[str, tuple[pathlib.Path, Actions]]:
         ),
         "killed": (top / "killed", {**look, "resume": resume(longer)}),
         "solve": (top / "solve", {**look, "evaluate": evaluate, "resume": resume(solve)}),
-        "transfer": (top / "transfer", {"transfer": unfinished_transfer}),
+        "transfer": (top / "transfer", {"evaluate": evaluate, "transfer": unfinished_transfer}),
     }
 
 
@@ -266,20 +271,23 @@ def main() -> None:
     """Prints the counts, and every trial that was silent or crashed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as top:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as top:
         bases = make_bases(pathlib.Path(top) / "bases")
         scratch = pathlib.Path(top) / "scratch"
         for name, file, what, kind, found in trials(bases, options.trials, options.seed, scratch):
             counts[name, kind] += 1
+            if time.monotonic() - began > 60 * options.minutes:
+                break
             if kind.startswith(("SILENT", "CRASHED")):
                 print(f"{kind}: {name}/{file}: {what}", flush=True)
                 for each in found.values():
                     print(each.crashed, end="")
-    print(f"{options.trials} trials in {time.monotonic() - began:.0f} s")
+    print(f"{sum(counts.values())} trials in {time.monotonic() - began:.0f} s")
     for (name, kind), count in sorted(counts.items()):
         print(f"{name:10} {kind:20} {count:6}")
 
