@@ -175,17 +175,23 @@ def set_aside(path: pathlib.Path) -> pathlib.Path:
 
 
 def read_regular_file(path: pathlib.Path) -> bytes:
-    """The content of a file.
+    """The content of a file; raises the errors of `open_regular_file`."""
+    with open_regular_file(path) as file:
+        return file.read()
+
+
+def open_regular_file(path: pathlib.Path) -> BinaryIO:
+    """Opens a file to read.
 
     Raises:
         OSError: it cannot be read, or is a folder, a device or a pipe (which may never end).
     """
     with with_spare_files():
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a file", str(path))
-        return file.read()
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    return open(descriptor, "rb")
 
 
 def write_bytes(path: pathlib.Path, content: bytes, durably: bool = True) -> None:

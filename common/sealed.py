@@ -40,7 +40,10 @@ def parse_object(text: str | bytes) -> dict[str, object]:
         ValueError: it holds no JSON object.
     """
     try:
-        found = json.loads(text)
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"it is not JSON ({error})") from None
         if not isinstance(found, dict):
             raise ValueError("it is not a JSON object")
         if any(_nearly(name) for name in found):
@@ -49,8 +52,6 @@ def parse_object(text: str | bytes) -> dict[str, object]:
             raise ChecksumError(found)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"it is not JSON ({error})") from None
     return found
 
 

@@ -231,7 +231,14 @@ def open_session(
     algorithm = algorithm_of(settings.compute)
     execution = settings.execution
     to_log = logs.to_file(workdir.logs / "run.log", execution.run_name, execution.log_format)
-    with workdir.locked(), to_log, _saying_what_is_left(workdir):
+    with (
+        workdir.locked(),
+        to_log,
+        _saying_what_is_left(workdir),
+        contextlib.ExitStack() as until_the_pool,
+    ):
+        for link in links:
+            until_the_pool.callback(link.close)
         admission = _admission(settings, workdir, elastic)
         workdir.mend()
         _mend_recipe(workdir)
@@ -270,6 +277,7 @@ def open_session(
             PoolOptions(policy, known, workdir.logs, workdir.bans, elastic, watch, admission),
             experiment.augmenting,
         )
+        until_the_pool.pop_all()
         showing.pool = pool
         session = Session(
             settings=settings,

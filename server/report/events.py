@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from absl import logging
 
+from kipper.common.files import open_regular_file
 from kipper.common.sealed import parse_object
 from kipper.server.figures.timeline import Activity
 from kipper.server.scheduler.event_log import Record, read_state, record_of
@@ -51,7 +52,7 @@ def read_activity(log: pathlib.Path, num_lines: int = 0) -> Activity | None:
 
 def _state(log: pathlib.Path) -> State | None:
     """The scheduler's state at the beginning of a file; earlier versions did not record it."""
-    with contextlib.suppress(OSError, ValueError), log.open("rb") as lines:
+    with contextlib.suppress(OSError, ValueError), open_regular_file(log) as lines:
         first = next(lines, b"")
         parse_object(first)
         return read_state(first.decode())[1]
@@ -65,7 +66,7 @@ def _records(log: pathlib.Path, least: int = 0) -> Iterator[Record]:
     does not count.
     """
     found = last = 0
-    with contextlib.suppress(OSError), log.open("rb") as lines:
+    with contextlib.suppress(OSError), open_regular_file(log) as lines:
         for line in lines:
             with contextlib.suppress(ValueError):
                 record = parse_object(line)

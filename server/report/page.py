@@ -20,7 +20,7 @@ from kipper.server.report.environment import EARLIER
 from kipper.server.report.run_files import RunFiles
 
 _PAGE = pathlib.Path(__file__).with_name("page.html")
-_CAPTIONS = {
+CAPTIONS = {
     "distilled": (
         "Support images in pixel space. Values outside the range of natural images are clipped. "
         "The nearest natural image is the training image at the smallest angle to the learned one, "
@@ -70,7 +70,7 @@ def render(
                 name,
                 base64.b64encode(png).decode(),
                 int.from_bytes(png[16:20], "big"),
-                _CAPTIONS[name],
+                CAPTIONS[name],
             )
             for name, png in pictures.items()
         ],

@@ -1,5 +1,6 @@
 """Pools over fake links."""
 
+import logging
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -52,3 +53,19 @@ def make_pool(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterat
         assert all(link.closed for link in links)
         assert [fault for link in links for fault in link.faults] == []
         assert replay(tmp_path / f"logs{number}" / "events.jsonl") >= 0
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """Kipper's warnings, as they come."""
+    found: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    handler = Collect(logging.WARNING)
+    logger = logging.getLogger("absl")
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)

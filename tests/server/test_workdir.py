@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from kipper.common.errors import UserError
 from kipper.common.sealed import parse_object
 from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings, run_fields
-from kipper.server.workdir import Workdir
+from kipper.server.report.page import CAPTIONS
+from kipper.server.workdir import FIGURES, Workdir
 
 HASH = "0" * 64
 
@@ -318,3 +320,87 @@ def test_records_of_a_step_and_later_are_dropped(workdir: Workdir) -> None:
 def test_dropping_records_does_not_create_the_file(workdir: Workdir) -> None:
     workdir.drop_records_from(workdir.metrics, 0)
     assert not workdir.metrics.exists()
+
+
+def test_overwriting_leaves_and_names_what_is_not_kippers(
+    workdir: Workdir, warnings: list[str]
+) -> None:
+    fill(workdir)
+    theirs = [
+        workdir.figures / "thesis.pdf",
+        workdir.checkpoints / "model.pt",
+        workdir.checkpoints / "step-000004" / "notes.txt",
+        workdir.logs / "lab" / "book.txt",
+        workdir.tensorboard / "mine",
+        workdir.path / "photos" / "distilled.npz",
+    ]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    (workdir.checkpoints / "step-000004" / "state.npz").write_text("earlier")
+    workdir.prepare(distill(seed=9, overwrite=True), HASH)
+    assert all(path.read_text() == "mine" for path in theirs)
+    files = {path for path in workdir.path.rglob("*") if path.is_file()}
+    assert files == {*theirs, workdir.config, workdir.path / ".lock"}
+    (sentence,) = warnings
+    assert "--overwrite left " in sentence
+    assert "figures/thesis.pdf" in sentence
+    assert "and 1 more in" in sentence
+
+
+@pytest.mark.parametrize("content", ['{"model": "resnet"}', '{"command": "x", "settings": {}}'])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_another_program_is_left_alone(
+    tmp_path: pathlib.Path, content: str, overwrite: bool
+) -> None:
+    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-000100").write_text("a model")
+    before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+    assert "--workdir" in refused(Workdir(tmp_path), distill(overwrite=overwrite))
+    assert before.items() <= {p: p.is_file() and p.read_text() for p in tmp_path.rglob("*")}.items()
+
+
+@pytest.mark.parametrize("name", ["distilled.npz", "report.html", "figures/curve.png"])
+def test_files_of_the_names_of_a_runs_are_not_written_over(
+    tmp_path: pathlib.Path, name: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    assert name in refused(Workdir(tmp_path), distill())
+    assert path.read_text() == "mine"
+
+
+LINKS = ("config.json", "metrics.jsonl", "checkpoints", "figures", "logs", "tensorboard", ".lock")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", [*LINKS, "logs/run.log", "figures/curve.png"])
+def test_links_in_a_workdir_are_refused(
+    workdir: Workdir, tmp_path: pathlib.Path, name: str, overwrite: bool
+) -> None:
+    fill(workdir)
+    target, place = tmp_path / "theirs", workdir.path / name
+    if place.is_dir():
+        shutil.move(place, target)
+    else:
+        target.write_text("mine")
+        place.unlink(missing_ok=True)
+    place.symlink_to(target)
+    before = target.read_text() if target.is_file() else sorted(target.iterdir())
+    sentence = refused(workdir, distill(overwrite=overwrite))
+    assert f"{place} is a symbolic link" in sentence
+    assert before == (target.read_text() if target.is_file() else sorted(target.iterdir()))
+
+
+def test_the_workdir_itself_may_be_a_link(workdir: Workdir, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "link").symlink_to(workdir.path)
+    linked = Workdir(tmp_path / "link")
+    linked.prepare(distill(), HASH)
+    linked.append_record(linked.metrics, {"step": 0})
+    assert workdir.read_records(workdir.metrics) == [{"step": 0}]
+
+
+def test_every_figure_is_listed_among_what_a_run_writes() -> None:
+    assert set(CAPTIONS) == set(FIGURES)
