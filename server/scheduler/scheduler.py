@@ -481,7 +481,10 @@ class Scheduler:
 
     def _abort_disputed(self, entry: BlockRecord) -> None:
         names = " and ".join(group[0] for group in entry.groups)
-        self._abort(f"workers {names} gave different answers to a block, and no third can decide")
+        self._abort(
+            f"workers {names} gave different answers to a block, and no third can decide which of "
+            "them is right; start a third worker and give the same command again"
+        )
 
 
 def _listed(said: list[str]) -> str:
