@@ -147,6 +147,11 @@ class Pool:
         """Why a worker of that name was dropped as a liar; None if it was not."""
         return self._roster.why_banned(name)
 
+    @property
+    def set_aside(self) -> dict[str, str]:
+        """Why workers were set aside that may not return yet."""
+        return self._roster.set_aside_now
+
     def note_certificate(self, name: str, fingerprint: str) -> None:
         """Notes the certificate of a worker, if it is not the coordinator's own."""
         self._roster.certificates[name] = fingerprint
@@ -409,10 +414,11 @@ class Pool:
         self._roster.dismiss_overdue(now)
         if not self._roster.workers and now - self._warned_at > _SECONDS_BETWEEN_WARNINGS:
             self._warned_at = now
-            wanted = self._options.admission.wanted
+            wanted, lost = self._options.admission.wanted, self._roster.lost()
             logging.warning(
-                "No worker is present; the run waits for one%s.",
+                "No worker is present; the run waits for one%s.%s",
                 f" that computes by {wanted}" if wanted is not None else "",
+                f" The last were lost: {lost}." if lost else "",
             )
 
     def _handle(self, event: events.Event) -> None:

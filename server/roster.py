@@ -100,9 +100,10 @@ class Roster:
         was_there = name in self.workers
         self._remove(name, reason, scheduler_knows)
         if was_there and not self.workers and not self._options.elastic:
+            earlier = self.lost(but=name)
             raise WorkerError(
                 f"The run stopped: no worker is left; the last, {name}, was lost: {reason}"
-                f"{self.earlier_losses(name)}."
+                f"{'; before it, ' if earlier else ''}{earlier}."
             )
 
     def ban(self, name: str, reason: str) -> None:
@@ -123,13 +124,18 @@ class Roster:
         Raises:
             WorkerError: it was the last one, and no others may join.
         """
-        self.aside[name] = time.monotonic() + seconds, f"was set aside: {reason}"
+        self.aside[name] = time.monotonic() + seconds, reason
         self.dismiss(name, f"it is set aside: {reason}", scheduler_knows=True)
 
-    def earlier_losses(self, last: str) -> str:
-        """Why the workers before the `last` one were lost, to be added to a sentence."""
-        earlier = [f"{name}: {reason}" for name, reason in self._lost.items() if name != last]
-        return f"; before it, {'; '.join(earlier)}" if earlier else ""
+    def lost(self, but: str = "") -> str:
+        """Why the last few workers were lost, `but` one; empty if none were."""
+        return "; ".join(f"{name}: {why}" for name, why in self._lost.items() if name != but)
+
+    @property
+    def set_aside_now(self) -> dict[str, str]:
+        """Why workers were set aside that may not return yet."""
+        now = time.monotonic()
+        return {name: why for name, (until, why) in self.aside.items() if until > now}
 
     def why_aside(self, name: str) -> str | None:
         """Why a worker was set aside, and for how long; None if one may come by that name."""
@@ -137,7 +143,8 @@ class Roster:
         left = until - time.monotonic()
         if left <= 0:
             return None
-        return f"Worker {name} {why}. A new process of that name may join in {left:.0f} s."
+        then = f"A new process of that name may join in {left:.0f} s."
+        return f"Worker {name} was set aside: {why}. {then}"
 
     def _refuse(self, name: str, reason: str) -> None:
         """Removes a worker that would fail its set-up again.

@@ -258,6 +258,7 @@ def open_session(
             status.update(
                 blocks=counts.blocks,
                 workers=counts.workers,
+                set_aside=session.pool.set_aside or None,
                 account=session.account(),
                 numerics=admission.numerics.record(),
                 waits_for=admission.wanted if counts.workers == 0 else None,

@@ -36,6 +36,7 @@ class Status(Facts):
         events: lines of the scheduler's log, of a run that has finished.
         message: why the run failed.
         liars: workers that computed wrong numbers, and where the run began again; see `RunResult`.
+        set_aside: workers that fail what others can do and may not return yet, with the reason.
         may_recover: whether the reason may pass, so that the same command may succeed later.
         numerics: see `RunNumerics`.
         waits_for: the numeric identity that a worker must have while there is none.
@@ -61,6 +62,7 @@ class Status(Facts):
     events: int | None = None
     message: str | None = None
     liars: Mapping[str, int] | None = None
+    set_aside: Mapping[str, str] | None = None
     may_recover: bool | None = None
     numerics: Json | None = None
     waits_for: str | None = None

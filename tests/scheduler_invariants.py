@@ -4,7 +4,7 @@ They read two private attributes, `_out` and `_placement`: what they check is in
 """
 
 from kipper.server.scheduler import rules
-from kipper.server.scheduler.events import DropWorker
+from kipper.server.scheduler.events import DropWorker, SetAsideWorker
 from kipper.server.scheduler.ledger import BlockRecord, Ledger
 from kipper.server.scheduler.scheduler import Scheduler
 
@@ -24,9 +24,24 @@ def check(scheduler: Scheduler) -> None:
     _check_queue(scheduler)
     _check_work(scheduler)
     for instruction in scheduler._out:
-        if isinstance(instruction, DropWorker):
+        if isinstance(instruction, DropWorker | SetAsideWorker):
             worker = instruction.worker
             assert worker not in ledger.workers, f"{worker} was dropped and is still present"
+    _check_health(scheduler)
+
+
+def _check_health(scheduler: Scheduler) -> None:
+    """Records agree with each other, and no broken worker is present."""
+    health = scheduler.health
+    for worker, records in health.records.items():
+        for kind, record in records.items():
+            assert len(record.in_a_row) <= min(record.failures, rules.FAILED_IN_A_ROW)
+            assert record.answers <= health.answers.get(kind, 0), f"{worker} answered too often"
+            assert not record.in_a_row or worker in health.said, f"{worker} failed without a word"
+    for worker in scheduler.ledger.workers:
+        for kind, record in health.records.get(worker, {}).items():
+            broken = health.is_broken(worker, kind) and record.refuted
+            assert not broken, f"{worker} fails what others can do, and is present"
 
 
 def _check_leases(ledger: Ledger) -> None:

@@ -86,6 +86,9 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
         lines.append(("speed", f"{rate} by {status.account.engine}"))
     if status.liars:
         lines.append(("liars", about_liars(status.liars, run.algorithm.unit)))
+    if state.state == "running" and status.set_aside:
+        said = (f"{name}: {reason}" for name, reason in status.set_aside.items())
+        lines.append(("set aside", "; ".join(said)))
     lines += _numerics(run)
     if state.state == "running" and status.waits_for is not None:
         lines.append(("waits for", f"a worker that computes by {status.waits_for}"))

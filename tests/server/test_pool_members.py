@@ -283,6 +283,7 @@ def test_a_worker_that_was_set_aside_is_kept_away_for_a_while(
     while not links[0].closed:
         check_kernels(pool, blocks(version, 50))
     assert "6 blocks in a row, the last: out of memory" in caplog.text
+    assert all("the last: out of memory" in why for why in pool.set_aside.values())
     why = pool.why_aside("broken")
     assert why is None or "was set aside: it failed 6 blocks in a row" in why
     healed = FakeLink("broken")
