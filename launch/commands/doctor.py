@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kipper.common import linalg
 from kipper.common.cores import usable_cores
 from kipper.common.errors import KipperError
 from kipper.common.settings import DoctorSettings
@@ -52,6 +53,7 @@ def print_findings(settings: DoctorSettings) -> None:
         "machine": _machine,
         "devices": _devices,
         "native kernels": _native,
+        "arithmetic": _arithmetic,
         "kernel": _kernel,
         "courier": _courier,
         "grpc_tls": _grpc_tls,
@@ -131,6 +133,13 @@ def _native() -> str:
     if missing is not None:
         raise Unfit(f"{missing} Without it convolutional kernels are many times slower.")
     return f"for {runnable_levels()[0]}"
+
+
+def _arithmetic() -> str:
+    missing = linalg.unavailable()
+    if missing is not None:
+        raise Unfit(missing)
+    return linalg.arithmetic()
 
 
 def _kernel() -> str:

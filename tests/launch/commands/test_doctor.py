@@ -37,7 +37,7 @@ def test_problems_are_printed_with_a_remedy_and_set_the_exit_status(
     printed = capsys.readouterr()
     assert "BAD  disk" in printed.out
     assert "there is no folder /nowhere; name one that exists." in printed.out
-    assert "1 of 10 checks found something wrong" in printed.err
+    assert "1 of 11 checks found something wrong" in printed.err
 
 
 def test_a_package_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
