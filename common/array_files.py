@@ -9,6 +9,8 @@ import dataclasses
 import math
 import os
 import pathlib
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
@@ -24,10 +26,14 @@ UNREADABLE = (
     TypeError,
     MemoryError,
     NotImplementedError,
+    OverflowError,
     RuntimeError,
+    struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )
+# The end of an archive without a comment: its signature, and its number of members.
+_END = struct.Struct("<4s6xH10x")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -61,6 +67,7 @@ def open_npz(path: pathlib.Path, names: Collection[str] | None = None) -> Iterat
         if not zipfile.is_zipfile(file):
             raise ValueError("it is not a whole zip archive")
         with zipfile.ZipFile(file) as archive:
+            _check_number(file, len(archive.infolist()))
             members = {
                 info.filename.removesuffix(".npy"): info
                 for info in archive.infolist()
@@ -87,6 +94,17 @@ def check_memory(num_bytes: int) -> None:
         )
 
 
+def _check_number(file: IO[bytes], found: int) -> None:
+    """Compares the number of members with that of the archive's end, which zipfile does not.
+
+    A damaged length in the list of members hides those that follow.
+    """
+    file.seek(-_END.size, os.SEEK_END)
+    signature, number = _END.unpack(file.read())
+    if signature == b"PK\5\6" and number not in (found, 0xFFFF):
+        raise ValueError(f"it has {number} members, of which {found} are listed")
+
+
 def _checked_shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int, ...]:
     if info.compress_type not in _METHODS:
         raise ValueError(f"{info.filename} is compressed by another method than DEFLATE")
@@ -107,10 +125,13 @@ def _checked_shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype of a .npy file, leaving the stream at its data."""
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        raise ValueError(f"a header has version {version}, expected (1, 0) or (2, 0)")
+    try:
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+        else:
+            raise ValueError(f"a header has version {version}, expected (1, 0) or (2, 0)")
+    except (KeyError, SyntaxError, tokenize.TokenError) as error:  # numpy parses it as Python
+        raise ValueError(f"a header is damaged ({error})") from error
     return shape, dtype
