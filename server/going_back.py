@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from absl import logging
 
-from kipper.common.errors import NumericalError
+from kipper.common.errors import Interrupted, NumericalError
 from kipper.common.files import write_json
 from kipper.server import checkpoint
 from kipper.server.confirmations import LiesUsed
@@ -46,9 +46,11 @@ def without_lies(
 def _settled(session: Session, attempt: Callable[[], RunResult]) -> RunResult:
     try:
         return attempt()
-    except NumericalError:
+    except (NumericalError, Interrupted):
+        # Lies may be the reason of an error; and a dispute that stays open would cost more steps
+        # than one that is judged.
         if not session.pool.has_aborted:
-            session.pool.settle()  # lies may be the reason
+            session.pool.settle()
         raise
 
 

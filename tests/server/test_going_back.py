@@ -17,8 +17,10 @@ from kipper.common.settings import RunSettings
 from kipper.server import checkpoint, going_back
 from kipper.server.algorithms import algorithm_of
 from kipper.server.bans import Ban, Bans
+from kipper.server.confirmations import LiesUsed
 from kipper.server.distilled_set import load_distilled, save_distilled
 from kipper.server.measures import ACCURACY, Score
+from kipper.server.pool import Pool
 from kipper.server.records import RunResult, Validation
 from kipper.server.scheduler import rules
 from kipper.server.scheduler.event_log import replay
@@ -280,6 +282,29 @@ def test_an_error_of_honest_workers_is_raised_once_it_is_confirmed(tmp_path: pat
     with pytest.raises(NumericalError, match="definite"):
         run(settings, honest())
     assert log(tmp_path).count("A worker may have computed wrong numbers") == 1
+
+
+def test_a_run_that_is_asked_to_stop_judges_first(
+    tmp_path: pathlib.Path, quiet: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [LiesUsed(3, {"worker-1"})]
+
+    def settle(_pool: Pool) -> None:
+        if left:
+            raise left.pop()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pool, "settle", settle)
+        with pytest.raises(Interrupted):
+            run(
+                settings_of(tmp_path),
+                honest(),
+                keeper,
+                should_finish=lambda: not left or (tmp_path / "checkpoints/step-000006").exists(),
+            )
+    assert checkpoint.steps_in(tmp_path / "checkpoints") == [0, 1, 2]
+    run(settings_of(tmp_path), honest(), keeper)
+    assert numbers(tmp_path) == quiet
 
 
 class TestBestKeeper:
