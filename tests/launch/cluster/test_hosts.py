@@ -11,6 +11,7 @@ from kipper.common.errors import UserError
 from kipper.common.settings import DistillSettings, LaunchSettings, RunSettings
 from kipper.launch.cluster import hosts
 from kipper.launch.main import run
+from kipper.server.workdir import Workdir
 
 FILE = """
 # the head
@@ -149,3 +150,18 @@ def test_a_host_that_lets_nobody_in_is_one_sentence(tmp_path, capsys):
         "kipper: Host node1 cannot be reached (me@node1: Permission denied (publickey)); "
         f"{ssh} must let you in without a password."
     )
+
+
+@pytest.mark.parametrize("holding", ["claimed", "locked", "launched"])
+def test_a_live_run_in_the_workdir_keeps_its_logs(tmp_path, capsys, holding):
+    workdir = Workdir(tmp_path / "run")
+    workdir.make_logs()
+    log = workdir.logs / "coordinator-0.log"
+    log.write_text("of the live run")
+    (tmp_path / "hosts").write_text("node1\n")
+    flags = [f"--workdir={workdir.path}", "--dataset=digits", "--num_workers=1"]
+    with getattr(workdir, holding)():
+        assert run(["launch", f"--cluster=hosts:{tmp_path / 'hosts'}", "--ssh=false", *flags]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("kipper: Another kipper process (process ")
+    assert log.read_text() == "of the live run"

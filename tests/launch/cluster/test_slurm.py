@@ -1,12 +1,16 @@
 """The scripts and errors of sbatch."""
 
+import contextlib
 import importlib.util
+import json
 import pathlib
 import stat
 
 import pytest
 
+from kipper.launch.cluster.meeting_point import MeetingPoint
 from kipper.launch.main import run
+from kipper.server.workdir import Workdir
 
 FLAGS = [
     "--cluster=slurm",
@@ -132,3 +136,28 @@ def _stand_in(folder: pathlib.Path, monkeypatch, sbatch):
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (None, "Another kipper process (process "),
+        ({"state": "running", "host": "node7"}, "was alive on host node7 less than two minutes"),
+    ],
+)
+def test_the_workers_of_a_live_run_are_not_sent_home(
+    tmp_path, monkeypatch, capsys, status, sentence
+):
+    pytest.importorskip("submitit")
+    _stand_in(tmp_path, monkeypatch, f"touch {tmp_path}/called")
+    workdir = Workdir(tmp_path / "run")
+    workdir.make_logs()
+    point = MeetingPoint(str(workdir.path), "first")
+    point.arrive("node7:7070")
+    if status is not None:
+        workdir.status.write_text(json.dumps(status))
+    with workdir.locked() if status is None else contextlib.nullcontext():
+        assert _launch(workdir.path) == 2
+    assert sentence in capsys.readouterr().err
+    assert point.address() == "node7:7070"
+    assert not (tmp_path / "called").exists()
