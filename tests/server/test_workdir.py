@@ -62,6 +62,7 @@ FREE_VALUES: dict[str, Any] = {
     "chaos": "drop:0.1",
     "mixed_numerics": True,
     "dashboard": "none",
+    "dashboard_open": True,
     "log_format": "json",
     "overwrite": False,
     "steps": 5000,
