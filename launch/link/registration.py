@@ -154,7 +154,7 @@ class Registration:
                     logging.info("%s", message)
                     self._is_member = False
                 case Failure(_, message):
-                    self._back_off(message)
+                    self._back_off(message.rstrip("."))
         return None
 
     def leave(self, seconds: float) -> bool:
