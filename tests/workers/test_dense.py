@@ -2,6 +2,10 @@
 
 import functools
 import importlib.util
+import os
+import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -299,3 +303,37 @@ def test_a_network_without_hidden_layers_is_refused():
     gaps, q1, q2 = (np.ones(shape, np.float32) for shape in ((3, 5), (3,), (5,)))
     with pytest.raises(Exception, match="shapes of arrays and network do not fit"):
         dense_cpu.kernel(DenseNetwork(-2, 2.0, 0.01), "ntk", gaps, q1, q2, threads=1)
+
+
+_BLOCK = """
+import hashlib, numpy as np
+from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.workers.choice import make_engine
+from kipper.workers.engine import PreparedImages
+
+digest = hashlib.sha256()
+for dtype in ("float32", "float64"):
+    engine = make_engine("dense", KernelSpec(architecture_named("fc2"), "ntk", dtype), 2)
+    rng = np.random.default_rng(0)
+    sides = [rng.normal(size=(n, 28, 28, 1)).astype(dtype) for n in (40, 300)]
+    sides[0][:4] = sides[1][:4] + sides[0][:4] / 1000
+    x1, x2 = (PreparedImages(side, engine.features(side)) for side in sides)
+    kernel, pulled = engine.block_vjp(x1, x2, np.ones((40, 300), dtype), True)
+    digest.update(b"".join(array.tobytes() for array in (kernel, *pulled)))
+print(digest.hexdigest())
+"""
+
+
+@NATIVE
+@pytest.mark.thorough
+@pytest.mark.skipif(shutil.which("taskset") is None, reason="taskset is not installed")
+def test_a_worker_that_is_bound_to_one_core_makes_the_same_bits():
+    # Honest workers that differ would be taken for liars.
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    core = ("taskset", "-c", str(min(os.sched_getaffinity(0))))
+    program = (sys.executable, "-c", _BLOCK)
+    bound, free = (
+        subprocess.run([*before, *program], env=environment, capture_output=True, check=True).stdout
+        for before in (core, ())
+    )
+    assert bound == free
