@@ -1,7 +1,8 @@
 """`kipper doctor`: checks of this machine, one line for each.
 
 A check returns a description. It raises Unfit, with a remedy, if something is wrong, and Absent if
-an optional part is not installed.
+an optional part is not installed. Lines without a verdict are the numeric identity of this machine
+as a coordinator and with each engine: hosts where they are equal may compute for one run.
 """
 
 import concurrent.futures
@@ -21,9 +22,12 @@ from collections.abc import Callable
 import numpy as np
 
 from kipper.common import linalg
+from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.cores import usable_cores
+from kipper.common.engines import TABLE, EngineEntry
 from kipper.common.errors import KipperError
 from kipper.common.settings import DoctorSettings
+from kipper.server.run_numerics import own_arithmetic
 
 _LEAST_DISK = 2**30
 _LEAST_FILES = 1024
@@ -60,7 +64,7 @@ def print_findings(settings: DoctorSettings) -> None:
         "open files": _files,
         "disk": lambda: _disk(folder),
     }
-    width = max(map(len, checks))
+    width = max(map(len, [*checks, *(entry.name for entry in TABLE)]))
     wrong = 0
     for name, check in checks.items():
         try:
@@ -71,6 +75,9 @@ def print_findings(settings: DoctorSettings) -> None:
         except Absent as error:
             verdict, found = "-", str(error)
         print(f"{verdict:3}  {name:{width}}  {found}", flush=True)
+    print(f"     {'coordinator':{width}}  bits depend on {own_arithmetic()}")
+    for entry in TABLE:
+        print(f"     {entry.name:{width}}  {_numerics(entry)}", flush=True)
     if wrong:
         raise KipperError(f"{wrong} of {len(checks)} checks found something wrong.")
 
@@ -158,6 +165,24 @@ def _kernel() -> str:
             "the lines above."
         )
     return f"two images by two agree with {other} to {error:.0e}"
+
+
+def _numerics(entry: EngineEntry) -> str:
+    """The numeric identity of a worker here with one engine, to be compared with other hosts'."""
+    import jax
+
+    from kipper.workers.choice import make_engine
+    from kipper.workers.numerics import numerics_of
+
+    if entry.backend not in (None, jax.default_backend()):
+        return f"does not run on {jax.default_backend()}"
+    is_dense = entry.family in (None, "fully connected ReLU")
+    spec = KernelSpec(architecture_named("fc1" if is_dense else "convnet1"), "ntk", "float32")
+    try:
+        found = numerics_of([make_engine(entry.name, spec, usable_cores())], [spec])
+    except KipperError as error:
+        return f"does not run here: {error}"
+    return f"bits depend on {found.arithmetic}, check {found.check}"
 
 
 def _courier() -> str:
