@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from kipper.common import linalg
 from kipper.common.errors import UserError
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import DistillSettings
@@ -90,4 +91,5 @@ def _same_statistics(settings: DistillSettings, recipe: Recipe, data_hash: str) 
 def _distance(ours: Preprocessing, theirs: Preprocessing, raw: np.ndarray) -> float:
     """The distance between the two results on raw images, relative to their norm."""
     mine = ours.apply(raw)
-    return float(np.linalg.norm(theirs.apply(raw) - mine) / np.linalg.norm(mine))
+    apart = linalg.sum_of_squares((theirs.apply(raw) - mine).astype(np.float64))
+    return float(np.sqrt(apart / linalg.sum_of_squares(mine.astype(np.float64))))
