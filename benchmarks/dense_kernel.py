@@ -46,23 +46,31 @@ def milliseconds(
         product = jax.jit(dense.input_gaps)
         gaps, cotangent = product(*images), jax.device_put(cotangent)
         parts = {
-            "product": functools.partial(product, *images),
+            "product": functools.partial(dense_cpu.input_gaps, *map(np.asarray, images), threads=2),
+            "product, plain JAX": functools.partial(product, *images),
             "product of vjp": functools.partial(
+                dense_cpu.images_vjp,
+                *map(np.asarray, (cotangent, q1, images[0], images[2])),
+                threads=2,
+            ),
+            "product of vjp, plain JAX": functools.partial(
                 jax.jit(dense.images_vjp), cotangent, q1, images[0], images[2]
             ),
         }
         for depth in hidden:
             network = dense.DenseNetwork(depth, 2.0, 0.01)
-            for name, module, options in (
-                ("native", dense_cpu, {"threads": 2}),
-                ("plain JAX", dense, {}),
-            ):
-                kernel = functools.partial(module.kernel, network, "ntk", **options)
-                vjp = functools.partial(module.kernel_vjp, network, "ntk", **options)
-                parts[f"fc{depth} {name}"] = functools.partial(jax.jit(kernel), gaps, q1, q2)
-                parts[f"fc{depth} {name} vjp"] = functools.partial(
-                    jax.jit(vjp), gaps, q1, q2, cotangent
-                )
+            native = {"threads": 2}
+            functions = {
+                "native": functools.partial(dense_cpu.kernel, network, "ntk", **native),
+                "native vjp": functools.partial(dense_cpu.kernel_vjp, network, "ntk", **native),
+                "plain JAX": jax.jit(functools.partial(dense.kernel, network, "ntk")),
+                "plain JAX vjp": jax.jit(functools.partial(dense.kernel_vjp, network, "ntk")),
+            }
+            for name, function in functions.items():
+                host = name.startswith("native")
+                inputs = (gaps, q1, q2, cotangent) if name.endswith("vjp") else (gaps, q1, q2)
+                given = [np.asarray(array) if host else array for array in inputs]
+                parts[f"fc{depth} {name}"] = functools.partial(function, *given)
         seconds: dict[str, list[float]] = {name: [] for name in parts}
         for _ in range(repeats + 1):
             for name, part in parts.items():
