@@ -12,17 +12,19 @@ RUN apt-get update \
   && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
-# The pip that comes with Python 3.10 leaves out the CUDA libraries of jax[cuda12].
-RUN pip install --no-cache-dir pip==26.3 \
-  && pip wheel --no-cache-dir --no-deps --wheel-dir=/wheels .
+# A file whose hash the locks do not list is refused. Without isolation, because pip would fetch
+# packages for the build that no lock lists.
+RUN pip install --no-cache-dir --require-hashes --requirement=locks/pip.txt \
+  && pip install --no-cache-dir --require-hashes --no-deps --requirement=locks/build.txt \
+  && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir=/wheels .
 
 FROM python:3.10-slim-bookworm
 COPY --from=build /wheels /wheels
-COPY constraints.txt /wheels/
-RUN pip install --no-cache-dir pip==26.3 \
-  && pip install --no-cache-dir --constraint=/wheels/constraints.txt \
-    "$(ls /wheels/kipper-*.whl)[cuda]" \
-  && rm -rf /wheels \
+COPY locks /locks
+RUN pip install --no-cache-dir --require-hashes --requirement=/locks/pip.txt \
+  && pip install --no-cache-dir --require-hashes --no-deps --requirement=/locks/cuda.txt \
+  && pip install --no-cache-dir --no-deps /wheels/kipper-*.whl \
+  && rm -rf /wheels /locks \
   && useradd --uid=1000 --create-home kipper
 # The same user as in launch/cluster/manifests.py, who owns the volumes.
 USER 1000

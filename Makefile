@@ -42,7 +42,7 @@ check: $(VENV)/installed $(VENV)/warning-free
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/hadolint Dockerfile
-	@$(BIN)/shellcheck .ci/run launch/*.sh examples/*.sh
+	@$(BIN)/shellcheck .ci/run launch/*.sh locks/*.sh examples/*.sh
 	@$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(wildcard tests/*/*.cpp)
 	@mkdir -p .typing/kipper
 	@# The page serves its scripts joined into one, and they use each other's names.
@@ -59,11 +59,11 @@ docs: $(VENV)/installed
 	@echo "Open site/index.html."
 
 # A change of the requirements rebuilds the environment from nothing.
-$(VENV)/installed: setup.py constraints.txt .python-version
+$(VENV)/installed: setup.py locks/dev.txt .python-version
 	@bash launch/make_venv.sh $(VENV)
 	@touch $@
 
-$(STANDALONE)/installed: setup.py constraints-standalone.txt
+$(STANDALONE)/installed: setup.py locks/standalone.txt
 	@bash launch/make_venv.sh $(STANDALONE) standalone
 	@touch $@
 

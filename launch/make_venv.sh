@@ -6,9 +6,9 @@ set -euo pipefail
 
 venv=$1
 if [[ ${2:-} == standalone ]]; then
-  versions="3.13 3.12 3.11" constraints=constraints-standalone.txt extra=test size="1 GB"
+  versions="3.13 3.12 3.11" lock=locks/standalone.txt size="1 GB"
 else
-  versions="3.10" constraints=constraints.txt extra=dev size="2 GB"
+  versions="3.10" lock=locks/dev.txt size="2 GB"
 fi
 rm -rf "$venv"
 # shellcheck disable=SC2086  # several words
@@ -19,5 +19,9 @@ if ! python=$(bash launch/find_python.sh $versions); then
 fi
 "$python" -m venv "$venv"
 echo "Installing kipper into $venv (about $size; a few minutes the first time)"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-  --constraint "$constraints" --editable ".[$extra]" 2> >(grep -v '^WARNING' >&2)
+install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$@" \
+  2> >(grep -v '^WARNING' >&2); }
+# The lock lists every package, and pip refuses a file whose hash is not in it.
+install --require-hashes --requirement "$lock"
+# With the setuptools and the jaxlib of the lock, instead of ones that pip would fetch for the build.
+install --no-build-isolation --editable .

@@ -16,7 +16,7 @@ ADMITTED = {
 def test_exactly_the_files_of_the_package_are_copied():
     rooms = {"common", "launch", "server", "workers"}
     files = {"LICENSE", "__init__.py", "__main__.py", "pyproject.toml", "setup.py"}
-    assert rooms | files | {"constraints.txt"} == ADMITTED
+    assert rooms | files | {"locks"} == ADMITTED
     assert all((ROOT / name).exists() for name in ADMITTED)
 
 
