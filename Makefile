@@ -1,7 +1,8 @@
 # make demo             sets up, distils handwritten digits over two Courier workers, shows the result
 # make test             sets up, runs the tests of every room that take little time: a few minutes
 # make test-all         runs every test except the slow ones; CI runs this
-# make check            checks Python, C++, shell and JavaScript: lint, format, types
+# make check            checks Python, C++, shell and JavaScript: lint, format, types; known
+#                       vulnerabilities of packages
 # make test-standalone  runs the tests on Python 3.11, 3.12 or 3.13, without the service
 # make docs             builds the documents as a site: site/index.html; warnings are errors
 # make sanitize         runs the native kernels under the address and undefined-behaviour sanitizers,
@@ -52,6 +53,7 @@ check: $(VENV)/installed $(VENV)/warning-free
 	@for room in __init__.py common server workers launch; do \
 	  ln -sfn ../../$$room .typing/kipper/$$room; done
 	@MYPYPATH=.typing $(BIN)/mypy -p kipper
+	@$(BIN)/python locks/audit.py
 
 # mkdocs-material prints a notice about MkDocs 2 that is not about these documents.
 docs: $(VENV)/installed

