@@ -19,6 +19,7 @@ from kipper.common.datasets import Dataset
 from kipper.common.errors import UserError
 from kipper.common.files import write_npz
 from kipper.common.preprocessing import Preprocessing, preprocessing_from_arrays
+from kipper.common.printable import printable
 from kipper.common.wire import content_key
 from kipper.server.measures import Score
 from kipper.server.released import ReleasedName, parse_released_name
@@ -250,7 +251,9 @@ def _load_npz(path: pathlib.Path, keys: tuple[str, ...]) -> dict[str, np.ndarray
     except FileNotFoundError as error:
         raise UserError(f"There is no file {path}.") from error
     except UNREADABLE as error:
-        raise UserError(f"{path} is not a readable .npz file ({error}).") from error
+        raise UserError(
+            f"{path} is not a readable .npz file ({printable(str(error), 300)})."
+        ) from error
     missing = [key for key in keys if key not in arrays]
     if missing:
         raise UserError(

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from kipper.common.errors import UserError
 from kipper.common.files import read_regular_file
+from kipper.common.printable import printable
 
 _PART_BYTES = 2**20
+_MOST_OF_A_REASON = 300  # libraries may cite the file
 
 
 @contextlib.contextmanager
@@ -25,7 +27,9 @@ def expecting(path: pathlib.Path, expected: str) -> Iterator[None]:
     except Exception as error:
         described = error.strerror if isinstance(error, OSError) else None
         reason = " ".join((described or str(error)).split()) or type(error).__name__
-        raise UserError(f"{path} cannot be read as {expected}: {reason}") from error
+        raise UserError(
+            f"{path} cannot be read as {expected}: {printable(reason, _MOST_OF_A_REASON)}"
+        ) from error
 
 
 def read_whole(path: pathlib.Path, most_bytes: int) -> bytes:
