@@ -65,6 +65,7 @@ AT_MOST = {
     "max_minutes": 0.1,
 }
 SMALL_BENCHMARKS = {
+    "linear_algebra.py": "--sizes=10 --images=0 --repeats=1",
     "kernel_engines.py": "--image=8x8x1 --support=4 --target=4 --xla_target=4 --nt_blocks=2 "
     "--repeats=1",
     "service_efficiency.py": "--steps=1",

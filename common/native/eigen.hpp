@@ -247,12 +247,16 @@ inline bool diagonalise(Index size, double* diagonal, double* off_diagonal, Rota
     constexpr double kEpsilon = std::numeric_limits<double>::epsilon() / 2;
     constexpr double kTiny = std::numeric_limits<double>::min();
     double *d = diagonal, *e = off_diagonal;
+    // Relative to the whole matrix: where it is graded upwards, sweeps leave as much rounding
+    // behind.
+    double largest = 0;
+    for (Index i = 0; i < size; ++i) largest = std::max(largest, std::fabs(d[i]) + std::fabs(e[i]));
+    const double negligible = kEpsilon * largest + kTiny;
     for (Index first = 0; first < size; ++first) {
         for (int sweeps = 0;; ++sweeps) {
             Index last = first;
             for (; last + 1 < size; ++last) {
-                const double around = std::fabs(d[last]) + std::fabs(d[last + 1]);
-                if (!(std::fabs(e[last]) > kEpsilon * around + kTiny)) break;
+                if (!(std::fabs(e[last]) > negligible)) break;
             }
             if (last == first) break;
             if (sweeps == kMostSweeps) return false;
