@@ -240,7 +240,7 @@ def arrow(size):
 
 
 def few_directions(size, count):
-    """The moment of `count` images of `size` pixels with a ridge: all other eigenvalues coincide."""
+    """The moment of `count` images with a ridge, (size, size): most eigenvalues coincide."""
     rows = np.random.default_rng(0).random((count, size))
     rows -= rows.mean(1, keepdims=True)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
