@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 
-from kipper.common.array_files import check_memory
 from kipper.common.datasets.dataset import Dataset, RawSplit, assemble, numbered_names, unit_pixels
+from kipper.common.datasets.mat import open_mat
 from kipper.common.datasets.reading import expecting, find_folder
 from kipper.common.errors import UserError
 
@@ -21,15 +21,13 @@ def load_svhn_cropped(data_dir: pathlib.Path) -> Dataset:
 
 
 def _read_split(path: pathlib.Path) -> RawSplit:
-    from scipy import io
-
     with expecting(path, "a MATLAB file"):
         # Names, shapes and types only: a compressed variable may be a thousand times as large.
-        found = [each for each in io.whosmat(str(path), appendmat=False) if each[0] in ("X", "y")]
-    if sorted(name for name, _, _ in found) != ["X", "y"]:
+        found = open_mat(path, ("X", "y"))
+    if found.keys() != {"X", "y"}:
         raise UserError(f"{path} lacks a variable, expected X and y")
-    (_, pixel_shape, pixel_type), (_, label_shape, _) = sorted(found)
-    if pixel_type != "uint8" or len(pixel_shape) != 4 or pixel_shape[:3] != (32, 32, 3):
+    pixel_shape, label_shape, pixel_type = found["X"].shape, found["y"].shape, found["X"].dtype
+    if pixel_type != np.uint8 or len(pixel_shape) != 4 or pixel_shape[:3] != (32, 32, 3):
         raise UserError(
             f"{path} holds {pixel_type} images of shape {pixel_shape}, "
             "expected uint8 (32, 32, 3, images)"
@@ -40,9 +38,7 @@ def _read_split(path: pathlib.Path) -> RawSplit:
             "expected equal numbers"
         )
     with expecting(path, "a MATLAB file"):
-        check_memory(math.prod(pixel_shape))
-        variables = io.loadmat(str(path), variable_names=["X", "y"], appendmat=False)
-        pixels, labels = variables["X"], np.asarray(variables["y"]).reshape(-1)
+        pixels, labels = found["X"].read(), found["y"].read().reshape(-1)
     if not np.isin(labels, np.arange(1, 11)).all():
         raise UserError(f"{path} holds labels other than 1 to 10, expected 10 for the digit 0")
     # MATLAB saves labels as doubles; the published ones are uint8.

@@ -16,6 +16,7 @@ from scipy import io as scipy_io
 
 from kipper.common.array_files import read_npz
 from kipper.common.datasets import load_dataset
+from kipper.common.datasets.mat import open_mat
 from kipper.common.errors import UserError
 from kipper.server.distilled_set import load_distilled
 
@@ -141,7 +142,7 @@ def test_a_matlab_variable_is_not_read_before_its_shape_is_known(tmp_path, monke
     path = tmp_path / "train_32x32.mat"
     images = np.zeros((32, 32, 3, 2), np.uint8)
     scipy_io.savemat(path, {"X": images, "y": np.zeros((10**5, 1))}, do_compression=True)
-    monkeypatch.delattr(scipy_io, "loadmat")
+    monkeypatch.setattr("kipper.common.datasets.mat._Element._values", None)
     refused("svhn_cropped", tmp_path, f"{path} holds 2 images and 100000 labels")
 
 
@@ -201,3 +202,18 @@ def test_the_first_of_several_pictures_is_read(tmp_path, image_format) -> None:
     with Image.open(path) as animation:
         assert animation.n_frames == 2
     assert load_dataset(f"folder:{tmp_path}", None).x_train[0].min() == 1
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4", "f8"])
+def test_matlab_arrays_are_those_that_scipy_reads(tmp_path, compressed, dtype) -> None:
+    path = tmp_path / "own.mat"
+    pixels = np.random.default_rng(3).integers(0, 256, (3, 4, 3, 5), np.uint8)
+    others = {"before": {"a": 1}, "X": pixels, "text": "words", "y": np.arange(5).astype(dtype)}
+    scipy_io.savemat(path, others, do_compression=compressed)
+    expected, found = scipy_io.loadmat(path), open_mat(path, ("X", "y", "absent"))
+    assert found.keys() == {"X", "y"}
+    for name, variable in found.items():
+        assert variable.shape == expected[name].shape
+        assert variable.dtype == expected[name].dtype
+        np.testing.assert_array_equal(variable.read(), expected[name], strict=True)
