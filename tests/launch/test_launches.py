@@ -11,6 +11,8 @@ from event_curves import curves_agree_with_records
 from installation import needs_launchpad
 from runs import VARIED, command, distill, metrics, nodes_of, wait_for_step
 
+from kipper.launch.processes.exit_codes import ExitCode
+
 pytestmark = pytest.mark.processes
 
 
@@ -79,7 +81,7 @@ def test_a_killed_coordinator_process_is_reported_and_the_run_resumes(quiet, tmp
     wait_for_step(tmp_path, 20, process)
     os.kill(json.loads((tmp_path / "status.json").read_text())["pid"], signal.SIGKILL)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == ExitCode.TEMPORARY
     assert "A process of the run died" in error
     assert "Traceback" not in error
     assert nodes_of(tmp_path) == []
