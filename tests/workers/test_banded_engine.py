@@ -11,6 +11,7 @@ from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.errors import UserError, WorkerError
 from kipper.server.tiling import Tiling
 from kipper.workers import banded_cpu, banded_cpu_engine, self_check
+from kipper.workers.banded_engine import flat
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import PreparedImages
 
@@ -104,8 +105,8 @@ def test_arrays_kept_for_the_pullback_change_no_bit(name, kind):
         for got, want in zip(pullback(cotangent), expected, strict=True):
             assert np.array_equal(got, want)
     # The arrays that a pullback keeps are in no public result.
-    kept = engine._linearised(
-        engine._network(first.images), first.images, first.features, second.images, second.features
+    kept = banded_cpu.linearised_cross_kernel(
+        engine._network(first.images), kind, *flat(first, second), threads=2
     )[1]
     assert engine.residual_bytes(first, second, both=True) == kept.nbytes
     assert (kept.nbytes == 0) == (name == "conv_vec2")
