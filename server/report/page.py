@@ -86,7 +86,10 @@ def render(
         workers_left_out=max(0, len(activity.workers) - _MOST_WORKERS) if activity else 0,
         result=[(name, _plain(value)) for name, value in result.items()],
         settings=_settings(run),
-        environment=_environment(run.environment),
+        environment=[
+            *_environment(run.environment),
+            *(("numeric identity", line) for line in run.numerics.lines),
+        ],
     )
 
 
@@ -132,7 +135,6 @@ def _numbers(run: RunFiles, activity: Activity | None) -> Rows:
         ("bytes moved", do_filesizeformat(moved) if moved else None),
         ("worker deaths", str(len(activity.deaths)) if activity else None),
         ("engine", account.engine),
-        ("numerics", "; ".join(run.numerics.lines) or None),
     ]
     return [(name, value) for name, value in found if value is not None]
 

@@ -93,10 +93,10 @@ def test_a_run_draws_all_its_figures_and_a_report_that_holds_them(odd_names):
     words = " ".join(page.words)
     result = json.loads((odd_names / "result.json").read_text())
     assert f"{100 * result['test_accuracy']:.1f} %" in words
-    for said in ("forward", "worker-0", "numpy", "learn_labels", "kipper evaluate"):
+    for said in ("forward", "worker-0", "numeric identity", "learn_labels", "kipper evaluate"):
         assert said in words, said
     evaluated = json.loads((odd_names / "metrics.jsonl").read_text().splitlines()[-1])
-    for said in (f"{evaluated['loss']:.6g}", "bytes moved", "worker deaths"):
+    for said in (f"{evaluated['loss']:.6g}", "bytes moved", "worker deaths", "numpy"):
         assert said in words, said
 
 
