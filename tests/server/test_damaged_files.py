@@ -38,7 +38,9 @@ def carry_out(folder: pathlib.Path) -> str:
     """Runs or resumes in a folder; returns the key of the set."""
     settings = kip_settings(folder)
     with tiny_session(settings, score_validation=False) as session:
-        keeper = BestKeeper(session.workdir, lambda images, _: Score(ACCURACY, images.mean() % 1))
+        keeper = BestKeeper(
+            session.workdir, lambda images, _: Score(ACCURACY, float(images.mean()) % 1)
+        )
         algorithm_of(settings.compute).run(session, keeper)
     return set_key(*load_distilled(Workdir(folder).distilled))
 

@@ -23,7 +23,9 @@ from kipper.server.workdir import Workdir
 def carry_out(folder: pathlib.Path) -> RunResult:
     settings = kip_settings(folder)
     with tiny_session(settings) as session:
-        keeper = BestKeeper(session.workdir, lambda images, _: Score(ACCURACY, images.mean() % 1))
+        keeper = BestKeeper(
+            session.workdir, lambda images, _: Score(ACCURACY, float(images.mean()) % 1)
+        )
         return algorithm_of(settings.compute).run(session, keeper)
 
 
