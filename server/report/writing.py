@@ -1,8 +1,10 @@
 """Writes the figures and the report of a run, from its files alone."""
 
+import dataclasses
+
 from absl import logging
 
-from kipper.common.errors import KipperError
+from kipper.common.errors import KipperError, UserError
 from kipper.common.files import write_bytes, write_text
 from kipper.common.settings import RunSettings, run_fields
 from kipper.server.figures import style
@@ -59,8 +61,15 @@ def _support(run: RunFiles) -> SupportFiles | None:
 
 
 def command_of(run: RunFiles) -> list[str]:
-    """The words of a command line that repeats the run."""
+    """The words of a command line that repeats the run.
+
+    Raises:
+        UserError: the run's configuration lacks a required setting.
+    """
     compute_class = run.algorithm.settings_class
-    names = {field.name for field in run_fields(compute_class)} - {"overwrite"}
-    known = {name: value for name, value in run.settings.items() if name in names}
+    fields = {field.name: field for field in run_fields(compute_class) if field.name != "overwrite"}
+    known = {name: value for name, value in run.settings.items() if name in fields}
+    for name, field in fields.items():
+        if field.default is dataclasses.MISSING and name not in known:
+            raise UserError(f"{run.workdir.config} lacks the setting {name}, so it is damaged.")
     return ["kipper", run.algorithm.command, *RunSettings.of(compute_class, **known).arguments()]

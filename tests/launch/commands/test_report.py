@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pictures import pixels_of
 
+from kipper.common.errors import UserError
 from kipper.launch.main import run
 from kipper.server.figures import style
 from kipper.server.records import Evaluation, RunResult
@@ -118,6 +119,13 @@ def test_the_command_line_of_the_report_is_that_of_the_run(odd_names):
         "--steps=2",
         "--num_workers=1",
     }
+
+
+def test_a_configuration_without_a_required_setting_is_told(odd_names, tmp_path):
+    found = read_run(odd_names)
+    settings = {name: value for name, value in found.settings.items() if name != "workdir"}
+    with pytest.raises(UserError, match=r"config.json lacks the setting workdir"):
+        command_of(dataclasses.replace(found, settings=settings))
 
 
 def test_label_solve_has_its_figures(solved):
