@@ -152,17 +152,22 @@ def test_what_was_confirmed_before_the_first_lie_is_kept(
     assert quiet.items() <= numbers(tmp_path).items()
 
 
+def _believe_a_liar(workdir: pathlib.Path) -> None:
+    """A coordinator that verifies nothing uses lies of step 2, and is interrupted at step 6."""
+    with pytest.raises(Interrupted):
+        run(
+            settings_of(workdir, verify_fraction=0.0),
+            with_liar(first=2, last=2),
+            keeper,
+            should_finish=lambda: (workdir / "checkpoints/step-000006").exists(),
+        )
+
+
 @pytest.mark.parametrize("is_known", [True, False])
 def test_lies_told_to_an_earlier_coordinator_are_undone(
     tmp_path: pathlib.Path, quiet: dict[str, Any], is_known: bool
 ) -> None:
-    with pytest.raises(Interrupted):
-        run(
-            settings_of(tmp_path, verify_fraction=0.0),
-            with_liar(first=2, last=2),
-            keeper,
-            should_finish=lambda: (tmp_path / "checkpoints/step-000006").exists(),
-        )
+    _believe_a_liar(tmp_path)
     assert (
         numbers(tmp_path)["checkpoints/step-000006/state.npz"]
         != (quiet["checkpoints/step-000006/state.npz"])
@@ -181,13 +186,7 @@ def test_a_liar_that_an_earlier_coordinator_banned_is_not_believed_afterwards(
     tmp_path: pathlib.Path, quiet: dict[str, Any]
 ) -> None:
     """As if the coordinator had died between the ban and the going back."""
-    with pytest.raises(Interrupted):
-        run(
-            settings_of(tmp_path, verify_fraction=0.0),
-            with_liar(first=2, last=2),
-            keeper,
-            should_finish=lambda: (tmp_path / "checkpoints/step-000006").exists(),
-        )
+    _believe_a_liar(tmp_path)
     Bans(tmp_path / "bans.json").add("worker-1", Ban("it lied", "somewhere", ""))
     result = run(settings_of(tmp_path, verify_fraction=0.0), honest(), keeper)
     assert numbers(tmp_path) == quiet
