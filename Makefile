@@ -65,7 +65,7 @@ $(VENV)/installed: setup.py locks/dev.txt .python-version
 	@bash launch/make_venv.sh $(VENV)
 	@touch $@
 
-$(STANDALONE)/installed: setup.py locks/standalone.txt
+$(STANDALONE)/installed: setup.py locks/later.txt
 	@bash launch/make_venv.sh $(STANDALONE) standalone
 	@touch $@
 

@@ -1,7 +1,7 @@
 """Package definition; the constraints files pin every installed package.
 
-Python 3.10 gets all of kipper. Later Pythons get everything except the service: engines and runs in
-one process.
+Python 3.10 gets all of kipper. Later Pythons get everything except Launchpad, with Courier and
+Reverb, and neural-tangents.
 """
 
 import pathlib
@@ -14,12 +14,12 @@ from setuptools.command.build_py import build_py
 ROOMS = find_packages(include=["common*", "server*", "workers*", "launch*"])
 
 # Launchpad has no release for Python 3.11 and later; neural-tangents has none for later JAX.
-SERVICE = 'python_version < "3.11"'
-STANDALONE = 'python_version >= "3.11"'
+WITH_LAUNCHPAD = 'python_version < "3.11"'
+LATER = 'python_version >= "3.11"'
 
 # The newest release for each Python.
 JAX = {
-    SERVICE: "0.5.3",
+    WITH_LAUNCHPAD: "0.5.3",
     'python_version == "3.11"': "0.10.2",
     'python_version >= "3.12"': "0.12.0.1",
 }
@@ -44,6 +44,10 @@ TEST = [
     "pytest-xdist==3.8.0",
     "hypothesis==6.168.5",
     "kubernetes-validate==1.37.0",
+    # Drives an installed browser; without one, tests that need a browser are skipped.
+    "playwright==1.65.2",
+    # Reads what kipper writes; TensorFlow brings its own.
+    *only(LATER, "tensorboard>=2.20,<3"),
 ]
 LINT = [
     "ruff==0.17.6",
@@ -60,8 +64,6 @@ DOCS = [
     "mkdocstrings-python==2.0.9",
     "pymdown-extensions<12.1",  # with later ones mkdocstrings 1.0 cannot highlight code
 ]
-# Drives an installed browser; without one, tests that need a browser are skipped.
-BROWSER = ["playwright==1.65.2"]
 
 
 class BuildWithNativeKernels(build_py):
@@ -100,7 +102,7 @@ setup(
         *of_jax("jax"),
         *of_jax("jaxlib"),
         *only(
-            SERVICE,
+            WITH_LAUNCHPAD,
             "neural-tangents==0.6.4",
             # The last Launchpad. Its Courier links against TensorFlow 2.8's shared library, whose
             # imports break with protobuf 4 and with setuptools 81.
@@ -115,15 +117,12 @@ setup(
             "pillow>=12,<13",
             "scikit-learn>=1.7,<1.8",
             "mlxtend==0.23.4",
-            # For workers on other hosts: TLS, certificates, this host's addresses.
-            "grpcio>=1.85,<2",
-            "cryptography>=50,<51",
-            "psutil>=7.2,<8",
             "flax==0.10.6",  # the last for JAX 0.5
             "tensorboardX==2.6",  # the last for protobuf 3
+            "ray==2.48.0",  # the last for protobuf 3.19
         ),
         *only(
-            STANDALONE,
+            LATER,
             "flax>=0.12.8,<0.13",
             "numpy>=2.4,<2.6",
             "scipy>=1.17,<1.19",
@@ -132,6 +131,7 @@ setup(
             "scikit-learn>=1.9,<1.10",
             "mlxtend==0.25.0",
             "tensorboardX>=2.6.4,<3",
+            "ray>=2.60,<3",
         ),
         "optax==0.2.8",
         "absl-py>=2,<3",
@@ -139,6 +139,10 @@ setup(
         "safetensors==0.8.0",
         "threadpoolctl>=3.8,<4",
         "jinja2>=3.1,<4",
+        # For workers on other hosts: TLS, certificates, this host's addresses.
+        "grpcio>=1.85,<2",
+        "cryptography>=50,<51",
+        "psutil>=7.2,<8",
         # For the live page and Prometheus.
         "tornado>=6.5,<7",
         "prometheus-client>=0.26,<1",
@@ -147,7 +151,7 @@ setup(
         "cuda": of_jax("jax[cuda12]"),
         "cluster": CLUSTER,
         "test": TEST,
-        "dev": [*TEST, *LINT, *DOCS, *BROWSER],
+        "dev": [*TEST, *LINT, *DOCS],
     },
     entry_points={"console_scripts": ["kipper = kipper.launch.main:main"]},
 )

@@ -6,7 +6,7 @@ set -euo pipefail
 
 venv=$1
 if [[ ${2:-} == standalone ]]; then
-  versions="3.13 3.12 3.11" lock=locks/standalone.txt size="1 GB"
+  versions="3.13 3.12 3.11" lock=locks/later.txt size="1 GB"
 else
   versions="3.10" lock=locks/dev.txt size="2 GB"
 fi

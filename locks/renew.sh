@@ -2,7 +2,7 @@
 # Writes the hashes of the packages that the constraints files pin, from the repository's root:
 #   dev.txt         Python 3.10, everything for development, without CUDA
 #   cuda.txt        Python 3.10, for the image: what kipper[cuda] needs, and no more
-#   standalone.txt  Python 3.11 to 3.13, kipper[test]
+#   later.txt       Python 3.11 to 3.13, kipper[test]
 #   build.txt       Python 3.10, for the image: what builds kipper's wheel
 #   pip.txt         the pip of the image
 # Each lists all files of a release, so that the same lock serves every Linux that has a wheel.
@@ -36,7 +36,7 @@ for text in importlib.metadata.requires("kipper"):
 PROGRAM
 lock "$inputs/cuda.in" cuda.txt --constraint constraints.txt "${on_3_10[@]}"
 
-lock constraints-standalone.txt standalone.txt --no-deps --universal --python-version 3.11
+lock constraints-later.txt later.txt --no-deps --universal --python-version 3.11
 
 printf '%s\n' jaxlib==0.5.3 setuptools wheel >"$inputs/build.in"
 lock "$inputs/build.in" build.txt --constraint constraints.txt "${on_3_10[@]}"

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parents[1]
-LOCKS = ("build", "cuda", "dev", "pip", "standalone")
+LOCKS = ("build", "cuda", "dev", "later", "pip")
 AUDIT = runpy.run_path(str(ROOT / "locks" / "audit.py"))
 
 
@@ -67,7 +67,7 @@ def test_every_package_has_hashes_and_a_lock_names_no_index(name: str) -> None:
 
 
 CONSTRAINTS = (ROOT / "constraints.txt").read_text()
-STANDALONE = (ROOT / "constraints-standalone.txt").read_text()
+LATER = (ROOT / "constraints-later.txt").read_text()
 
 
 @pytest.mark.parametrize("name", ["build", "cuda", "dev", "pip"])
@@ -81,8 +81,8 @@ def test_versions_are_those_of_the_constraints(name: str) -> None:
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
-def test_versions_without_the_service_are_those_of_the_constraints(python: str) -> None:
-    assert locked("standalone", python) == pins(STANDALONE, python)
+def test_versions_on_later_pythons_are_those_of_the_constraints(python: str) -> None:
+    assert locked("later", python) == pins(LATER, python)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_versions_without_the_service_are_those_of_the_constraints(python: str) 
     [
         ("dev", "3.10", ("", "dev")),
         ("cuda", "3.10", ("", "cuda")),
-        *(("standalone", python, ("", "test")) for python in ("3.11", "3.12", "3.13")),
+        *(("later", python, ("", "test")) for python in ("3.11", "3.12", "3.13")),
     ],
 )
 def test_kippers_requirements_are_locked(name: str, python: str, extras: tuple[str, ...]) -> None:
