@@ -26,7 +26,6 @@ RUN pip install --no-cache-dir --require-hashes --requirement=/locks/pip.txt \
   && pip install --no-cache-dir --no-deps /wheels/kipper-*.whl \
   && rm -rf /wheels /locks \
   && useradd --uid=1000 --create-home kipper
-# The same user as in launch/cluster/manifests.py, who owns the volumes.
 USER 1000
 WORKDIR /home/kipper
 ENTRYPOINT ["kipper"]

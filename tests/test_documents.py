@@ -45,7 +45,6 @@ REPLACED = {
     "--initial=FILE": "--initial=runs/mine/distilled.npz",
     "=DIR": "=data",
     "=HOST:": "=localhost:",
-    "=IMAGE": "=kipper:test",
     "=S": "=1",
     "=N": "=10",
     "folder:pets@32": "folder:pets@16",

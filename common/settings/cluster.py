@@ -1,7 +1,6 @@
 """Settings of `launch` and of the nodes that it starts, besides those of the run."""
 
 import dataclasses
-from typing import Literal
 
 from kipper.common.settings.field import Settings, required, setting
 
@@ -10,10 +9,10 @@ from kipper.common.settings.field import Settings, required, setting
 class LaunchSettings(Settings):
     """Settings of `launch` besides those of the run that it starts."""
 
-    cluster: str | None = setting(None, "hosts:FILE (by ssh), slurm or kubernetes.")
+    cluster: str | None = setting(None, "hosts:FILE (by ssh) or slurm.")
     dry_run: bool = setting(False, "Print what would be started; start and write nothing.")
-    name: str = setting("kipper", "Slurm, Kubernetes: name of the jobs and objects.")
-    gpus_per_worker: int = setting(1, "Slurm, Kubernetes: GPUs to request for each worker.")
+    name: str = setting("kipper", "Slurm: name of the jobs.")
+    gpus_per_worker: int = setting(1, "Slurm: GPUs to request for each worker.")
     ssh: str = setting(
         "ssh -o BatchMode=yes -o ServerAliveInterval=15",
         "Hosts: the words before a host's name and a command that run the command there.",
@@ -26,16 +25,6 @@ class LaunchSettings(Settings):
     )
     sbatch: str | None = setting(
         None, "Slurm: more options of sbatch, such as partition=gpu,time=24:00:00,account=lab."
-    )
-    image: str | None = setting(None, "Kubernetes: an image built from the Dockerfile.")
-    namespace: str = setting("default", "Kubernetes: namespace of all objects.")
-    volume: str | None = setting(
-        None,
-        "Kubernetes: CLAIM:FOLDER, where the coordinator mounts a PersistentVolumeClaim that "
-        "holds the workdir and the data; by default a new claim at /kipper.",
-    )
-    lp_launch_type: Literal["vertex_ai"] | None = setting(
-        None, "Instead of --cluster: a launch type of Launchpad's own."
     )
 
 

@@ -1,1 +1,1 @@
-"""Runs on many hosts: by ssh, by Slurm, by Kubernetes."""
+"""Runs on many hosts: by ssh, by Slurm."""

@@ -1,4 +1,4 @@
-"""`kipper launch`: starts a run on hosts by ssh, on Slurm, Kubernetes or Vertex AI."""
+"""`kipper launch`: starts a run on hosts by ssh, or on Slurm."""
 
 from kipper.common.errors import UserError
 from kipper.common.settings import LaunchSettings, RunSettings
@@ -14,11 +14,6 @@ def launch(launch: LaunchSettings, settings: RunSettings) -> None:
         KipperError: the launch failed.
     """
     check_launch(launch, settings)
-    if launch.lp_launch_type is not None:
-        from kipper.launch.cluster.vertex_ai import launch_on_vertex_ai
-
-        launch_on_vertex_ai(settings)
-        return
     cluster = launch.cluster or ""
     if cluster.startswith(_HOSTS) and len(cluster) > len(_HOSTS):
         from kipper.launch.cluster.hosts import launch_on_hosts
@@ -28,13 +23,6 @@ def launch(launch: LaunchSettings, settings: RunSettings) -> None:
         from kipper.launch.cluster.slurm import launch_on_slurm
 
         launch_on_slurm(launch, settings)
-    elif cluster == "kubernetes":
-        from kipper.launch.cluster.kubernetes import launch_on_kubernetes
-
-        launch_on_kubernetes(launch, settings)
     else:
-        raise UserError(
-            f"--cluster is {launch.cluster!r}; it must be hosts:FILE, slurm or kubernetes."
-            if launch.cluster
-            else "--cluster is required: hosts:FILE, slurm or kubernetes."
-        )
+        what = f"--cluster is {cluster!r}; it must be" if cluster else "--cluster is required:"
+        raise UserError(f"{what} hosts:FILE or slurm. For Kubernetes see docs/kubernetes.md.")

@@ -3,7 +3,7 @@
 Every host builds the same program from the same settings and runs its own part, with addresses that
 are given instead of found. Launchpad would stop a program by signals to processes, which may be on
 other hosts; so a node here stops only itself, and whatever started the nodes ends them all
-(`fleet.py`, Kubernetes).
+(`fleet.py`, `slurm_jobs.py`).
 """
 
 import json

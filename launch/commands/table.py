@@ -86,7 +86,7 @@ COMMANDS: Mapping[str, Command] = {
         positional="folder",
     ),
     "launch": Command(
-        "Start a run on many hosts, by ssh, Slurm or Kubernetes.",
+        "Start a run on many hosts, by ssh or Slurm.",
         "commands.launch:launch",
         (s.LaunchSettings,),
         needs_run=True,

@@ -1,10 +1,7 @@
-"""The image for clusters fits the files copied into it and the manifests for Kubernetes."""
+"""The image for clusters fits the files copied into it."""
 
 import pathlib
 import re
-
-from kipper.common.settings import DistillSettings, LaunchSettings, RunSettings
-from kipper.launch.cluster.manifests import make_manifests
 
 ROOT = pathlib.Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -23,16 +20,6 @@ def test_exactly_the_files_of_the_package_are_copied():
 def test_the_python_is_that_of_the_constraints():
     version = (ROOT / ".python-version").read_text().strip()
     assert set(re.findall(r"FROM python:([\d.]+)-", DOCKERFILE)) == {version}
-
-
-def test_pods_run_as_the_images_user():
-    (user,) = re.findall(r"^USER (\d+)$", DOCKERFILE, re.M)
-    assert f"--uid={user} " in DOCKERFILE
-    settings = RunSettings.of(DistillSettings, workdir="/kipper/a", dataset="digits")
-    for manifest in make_manifests(LaunchSettings(image="i"), settings):
-        if manifest["kind"] == "Job":
-            pod = manifest["spec"]["template"]["spec"]
-            assert pod["securityContext"]["runAsUser"] == int(user)
 
 
 def test_every_pinned_cuda_package_is_of_one_release():
