@@ -166,8 +166,7 @@ def _report(workdir: Workdir) -> None:
 def run_inprocess(settings: RunSettings) -> RunResult:
     """Runs with worker threads of this process, without Launchpad.
 
-    With `port` set, workers of other processes and hosts may join. The first Ctrl-C or SIGTERM ends
-    the run after the step in progress, the second at once.
+    With `port` set, workers of other processes and hosts may join. Signals as `coordinate_here`.
     """
     with claimed_run(settings) as dataset:
         experiment = prepare(settings.compute, dataset)
@@ -179,9 +178,22 @@ def run_inprocess(settings: RunSettings) -> RunResult:
             for link in inprocess_links(num_workers, row_sets, execution.threads_per_worker)
         ]
         joining = workers_joining(execution, port) if port is not None else None
-        stop = StopRequest()
-        with stop.asked_by_signals(on_signal=_on_signal):
-            return coordinate(settings, experiment, links, stop=stop, joining=joining)
+        return coordinate_here(settings, experiment, links, joining)
+
+
+def coordinate_here(
+    settings: RunSettings,
+    experiment: Experiment,
+    links: Sequence[WorkerLink],
+    joining: Callable[[Pool], AbstractContextManager[object]] | None = None,
+) -> RunResult:
+    """As `coordinate`, in the process of the command, whose signals ask it to stop.
+
+    The first Ctrl-C or SIGTERM ends the run after the step in progress, the second at once.
+    """
+    stop = StopRequest()
+    with stop.asked_by_signals(on_signal=_on_signal):
+        return coordinate(settings, experiment, links, stop=stop, joining=joining)
 
 
 def _on_signal(times: int) -> None:

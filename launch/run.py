@@ -1,4 +1,4 @@
-"""Starts a run in this process or under Launchpad."""
+"""Starts a run in this process, on Ray or under Launchpad."""
 
 from kipper.common import logs
 from kipper.common.settings import RunSettings
@@ -16,6 +16,10 @@ def run(settings: RunSettings) -> RunResult:
             from kipper.launch.coordinator import run_inprocess
 
             return run_inprocess(settings)
+        if settings.execution.launch == "ray":
+            from kipper.launch.ray_run import run_on_ray
+
+            return run_on_ray(settings)
         from kipper.launch.local_program import run_local_program
 
         return run_local_program(settings)

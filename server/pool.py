@@ -18,7 +18,7 @@ import numpy as np
 from absl import logging
 
 from kipper.common import logs, messages
-from kipper.common.errors import NumericalError, WorkerError
+from kipper.common.errors import KipperError, NumericalError, WorkerError
 from kipper.common.numerics import Numerics
 from kipper.server import quarantine, replies
 from kipper.server.batch import Batch
@@ -132,6 +132,14 @@ class Pool:
     def drain(self, name: str) -> None:
         """Gives a worker no more blocks."""
         self._inbox.put(lambda: self._handle(events.WorkerDraining(name)))
+
+    def fail(self, error: KipperError) -> None:
+        """Ends the caller's work with `error`: no worker can come."""
+
+        def end() -> None:
+            raise error
+
+        self._inbox.put(end)
 
     def blocks_out(self, name: str) -> int:
         """The number of blocks that a worker has not answered."""

@@ -20,7 +20,7 @@ from kipper.common.settings.field import (
     transport_setting,
 )
 
-Launch = Literal["inprocess", "local_mt", "local_mp"]
+Launch = Literal["inprocess", "local_mt", "local_mp", "ray"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,12 @@ class ExecutionSettings(Settings):
     data_dir: str | None = setting(None, "Folder of the data set's original files.")
     launch: Launch = setting(
         "inprocess",
-        "Run workers in this process, as threads under Launchpad, or as processes under Launchpad.",
+        "Run workers in this process, as threads or processes of Launchpad, or as actors of Ray.",
+    )
+    ray_address: str = setting(
+        "local",
+        "Ray: the cluster whose nodes the workers run on: local starts one on this machine for the "
+        "time of the run; auto, HOST:PORT or ray://HOST:PORT is one that runs already.",
     )
     num_workers: int = setting(
         2, "Number of workers to start; 0 with --port waits for external workers."
@@ -98,9 +103,10 @@ class ExecutionSettings(Settings):
 
     def _check_chaos(self) -> None:
         chaos = self.faults or Chaos()
-        if chaos.needs_processes and self.launch != "local_mp":
+        if chaos.needs_processes and self.launch not in ("local_mp", "ray"):
             raise UserError(
-                "--chaos with kill or freeze needs worker processes; give --launch=local_mp."
+                "--chaos with kill or freeze needs worker processes; give --launch=local_mp or "
+                "--launch=ray."
             )
         if chaos.lie and (self.verify_fraction < 1 or self.num_workers < 3):
             raise UserError(

@@ -24,7 +24,7 @@ def check_joining(settings: ExecutionSettings) -> None:
     Raises:
         UserError: certificates or a library are missing, or the network is open.
     """
-    if settings.port is None and settings.launch == "inprocess":
+    if settings.port is None and settings.launch in ("inprocess", "ray"):
         return
     transport_named(settings.transport, settings.certificates)
     # Without own workers the run waits for workers of other hosts, as under kipper launch.

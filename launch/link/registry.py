@@ -162,6 +162,14 @@ class Registry:
                 if now - entry.heard > limit:
                     self._remove(name, f"no sign of life for {now - entry.heard:.0f} s")
 
+    def gone(self, worker: str, incarnation: str, reason: str) -> None:
+        """Removes a worker whose process is known to have ended, if it is a member."""
+        with self._lock:
+            entry = self._entries.get(worker)
+            if entry is not None and entry.incarnation == incarnation:
+                self._remove(worker, reason)
+                self._lock.notify_all()
+
     def close(self, reason: str, is_over: bool) -> None:
         """Tells every later caller that this coordinator ends, and whether the run is over."""
         with self._lock:
@@ -336,10 +344,10 @@ class Registry:
 def open_registry(
     pool: Pool,
     connect: Callable[[str, str], WorkerLink],
-    transport: Transport,
-    port: int,
+    transport: Transport | None = None,
+    port: int = 0,
 ) -> Iterator[Registry]:
-    """A registry that listens at `port` while the block runs.
+    """A registry that listens at `port` while the block runs, if workers call by a transport.
 
     It then stays for a moment, to tell workers that the run is over or interrupted.
 
@@ -348,7 +356,7 @@ def open_registry(
     """
     keep_spare_files()
     registry = Registry(pool, connect, max_workers())
-    listener = transport.listen(logs.carried(registry.handle), port)
+    listener = transport.listen(logs.carried(registry.handle), port) if transport else None
     ended = threading.Event()
 
     def sweep() -> None:
@@ -368,4 +376,5 @@ def open_registry(
         sweeper.join()
         registry.close(reason, is_over)
         registry.wait_until_all_know(3 * registry.heartbeat_seconds)
-        listener.close()
+        if listener is not None:
+            listener.close()

@@ -1,0 +1,73 @@
+"""What runs in the process of an actor: a worker's service, which takes and returns bytes.
+
+Ray imports this module on the actor's node, so the kipper that is installed there computes.
+"""
+
+import dataclasses
+import uuid
+
+import ray
+
+from kipper.common import logs, messages, wire
+from kipper.common.chaos import parse_chaos
+from kipper.common.errors import UserError
+from kipper.common.messages import Failure, Hello
+from kipper.common.network_file import with_hashes
+from kipper.launch.link.chaos import attack_this_process
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorPlan:
+    """What an actor is told at its start.
+
+    Attributes:
+        worker: its name.
+        run: the run's name, for its log.
+        threads: as for `Worker`.
+        architecture: files of the run's own networks, comma-separated, or None.
+        chaos: as `parse_chaos` takes it, or None.
+        log_format: of its log, which is its stderr.
+    """
+
+    worker: str
+    run: str
+    threads: int
+    architecture: str | None
+    chaos: str | None
+    log_format: str
+
+
+class WorkerActor:
+    """A worker behind Ray; what it says and is told are bytes of `wire.py`."""
+
+    def __init__(self, plan: ActorPlan):
+        # This imports JAX, after Ray has said which GPUs this process may use.
+        from kipper.workers.service import WorkerService
+
+        self._plan = plan
+        self._incarnation = uuid.uuid4().hex
+        self._refusal: str | None = None
+        logs.start(plan.log_format)
+        self._service = WorkerService(plan.threads)
+        try:
+            with_hashes(plan.architecture or "")  # this process may run these from now on
+        except UserError as error:
+            self._refusal = str(error)
+        if plan.chaos is not None:
+            attack_this_process(parse_chaos(plan.chaos))
+
+    def hello(self) -> bytes:
+        """This process's `Hello`, or a `Failure` that says why it cannot take part."""
+        if self._refusal is not None:
+            return wire.encode(Failure(messages.REFUSED, self._refusal))
+        address = f"{ray.util.get_node_ip_address()}:1"  # no port is listened on
+        version = messages.PROTOCOL_VERSION
+        return wire.encode(Hello(version, self._plan.worker, self._incarnation, address))
+
+    def beat(self) -> None:
+        """Returns at once: the process lives."""
+
+    def handle(self, request: bytes) -> bytes:
+        """As `WorkerService.handle`."""
+        with logs.about(run=self._plan.run, worker=self._plan.worker):
+            return self._service.handle(request)
