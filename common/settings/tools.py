@@ -19,6 +19,9 @@ class CertificatesSettings(Settings):
         "Folder to make; also as kipper certificates FOLDER.",
         "The folder to make is missing: kipper certificates FOLDER.",
     )
+    hosts: str = setting(
+        "", "Addresses or names of hosts, separated by commas; Ray's TLS checks them."
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""`kipper certificates DIR`: makes the files that --transport=grpc_tls needs."""
+"""`kipper certificates DIR`: makes the files that --transport=grpc_tls and Ray's TLS need."""
 
 from kipper.common.settings import CertificatesSettings
 from kipper.launch.link.certificates import (
@@ -13,10 +13,12 @@ def print_certificates(settings: CertificatesSettings) -> None:
     """The command: makes the folder, and prints what to do with it.
 
     Raises:
-        UserError: the folder is not empty, or cannot be written.
+        UserError: the folder is not empty or cannot be written, or a host is not one.
     """
     settings.check()
-    expires = make_certificates(settings.folder)
+    expires = make_certificates(
+        settings.folder, settings.hosts.split(",") if settings.hosts else ()
+    )
     print(
         f"{settings.folder} holds {AUTHORITY_FILE}, {CERTIFICATE_FILE} and {KEY_FILE}, valid until "
         f"{expires:%Y-%m-%d}.\n"

@@ -3,14 +3,18 @@
 A new authority signs one certificate, and its key is forgotten, so that it can never sign another.
 Coordinator and workers share this certificate and its key. It is for the fixed name `kipper`
 instead of a host's, because the hosts of workers are not known beforehand: a peer is trusted
-because this run's authority signed its certificate.
+because this run's authority signed its certificate. Ray, whose TLS takes the same files, does look
+for the peer's address in the certificate; for its sake hosts can be named too.
 """
 
 import dataclasses
 import datetime
+import ipaddress
 import pathlib
+import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from typing import BinaryIO
 
 from absl import logging
@@ -24,6 +28,9 @@ _VALID = datetime.timedelta(days=365)
 # When an end of certificates is told: if it is nearer than the first, at the start.
 _NOTICES = (datetime.timedelta(days=14), datetime.timedelta(days=1), datetime.timedelta(0))
 _CLOCK_SKEW = datetime.timedelta(hours=1)
+# Processes of one host reach each other by these.
+_LOOPBACK = ("localhost", "127.0.0.1")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +42,28 @@ class Certificates:
     key: bytes = dataclasses.field(repr=False)
 
 
-def make_certificates(folder: str) -> datetime.datetime:
+def make_certificates(folder: str, hosts: Sequence[str] = ()) -> datetime.datetime:
     """Makes `folder` with the three files; returns when they expire.
 
+    `hosts` are addresses and names of hosts for peers that check them.
+
     Raises:
-        UserError: `folder` exists and is not an empty folder, or it cannot be written.
+        UserError: `folder` exists and is not an empty folder, it cannot be written, or a host is
+            neither an address nor a name.
     """
+    for host in hosts:
+        if _address(host) is None and not _HOST_NAME.fullmatch(host):
+            raise UserError(
+                f"--hosts names {host!r}; give addresses or names of hosts, separated by commas, "
+                "as in --hosts=10.0.0.1,node2."
+            )
     path = pathlib.Path(folder).absolute()
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(
             f"{folder} exists; name a folder that does not, or remove it if no run uses it."
         )
     try:
-        made, expires = _sign()
+        made, expires = _sign(hosts)
     except ModuleNotFoundError as error:
         raise UserError(f"Certificates need {error.name}, which is not installed here.") from error
     temporary = None
@@ -124,7 +140,14 @@ class ExpiryNotice:
             )
 
 
-def _sign() -> tuple[Certificates, datetime.datetime]:
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _sign(hosts: Sequence[str]) -> tuple[Certificates, datetime.datetime]:
     """A new authority, a certificate and its key, and when they expire."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -161,7 +184,13 @@ def _sign() -> tuple[Certificates, datetime.datetime]:
         return builder.sign(authority_key, hashes.SHA256()).public_bytes(pem)
 
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    names = x509.SubjectAlternativeName([x509.DNSName(NAME)])
+    addresses = {host: _address(host) for host in (*_LOOPBACK, *hosts)} if hosts else {}
+    names = x509.SubjectAlternativeName(
+        [
+            x509.DNSName(NAME),
+            *(x509.IPAddress(a) if a else x509.DNSName(host) for host, a in addresses.items()),
+        ]
+    )
     pkcs8, open_key = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     made = Certificates(
         authority=sign(authority, authority_key.public_key()),

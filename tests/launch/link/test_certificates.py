@@ -44,6 +44,22 @@ def test_the_certificate_is_for_both_ends_and_cannot_sign(folder):
     assert 360 < lasts.days < 366
 
 
+def test_the_certificate_names_hosts_and_loopback_for_peers_that_check_them(tmp_path):
+    assert run(["certificates", str(tmp_path / "tls"), "--hosts=10.0.0.1,fd00::1,node-2.lab"]) == 0
+    certificate = x509.load_pem_x509_certificate((tmp_path / "tls" / "cert.pem").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["kipper", "localhost", "node-2.lab"]
+    addresses = names.get_values_for_type(x509.IPAddress)
+    assert [str(address) for address in addresses] == ["127.0.0.1", "10.0.0.1", "fd00::1"]
+
+
+@pytest.mark.parametrize("hosts", ["10.0.0.1,", "node 2", "-x", "10.0.0.1:6379", "knöt"])
+def test_what_is_no_host_is_refused_before_anything_is_made(tmp_path, hosts, capsys):
+    assert run(["certificates", str(tmp_path / "tls"), f"--hosts={hosts}"]) == 2
+    assert "as in --hosts=10.0.0.1,node2." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_authoritys_key_is_kept_nowhere(folder):
     made = read_certificates(str(folder))
     authority = x509.load_pem_x509_certificate(made.authority)
