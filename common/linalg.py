@@ -1,9 +1,10 @@
 """Dense linear algebra whose bits depend on its arguments alone.
 
-Not on the processor, the number of threads, the versions of numpy and scipy, or other rows of a
-batch: the native library (`native/`) forms every element of a result by separately rounded products
-and sums in a stated order. Where it is not built, numpy and scipy compute with one thread, and bits
-depend on their versions and on the processor; `arithmetic` tells which.
+Not on the number of threads, the versions of numpy and scipy, other rows of a batch, or the
+processor, if it has fused multiplication and addition as all since 2013 have: the native library
+(`native/`) forms every element of a result in a stated order of stated roundings. Where it is not
+built, numpy and scipy compute with one thread, and bits depend on their versions and on the
+processor; `arithmetic` tells which.
 """
 
 import ctypes
@@ -17,9 +18,9 @@ from kipper.common.cores import usable_cores
 from kipper.common.native.build import library_path
 from kipper.common.processor import instruction_sets
 
-# The libraries of one number give the same bits; raise it, in native/linalg.cpp too, with any
-# change of them.
-ARITHMETIC = 1
+# The libraries of one number give the same bits, if they are fused alike; raise it, in
+# native/linalg.cpp too, with any change of them.
+ARITHMETIC = 2
 
 _POINTER, _INDEX = ctypes.c_void_p, ctypes.c_int64
 _MATRIX = (_POINTER, _INDEX, _INDEX)  # with the distances of its rows and of its columns
@@ -41,7 +42,8 @@ def matmul(a: np.ndarray, b: np.ndarray, *, threads: int | None = None) -> np.nd
     """a (m, k) times b (k, n) -> (m, n), float32 if both are, else float64.
 
     Factors may be views with any strides, such as transposes. An element is the sum of blocks of
-    256 products, in order, of which each is summed with k ascending.
+    256 products, in order, of which each is summed with k ascending, by fused multiplication and
+    addition where the processor has it.
 
     Args:
         threads: by default as many as this process has cores; bits do not depend on it.
@@ -191,8 +193,10 @@ def orthonormal_columns(a: np.ndarray) -> np.ndarray:
 
 def arithmetic() -> str:
     """What bits depend on: processes with equal answers compute equal bits."""
-    if _library() is not None:
-        return f"kipper linear algebra {ARITHMETIC}"
+    library = _library()
+    if library is not None:
+        operations = "fused" if library.kipper_fused() else "separate"
+        return f"kipper linear algebra {ARITHMETIC}, {operations} operations"
     return f"{'; '.join(_blas())}; 1 thread"
 
 

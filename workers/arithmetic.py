@@ -21,7 +21,10 @@ def banded_arithmetic() -> str:
 
 
 def dense_arithmetic() -> str:
-    """The words for native fully connected kernels, whose bits no instruction set changes."""
+    """The words for native fully connected kernels.
+
+    Of their arithmetic only the products of matrices depend on fused operations.
+    """
     return f"native code {sources_hash()}, {linalg.arithmetic()}"
 
 

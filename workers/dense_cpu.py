@@ -1,9 +1,9 @@
 """Fully connected kernels in native code for CPUs.
 
-The functions are those of `dense`, several times faster, with the same bits on every processor, for
-any number of threads and under any version of JAX. Products of matrices are those of
-`common/linalg.py`; the arithmetic on pairs is in `native/dense_chain.hpp`. Derivation:
-docs/dense_kernel.md.
+The functions are those of `dense`, several times faster, with the same bits for any number of
+threads, under any version of JAX, and on every processor with fused multiplication and addition.
+Products of matrices are those of `common/linalg.py`; the arithmetic on pairs is in
+`native/dense_chain.hpp`. Derivation: docs/dense_kernel.md.
 """
 
 from typing import Any

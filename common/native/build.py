@@ -24,7 +24,7 @@ FLAGS = (
     *("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"),
     *("-fno-math-errno", "-fno-trapping-math"),
 )
-# Products and sums are rounded separately, so that all instruction sets give the same bits.
+# Every rounding is written in the source, so that compilers give the same bits.
 _OF_LINEAR_ALGEBRA = ("-pthread", "-ffp-contract=off")
 
 X86_LEVELS = {

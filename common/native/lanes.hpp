@@ -1,9 +1,15 @@
-// One vector register. GCC's vector extensions, no intrinsics.
+// One vector register, by GCC's vector extensions.
 #pragma once
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+
+#if defined(__FMA__)
+#include <immintrin.h>
+#elif defined(__ARM_FEATURE_FMA)
+#include <arm_neon.h>
+#endif
 
 #define KIPPER_INLINE inline __attribute__((always_inline))
 
@@ -49,6 +55,38 @@ template <class T>
 KIPPER_INLINE Lanes<T> magnitude(Lanes<T> x) {
     using Bits = typename LaneTypes<T>::Bits;
     return (Lanes<T>)((Bits)x & LaneTypes<T>::kAllButSign);
+}
+
+// Whether `multiply_add` rounds once, which changes bits.
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+constexpr bool kFused = true;
+#else
+constexpr bool kFused = false;
+#endif
+
+// a b + c. Intrinsics, because -ffp-contract=off, which matmul.hpp needs, separates expressions.
+KIPPER_INLINE Lanes<float> multiply_add(Lanes<float> a, Lanes<float> b, Lanes<float> c) {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+    return _mm256_fmadd_ps(a, b, c);
+#elif defined(__ARM_FEATURE_FMA)
+    return vfmaq_f32(c, a, b);
+#else
+    return a * b + c;
+#endif
+}
+
+KIPPER_INLINE Lanes<double> multiply_add(Lanes<double> a, Lanes<double> b, Lanes<double> c) {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_pd(a, b, c);
+#elif defined(__FMA__)
+    return _mm256_fmadd_pd(a, b, c);
+#elif defined(__ARM_FEATURE_FMA)
+    return vfmaq_f64(c, a, b);
+#else
+    return a * b + c;
+#endif
 }
 
 // A NaN stays one.

@@ -44,8 +44,11 @@ int matmul(View<const T> a, View<const T> b, T* result, Index rows, Index column
 
 using kipper::Index;
 
-// The number of the arithmetic: libraries of one number give the same bits.
-KIPPER_EXPORT int kipper_arithmetic() { return 1; }
+// The number of the arithmetic: libraries of one number give the same bits if they are fused alike.
+KIPPER_EXPORT int kipper_arithmetic() { return 2; }
+
+// Whether products are added to sums with one rounding.
+KIPPER_EXPORT int kipper_fused() { return kipper::kFused; }
 
 KIPPER_EXPORT int kipper_matmul_float32(const float* a, Index a_rows, Index a_columns,
                                         const float* b, Index b_rows, Index b_columns,

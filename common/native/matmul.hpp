@@ -1,9 +1,9 @@
 // Matrix products whose every element is a sum in a stated order.
 //
-// sum_k a_ik b_kj is formed in blocks of kDepth terms: within a block k ascends, each product and
-// each sum is rounded by itself, and the blocks' sums are added in order. Vectors and tiles run
-// across elements, never along a sum, so that no bit depends on the width of a vector, on a tile,
-// on the number of threads or on other rows and columns. Compile with -ffp-contract=off.
+// sum_k a_ik b_kj is formed in blocks of kDepth terms: within a block k ascends, each product is
+// added by `multiply_add`, and the blocks' sums are added in order. Vectors and tiles run across
+// elements, never along a sum, so that no bit depends on the width of a vector, on a tile, on the
+// number of threads or on other rows and columns. Compile with -ffp-contract=off.
 #pragma once
 
 #include <algorithm>
@@ -92,7 +92,7 @@ KIPPER_INLINE void tile_sums(const T* rows, const T* columns, Index depth, T* su
         for (int row = 0; row < kTileRows; ++row)
 #pragma GCC unroll 4
             for (int v = 0; v < kTileVectors; ++v)
-                sums[row][v] = sums[row][v] + all_lanes(rows[row]) * column[v];
+                sums[row][v] = multiply_add(all_lanes(rows[row]), column[v], sums[row][v]);
         rows += kTileRows;
         columns += kTileColumns<T>;
     }
