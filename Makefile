@@ -1,37 +1,38 @@
-# make demo             sets up, distils handwritten digits over two Courier workers, shows the result
-# make test             sets up, runs the tests of every room that take little time: a few minutes
-# make test-all         runs every test except the slow ones; CI runs this
-# make check            checks Python, C++, shell and JavaScript: lint, format, types; known
-#                       vulnerabilities of packages
-# make test-standalone  runs the tests on Python 3.11, 3.12 or 3.13, without the service
-# make docs             builds the documents as a site: site/index.html; warnings are errors
-# make sanitize         runs the native kernels under the address and undefined-behaviour sanitizers,
-#                       and reads many damaged and hostile data sets
-# make slow             runs the slow tests: an hour or more
+# make demo      sets up, distils handwritten digits over two worker processes, shows the result
+# make test      sets up, runs the tests of every room that take little time: a few minutes
+# make test-all  runs every test except the slow ones; CI runs this
+# make check     checks Python, C++, shell and JavaScript: lint, format, types; known
+#                vulnerabilities of packages
+# make docs      builds the documents as a site: site/index.html; warnings are errors
+# make sanitize  runs the native kernels under the address and undefined-behaviour sanitizers,
+#                and reads many damaged and hostile data sets
+# make slow      runs the slow tests: an hour or more
+#
+# All of them take Python 3.10, which has everything, or the newest of 3.11 to 3.13 that is
+# installed, into .venv. PYTHON=3.12, or PYTHON=PATH, chooses another, into .venv-3.12.
 
-VENV := .venv
+VENV := .venv$(addprefix -,$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
-STANDALONE := .venv-standalone
 SIDE_BY_SIDE := -n 2 --dist=loadfile
 NATIVE := $(wildcard workers/native/*.cpp workers/native/*.hpp common/native/*.cpp common/native/*.hpp)
 BUILDS := common/native/build.py workers/native/build.py
 
-.PHONY: demo test test-all test-standalone check docs sanitize slow clean
+.PHONY: demo test test-all check docs sanitize slow clean
 
 demo: $(VENV)/native
+	@$(BIN)/python -m kipper.common.this_python
 	@bash launch/demo.sh $(BIN)
 
 # Tests that start and kill processes run alone: they measure time and share the machine's ports.
 test: $(VENV)/native
+	@$(BIN)/python -m kipper.common.this_python
 	@$(BIN)/python -m pytest -m "processes and not slow and not thorough"
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not processes and not slow and not thorough"
 
 test-all: $(VENV)/native
+	@$(BIN)/python -m kipper.common.this_python
 	@$(BIN)/python -m pytest -m "processes and not slow"
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not processes and not slow"
-
-test-standalone: $(STANDALONE)/native
-	@$(STANDALONE)/bin/python -m pytest -rs $(SIDE_BY_SIDE)
 
 slow: $(VENV)/native
 	@$(BIN)/python -m pytest -m slow
@@ -61,18 +62,14 @@ docs: $(VENV)/installed
 	@echo "Open site/index.html."
 
 # A change of the requirements rebuilds the environment from nothing.
-$(VENV)/installed: setup.py locks/dev.txt .python-version
-	@bash launch/make_venv.sh $(VENV)
-	@touch $@
-
-$(STANDALONE)/installed: setup.py locks/later.txt
-	@bash launch/make_venv.sh $(STANDALONE) standalone
+$(VENV)/installed: setup.py locks/dev.txt locks/later.txt
+	@bash launch/make_venv.sh $(VENV) $(PYTHON)
 	@touch $@
 
 # The installation compiles the kernels; this compiles them again after a change. kipper works
 # without them, so a failure (no compiler, say) is printed and ignored.
-$(VENV)/native $(STANDALONE)/native: %/native: %/installed $(NATIVE) $(BUILDS)
-	@$*/bin/python -m kipper.workers.native.build && touch $@ || true
+$(VENV)/native: $(VENV)/installed $(NATIVE) $(BUILDS)
+	@$(BIN)/python -m kipper.workers.native.build && touch $@ || true
 
 # Warnings are errors here only: a user's compiler may warn of other things.
 $(VENV)/warning-free: $(VENV)/installed $(NATIVE) $(BUILDS)
@@ -80,4 +77,4 @@ $(VENV)/warning-free: $(VENV)/installed $(NATIVE) $(BUILDS)
 	@touch $@ $(VENV)/native
 
 clean:
-	rm -rf $(VENV) $(STANDALONE) .typing build kipper.egg-info demo site common/native/lib workers/native/lib
+	rm -rf .venv .venv-* .typing build kipper.egg-info demo site common/native/lib workers/native/lib

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Distils mnist5k to ten images over two Courier workers: demo.sh FOLDER_OF_EXECUTABLES
+# Distils mnist5k to ten images over two worker processes: demo.sh FOLDER_OF_EXECUTABLES
+# Launchpad starts the processes where it is installed, and Ray elsewhere.
 set -euo pipefail
 
-"$1/kipper" distill --workdir=demo --overwrite --launch=local_mp --num_workers=2 \
+installed='from kipper.common.this_python import is_installed as i; raise SystemExit(not i("launchpad"))'
+if "$1/python" -c "$installed"; then launch=local_mp; else launch=ray; fi
+"$1/kipper" distill --workdir=demo --overwrite --launch=$launch --num_workers=2 \
   --dataset=mnist5k --architecture=fc1 --support_size=10 --learn_labels --steps=60 \
   --target_batch_size=5000 --learning_rate=0.04
 echo

@@ -1,7 +1,6 @@
 """Runs a Launchpad program on this machine and waits for its end."""
 
 import contextlib
-import importlib.util
 import os
 import signal
 
@@ -10,6 +9,7 @@ from absl import flags
 from kipper.common import logs
 from kipper.common.errors import Interrupted, KipperError, TemporaryError, UserError
 from kipper.common.settings import RunSettings
+from kipper.common.this_python import check_launchpad
 from kipper.launch.coordinator import claimed_run
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.process import forget_proxies
@@ -49,7 +49,10 @@ def run_local_program(settings: RunSettings) -> RunResult:
         Interrupted: by Ctrl-C or SIGTERM.
         RunFailed: the coordinator failed or died.
     """
-    check_launchpad(f"--launch={settings.execution.launch}", ", or give --launch=inprocess")
+    check_launchpad(
+        f"--launch={settings.execution.launch}",
+        "give --launch=ray, whose workers are processes too, or give --launch=inprocess",
+    )
     logs.quiet_native_libraries()
     workdir = Workdir(settings.execution.workdir)
     with claimed_run(settings) as dataset:
@@ -59,19 +62,6 @@ def run_local_program(settings: RunSettings) -> RunResult:
         with open(workdir.logs / "launchpad.log", "a") as log, libraries_write_to(log):
             asked_to_stop = _launch_and_wait(settings, workdir, with_evaluator)
         return outcome(workdir, asked_to_stop)
-
-
-def check_launchpad(what: str, otherwise: str = "") -> None:
-    """Checks that Launchpad is installed.
-
-    Raises:
-        UserError: names `what` needs it, and `otherwise`, an alternative.
-    """
-    if importlib.util.find_spec("launchpad") is None:
-        raise UserError(
-            f"{what} needs Launchpad, which is not installed; it comes with kipper on Python "
-            f"3.10: use that{otherwise}."
-        )
 
 
 def has_evaluator(settings: RunSettings, rows: Rows) -> bool:

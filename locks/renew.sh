@@ -2,7 +2,7 @@
 # Writes the hashes of the packages that the constraints files pin, from the repository's root:
 #   dev.txt         Python 3.10, everything for development, without CUDA
 #   cuda.txt        Python 3.10, for the image: what kipper[cuda] needs, and no more
-#   later.txt       Python 3.11 to 3.13, kipper[test]
+#   later.txt       Python 3.11 to 3.13, the same
 #   build.txt       Python 3.10, for the image: what builds kipper's wheel
 #   pip.txt         the pip of the image
 # Each lists all files of a release, so that the same lock serves every Linux that has a wheel.

@@ -102,11 +102,10 @@ def refined_gaps(gaps: np.ndarray, x1: np.ndarray, x2: np.ndarray, threads: int 
     rows, columns = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
     gaps = gaps.copy()
     if gaps.dtype == np.float32:
-        i, j = near.any(1), near.any(0)
-        block = np.ix_(i, j)
-        gaps[block] = np.where(
-            near[block], _gaps_by_product(rows[i], columns[j], threads), gaps[block]
-        )
+        near_rows, near_columns = near.any(1), near.any(0)
+        block = np.ix_(near_rows, near_columns)
+        by_product = _gaps_by_product(rows[near_rows], columns[near_columns], threads)
+        gaps[block] = np.where(near[block], by_product, gaps[block])
         return gaps
     i, j = np.nonzero(near)
     for start in range(0, len(i), _PAIRS_AT_A_TIME):

@@ -1,7 +1,6 @@
 """The reference engine: any architecture, on any device, by neural-tangents."""
 
 import functools
-import importlib.util
 import math
 from collections.abc import Callable
 
@@ -11,18 +10,17 @@ from jax import Array
 
 from kipper.common.architecture import KernelSpec
 from kipper.common.precision import enable_x64
+from kipper.common.this_python import lacking_neural_tangents
 from kipper.workers.arithmetic import xla_arithmetic
 from kipper.workers.engine import PreparedImages, Pullback
 
 
 def unavailable() -> str | None:
     """One sentence if the library is not installed."""
-    if importlib.util.find_spec("neural_tangents") is not None:
+    lacking = lacking_neural_tangents()
+    if lacking is None:
         return None
-    return (
-        "neural-tangents is not installed; kipper installs it on Python 3.10 only. Architectures "
-        "with ReLU do not need it."
-    )
+    return f"neural-tangents {lacking}. Architectures with ReLU do not need it."
 
 
 def make_engine(spec: KernelSpec, threads: int) -> "NeuralTangentsEngine":

@@ -142,6 +142,7 @@ def launch_on_hosts(launch: LaunchSettings, settings: RunSettings, path: str) ->
         RunFailed: the coordinator said why it failed, or died too often.
     """
     processes = make_processes(read_hosts(path), settings)
+    plan.check_transport(launch, settings)
     commands = {process: remote_command(process, launch) for process in processes}
     if launch.dry_run:
         for process, command in commands.items():

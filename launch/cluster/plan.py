@@ -19,6 +19,7 @@ from kipper.common.settings import (
     WorkerSettings,
     arguments_of,
 )
+from kipper.launch.link.transports import check_certificates, check_courier
 from kipper.server.algorithms import algorithm_of
 
 COORDINATOR = "coordinator"
@@ -79,6 +80,18 @@ def check_launch(launch: LaunchSettings, settings: RunSettings) -> None:
             f"--gpus_per_worker is {launch.gpus_per_worker}; a worker computes on one GPU, or with "
             "0 on the CPU: raise --num_workers instead."
         )
+
+
+def check_transport(launch: LaunchSettings, settings: RunSettings) -> None:
+    """Checks that processes of this Python on other hosts can have the run's transport.
+
+    Raises:
+        UserError: it needs Launchpad, which this Python lacks, or certificates.
+    """
+    execution = settings.execution
+    check_certificates(execution.transport, execution.certificates)
+    if launch.python is None:  # or the hosts have another Python
+        check_courier(execution.transport)
 
 
 def command_of(settings: RunSettings) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import LaunchSettings, RunSettings
 from kipper.launch.cluster.meeting_point import MeetingPoint
-from kipper.launch.cluster.plan import check_extra
+from kipper.launch.cluster.plan import check_extra, check_transport
 from kipper.server.status import read_status, was_written_lately
 from kipper.server.workdir import Workdir
 
@@ -44,6 +44,7 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
         NotSubmitted: sbatch's reason.
     """
     submitit = import_submitit()
+    check_transport(launch, settings)
     settings = settings.replace(workdir=os.path.abspath(settings.execution.workdir))
     folder = pathlib.Path(settings.execution.workdir) / "slurm"
     num_workers = settings.execution.num_workers

@@ -1,31 +1,30 @@
 """`kipper doctor`: checks of this machine, one line for each.
 
-A check returns a description. It raises Unfit, with a remedy, if something is wrong, and Absent if
-an optional part is not installed. Lines without a verdict are the numeric identity of this machine
-as a coordinator and with each engine: hosts where they are equal may compute for one run.
+A check returns a description. It raises Unfit or another KipperError, with a remedy, if something
+is wrong, and Absent if a part has no release for this Python. Lines without a verdict are the
+numeric identity of this machine as a coordinator and with each engine: hosts where they are equal
+may compute for one run.
 """
 
 import concurrent.futures
 import contextlib
 import importlib.metadata
-import importlib.util
 import os
 import pathlib
 import platform
 import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 
 import numpy as np
 
-from kipper.common import linalg
+from kipper.common import linalg, this_python
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.cores import usable_cores
 from kipper.common.engines import TABLE, EngineEntry
-from kipper.common.errors import KipperError
+from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import DoctorSettings
 from kipper.server.run_numerics import own_arithmetic
 
@@ -41,7 +40,7 @@ class Unfit(KipperError):
 
 
 class Absent(KipperError):
-    """An optional part is not installed; the message says what needs it."""
+    """A part has no release for this Python; the message says what takes its place."""
 
 
 def print_findings(settings: DoctorSettings) -> None:
@@ -69,11 +68,11 @@ def print_findings(settings: DoctorSettings) -> None:
     for name, check in checks.items():
         try:
             verdict, found = "ok", check()
-        except Unfit as error:
-            verdict, found = "BAD", str(error)
-            wrong += 1
         except Absent as error:
             verdict, found = "-", str(error)
+        except KipperError as error:
+            verdict, found = "BAD", str(error)
+            wrong += 1
         print(f"{verdict:3}  {name:{width}}  {found}", flush=True)
     print(f"     {'coordinator':{width}}  bits depend on {own_arithmetic()}")
     for entry in TABLE:
@@ -83,11 +82,9 @@ def print_findings(settings: DoctorSettings) -> None:
 
 
 def _python() -> str:
-    version = sys.version_info[:2]
-    if not (3, 10) <= version <= (3, 13):
+    if not this_python.is_supported():
         raise Unfit(f"{platform.python_version()}; install Python 3.10, or 3.11 to 3.13.")
-    what = "all of kipper" if version == (3, 10) else "kernels, and runs in one process"
-    return f"{platform.python_version()}: {what}"
+    return this_python.described()
 
 
 def _packages() -> str:
@@ -99,7 +96,7 @@ def _packages() -> str:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        remedy = "run pip install again, with the constraints file"
+        remedy = this_python.INSTALL_AGAIN
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError as error:
@@ -154,7 +151,7 @@ def _kernel() -> str:
     from kipper.launch.kernels import kernel
 
     x1, x2 = np.random.default_rng(0).normal(size=(2, 2, 8, 8, 1))
-    installed = importlib.util.find_spec("neural_tangents") is not None
+    installed = this_python.is_installed("neural_tangents")
     other = "neural_tangents" if installed else "banded_xla"
     got = kernel(x1, x2, architecture="convnet")
     want = kernel(x1, x2, architecture="convnet", engine=other, dtype="float64")
@@ -186,14 +183,14 @@ def _numerics(entry: EngineEntry) -> str:
 
 
 def _courier() -> str:
-    if importlib.util.find_spec("courier") is None:
-        raise Absent("not installed: --launch=local_mp and kipper worker need Python 3.10")
+    try:
+        this_python.check_launchpad("Courier", "give --transport=grpc_tls")
+    except UserError as error:
+        raise Absent(str(error)) from error
     return _round_trip("courier", None)
 
 
 def _grpc_tls() -> str:
-    if importlib.util.find_spec("grpc") is None:
-        raise Absent("not installed: --transport=grpc_tls needs grpcio")
     from kipper.launch.link.certificates import make_certificates
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 """`kipper node`: runs one node of the Launchpad program in this process.
 
-Every host builds the same program from the same settings and runs its own part, with addresses that
+A coordinator without companions runs as `kipper distill` does, without Launchpad. Otherwise every
+host builds the same program from the same settings and runs its own part, with addresses that
 are given instead of found. Launchpad would stop a program by signals to processes, which may be on
 other hosts; so a node here stops only itself, and whatever started the nodes ends them all
 (`fleet.py`, `slurm_jobs.py`).
@@ -17,13 +18,14 @@ from absl import flags
 from kipper.common import logs
 from kipper.common.datasets import load_dataset
 from kipper.common.errors import UserError
-from kipper.common.settings import NodeSettings, RunSettings
-from kipper.launch.cluster.plan import COORDINATOR
+from kipper.common.settings import DryRunSettings, NodeSettings, RunSettings
+from kipper.common.this_python import check_launchpad
+from kipper.launch.cluster.plan import COORDINATOR, head_labels
 from kipper.launch.commands.display import showing_progress
-from kipper.launch.commands.run import summary
+from kipper.launch.commands.run import run_with_display, summary
 from kipper.launch.coordinator import claimed_run
 from kipper.launch.link.transports.addresses import split_address
-from kipper.launch.local_program import check_launchpad, has_evaluator, outcome
+from kipper.launch.local_program import has_evaluator, outcome
 from kipper.launch.processes.process import forget_proxies
 from kipper.launch.processes.stopping import StopRequest
 from kipper.server.experiment import choose_rows
@@ -45,7 +47,14 @@ def run_node(node: NodeSettings, settings: RunSettings) -> None:
     addresses = _addresses(node.addresses)
     if node.node not in addresses:
         raise UserError(f"--node is {node.node!r}; it must be one of {', '.join(addresses)}.")
-    check_launchpad("kipper node")
+    if head_labels(settings) == (COORDINATOR,):
+        # Alone it needs nothing of Launchpad, which not every Python has.
+        _, port = split_address(addresses[node.node])
+        run_with_display(
+            DryRunSettings(), settings.replace(launch="inprocess", num_workers=0, port=port)
+        )
+        return
+    check_launchpad("kipper node", "give --transport=grpc_tls")
     logs.quiet_native_libraries()
     forget_proxies()
     if node.node.partition("/")[0] == COORDINATOR:

@@ -21,6 +21,7 @@ from absl import logging
 
 from kipper.common.errors import UserError
 from kipper.common.files import sync_folder, write_atomically
+from kipper.common.this_python import INSTALL_AGAIN
 
 NAME = "kipper"
 AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "cert.pem", "key.pem"
@@ -65,7 +66,9 @@ def make_certificates(folder: str, hosts: Sequence[str] = ()) -> datetime.dateti
     try:
         made, expires = _sign(hosts)
     except ModuleNotFoundError as error:
-        raise UserError(f"Certificates need {error.name}, which is not installed here.") from error
+        raise UserError(
+            f"Certificates need {error.name}, which is not installed: {INSTALL_AGAIN}."
+        ) from error
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ import typing
 
 from kipper.common.errors import UserError
 from kipper.common.settings import TransportName
+from kipper.common.this_python import INSTALL_AGAIN, check_launchpad
 from kipper.launch.link.transports.transport import Transport
 
 
@@ -20,19 +21,43 @@ def transport_named(name: str, certificates: str | None = None) -> Transport:
     known = typing.get_args(TransportName)
     if name not in known:
         raise UserError(f"--transport is {name!r}; it must be one of {', '.join(known)}.")
-    try:
-        if name == "courier":
-            from kipper.launch.link.transports.courier import CourierTransport
+    check_courier(name)
+    check_certificates(name, certificates)
+    if name == "courier":
+        from kipper.launch.link.transports.courier import CourierTransport
 
-            return CourierTransport()
+        return CourierTransport()
+    try:
         from kipper.launch.link.transports.grpc_tls import GrpcTlsTransport
     except ModuleNotFoundError as error:
         raise UserError(
-            f"--transport={name} needs {error.name}, which kipper installs on Python 3.10."
+            f"--transport={name} needs {error.name}, which is not installed: {INSTALL_AGAIN}."
         ) from error
-    if not certificates:
+    assert certificates is not None
+    return GrpcTlsTransport(certificates)
+
+
+def check_courier(name: str) -> None:
+    """Checks that this Python has the transport of that name.
+
+    Raises:
+        UserError: it is courier, which comes with Launchpad.
+    """
+    if name == "courier":
+        check_launchpad(
+            "--transport=courier",
+            "give --transport=grpc_tls with --certificates=DIR, made by kipper certificates DIR",
+        )
+
+
+def check_certificates(name: str, certificates: str | None) -> None:
+    """Checks that certificates are given to the transport that needs them.
+
+    Raises:
+        UserError: they are not.
+    """
+    if name == "grpc_tls" and not certificates:
         raise UserError(
             "--transport=grpc_tls needs --certificates=DIR, a folder made by "
             "kipper certificates DIR."
         )
-    return GrpcTlsTransport(certificates)

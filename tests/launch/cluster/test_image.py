@@ -18,7 +18,7 @@ def test_exactly_the_files_of_the_package_are_copied():
 
 
 def test_the_python_is_that_of_the_constraints():
-    version = (ROOT / ".python-version").read_text().strip()
+    (version,) = re.findall(r"on Python ([\d.]+) ", (ROOT / "constraints.txt").read_text())
     assert set(re.findall(r"FROM python:([\d.]+)-", DOCKERFILE)) == {version}
 
 

@@ -2,8 +2,11 @@
 
 import pytest
 
+from kipper.common import this_python
+from kipper.launch.commands import run as run_module
 from kipper.launch.main import run
 
+TLS = ("--transport=grpc_tls", "--certificates=certificates")
 ADDRESSES = '{"coordinator/0": "localhost:7070", "evaluator/0": "localhost:7071"}'
 
 
@@ -33,7 +36,7 @@ def test_a_launch_that_cannot_be_is_one_sentence(tmp_path, capsys, flags, senten
 
 def test_flags_of_solve_labels_come_after_its_word(tmp_path, capsys):
     flags = ["--cluster=slurm", "--label_ridge=notebook", "--support_size=20", "--dry_run"]
-    assert _run("launch solve_labels", tmp_path, *flags) == 0
+    assert _run("launch solve_labels", tmp_path, *flags, *TLS) == 0
     assert "#SBATCH --job-name=kipper-coordinator" in capsys.readouterr().out
 
 
@@ -59,3 +62,32 @@ def test_a_node_that_cannot_be_is_one_sentence(tmp_path, capsys, flags, sentence
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("cluster", ["slurm", "hosts:{}"])
+def test_commands_that_must_fail_are_not_printed(tmp_path, capsys, monkeypatch, cluster):
+    (tmp_path / "hosts").write_text("node1\nnode2\n")
+    flags = [f"--cluster={cluster.format(tmp_path / 'hosts')}", "--dry_run"]
+    monkeypatch.setattr(this_python, "is_installed", lambda module: module != "launchpad")
+    for more, sentence in (
+        ([], "--transport=courier needs Launchpad, which is not installed: "),
+        (TLS[:1], "--transport=grpc_tls needs --certificates=DIR"),
+    ):
+        assert _run("launch", tmp_path, *flags, *more) == 2
+        said = capsys.readouterr()
+        assert sentence in said.err
+        assert said.out == ""
+    for more in (TLS, ["--python=/opt/python3.10"]):
+        assert _run("launch", tmp_path, *flags, *more) == 0
+        assert capsys.readouterr().out
+
+
+def test_a_coordinator_without_companions_needs_no_launchpad(tmp_path, monkeypatch):
+    monkeypatch.setattr(this_python, "is_installed", lambda module: module != "launchpad")
+    ran = []
+    monkeypatch.setattr(run_module, "run", lambda settings: ran.append(settings.execution))
+    monkeypatch.setattr(run_module, "summary", lambda workdir, result: "")
+    addresses = '--addresses={"coordinator/0": "node1:7070"}'
+    flags = ["--node=coordinator/0", addresses, "--launch=local_mp"]
+    assert _run("node", tmp_path, *flags, *TLS) == 0
+    assert [(one.launch, one.num_workers, one.port) for one in ran] == [("inprocess", 0, 7070)]

@@ -1,0 +1,72 @@
+"""What kipper has on the Python that runs, and what takes the place of the rest.
+
+Launchpad, which brings Courier and Reverb, has no release for Python 3.11 and later, and
+neural-tangents has none for the JAX of those.
+"""
+
+import importlib.util
+import platform
+import sys
+
+from kipper.common.errors import UserError
+
+_OLDEST, _NEWEST = (3, 10), (3, 13)
+INSTALL_AGAIN = "run pip install again, with the constraints file"
+
+
+def is_supported() -> bool:
+    """Whether kipper runs on this Python."""
+    return _OLDEST <= sys.version_info[:2] <= _NEWEST
+
+
+def is_installed(module: str) -> bool:
+    """Whether the module can be imported; it is not imported."""
+    return importlib.util.find_spec(module) is not None
+
+
+def check_launchpad(what: str, instead: str) -> None:
+    """Checks that Launchpad is installed.
+
+    Args:
+        what: needs it.
+        instead: what to do without it, as in "give --launch=inprocess".
+
+    Raises:
+        UserError: Launchpad is not installed.
+    """
+    if not is_installed("launchpad"):
+        raise UserError(f"{what} needs Launchpad, which {_why_not('Python 3.10')}; {instead}.")
+
+
+def lacking_neural_tangents() -> str | None:
+    """Why neural-tangents is not installed, as the end of a sentence; None if it is."""
+    return (
+        None
+        if is_installed("neural_tangents")
+        else _why_not("the JAX that kipper has on Python 3.10")
+    )
+
+
+def _why_not(fits: str) -> str:
+    if sys.version_info[:2] == _OLDEST:
+        return f"is not installed: {INSTALL_AGAIN}"
+    return f"is not installed: its last release is for {fits}"
+
+
+def described() -> str:
+    """This Python's version, and what it lacks."""
+    lacks = []
+    if not is_installed("launchpad"):
+        lacks.append(
+            "Launchpad (instead of --launch=local_mp give --launch=ray, instead of "
+            "--transport=courier give --transport=grpc_tls)"
+        )
+    if not is_installed("neural_tangents"):
+        lacks.append("--engine=neural_tangents")
+    return f"{platform.python_version()}: all of kipper" + (
+        f" except {' and '.join(lacks)}" if lacks else ""
+    )
+
+
+if __name__ == "__main__":
+    print(f"Python {described()}.")
