@@ -11,7 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parents[1]
-LOCKS = ("build", "cuda", "dev", "later", "pip")
+IMAGE = ("build", "cuda", "image", "pip")
+LOCKS = (*IMAGE, "dev", "later")
 AUDIT = runpy.run_path(str(ROOT / "locks" / "audit.py"))
 
 
@@ -70,14 +71,18 @@ CONSTRAINTS = (ROOT / "constraints.txt").read_text()
 LATER = (ROOT / "constraints-later.txt").read_text()
 
 
-@pytest.mark.parametrize("name", ["build", "cuda", "dev", "pip"])
-def test_versions_are_those_of_the_constraints(name: str) -> None:
+def test_versions_are_those_of_the_constraints() -> None:
     pinned = pins(CONSTRAINTS, "3.10")
-    found = locked(name, "3.10")
+    found = locked("dev", "3.10")
     assert found.items() <= pinned.items()
-    if name == "dev":
-        cuda = {each for each in pinned if each.startswith(("nvidia-", "jax-cuda12"))}
-        assert pinned.keys() - found.keys() == cuda
+    cuda = {each for each in pinned if each.startswith(("nvidia-", "jax-cuda12"))}
+    assert pinned.keys() - found.keys() == cuda
+
+
+@pytest.mark.parametrize("name", IMAGE)
+def test_the_image_has_the_versions_that_are_tested(name: str) -> None:
+    found, pinned = locked(name, "3.13"), pins(LATER, "3.13")
+    assert {each: found[each] for each in found.keys() & pinned.keys()}.items() <= pinned.items()
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
@@ -89,7 +94,7 @@ def test_versions_on_later_pythons_are_those_of_the_constraints(python: str) -> 
     ("name", "python", "extras"),
     [
         ("dev", "3.10", ("", "dev")),
-        ("cuda", "3.10", ("", "cuda")),
+        ("image", "3.13", ("",)),
         *(("later", python, ("", "dev")) for python in ("3.11", "3.12", "3.13")),
     ],
 )
