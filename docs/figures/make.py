@@ -169,7 +169,7 @@ def block_states() -> Diagram:
     page.arrow(out.at(1, 0.3), answered.at(0, 0.3), "an answer")
     page.arrow(answered.at(0, 0.7), out.at(1, 0.7), "another worker", shift=(0, 10))
     page.arrow(out.at(0.95, 1), accepted.at(0, 0.4), "the first answer", shift=(0, 0))
-    page.arrow(answered.bottom, accepted.top, "two agree", shift=(0, -6))
+    page.arrow(answered.bottom, accepted.top, "two agree, or all\nothers are gone", shift=(0, -6))
     page.arrow(out.bottom, quarantined.top, "failed on three\nworkers", shift=(0, 0))
     page.arrow(waiting.bottom, withdrawn.top, "no longer needed", shift=(0, 0))
     x, y = out.at(0.3, 0)
@@ -180,14 +180,15 @@ def block_states() -> Diagram:
 
 def worker_states() -> Diagram:
     """The states of a worker in the scheduler."""
-    page = Diagram(760, 290)
-    joining = page.box(16, 110, 100, 38, "joining", MUTED)
-    idle = page.box(240, 110, 100, 38, "idle", BLUE)
-    working = page.box(450, 110, 100, 38, "working", GREEN)
-    stalled = page.box(646, 110, 100, 38, "stalled", ORANGE)
-    resting = page.box(345, 14, 100, 38, "resting", ORANGE)
-    draining = page.box(240, 214, 100, 38, "draining", MUTED)
-    gone = page.box(450, 214, 100, 38, "gone", VERMILION)
+    page = Diagram(760, 314)
+    joining = page.box(16, 134, 100, 38, "joining", MUTED)
+    idle = page.box(240, 134, 100, 38, "idle", BLUE)
+    working = page.box(450, 134, 100, 38, "working", GREEN)
+    stalled = page.box(646, 134, 100, 38, "stalled", ORANGE)
+    resting = page.box(345, 38, 100, 38, "resting", ORANGE)
+    aside = page.box(646, 38, 100, 38, "set aside", VERMILION)
+    draining = page.box(240, 238, 100, 38, "draining", MUTED)
+    gone = page.box(450, 238, 100, 38, "gone", VERMILION)
     page.arrow(joining.right, idle.left, "Configure, Probe\nanswered", shift=(0, -16))
     page.arrow(idle.at(1, 0.3), working.at(0, 0.3), "SendBlock")
     page.arrow(working.at(0, 0.7), idle.at(1, 0.7), "answer", shift=(0, 10))
@@ -195,15 +196,20 @@ def worker_states() -> Diagram:
     page.arrow(
         stalled.at(0, 0.7), working.at(1, 0.7), "an answer: it\nmay work again", shift=(0, 16)
     )
-    page.arrow(working.top, resting.at(1, 0.7), "a message was lost", shift=(40, 0))
+    page.arrow(working.at(0.3, 0), resting.at(1, 0.7), "a message\nwas lost", shift=(-20, 4))
     page.arrow(resting.at(0, 0.7), idle.top, "pause over", shift=(-26, 0))
+    page.arrow(
+        working.at(0.8, 0), aside.left, "six failures in a row,\nothers succeed", shift=(0, 0)
+    )
     page.arrow(idle.bottom, draining.top, "Leave", shift=(0, 0))
     page.arrow(draining.right, gone.left, "no blocks left")
     page.arrow(working.bottom, gone.top, "dies, or is\noutvoted", shift=(0, 0))
     page.arrow(stalled.bottom, gone.at(1, 0.4), "silent for\n90 s more", shift=(6, 0))
     x = joining.bottom[0]
-    back = [gone.bottom, (gone.bottom[0], 272), (x, 272), joining.bottom]
-    page.path(back, "Hello again; an outvoted worker is refused", (270, 272))
+    back = [gone.bottom, (gone.bottom[0], 296), (x, 296), joining.bottom]
+    page.path(back, "Hello again; an outvoted worker is refused", (270, 296))
+    again = [aside.top, (aside.top[0], 16), (x, 16), joining.top]
+    page.path(again, "Hello of another process of its name, after a pause", (330, 16))
     return page
 
 
