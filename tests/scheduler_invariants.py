@@ -65,6 +65,7 @@ def _check_leases(ledger: Ledger) -> None:
             out = ledger.workers[worker].out
             assert block in out, f"{worker} does not know that it has block {block}"
     assert ledger.bytes_out == bytes_out, f"{bytes_out} bytes are out, not {ledger.bytes_out}"
+    assert ledger.frozen <= set(ledger.workers), "a worker that is gone is frozen"
 
 
 def _check_lists(ledger: Ledger) -> None:
@@ -76,7 +77,7 @@ def _check_lists(ledger: Ledger) -> None:
         lease = ledger.workers[worker].out.get(block)
         assert lease is not None, f"block {block} waits on {worker}, which does not have it"
         assert lease.started is None, f"block {block} waits on {worker}, which has begun it"
-        wanted = ledger.blocks[block].accepted is None
+        wanted = ledger.blocks[block].needs_answer
         assert wanted, f"block {block} has its result and may be taken from {worker}"
     accepted = sum(entry.accepted is not None for entry in ledger.blocks.values())
     assert ledger.num_accepted == accepted, (
@@ -102,7 +103,7 @@ def _check_block(scheduler: Scheduler, block: int, entry: BlockRecord) -> None:
     if entry.accepted is None:
         assert waits or rests or entry.out, f"block {block} is lost"
     else:
-        done = not entry.out and not entry.disputed
+        done = not entry.out and not entry.needs_answer
         assert not done, f"block {block} is finished and still known"
     if entry.unsettled:
         assert block in scheduler.state.unsettled, f"block {block} is not listed as unsettled"
@@ -113,14 +114,13 @@ def _check_block(scheduler: Scheduler, block: int, entry: BlockRecord) -> None:
 def _check_work(scheduler: Scheduler) -> None:
     """No worker is idle that could compute a waiting block; a tick ends the rest of others."""
     ledger = scheduler.ledger
-    room = scheduler.policy.max_bytes_out - ledger.bytes_out
     for worker in ledger.idle:
         record = ledger.workers[worker]
         is_slow = record.pace.slowness > rules.SLOW_WORKER
         rests = record.draining or record.stalled_since is not None or record.rests_until > 0
         for block in () if is_slow or rests else scheduler.state.waiting:
             entry = ledger.blocks[block]
-            fits = not ledger.bytes_out or entry.spec.bytes <= room
+            fits = scheduler._placement._fits(entry.spec.bytes)
             able = fits and scheduler._placement.suits(worker, entry)
             assert not able, f"{worker} is idle and could compute block {block}, which waits"
 

@@ -283,8 +283,8 @@ class World:
                 if block in self.optional:
                     assert block not in self.tried, f"optional block {block} is sent twice"
                 self.tried.add(block)
-                disputed = self.scheduler.ledger.blocks[block].disputed
-                assert block not in self.accepted or disputed, f"block {block} has its result"
+                needed = self.scheduler.ledger.blocks[block].needs_answer
+                assert block not in self.accepted or needed, f"block {block} has its result"
                 self.errands.append(Errand(worker, self.present[worker], block))
             case events.CancelBlock(worker, block):
                 for errand in self.errands:

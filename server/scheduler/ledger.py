@@ -65,9 +65,10 @@ class BlockRecord:
         losses: number of lost requests and answers.
         suspect_losses: those on workers that lose nothing else.
         accepted: the worker whose answer was accepted; "" if it was withdrawn; None before.
+        unconfirmed: whether the answer was accepted before the second one came that is wanted.
         withdrawn: whether its result is not needed; it is then not sent any more.
         rests_until: it is not sent before this time.
-        answered_at: when the first answer came that another one must confirm.
+        answered_at: when the answers came that another one must confirm, or judge.
     """
 
     spec: BlockSpec
@@ -82,6 +83,7 @@ class BlockRecord:
     losses: int = 0
     suspect_losses: int = 0
     accepted: str | None = None
+    unconfirmed: bool = False
     withdrawn: bool = False
     rests_until: float = 0.0
     answered_at: float | None = None
@@ -92,9 +94,16 @@ class BlockRecord:
         return max((len(group) for group in self.groups), default=0)
 
     @property
+    def needs_answer(self) -> bool:
+        """Whether another answer is wanted: as its result, or to confirm or judge the others."""
+        return not self.withdrawn and (
+            self.accepted is None or self.unconfirmed or len(self.groups) > 1
+        )
+
+    @property
     def copies_needed(self) -> int:
         """How many more workers should get it."""
-        if self.withdrawn or (self.accepted is not None and len(self.groups) < 2):
+        if not self.needs_answer:
             return 0
         return self.wanted + self.extra - self.most_agreeing - len(self.out)
 
@@ -111,7 +120,7 @@ class BlockRecord:
     @property
     def unsettled(self) -> bool:
         """Whether there are answers but none can be trusted yet."""
-        return bool(self.groups) and (self.accepted is None or self.disputed)
+        return bool(self.groups) and (self.accepted is None or self.unconfirmed or self.disputed)
 
     def answered(self, worker: str) -> bool:
         """Whether the worker has answered it."""
@@ -127,6 +136,7 @@ class Ledger:
     Attributes:
         holders: how many workers hold each piece.
         bytes_out: bytes of all blocks that are out, each copy counted.
+        frozen: workers whose first block takes so long that nothing waits for them.
         idle: workers without a block, the longest idle first.
         single: workers with one block.
         behind: blocks that wait behind another block, with their worker.
@@ -137,6 +147,7 @@ class Ledger:
     blocks: dict[int, BlockRecord] = dataclasses.field(default_factory=dict)
     holders: dict[str, int] = dataclasses.field(default_factory=dict)
     bytes_out: int = 0
+    frozen: set[str] = dataclasses.field(default_factory=set)
     idle: dict[str, None] = dataclasses.field(default_factory=dict)
     single: dict[str, None] = dataclasses.field(default_factory=dict)
     behind: dict[int, str] = dataclasses.field(default_factory=dict)
@@ -155,6 +166,7 @@ class Ledger:
             self.release(worker, block, 0.0)
         self.forget_held(worker)
         del self.workers[worker], self.idle[worker]
+        self.frozen.discard(worker)
         record.out = leases
         return record
 
@@ -192,10 +204,17 @@ class Ledger:
                     del self.behind[following]
         return lease
 
-    def accept(self, block: int, worker: str) -> None:
-        """Records whose answer was accepted."""
+    def accept(self, block: int, worker: str, unconfirmed: bool = False) -> None:
+        """Records whose answer was accepted, and whether a second one is still wanted."""
         self.blocks[block].accepted = worker
+        self.blocks[block].unconfirmed = unconfirmed
         self.num_accepted += 1
+        if not unconfirmed:
+            self.settle(block)
+
+    def settle(self, block: int) -> None:
+        """Records that no further answer to an accepted block is wanted."""
+        self.blocks[block].unconfirmed = False
         self.behind.pop(block, None)  # no other worker needs to take it over
 
     def withdraw(self, block: int) -> None:
@@ -204,7 +223,13 @@ class Ledger:
         if entry.accepted is None:
             self.accept(block, "")
         entry.withdrawn = True
-        self.behind.pop(block, None)
+        self.settle(block)
+
+    @property
+    def bytes_awaited(self) -> int:
+        """`bytes_out` without the blocks of frozen workers."""
+        frozen = (block for worker in self.frozen for block in self.workers[worker].out)
+        return self.bytes_out - sum(self.blocks[block].spec.bytes for block in frozen)
 
     def forget_block(self, block: int) -> None:
         """Removes a block that is finished and not out."""

@@ -1,5 +1,6 @@
 """Which worker gets which block next: the queue, placement and duplicates (rules 3, 4, 7, 9)."""
 
+import itertools
 import zlib
 from collections.abc import Iterator
 
@@ -28,7 +29,7 @@ class Placement:
 
     def queue(self, specs: tuple[BlockSpec, ...]) -> None:
         """Adds new blocks to the queue."""
-        several = len(self._ledger.workers) > 1
+        several = sum(1 for _ in itertools.islice(self._responsive(), 2)) > 1
         for spec in specs:
             verified = not spec.optional and self._is_chosen(spec.block, several)
             self._ledger.blocks[spec.block] = BlockRecord(spec, wanted=2 if verified else 1)
@@ -79,7 +80,7 @@ class Placement:
             self._requeue_late_blocks(now)
         if self._waiting:
             self._fill(freed, now)
-        if self._ledger.idle and self._ledger.behind and not self._waiting:
+        if self._ledger.idle and self._ledger.behind:
             self._take_over(now)
         return self._out
 
@@ -89,23 +90,28 @@ class Placement:
             return False
         if not entry.failed:
             return True
+        # A block does not wait for one worker that does not answer.
+        hoped_for = [other for other in self._responsive() if not entry.answered(other)]
         if worker in entry.failed:  # a second attempt, if no other worker is left to try it
-            return all(other in entry.failed for other in self._able(entry))
-        return self._is_proven(worker, entry) or not self._any_untried(entry, proven=True)
+            return all(other in entry.failed for other in hoped_for)
+        if self._is_proven(worker, entry):
+            return True
+        return not any(o not in entry.failed and self._is_proven(o, entry) for o in hoped_for)
+
+    def expects_answer(self, entry: BlockRecord) -> bool:
+        """Whether a worker that is not frozen has the block, or could be given it."""
+        if not entry.out <= self._ledger.frozen:
+            return True
+        return any(self.suits(worker, entry) for worker in self._responsive())
 
     def has_untried_judge(self, entry: BlockRecord) -> bool:
         """Whether a worker has not tried the block whose failure would speak against it.
 
         That is a proven worker, or any worker if no proven one could compute the block.
         """
-        proven = any(self._is_proven(worker, entry) for worker in self._able(entry))
-        return self._any_untried(entry, proven)
-
-    def _any_untried(self, entry: BlockRecord, proven: bool) -> bool:
-        return any(
-            worker not in entry.failed and (not proven or self._is_proven(worker, entry))
-            for worker in self._able(entry)
-        )
+        able = list(self._able(entry))
+        proven = [worker for worker in able if self._is_proven(worker, entry)]
+        return any(worker not in entry.failed for worker in proven or able)
 
     def _is_proven(self, worker: str, entry: BlockRecord) -> bool:
         forgiven = entry.times_failed.get(worker, 0)
@@ -115,6 +121,13 @@ class Placement:
         for worker, record in self._ledger.workers.items():
             gone = record.draining or record.stalled_since is not None
             if not gone and not entry.answered(worker):
+                yield worker
+
+    def _responsive(self) -> Iterator[str]:
+        """The workers that may answer another block soon."""
+        for worker, record in self._ledger.workers.items():
+            gone = record.draining or record.stalled_since is not None
+            if not gone and worker not in self._ledger.frozen:
                 yield worker
 
     def _fill(self, freed: list[str], now: float) -> None:
@@ -193,11 +206,17 @@ class Placement:
 
     def _may(self, worker: str, block: int) -> bool:
         entry = self._ledger.blocks[block]
-        bytes_out = self._ledger.bytes_out
-        if bytes_out and bytes_out + entry.spec.bytes > self._policy.max_bytes_out:
+        if not self._fits(entry.spec.bytes):
             self._state.reconsider_all = True  # the next answer makes room
             return False
         return self.suits(worker, entry)
+
+    def _fits(self, size: int) -> bool:
+        """Whether a block of this size may be sent as well."""
+        room = self._policy.max_bytes_out - size
+        if self._ledger.bytes_out <= max(room, 0):
+            return True
+        return bool(self._ledger.frozen) and self._ledger.bytes_awaited <= max(room, 0)
 
     # --- duplicates --------------------------------------------------------------------------
 
@@ -216,7 +235,7 @@ class Placement:
         """Queues copies of late blocks and of those behind them, unless as urgent ones wait."""
         pause = max(rules.LATE_CHECK_SECONDS, rules.LATE_CHECK_SHARE * self._state.times.typical)
         self._state.next_late_check = now + pause
-        urgent = self._waiting.most_urgent()
+        urgent = self._most_urgent()
         if urgent == MOST_URGENT:
             return
         for record in self._ledger.workers.values():
@@ -227,7 +246,7 @@ class Placement:
                 continue
             for block in list(record.out):
                 entry = self._ledger.blocks[block]
-                if entry.accepted is not None or self._has_timely_copy(block, entry, now):
+                if not entry.needs_answer or self._has_timely_copy(block, entry, now):
                     continue
                 if entry.spec.optional:
                     continue
@@ -238,6 +257,16 @@ class Placement:
                 self._state.counters.copies += block == first
                 entry.extra = len(entry.out)
                 self.requeue(block, now)
+
+    def _most_urgent(self) -> int | None:
+        """The priority of the most urgent waiting block that somebody could be given."""
+        for priority in sorted(self._waiting.levels):
+            for block in self._waiting.levels[priority].blocks:
+                entry = self._ledger.blocks[block]
+                is_fresh = not (entry.out or entry.groups or entry.failed)
+                if is_fresh or any(self.suits(worker, entry) for worker in self._responsive()):
+                    return priority
+        return None
 
     def _has_timely_copy(self, block: int, entry: BlockRecord, now: float) -> bool:
         """Whether a copy is already waiting, or is out at a worker that is not late with it."""

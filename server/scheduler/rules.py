@@ -13,7 +13,8 @@ Rule 4   Placement. The most urgent block goes first. Among equally urgent block
          and no block waits behind a late one.
 Rule 5   Deadlines. A block's time counts from the moment its worker could begin it. After
          DEADLINE_FACTOR times the expected duration on that worker, the worker is stalled: its
-         blocks go to others, and it gets no more until it answers.
+         blocks go to others, and it gets no more until it answers. Long before, after FROZEN_FACTOR
+         times the expected duration, it is frozen until it answers: nothing waits for it any more.
 Rule 6   Failures. After a lost message the worker rests and the block goes to another worker at
          once, or to the only worker after a pause. A worker that loses LOST_IN_A_ROW messages is
          dropped. A block fails when the answer is NaN, the worker raises, lacks rows that were sent
@@ -40,10 +41,12 @@ Rule 7   Duplicates. A block is late once it has run SLOW_FACTOR times as long a
 Rule 8   Verification. For a random share `verify_fraction` of the blocks, two workers must give
          equal answers. If answers differ, a third worker decides; an outvoted worker is dropped as
          a liar. If its answers were already used, the run goes back (server/going_back.py). If
-         nobody can decide, the run is aborted. If only one worker is left, a chosen block waits
-         VERIFIER_PATIENCE_SECONDS for lost workers to return (not for workers that left
-         deliberately) and is then accepted unverified, unless `verify_fraction` is 1.
+         nobody decides within VERIFIER_PATIENCE_SECONDS, the run is aborted. Unless
+         `verify_fraction` is 1, no block waits for a second worker that is not there, or is frozen:
+         the first answer is used, and for VERIFIER_PATIENCE_SECONDS, or until the block is
+         withdrawn, a second one is still wanted.
 Rule 9   Backpressure. The blocks that are out hold at most `max_bytes_out` bytes, or only one is.
+         Blocks of frozen workers do not count.
 Rule 10  Without workers, the run waits `patience_seconds` for one and is then aborted.
 Rule 11  Optional blocks send a worker rows that it may need next. They have the lowest priority and
          go to idle workers. They are never verified, copied, retried or counted as failures.
@@ -52,7 +55,7 @@ Rule 11  Optional blocks send a worker rows that it may need next. They have the
 import dataclasses
 
 # Of these rules: a log is replayed by the version that wrote it.
-VERSION = 2
+VERSION = 3
 
 # A worker's first block of a shape includes compilation: a minute for deep pooled kernels.
 FIRST_DEADLINE_SECONDS = 900.0
@@ -92,6 +95,8 @@ SLOW_SECONDS = 0.05
 # Beyond this multiple of the expected time the worker is frozen or gone; copies are then not
 # counted against their budget.
 FROZEN_FACTOR = 4.0
+# A worker that others rely on is not given up before, however short its blocks are.
+FROZEN_SECONDS = 2.0
 # Budget for copies of running blocks: a share of all blocks sent, and a few initial ones.
 COPIES_SHARE, FIRST_COPIES = 0.02, 4
 # Interval between checks for late blocks: the larger of this and a share of a block's time.
@@ -101,7 +106,7 @@ CHECK_SECONDS = 0.5
 # A worker with more than this multiple of the median block time counts as slow.
 SLOW_WORKER = 2.0
 
-# How long a block that needs a second answer waits for a worker that can give one.
+# How long a dispute waits for a worker that can decide it, and a second answer is wanted.
 VERIFIER_PATIENCE_SECONDS = 60.0
 
 
@@ -131,7 +136,8 @@ class SchedulerCounters:
         copies: copies sent of running blocks.
         taken: blocks taken over from behind another block.
         verified: blocks on which two workers agreed.
-        unverified: blocks chosen for verification but accepted for want of a second worker.
+        unverified: blocks chosen for verification and used without a second worker's answer,
+            which may have come later.
         lost, failed: answers lost on the way; failed attempts.
         left: workers that left or were lost.
         worker_seconds, busy_seconds: worker time in total; with at least one block.

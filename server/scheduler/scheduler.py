@@ -154,6 +154,7 @@ class Scheduler:
         if record is not None:
             record.stalled_since = None
             record.lost_in_a_row = 0
+            self.ledger.frozen.discard(worker)
 
     def _compare(self, block: int, entry: BlockRecord, now: float) -> None:
         """Accepts an answer that enough workers gave, and drops workers that are outvoted."""
@@ -161,7 +162,11 @@ class Scheduler:
         largest = max(groups, key=len)
         if entry.accepted is None and len(groups) == 1 and len(largest) >= entry.wanted:
             self._accept(block, entry, largest[0])
-        elif entry.answered_at is None and (entry.accepted is None or len(groups) > 1):
+        elif entry.unconfirmed and len(groups) == 1 and len(largest) >= entry.wanted:
+            self.ledger.settle(block)
+            self.counters.verified += 1
+            self._cancel(block)
+        elif entry.needs_answer and (entry.answered_at is None or entry.disputed):
             entry.answered_at = now
             self.state.unsettled[block] = None
         if len(groups) > 1:
@@ -184,17 +189,20 @@ class Scheduler:
             self._discard_answers(liar, now)
         if entry.accepted is None:
             self._accept(block, entry, believed[0])
+        else:
+            self.ledger.settle(block)
 
     def _discard_answers(self, liar: str, now: float) -> None:
-        """Discards the liar's answers to other blocks that are not settled."""
-        for block in list(self.state.unsettled):
-            entry = self.ledger.blocks.get(block)
-            if entry is not None and entry.unsettled and entry.answered(liar):
+        """Discards the liar's answers to other blocks: nobody needs to judge them."""
+        for block, entry in list(self.ledger.blocks.items()):
+            if entry.answered(liar):
                 others = ([w for w in group if w != liar] for group in entry.groups)
                 entry.groups = [group for group in others if group]
+                if entry.accepted == liar:  # if it was used, the run goes back
+                    self.ledger.settle(block)
                 if not entry.groups:
                     entry.answered_at = None
-                    del self.state.unsettled[block]
+                    self.state.unsettled.pop(block, None)
                 self._placement.requeue(block, now)
 
     def _accept(self, block: int, entry: BlockRecord, worker: str) -> None:
@@ -203,6 +211,14 @@ class Scheduler:
         self.counters.verified += any(len(group) > 1 for group in entry.groups)
         self._out.append(events.AcceptAnswer(worker, block))
         self._cancel(block)
+
+    def _accept_unconfirmed(self, block: int, entry: BlockRecord) -> None:
+        """Has the first answer used; a second one is still wanted and compared."""
+        worker = entry.groups[0][0]
+        self.ledger.accept(block, worker, unconfirmed=True)
+        self.counters.accepted += 1
+        self.counters.unverified += 1
+        self._out.append(events.AcceptAnswer(worker, block))
 
     def _withdraw(self, block: int) -> None:
         entry = self.ledger.blocks.get(block)
@@ -394,8 +410,6 @@ class Scheduler:
             return
         record = self.ledger.remove_worker(worker)
         self.counters.left += 1
-        if not record.draining:
-            self.state.last_loss = now
         self.state.waiting.unbind(worker)
         self.state.reconsider_all = True
         for block, lease in record.out.items():
@@ -412,8 +426,14 @@ class Scheduler:
     def _check_deadlines(self, now: float) -> None:
         for worker, record in list(self.ledger.workers.items()):
             for block, lease in list(record.out.items())[:1]:
-                limit = self._deadline(record, self.ledger.blocks[block].spec.shape)
-                if lease.started is not None and now - lease.started > limit:
+                if lease.started is None:
+                    continue
+                shape, elapsed = self.ledger.blocks[block].spec.shape, now - lease.started
+                if worker not in self.ledger.frozen and self._is_frozen(record, shape, elapsed):
+                    self.ledger.frozen.add(worker)
+                    self.state.reconsider_all = True  # others may get what waited for it
+                limit = self._deadline(record, shape)
+                if elapsed > limit:
                     self._stall(worker, record, limit, now)
             stalled = record.stalled_since
             if stalled is not None and now - stalled > (
@@ -429,6 +449,13 @@ class Scheduler:
             if lease is not None and lease.started is not None:
                 self._count_failure(block, worker, f"no answer within {limit:.0f} s", now)
             self._placement.requeue(block, now)
+
+    def _is_frozen(self, record: WorkerRecord, shape: str, elapsed: float) -> bool:
+        expected = self.state.times.expected.get(shape)
+        if expected is None:
+            return False
+        slowness = max(1.0, record.pace.slowness)
+        return elapsed > max(rules.FROZEN_SECONDS, rules.FROZEN_FACTOR * expected * slowness)
 
     def _deadline(self, record: WorkerRecord, shape: str) -> float:
         expected = self.state.times.expected.get(shape)
@@ -449,35 +476,29 @@ class Scheduler:
             entry = self.ledger.blocks.get(block)
             if entry is None or entry.answered_at is None or not entry.unsettled:
                 del self.state.unsettled[block]
-            elif now - self._alone_since(entry) > rules.VERIFIER_PATIENCE_SECONDS and not (
+                continue
+            is_sample = self.policy.verify_fraction < 1 and not entry.disputed
+            if is_sample and entry.accepted is None:
+                if not self._placement.expects_answer(entry):
+                    self._accept_unconfirmed(block, entry)
+            elif now - entry.answered_at > rules.VERIFIER_PATIENCE_SECONDS and not (
                 entry.out
                 or any(self._placement.suits(worker, entry) for worker in self.ledger.workers)
             ):
-                self._settle_unverified(block, entry, now - entry.answered_at, now)
+                self._leave_unconfirmed(block, entry, now - entry.answered_at, now)
 
-    def _alone_since(self, entry: BlockRecord) -> float:
-        """Since when an answered block has waited for a worker to confirm the answer."""
-        assert entry.answered_at is not None
-        if entry.disputed or self.policy.verify_fraction >= 1:
-            return entry.answered_at
-        # A sample may go unverified, and workers that left deliberately are not expected back.
-        return min(entry.answered_at, self.state.last_loss)
-
-    def _settle_unverified(self, block: int, entry: BlockRecord, waited: float, now: float) -> None:
+    def _leave_unconfirmed(self, block: int, entry: BlockRecord, waited: float, now: float) -> None:
         if entry.disputed:
             self._abort_disputed(entry)
-            return
-        if self.policy.verify_fraction >= 1:
-            if waited > self.policy.patience_seconds:
-                self._abort(
-                    f"worker {entry.groups[0][0]} is the only one left for some blocks, and "
-                    "--verify_fraction=1 requires that a second worker agrees; start a second "
-                    "worker or give a smaller fraction"
-                )
-            return
-        self.counters.unverified += 1
-        self._accept(block, entry, entry.groups[0][0])
-        self._placement.requeue(block, now)
+        elif entry.unconfirmed:
+            self.ledger.settle(block)
+            self._placement.requeue(block, now)
+        elif waited > self.policy.patience_seconds:
+            self._abort(
+                f"worker {entry.groups[0][0]} is the only one left for some blocks, and "
+                "--verify_fraction=1 requires that a second worker agrees; start a second "
+                "worker or give a smaller fraction"
+            )
 
     def _abort_disputed(self, entry: BlockRecord) -> None:
         names = " and ".join(group[0] for group in entry.groups)

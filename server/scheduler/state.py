@@ -1,7 +1,6 @@
 """The scheduler's whole state, as plain data that a log can hold."""
 
 import dataclasses
-import math
 
 from kipper.server.scheduler.block_times import BlockTimes
 from kipper.server.scheduler.health import Health
@@ -26,7 +25,6 @@ class State:
         next_check: time of the next check of deadlines and patience.
         clock: time of the last event.
         deserted_since: since when no worker is present.
-        last_loss: when a worker last disappeared without having announced it.
         last_departure: which worker left last, and why.
     """
 
@@ -42,5 +40,4 @@ class State:
     next_check: float = 0.0
     clock: float | None = None
     deserted_since: float | None = None
-    last_loss: float = -math.inf
     last_departure: str = ""

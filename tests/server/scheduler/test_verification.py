@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from simulated_world import BLOCK_BYTES, World, same_shape, spec, truth, world_of
+from simulated_world import BLOCK_BYTES, Errand, World, same_shape, spec, truth, world_of
 
 from kipper.server.scheduler import events
 from kipper.server.scheduler.events import DropWorker
@@ -157,16 +157,97 @@ def test_a_dispute_about_used_numbers_is_not_withdrawn_in_silence() -> None:
     assert "no third can decide" in world.aborted
 
 
+def test_a_sample_is_not_kept_waiting_for_a_worker_that_is_lost() -> None:
+    world = world_of("a", "b", verify_fraction=0.999)
+    world.queue([spec(1)])
+    world.do("a", 1)
+    world.leave("b")
+    world.pass_time(1.0)
+    assert world.accepted == {1: truth(1)}
+    assert world.scheduler.counters.unverified == 1
+    world.join("c")
+    assert world.sent == [("c", 1)]
+    world.do("c", 1)
+    assert world.scheduler.counters.verified == 1
+    assert world.scheduler.ledger.blocks == {}
+
+
 def test_a_sample_is_given_up_where_no_second_worker_comes() -> None:
     world = world_of("a", "b", verify_fraction=0.999)
     world.queue([spec(1)])
     world.do("a", 1)
     world.leave("b")
-    world.pass_time(30.0)
-    assert world.accepted == {}
-    world.pass_time(40.0)
+    world.pass_time(50.0)
+    assert set(world.scheduler.ledger.blocks) == {1}
+    world.pass_time(20.0)
+    assert world.scheduler.ledger.blocks == {}
     assert world.accepted == {1: truth(1)}
-    assert world.scheduler.counters.unverified == 1
+
+
+def test_a_sample_is_not_kept_waiting_for_a_worker_that_is_silent() -> None:
+    world = world_of("a", "b", verify_fraction=0.999)
+    world.warm_up("a", "b")
+    world.queue([same_shape(1)])
+    world.do("a", 1)
+    world.pass_time(1.0)
+    assert world.accepted == {}
+    world.pass_time(3.0)
+    assert world.accepted == {1: truth(1)}
+    world.queue([same_shape(2)])  # nobody could verify it
+    world.do("a", 2)
+    assert world.accepted == {1: truth(1), 2: truth(2)}
+    world.do("b", 1)  # it is only late, and its answer counts
+    counters = world.scheduler.counters
+    assert (counters.verified, counters.unverified) == (1, 2)
+    assert world.scheduler.ledger.blocks == {}
+    world.queue([same_shape(3)])
+    assert world.scheduler.ledger.blocks[3].wanted == 2
+
+
+def test_an_answer_that_came_late_is_compared_with_the_one_that_was_used() -> None:
+    world = world_of("liar", "b", verify_fraction=0.999)
+    world.warm_up("liar", "b")
+    world.queue([same_shape(1)])
+    world.do("liar", 1, value=13)
+    world.pass_time(50.0)
+    assert world.accepted == {1: 13}
+    world.errands.append(Errand("b", world.present["b"], 1))  # as if it had not been lost
+    world.do("b", 1)
+    assert world.scheduler.disputed == {1: [["liar"], ["b"]]}
+    world.pass_time(50.0)  # counts from the dispute
+    world.join("c")
+    world.do("c", 1)
+    assert world.aborted is None
+    assert world.banned == {"liar"}
+    assert world.scheduler.ledger.blocks == {}
+
+
+def test_nobody_needs_to_confirm_what_a_known_liar_said() -> None:
+    world = world_of("liar", "b", verify_fraction=0.999)
+    world.warm_up("liar", "b")
+    world.queue([same_shape(1), same_shape(2)])
+    world.do("liar", 1, value=13)
+    world.do("liar", 2, value=14)
+    world.pass_time(4.0)
+    assert world.accepted == {1: 13, 2: 14}
+    world.do("b", 1)
+    world.join("c")
+    world.do("c", 1)
+    assert world.banned == {"liar"}
+    world.do_all()
+    assert world.scheduler.disputed == {}
+    assert world.scheduler.ledger.blocks == {}
+
+
+def test_the_second_opinion_of_a_silent_worker_is_asked_of_a_third() -> None:
+    world = world_of("a", "b", "c", verify_fraction=1)
+    world.warm_up("a", "b", "c")
+    world.queue([same_shape(1)])
+    world.do("a", 1)
+    world.pass_time(3.0)
+    assert world.sent == [("b", 1), ("c", 1)]
+    world.do("c", 1)
+    assert world.accepted == {1: truth(1)}
 
 
 def test_a_sample_is_not_kept_waiting_for_who_took_its_leave() -> None:
