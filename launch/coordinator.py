@@ -172,7 +172,7 @@ def run_inprocess(settings: RunSettings) -> RunResult:
         experiment = prepare(settings.compute, dataset)
         row_sets = experiment.row_sets(with_validation=True)
         execution = settings.execution
-        num_workers, port = execution.num_workers, execution.port
+        num_workers, port = execution.fixed_workers, execution.port
         links = [
             with_faults(link, execution.faults, num_workers)
             for link in inprocess_links(num_workers, row_sets, execution.threads_per_worker)
@@ -186,6 +186,7 @@ def coordinate_here(
     experiment: Experiment,
     links: Sequence[WorkerLink],
     joining: Callable[[Pool], AbstractContextManager[object]] | None = None,
+    make_sink: Callable[[StopRequest], SnapshotSink] | None = None,
 ) -> RunResult:
     """As `coordinate`, in the process of the command, whose signals ask it to stop.
 
@@ -193,7 +194,8 @@ def coordinate_here(
     """
     stop = StopRequest()
     with stop.asked_by_signals(on_signal=_on_signal):
-        return coordinate(settings, experiment, links, stop=stop, joining=joining)
+        sink = functools.partial(make_sink, stop) if make_sink is not None else None
+        return coordinate(settings, experiment, links, sink, stop, joining)
 
 
 def _on_signal(times: int) -> None:

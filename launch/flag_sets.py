@@ -13,7 +13,7 @@ from absl import flags
 
 from kipper.common.errors import UserError
 from kipper.common.settings import Settings, choices_of
-from kipper.common.settings.field import check_required
+from kipper.common.settings.field import check_required, words_for_counts
 
 
 def parse(
@@ -96,7 +96,9 @@ def _define(settings_classes: tuple[type[Settings], ...]) -> flags.FlagValues:
         kind, text = _flag_type(field.type), field.metadata["help"]
         default: Any = None if field.metadata["missing"] else field.default
         choices = choices_of(field)
-        if choices:
+        if words := words_for_counts(field):
+            flags.DEFINE(_CountParser(words), field.name, default, text, flag_values=flag_values)
+        elif choices:
             flags.DEFINE_enum(field.name, default, choices, text, flag_values=flag_values)
         elif kind is bool:
             flags.DEFINE_boolean(field.name, default, text, flag_values=flag_values)
@@ -109,6 +111,25 @@ def _define(settings_classes: tuple[type[Settings], ...]) -> flags.FlagValues:
         else:
             flags.DEFINE_string(field.name, default, text, flag_values=flag_values)
     return flag_values
+
+
+class _CountParser(flags.ArgumentParser):
+    """Takes a whole number, or one of the words that stand for one."""
+
+    def __init__(self, words: tuple[str, ...]):
+        self._words = words
+
+    def parse(self, argument: str | int) -> str | int:
+        if argument in self._words:
+            return argument
+        try:
+            return int(argument)
+        except ValueError:
+            words = " or ".join(self._words)
+            raise ValueError(f"it must be a whole number or {words}") from None
+
+    def flag_type(self) -> str:
+        return f"int or {' or '.join(self._words)}"
 
 
 def _flag_type(annotation: Any) -> type:

@@ -89,9 +89,9 @@ def make_program(
             )
         )
 
-    if settings.execution.num_workers:
+    if settings.execution.fixed_workers:
         with program.group("worker"):
-            for i in range(settings.execution.num_workers):
+            for i in range(settings.execution.fixed_workers):
                 program.add_node(
                     lp.PyNode(nodes.run_worker_node, settings, i, registration, own_process)
                 )

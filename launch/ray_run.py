@@ -1,12 +1,25 @@
 """A run whose workers are actors of Ray; the coordinator is in this process."""
 
+import contextlib
+import functools
 import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 from kipper.common.errors import UserError
 from kipper.common.settings import RunSettings
-from kipper.launch.coordinator import claimed_run, coordinate_here
-from kipper.server.experiment import prepare
+from kipper.launch.coordinator import best_keeper, claimed_run, coordinate_here
+from kipper.server.experiment import Split, prepare
+from kipper.server.pool import Pool
+from kipper.server.pool_options import PoolOptions
 from kipper.server.records import RunResult
+from kipper.server.scheduler.rules import Policy
+from kipper.server.session import open_kernel
+from kipper.server.snapshots import BestKeeper
+from kipper.server.workdir import Workdir
+
+# The evaluator gives a snapshot up that has waited so long for an actor.
+_PATIENCE_SECONDS = 120.0
 
 
 def run_on_ray(settings: RunSettings) -> RunResult:
@@ -19,17 +32,47 @@ def run_on_ray(settings: RunSettings) -> RunResult:
         UserError: a setting, the data or the cluster cannot be used, or Ray is not installed.
     """
     check_ray()
-    from kipper.launch.ray.clusters import connected
-    from kipper.launch.ray.joining import actors_joining
-    from kipper.launch.ray.placement import Need
+    from kipper.launch.ray import clusters
+    from kipper.launch.ray.evaluator import evaluating
+    from kipper.launch.ray.joining import Actors, actors_joining, evaluator_joining
+    from kipper.launch.ray.placement import room_for
 
-    with claimed_run(settings) as dataset:
+    with claimed_run(settings) as dataset, contextlib.ExitStack() as stack:
         experiment, execution = prepare(settings.compute, dataset), settings.execution
-        need = Need(cpus=execution.threads_per_worker)
-        with connected(execution.ray_address, need, execution.num_workers):
-            return coordinate_here(
-                settings, experiment, links=(), joining=actors_joining(settings, need)
+        workdir = Workdir(execution.workdir)
+        need = stack.enter_context(clusters.connected(execution))
+        actors = Actors(settings, need, workdir.logs if clusters.is_own(execution) else None)
+        make_sink = None
+        has_place = 0 < execution.fixed_workers < room_for(need, clusters.nodes())
+        if len(experiment.validation.labels) > 0 and has_place:
+            scoring = functools.partial(
+                _scoring, settings, experiment.validation, evaluator_joining(actors)
             )
+            make_sink = stack.enter_context(evaluating(scoring))
+        return coordinate_here(settings, experiment, (), actors_joining(actors), make_sink)
+
+
+@contextlib.contextmanager
+def _scoring(
+    settings: RunSettings,
+    validation: Split,
+    joining: Callable[[Pool], AbstractContextManager[None]],
+    on_progress: Callable[[], None],
+) -> Iterator[BestKeeper]:
+    """The keeper of the best snapshot, whose scores are computed by the workers that join."""
+    pool, kernel = open_kernel(
+        settings,
+        validation.images.shape[1:],
+        links=(),
+        row_sets={validation.key: validation.images},
+        on_progress=on_progress,
+        options=PoolOptions(Policy(patience_seconds=_PATIENCE_SECONDS), elastic=True),
+    )
+    try:
+        with joining(pool):
+            yield best_keeper(settings, kernel, validation)
+    finally:
+        pool.close()
 
 
 def check_ray() -> None:

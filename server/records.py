@@ -80,7 +80,7 @@ def fits(value: object, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         return any(fits(value, each) for each in arguments)
     if origin is Literal:
         return value in arguments

@@ -346,7 +346,7 @@ def _admission(settings: RunSettings, workdir: Workdir, elastic: bool) -> Admiss
     execution, own = settings.execution, own_arithmetic()
     before = numerics_before(workdir.checkpoints)
     check_coordinator(before, own, execution.mixed_numerics, str(workdir.path))
-    others_may_come = elastic and (execution.port is not None or execution.num_workers == 0)
+    others_may_come = elastic and (execution.port is not None or execution.fixed_workers == 0)
     return Admission(before, own, execution.mixed_numerics, others_may_come)
 
 

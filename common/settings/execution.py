@@ -21,6 +21,9 @@ from kipper.common.settings.field import (
 )
 
 Launch = Literal["inprocess", "local_mt", "local_mp", "ray"]
+RayDevice = Literal["auto", "gpu", "cpu"]
+WorkerCount = int | Literal["all"]
+LOCAL_RAY = "local"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,12 +40,19 @@ class ExecutionSettings(Settings):
         "Run workers in this process, as threads or processes of Launchpad, or as actors of Ray.",
     )
     ray_address: str = setting(
-        "local",
+        LOCAL_RAY,
         "Ray: the cluster whose nodes the workers run on: local starts one on this machine for the "
         "time of the run; auto, HOST:PORT or ray://HOST:PORT is one that runs already.",
     )
-    num_workers: int = setting(
-        2, "Number of workers to start; 0 with --port waits for external workers."
+    ray_device: RayDevice = setting(
+        "auto",
+        "Ray: one worker for each GPU, or workers that take CPUs alone; auto takes GPUs if the "
+        "cluster has any.",
+    )
+    num_workers: WorkerCount = setting(
+        2,
+        "Number of workers to start; 0 with --port waits for external workers; all, on Ray, is as "
+        "many as the cluster has room for at any time.",
     )
     threads: int | None = setting(
         None, "Threads of a native engine in each worker; by default cores / workers."
@@ -89,17 +99,31 @@ class ExecutionSettings(Settings):
     def check(self) -> None:
         super().check()
         self.check_at_least(1, "threads", "port")
-        if self.num_workers < 1 and (self.num_workers < 0 or self.port is None):
-            raise UserError(
-                f"--num_workers is {self.num_workers}; it must be 1 or more, or 0 with a --port "
-                "where external workers can join."
-            )
+        self._check_workers()
         if not 0 <= self.verify_fraction <= 1:
             raise UserError(f"--verify_fraction is {self.verify_fraction}; it must be from 0 to 1.")
         if self.verify_fraction == 1 and self.num_workers == 1 and self.port is None:
             raise UserError("--verify_fraction=1 needs two workers or more; give --num_workers=2.")
         self._check_chaos()
         _ = self.dashboard_address
+
+    def _check_workers(self) -> None:
+        if self.num_workers == "all":
+            if self.launch != "ray":
+                raise UserError(
+                    "--num_workers=all is for --launch=ray, where it means as many as the cluster "
+                    "has room for; give a number."
+                )
+        elif self.num_workers < 1 and (self.num_workers < 0 or self.port is None):
+            raise UserError(
+                f"--num_workers is {self.num_workers}; it must be 1 or more, or 0 with a --port "
+                "where external workers can join."
+            )
+        if self.ray_address != LOCAL_RAY and self.launch != "ray":
+            raise UserError(
+                f"--ray_address={self.ray_address} is for --launch=ray; give that, or leave the "
+                "address out."
+            )
 
     def _check_chaos(self) -> None:
         chaos = self.faults or Chaos()
@@ -108,7 +132,7 @@ class ExecutionSettings(Settings):
                 "--chaos with kill or freeze needs worker processes; give --launch=local_mp or "
                 "--launch=ray."
             )
-        if chaos.lie and (self.verify_fraction < 1 or self.num_workers < 3):
+        if chaos.lie and (self.verify_fraction < 1 or self.fixed_workers < 3):
             raise UserError(
                 "--chaos with lie is only detected with --verify_fraction=1 and --num_workers=3 "
                 "or more."
@@ -145,8 +169,13 @@ class ExecutionSettings(Settings):
     def threads_per_worker(self) -> int:
         """`threads`, or the cores that this process may use divided by its workers.
 
-        0 if external workers alone compute: each then uses all of its cores.
+        0 if the number of workers is not fixed: each then uses all of its cores.
         """
-        if self.threads is None and self.num_workers == 0:
+        if self.threads is None and self.fixed_workers == 0:
             return 0
-        return self.threads or max(1, usable_cores() // self.num_workers)
+        return self.threads or max(1, usable_cores() // self.fixed_workers)
+
+    @property
+    def fixed_workers(self) -> int:
+        """The number of workers that the run starts; 0 if others alone compute, or `all` do."""
+        return 0 if self.num_workers == "all" else self.num_workers

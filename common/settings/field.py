@@ -62,10 +62,22 @@ class Settings:
 
 
 def choices_of(field: "dataclasses.Field[Any]") -> tuple[str, ...]:
-    """The values that a field may take; empty if any value of its type will do."""
+    """The values that a field may take; empty if any value of its type will do.
+
+    A field that may have a word instead of a number takes other numbers too.
+    """
+    if words_for_counts(field):
+        return ()
     types = (field.type, *typing.get_args(field.type))
     listed = (typing.get_args(each) for each in types if typing.get_origin(each) is Literal)
     return field.metadata["choices"] or next(listed, ())
+
+
+def words_for_counts(field: "dataclasses.Field[Any]") -> tuple[str, ...]:
+    """The words that a field may have instead of a number; empty if it is of another type."""
+    kinds = typing.get_args(field.type)
+    literals = [typing.get_args(each) for each in kinds if typing.get_origin(each) is Literal]
+    return literals[0] if int in kinds and literals else ()
 
 
 def check_required(settings_class: type[Settings], values: Mapping[str, object]) -> None:

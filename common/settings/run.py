@@ -13,10 +13,17 @@ from kipper.common.settings.field import arguments_of
 # The order in which config.json lists settings of all runs; those of the algorithm follow.
 _ORDER = (
     *("workdir", "dataset", "data_dir", "preprocess", "architecture", "kernel", "support_size"),
-    *("ridge", "seed", "engine", "kernel_dtype", "launch", "ray_address", "num_workers"),
-    *("threads", "port", "host", "transport", "certificates", "allow_open_network"),
-    *("block_support",),
-    *("block_target", "verify_fraction", "chaos", "dashboard", "dashboard_open"),
+    *("ridge", "seed", "engine", "kernel_dtype", "launch", "ray_address"),
+    *("ray_device", "num_workers", "threads", "port", "host", "transport", "certificates"),
+    *(
+        "allow_open_network",
+        "block_support",
+        "block_target",
+        "verify_fraction",
+        "chaos",
+        "dashboard",
+        "dashboard_open",
+    ),
     *("train_limit", "test_limit", "log_format", "overwrite"),
 )
 

@@ -94,7 +94,7 @@ def make_processes(hosts: list[Host], settings: RunSettings) -> list[Process]:
         UserError: the hosts have too few slots.
     """
     slots = [(host, slot) for host in hosts for slot in range(host.slots)]
-    num_workers = settings.execution.num_workers
+    num_workers = settings.execution.fixed_workers
     if num_workers > len(slots):
         raise UserError(
             f"--num_workers is {num_workers}, but the hosts have {len(slots)} slots; "

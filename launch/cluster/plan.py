@@ -69,6 +69,11 @@ def check_launch(launch: LaunchSettings, settings: RunSettings) -> None:
         UserError: one sentence that names the flag.
     """
     settings.check()
+    if settings.execution.launch == "ray":
+        raise UserError(
+            "--launch=ray is no flag of kipper launch, which starts processes on hosts; "
+            "kipper distill --launch=ray runs on the hosts of a Ray cluster."
+        )
     settings.execution.check_at_least(1, "num_workers")
     if settings.execution.overwrite:
         raise UserError(

@@ -47,7 +47,7 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
     check_transport(launch, settings)
     settings = settings.replace(workdir=os.path.abspath(settings.execution.workdir))
     folder = pathlib.Path(settings.execution.workdir) / "slurm"
-    num_workers = settings.execution.num_workers
+    num_workers = settings.execution.fixed_workers
     coordinator, workers = coordinator_parameters(launch), worker_parameters(launch, settings)
     if launch.dry_run:
         for title, text in (
@@ -118,7 +118,7 @@ def submit(
         *for_workers.submit_array(
             [
                 WorkerJob(settings, launch_id, python, index)
-                for index in range(settings.execution.num_workers)
+                for index in range(settings.execution.fixed_workers)
             ]
         ),
     ]
@@ -159,7 +159,7 @@ def worker_parameters(launch: LaunchSettings, settings: RunSettings) -> _Paramet
     return {
         **coordinator_parameters(launch),
         "job_name": f"{launch.name}-worker",
-        "array_parallelism": settings.execution.num_workers,
+        "array_parallelism": settings.execution.fixed_workers,
         **gpus,
     }
 

@@ -104,7 +104,7 @@ def kernel_on_test(
 def kernel_on(run: RunSettings, rows: Split) -> Iterator[tuple[Pool, DistributedKernel]]:
     """The kernel of `run` over workers of this process that hold preprocessed images."""
     row_sets = {rows.key: rows.images}
-    links = inprocess_links(run.execution.num_workers, row_sets)
+    links = inprocess_links(run.execution.fixed_workers, row_sets)
     pool, kernel = open_kernel(run, rows.images.shape[1:], links, row_sets)
     try:
         yield pool, kernel

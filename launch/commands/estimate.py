@@ -129,7 +129,7 @@ def estimate_run(settings: RunSettings) -> Estimate:
     tiling = tiling_of(compute, experiment.support.shape[1:])
     algorithm, sizes = algorithm_of(compute), Sizes.of(experiment, compute.kernel_dtype)
     scores_here = execution.launch == "inprocess" or execution.transport != "courier"
-    workers = execution.num_workers or 1
+    workers = execution.fixed_workers or 1
     threads = execution.threads_per_worker or usable_cores()
     row_sets = experiment.row_sets(with_validation=False)
     began = time.monotonic()

@@ -14,6 +14,7 @@ from kipper.launch.link.registry import open_registry
 from kipper.launch.link.remote_link import RemoteLink
 from kipper.launch.link.transports import transport_named
 from kipper.launch.link.transports.addresses import split_address
+from kipper.launch.link.transports.transport import Transport
 from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
 
@@ -28,7 +29,7 @@ def check_joining(settings: ExecutionSettings) -> None:
         return
     transport_named(settings.transport, settings.certificates)
     # Without own workers the run waits for workers of other hosts, as under kipper launch.
-    if settings.port is not None or settings.num_workers == 0:
+    if settings.port is not None or settings.fixed_workers == 0:
         check_open_network(settings.transport, settings.allow_open_network, settings.host)
 
 
@@ -39,18 +40,25 @@ def workers_joining(
 
     @contextlib.contextmanager
     def joining(pool: Pool) -> Iterator[None]:
-        if settings.port is None and settings.num_workers > 0:
+        if settings.port is None and settings.fixed_workers > 0:
             warn_of_open_ports(settings.transport)
         transport = transport_named(settings.transport, settings.certificates)
-
-        def connect(name: str, address: str) -> WorkerLink:
-            host, _ = split_address(address)
-            host = socket.gethostname() if is_loopback(host) else host
-            link = RemoteLink(name, transport.connect(address), host)
-            return with_faults(link, settings.faults, settings.num_workers)
-
-        with open_registry(pool, connect, transport, port):
+        with open_registry(pool, connecting(settings, transport), transport, port):
             logging.info("Workers can join at port %d by %s.", port, settings.transport)
             yield
 
     return joining
+
+
+def connecting(
+    settings: ExecutionSettings, transport: Transport
+) -> Callable[[str, str], WorkerLink]:
+    """Makes links to workers, by name and address, over the transport."""
+
+    def connect(name: str, address: str) -> WorkerLink:
+        host, _ = split_address(address)
+        host = socket.gethostname() if is_loopback(host) else host
+        link = RemoteLink(name, transport.connect(address), host)
+        return with_faults(link, settings.faults, settings.fixed_workers)
+
+    return connect

@@ -3,7 +3,10 @@
 Ray imports this module on the actor's node, so the kipper that is installed there computes.
 """
 
+import contextlib
 import dataclasses
+import os
+import sys
 import uuid
 
 import ray
@@ -14,6 +17,7 @@ from kipper.common.errors import UserError
 from kipper.common.messages import Failure, Hello
 from kipper.common.network_file import with_hashes
 from kipper.launch.link.chaos import attack_this_process
+from kipper.launch.processes.devices import gpus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +30,9 @@ class ActorPlan:
         threads: as for `Worker`.
         architecture: files of the run's own networks, comma-separated, or None.
         chaos: as `parse_chaos` takes it, or None.
-        log_format: of its log, which is its stderr.
+        has_gpu: whether Ray gives it one.
+        log_format: of its log.
+        log: the log's path; None for its stderr, which Ray keeps in a file.
     """
 
     worker: str
@@ -35,6 +41,8 @@ class ActorPlan:
     architecture: str | None
     chaos: str | None
     log_format: str
+    has_gpu: bool = False
+    log: str | None = None
 
 
 class WorkerActor:
@@ -47,10 +55,14 @@ class WorkerActor:
         self._plan = plan
         self._incarnation = uuid.uuid4().hex
         self._refusal: str | None = None
+        if plan.log is not None:
+            _write_stderr_to(plan.log)
         logs.start(plan.log_format)
         self._service = WorkerService(plan.threads)
         try:
             with_hashes(plan.architecture or "")  # this process may run these from now on
+            if plan.has_gpu:
+                _check_gpu()
         except UserError as error:
             self._refusal = str(error)
         if plan.chaos is not None:
@@ -71,3 +83,22 @@ class WorkerActor:
         """As `WorkerService.handle`."""
         with logs.about(run=self._plan.run, worker=self._plan.worker):
             return self._service.handle(request)
+
+
+def _check_gpu() -> None:
+    """Checks that JAX can use the GPU that Ray has reserved; it would take the CPU instead.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if not gpus():
+        raise UserError(
+            f"Ray's node {ray.util.get_node_ip_address()} has a GPU that JAX there cannot use; "
+            "install jax[cuda12] on it, or give --ray_device=cpu."
+        )
+
+
+def _write_stderr_to(path: str) -> None:
+    """Appends to a file what this process and its libraries write to stderr from now on."""
+    with contextlib.suppress(OSError), open(path, "ab") as file:  # a run goes on without a log
+        os.dup2(file.fileno(), sys.stderr.fileno())

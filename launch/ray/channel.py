@@ -6,6 +6,7 @@ from collections.abc import Callable
 from ray.actor import ActorHandle
 
 from kipper.launch.link.transports.pending import Future, PendingCalls
+from kipper.launch.ray.words import reason_of
 
 
 class RayChannel:
@@ -34,10 +35,4 @@ class RayChannel:
         if error is None:
             self._calls.answer(future, call.result())
         else:
-            self._calls.fail(future, one_line(error))
-
-
-def one_line(error: BaseException) -> str:
-    """The kind and the first line of one of Ray's errors, whose messages have tracebacks."""
-    first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+            self._calls.fail(future, reason_of(error))

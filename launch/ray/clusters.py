@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -11,59 +12,112 @@ from collections.abc import Iterator
 import ray
 from absl import logging
 
+from kipper.common.cores import usable_cores
 from kipper.common.errors import UserError
-from kipper.launch.ray.channel import one_line
-from kipper.launch.ray.placement import Need
+from kipper.common.settings import ExecutionSettings
+from kipper.common.settings.execution import LOCAL_RAY
+from kipper.launch.link.transports.addresses import is_listening
+from kipper.launch.processes.devices import gpus
+from kipper.launch.ray.placement import Resources, need_of, room_for
+from kipper.launch.ray.words import reason_of
 
-LOCAL = "local"
+_AUTO = "auto"
+_CLIENT = "ray://"
+_CONNECT_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def connected(address: str, need: Need, num_workers: int) -> Iterator[None]:
-    """Connects this process to Ray while the block runs.
+def connected(settings: ExecutionSettings) -> Iterator[Resources]:
+    """Connects this process to the Ray of a run while the block runs.
 
     A process that has connected to Ray before stays connected, whatever the address.
 
-    Args:
-        address: value of --ray_address.
-        need: of each worker; a local cluster has just what all of them need.
-        num_workers: their number.
+    Yields:
+        what each worker of the run takes.
 
     Raises:
-        UserError: there is no cluster at the address, or it has another Ray or Python.
+        UserError: there is no cluster at the address, it has another Ray or Python, or no GPU where
+            GPUs are wanted.
     """
+    asked = settings.ray_device, settings.threads, settings.num_workers
     if ray.is_initialized():
         logging.info("This process is connected to Ray already; the workers run there.")
-        yield
+        yield need_of(nodes(), *asked)
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with _signals_as_they_were(), contextlib.ExitStack() as stack:
-        if address == LOCAL:
-            folder = tempfile.mkdtemp(prefix="kipper-ray-")
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            ray.init(
-                address=LOCAL,
-                num_cpus=need.cpus * num_workers,
-                num_gpus=need.gpus * num_workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                _temp_dir=folder,
-            )
+    with _own_signals(), contextlib.ExitStack() as stack:
+        if is_own(settings):
+            machine = Resources(usable_cores(), len(gpus()))
+            need = need_of([machine], *asked)
+            # Ray only counts: the evaluator shares the cores with the workers.
+            number = 1 + (settings.fixed_workers or room_for(need, [machine]))
+            _start(Resources(max(machine.cpus, number * need.cpus), machine.gpus), stack)
+            stack.callback(ray.shutdown)
+            yield need
         else:
-            try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise UserError(
-                    f"--ray_address={address}: no connection to Ray ({one_line(error)})."
-                ) from error
-        stack.callback(ray.shutdown)
-        yield
+            _connect(settings.ray_address)
+            stack.callback(ray.shutdown)
+            yield need_of(nodes(), *asked)
+
+
+def is_own(settings: ExecutionSettings) -> bool:
+    """Whether a run has a Ray of its own on this machine."""
+    return settings.ray_address == LOCAL_RAY
+
+
+def nodes() -> list[Resources]:
+    """What each node of the cluster has that lives."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Resources(each.get("CPU", 0), each.get("GPU", 0)) for each in found]
+
+
+def free() -> Resources:
+    """What the cluster has and nobody uses."""
+    found = ray.available_resources()
+    return Resources(found.get("CPU", 0), found.get("GPU", 0))
+
+
+def _start(has: Resources, stack: contextlib.ExitStack) -> None:
+    """Starts a Ray of this machine, whose processes the kernel ends with this one."""
+    folder = tempfile.mkdtemp(prefix="kipper-ray-")  # short, for the names of sockets
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    ray.init(
+        address=LOCAL_RAY,
+        num_cpus=has.cpus,
+        num_gpus=has.gpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _temp_dir=folder,
+    )
+
+
+def _connect(address: str) -> None:
+    host_and_port = address.removeprefix(_CLIENT)
+    if address != _AUTO and not re.fullmatch(r"(\[.+\]|[^:/]+):\d+", host_and_port):
+        raise UserError(
+            f"--ray_address is {address!r}; it must be local, auto, HOST:PORT or ray://HOST:PORT."
+        )
+    # Ray would wait for minutes.
+    if address != _AUTO and not is_listening(host_and_port, _CONNECT_SECONDS):
+        raise UserError(
+            f"--ray_address={address}: nothing listens there. HOST:PORT is that of the head node, "
+            "which ray start --head prints; ray://HOST:PORT is its client server, port 10001."
+        )
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except ConnectionError as error:
+        raise UserError(
+            f"--ray_address={address}: no connection to Ray ({reason_of(error)}); start it on this "
+            "machine by ray start, or leave out the address."
+        ) from error
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UserError(f"--ray_address={address}: {reason_of(error)}.") from error
 
 
 @contextlib.contextmanager
-def _signals_as_they_were() -> Iterator[None]:
-    """Undoes what Ray does to this process's handling of signals, at once and at the end."""
+def _own_signals() -> Iterator[None]:
+    """Puts back the handling of SIGTERM that Ray replaces by its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

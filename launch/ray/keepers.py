@@ -6,7 +6,6 @@ coordinator knew. So each handle is one process, as each incarnation of the regi
 """
 
 import contextlib
-import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,30 +21,27 @@ from kipper.launch.link.registration import Registration, Unreachable
 from kipper.launch.link.registry import Registry
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import Deaths, GaveUp, Limits
-from kipper.launch.ray.channel import RayChannel, one_line
+from kipper.launch.ray.channel import RayChannel
+from kipper.launch.ray.words import missing_module, reason_of
 
-_BEAT_SECONDS = 10.0
-_PLACE_SECONDS = 30.0
-_POLL_SECONDS = 0.5
+# Until an actor's silence is told to the registry, and until another actor is made for the worker.
+_BEAT_SECONDS, _SILENT_SECONDS = 10.0, 60.0
+# Until an actor that Ray has not started counts as waiting, and between two words about that.
+_PLACE_SECONDS, _SECONDS_BETWEEN_WORDS = 15.0, 60.0
+_CENSUS_SECONDS, _POLL_SECONDS = 5.0, 0.5
 
 
 class ActorGone(KipperError):
-    """The actor has ended."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Life:
-    """An actor, and its first words."""
-
-    actor: ActorHandle
-    hello: Hello
+    """The actor has ended, or cannot be heard."""
 
 
 class Keepers:
-    """A thread for each worker, which keeps an actor in the run.
+    """A keeper for each worker, each in its own thread.
 
     Args:
         make: makes an actor for a worker of a name, which Ray places when it can.
+        wanted: returns the number of workers that there should be now.
+        why_waiting: says why a number of workers, of so many, is not placed.
         fail: called with the error if no worker can be kept any more.
         limits: when an actor that dies is given up.
     """
@@ -53,79 +49,151 @@ class Keepers:
     def __init__(
         self,
         make: Callable[[str], ActorHandle],
+        wanted: Callable[[], int],
+        why_waiting: Callable[[int, int], str],
         fail: Callable[[KipperError], None],
         limits: Limits | None = None,
     ):
         self._make = make
+        self._wanted = wanted
+        self._why_waiting = why_waiting
         self._fail = fail
         self._limits = limits or Limits()
-        self._stop = StopRequest()
-        self._lives: dict[str, _Life] = {}
-        self._kept: set[str] = set()
-        self._lock = threading.Lock()
+        self._keepers: dict[str, _Keeper] = {}
+        self._said: tuple[float, int] = float("-inf"), 0  # when, and how many waited
 
     @contextlib.contextmanager
-    def keeping(self, names: list[str], registry: Registry) -> Iterator[None]:
-        """Keeps an actor for each name in the run while the block runs; then they are killed."""
-        self._kept = set(names)
-        threads = [
-            threading.Thread(
-                target=logs.carried(self._keep), args=(name, registry), name=f"keeper-{name}"
-            )
-            for name in names
-        ]
-        for thread in threads:
-            thread.start()
+    def keeping(self, prefix: str, registry: Registry) -> Iterator[None]:
+        """Keeps workers PREFIX0, PREFIX1, … in the run while the block runs; then kills them."""
+        over = threading.Event()
+
+        def count() -> None:
+            while not over.wait(_CENSUS_SECONDS):
+                self._take_census(prefix, registry)
+
+        self._take_census(prefix, registry)
+        census = threading.Thread(target=logs.carried(count), name="census", daemon=True)
+        census.start()
         try:
             yield
         finally:
-            self._stop.ask()
-            for thread in threads:
-                thread.join()
+            over.set()
+            census.join()
+            for keeper in self._keepers.values():
+                keeper.stop.ask()
+            for keeper in self._keepers.values():
+                keeper.thread.join()
 
-    def channel(self, name: str) -> RayChannel:
-        """A channel to the present actor of a worker that has said hello."""
-        return RayChannel(name, self._lives[name].actor)
+    def channel(self, name: str) -> RayChannel | None:
+        """A channel to the present actor of a worker; None if no worker of that name is kept."""
+        keeper = self._keepers.get(name)
+        actor = keeper.actor if keeper is not None else None
+        return RayChannel(name, actor) if actor is not None else None
 
-    def _keep(self, name: str, registry: Registry) -> None:
-        logs.now_about(worker=name)
+    def _take_census(self, prefix: str, registry: Registry) -> None:
+        """Adds keepers, or ends those that wait in vain, so that there are as many as wanted."""
+        try:
+            wanted = self._wanted()
+        except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+            logging.warning("Ray does not say which nodes it has: %s.", reason_of(error))
+            return
+        kept = [keeper for keeper in self._keepers.values() if not keeper.stop.is_asked()]
+        waiting = [keeper for keeper in kept if keeper.is_waiting()]
+        for keeper in waiting[: max(0, len(kept) - wanted)]:
+            keeper.stop.ask()
+        names = (f"{prefix}{number}" for number in range(wanted))
+        free = [name for name in names if not self._is_kept(name)]
+        for name in free[: max(0, wanted - len(kept))]:
+            self._keepers[name] = _Keeper(name, self._make, registry, self._limits, self._ended)
+        self._tell_of_waiting(min(len(waiting), wanted), wanted)
+
+    def _is_kept(self, name: str) -> bool:
+        """Whether a name has a keeper, or had one that found that no actor can have it."""
+        keeper = self._keepers.get(name)
+        return keeper is not None and (keeper.thread.is_alive() or keeper.error is not None)
+
+    def _ended(self) -> None:
+        """Ends the run if no worker can be kept."""
+        errors = [keeper.error for keeper in list(self._keepers.values())]
+        if errors[-1] is not None and None not in errors:
+            self._fail(errors[-1])
+
+    def _tell_of_waiting(self, waiting: int, wanted: int) -> None:
+        at, before = self._said
+        now = time.monotonic()
+        if waiting and waiting != before and now - at > _SECONDS_BETWEEN_WORDS:
+            self._said = now, waiting
+            logging.warning("%s", self._why_waiting(waiting, wanted))
+        if not waiting:
+            self._said = at, 0
+
+
+class _Keeper:
+    """Keeps an actor for one worker, until asked to stop or the worker can have none.
+
+    Attributes:
+        actor: the present one, once it has said hello.
+        error: why the worker can have no actor.
+        stop: asks the keeper to stop.
+        thread: ends then.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[str], ActorHandle],
+        registry: Registry,
+        limits: Limits,
+        ended: Callable[[], None],
+    ):
+        self.actor: ActorHandle | None = None
+        self.error: KipperError | None = None
+        self.stop = StopRequest()
+        self._name = name
+        self._make = make
+        self._registry = registry
+        self._limits = limits
+        self._ended = ended
+        self._asked_at: float | None = time.monotonic()  # None while there is an actor
+        self.thread = threading.Thread(target=logs.carried(self._keep), name=f"keeper-{name}")
+        self.thread.start()
+
+    def is_waiting(self) -> bool:
+        """Whether Ray has had time to place the actor and has not."""
+        return self._asked_at is not None and time.monotonic() - self._asked_at > _PLACE_SECONDS
+
+    def _keep(self) -> None:
+        logs.now_about(worker=self._name)
         deaths = Deaths(self._limits)
-        while not self._stop.is_asked():
+        while not self.stop.is_asked():
             born = time.monotonic()
-            actor = self._make(name)
+            self._asked_at = born
+            actor = self._make(self._name)
             try:
                 hello = self._first_words(actor)
                 if hello is None:
                     return
-                self._lives[name] = _Life(actor, hello)
                 born = time.monotonic()
-                self._stay(name, registry)
-                break
+                self._asked_at, self.actor = None, actor
+                self._stay(actor, hello)
+                return
             except UserError as error:
                 logging.warning("The worker takes no part: %s", error)
-                self._give_up(name, error)
-                return
+                self.error = error
             except KipperError as error:
-                if (life := self._lives.pop(name, None)) is not None:
-                    registry.gone(name, life.hello.incarnation, str(error))
                 pause = deaths.add(time.monotonic() - born)
-                if pause is None:
-                    many = f"Worker {name} died {self._limits.short_lives} times in a row"
-                    self._give_up(name, GaveUp(f"{many}; the last time: {error}"))
-                    return
-                logging.warning("The worker's actor ended (%s); another one is made.", error)
-                self._stop.wait(pause)
+                if pause is not None:
+                    logging.warning("The worker's actor ended: %s; another is made.", error)
+                    self.stop.wait(pause)
+                    continue
+                times = f"{self._limits.short_lives} times in a row"
+                self.error = GaveUp(f"The actor of {self._name} ended {times}, at last: {error}.")
             finally:
-                ray.kill(actor)
-        if (life := self._lives.pop(name, None)) is not None:
-            registry.gone(name, life.hello.incarnation, "the run has ended")
-
-    def _give_up(self, name: str, error: KipperError) -> None:
-        """Ends the run with `error` if no other worker is kept."""
-        with self._lock:
-            self._kept.discard(name)
-            if not self._kept:
-                self._fail(error)
+                self.actor = None
+                with contextlib.suppress(ray.exceptions.RayError, ConnectionError):
+                    ray.kill(actor)
+            self._ended()
+            return
 
     def _first_words(self, actor: ActorHandle) -> Hello | None:
         """What the actor says once Ray has placed and started it; None when asked to stop.
@@ -135,8 +203,8 @@ class Keepers:
             ActorGone: it died.
         """
         saying = actor.hello.remote()
-        while not self._answered(saying, _PLACE_SECONDS):
-            if self._stop.is_asked():
+        while not self._is_answered(saying, _PLACE_SECONDS):
+            if self.stop.is_asked():
                 return None
         try:
             said = wire.decode(ray.get(saying))
@@ -145,31 +213,52 @@ class Keepers:
                 f"Ray's node has another version of kipper ({error}); install the same on all."
             ) from error
         except ray.exceptions.RayError as error:
-            raise ActorGone(one_line(error)) from error
+            module = missing_module(error)
+            if module is None:
+                raise ActorGone(reason_of(error)) from error
+            raise UserError(
+                f"a node of the Ray cluster has no module {module}; install the same kipper into "
+                "the Python of every node, as on this machine."
+            ) from error
         if isinstance(said, Hello):
             return said
         raise UserError(said.message if isinstance(said, Failure) else f"It says {said!r:.100}.")
 
-    def _stay(self, name: str, registry: Registry) -> None:
-        """Speaks for the actor of a name to the registry until it ends, or the run does.
+    def _stay(self, actor: ActorHandle, hello: Hello) -> None:
+        """Speaks for the actor to the registry until the run is over.
 
         Raises:
             UserError: the registry refuses it.
             TemporaryError: it was set aside; another one may join later.
             ActorGone: it died.
         """
-        life = self._lives[name]
+        heard = time.monotonic()
 
         def ask(call: Call) -> Answer:
-            self._listen(life.actor)
-            question = life.hello if isinstance(call, Hello) else call
-            answer = wire.decode(registry.handle(wire.encode(question)))
+            nonlocal heard
+            try:
+                self._listen(actor)
+            except Unreachable as error:
+                if time.monotonic() - heard > _SILENT_SECONDS:
+                    raise ActorGone(str(error)) from error
+                raise
+            heard = time.monotonic()
+            question = hello if isinstance(call, Hello) else call
+            answer = wire.decode(self._registry.handle(wire.encode(question)))
             assert isinstance(answer, Answer)
             return answer
 
-        Registration(
-            ask, name, life.hello.incarnation, lambda: life.hello.address, None, self._stop
-        ).stay()
+        reason = "the run has ended"
+        registration = Registration(
+            ask, self._name, hello.incarnation, lambda: hello.address, None, self.stop
+        )
+        try:
+            registration.stay()
+        except KipperError as error:
+            reason = str(error)
+            raise
+        finally:
+            self._registry.gone(self._name, hello.incarnation, reason)
 
     def _listen(self, actor: ActorHandle) -> None:
         """Waits for a sign of life.
@@ -179,19 +268,19 @@ class Keepers:
             ActorGone: the actor is dead.
         """
         beat = actor.beat.remote()
-        if not self._answered(beat, _BEAT_SECONDS):
+        if not self._is_answered(beat, _BEAT_SECONDS):
             raise Unreachable(f"no sign of life within {_BEAT_SECONDS:.0f} s")
         try:
             ray.get(beat)
         except ray.exceptions.ActorUnavailableError as error:
-            raise Unreachable(one_line(error)) from error
+            raise Unreachable(reason_of(error)) from error
         except ray.exceptions.RayError as error:
-            raise ActorGone(one_line(error)) from error
+            raise ActorGone(reason_of(error)) from error
 
-    def _answered(self, call: ray.ObjectRef, seconds: float) -> bool:
+    def _is_answered(self, call: ray.ObjectRef, seconds: float) -> bool:
         """Waits for the end of a call, at most `seconds` and until asked to stop."""
         end = time.monotonic() + seconds
         while not (ended := bool(ray.wait([call], timeout=_POLL_SECONDS)[0])):
-            if self._stop.is_asked() or time.monotonic() > end:
+            if self.stop.is_asked() or time.monotonic() > end:
                 break
         return ended

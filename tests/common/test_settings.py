@@ -199,7 +199,8 @@ def test_every_field_has_a_help_sentence(settings_class: type) -> None:
 @pytest.mark.parametrize("settings_class", CLASSES)
 def test_only_settings_that_change_no_bit_of_the_result_are_free(settings_class: type) -> None:
     free = free_names(settings_class)
-    shared = {"workdir", "data_dir", "launch", "ray_address", "num_workers", "threads", "overwrite"}
+    shared = {"workdir", "data_dir", "launch", "num_workers", "threads", "overwrite"}
+    shared |= {"ray_address", "ray_device"}
     shared |= {"port", "host", "transport", "certificates", "allow_open_network"}
     shared |= {"verify_fraction", "chaos", "log_format", "dashboard", "dashboard_open"}
     shared |= {"mixed_numerics"}

@@ -50,7 +50,9 @@ OTHER_VALUES: dict[str, Any] = {
 FREE_VALUES: dict[str, Any] = {
     "workdir": "elsewhere",
     "data_dir": "data",
-    "launch": "local_mt",
+    "launch": "ray",
+    "ray_address": "auto",
+    "ray_device": "cpu",
     "num_workers": 7,
     "threads": 3,
     "port": 8470,
