@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from installation import needs_launchpad
+from installation import LAUNCHPAD, needs_launchpad
 
 from kipper.launch.link.certificates import make_certificates
 from kipper.launch.link.transports import transport_named
@@ -22,11 +22,21 @@ each_transport = pytest.mark.parametrize(
 )
 
 
+def flags_between_hosts(certificates: pathlib.Path) -> list[str]:
+    """Flags of the transport that a run on this Python would have.
+
+    That is Courier, the default, or grpc_tls with certificates that are made in the folder.
+    """
+    if LAUNCHPAD:
+        return []
+    make_certificates(str(certificates))
+    return ["--transport=grpc_tls", f"--certificates={certificates}"]
+
+
 # The fixtures' functions have other names, so that importing them does not shadow an argument.
 @pytest.fixture(scope="session", name="certificates")
 def certificates_of_run(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder of certificates."""
-    pytest.importorskip("cryptography")
     folder = tmp_path_factory.mktemp("tls") / "run"
     make_certificates(str(folder))
     return str(folder)
@@ -42,8 +52,6 @@ def certificates_of_another_run(tmp_path_factory: pytest.TempPathFactory) -> str
 
 @pytest.fixture(name="transport")
 def named_transport(request: pytest.FixtureRequest, certificates: str) -> Transport:
-    if request.param == "grpc_tls":
-        pytest.importorskip("grpc")
     return transport_named(request.param, certificates)
 
 

@@ -4,13 +4,13 @@ import contextlib
 import json
 
 import pytest
-from installation import needs_launchpad
 
 from kipper.common.errors import Interrupted
 from kipper.common.messages import Block
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
+from kipper.launch.link.certificates import make_certificates
 from kipper.launch.processes.stopping import StopRequest
 from kipper.server.workdir import Workdir
 
@@ -56,10 +56,18 @@ def test_once_ends_after_the_step_and_twice_at_once(tmp_path, times, newest):
     assert _run(settings, 5, times) == newest  # support images of step k are version k + 1
 
 
-@needs_launchpad
 def test_a_run_that_waits_for_workers_ends_at_once(tmp_path):
+    certificates = str(tmp_path / "certificates")
+    make_certificates(certificates)
     settings = RunSettings.of(
-        DistillSettings, workdir=str(tmp_path), steps=100, num_workers=0, port=1, **FEW
+        DistillSettings,
+        workdir=str(tmp_path / "run"),
+        steps=100,
+        num_workers=0,
+        port=1,
+        transport="grpc_tls",
+        certificates=certificates,
+        **FEW,
     )
     check_run(settings)
     with pytest.raises(Interrupted):

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-pytest.importorskip("grpc")
 pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "flood.py"
 

@@ -13,12 +13,12 @@ import tempfile
 
 import numpy as np
 import pytest
+from another_python import path_of_another_python  # noqa: F401
 
 from kipper.common.processor import processor_flags
 
 pytestmark = [pytest.mark.thorough, pytest.mark.processes]
 
-ROOT = pathlib.Path(__file__).parents[2]
 RUNS = {
     "distill": (
         "--target_batch_size=40",
@@ -80,27 +80,6 @@ def usual(command: str, architecture: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         run(pathlib.Path(folder) / "usual", command, architecture)
         return bits(pathlib.Path(folder) / "usual")
-
-
-@functools.cache
-def other_python() -> str | None:
-    """The Python of another environment in this checkout that can run kipper; None if none can."""
-    for name in (".venv-standalone", ".venv"):
-        found = ROOT / name / "bin" / "python"
-        if not found.exists() or (ROOT / name).resolve() == pathlib.Path(sys.prefix).resolve():
-            continue
-        command = [str(found), "-c", "import kipper.launch.main, jax, scipy"]
-        if subprocess.run(command, capture_output=True).returncode == 0:
-            return str(found)
-    return None
-
-
-@pytest.fixture
-def another_python() -> str:
-    found = other_python()
-    if found is None:
-        pytest.skip("this checkout has one environment only; `make test-standalone` makes another")
-    return found
 
 
 EVERY_RUN = pytest.mark.parametrize(

@@ -8,13 +8,13 @@ import subprocess
 import sys
 
 import pytest
+from another_python import path_of_another_python  # noqa: F401
 
 from kipper.common import linalg
 from kipper.common.native.build import library_path
 from kipper.common.processor import instruction_sets, processor_flags
 
 SCRIPT = pathlib.Path(__file__).parent.parent / "same_bits.py"
-STANDALONE = pathlib.Path(__file__).parent.parent.parent / ".venv-standalone" / "bin" / "python"
 # The flag that OpenBLAS's kernel for each kind of processor needs.
 OPENBLAS_KERNELS = {"Sandybridge": "avx", "Haswell": "avx2", "SkylakeX": "avx512f"}
 
@@ -86,7 +86,5 @@ def has(feature):
     return flag in processor_flags()
 
 
-def test_on_another_python_with_another_numpy():
-    if not STANDALONE.exists():
-        pytest.skip("the environment of `make test-standalone` is not installed")
-    assert hashes([STANDALONE]) == expected()
+def test_on_another_python_with_another_numpy(another_python):
+    assert hashes([another_python]) == expected()

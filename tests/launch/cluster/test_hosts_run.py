@@ -7,12 +7,12 @@ import subprocess
 import time
 
 import pytest
-from installation import needs_launchpad
 from runs import command, distill, metrics, nodes_of, wait_for_step
+from transport_fixtures import flags_between_hosts
 
 from kipper.launch.link.certificates import make_certificates
 
-pytestmark = [pytest.mark.processes, pytest.mark.thorough, needs_launchpad]
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 # Like ssh: drops the host, and has a shell read the rest as one command.
@@ -75,7 +75,7 @@ def _wait_until_gone(workdir):
 def test_a_worker_and_the_coordinator_are_killed_and_the_bits_are_the_same(tmp_path, launched):
     quiet, workdir = tmp_path / "quiet", tmp_path / "run"
     expected = distill(quiet, "--steps=200", "--num_workers=1")
-    run = launched(workdir, "--steps=200")
+    run = launched(workdir, "--steps=200", *flags_between_hosts(tmp_path / "certificates"))
     for step, words in ((20, ["worker", "--name=worker-1"]), (60, ["--node=coordinator/0"])):
         wait_for_step(workdir, step, run)
         (pid,) = _processes(workdir, words)

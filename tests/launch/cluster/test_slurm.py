@@ -141,7 +141,6 @@ def _stand_in(folder: pathlib.Path, monkeypatch, sbatch):
 def test_the_workers_of_a_live_run_are_not_sent_home(
     tmp_path, monkeypatch, capsys, status, sentence
 ):
-    pytest.importorskip("submitit")
     _stand_in(tmp_path, monkeypatch, f"touch {tmp_path}/called")
     workdir = Workdir(tmp_path / "run")
     workdir.make_logs()

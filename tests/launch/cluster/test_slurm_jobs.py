@@ -9,11 +9,10 @@ import pytest
 
 from kipper.common.errors import UserError
 from kipper.common.settings import DistillSettings, RunSettings
+from kipper.launch.cluster import slurm_jobs
 from kipper.launch.local_program import RunCutShort, RunFailed
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import GaveUp, Limits
-
-slurm_jobs = pytest.importorskip("kipper.launch.cluster.slurm_jobs")
 
 
 class MeetingPoint:

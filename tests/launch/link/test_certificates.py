@@ -5,13 +5,12 @@ import pathlib
 import stat
 
 import pytest
+from cryptography import x509
 
 from kipper.common.errors import UserError
 from kipper.launch.link import certificates
 from kipper.launch.link.certificates import make_certificates, read_certificates
 from kipper.launch.main import run
-
-x509 = pytest.importorskip("cryptography.x509")
 
 NAMES = {"ca.pem", "cert.pem", "key.pem"}
 

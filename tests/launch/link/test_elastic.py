@@ -16,8 +16,7 @@ from runs import command, distill, nodes_of, wait_for_step
 from kipper.launch.link.certificates import make_certificates
 from kipper.launch.link.transports.addresses import free_port
 
-# The transports between processes need Python 3.10.
-pytestmark = [pytest.mark.processes, pytest.mark.thorough, needs_launchpad]
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 
 STEPS = "--steps=300"
 
@@ -28,7 +27,7 @@ def quiet(tmp_path_factory):
     return distill(tmp_path_factory.mktemp("runs") / "quiet", STEPS, "--num_workers=1")
 
 
-@pytest.fixture(params=["grpc_tls", "courier"])
+@pytest.fixture(params=["grpc_tls", pytest.param("courier", marks=needs_launchpad)])
 def transport_flags(request, tmp_path):
     if request.param == "courier":
         return ["--transport=courier"]
@@ -104,6 +103,7 @@ def _log(workdir):
     return (workdir / "logs" / "run.log").read_text()
 
 
+@needs_launchpad
 @pytest.mark.slow  # test_chaos.py tests the same more often
 def test_a_killed_worker_of_a_local_program_is_started_again(quiet, tmp_path, started):
     run = started(command(tmp_path, STEPS, "--launch=local_mp"), stdout=subprocess.DEVNULL)

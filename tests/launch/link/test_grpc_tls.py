@@ -11,8 +11,11 @@ import shutil
 import socket
 import time
 
+import grpc
+import psutil
 import pytest
 from common_fixtures import Malicious
+from installation import needs_launchpad
 from transport_fixtures import (  # noqa: F401
     SECONDS,
     certificates_of_another_run,
@@ -23,7 +26,7 @@ from kipper.common import messages, wire
 from kipper.common.errors import UserError
 from kipper.launch.link import certificates as certificates_module
 from kipper.launch.link.certificates import make_certificates
-from kipper.launch.link.transports import open_files, transport_named
+from kipper.launch.link.transports import grpc_tls, open_files, transport_named
 from kipper.launch.link.transports.caller import fingerprint, own_certificate
 from kipper.launch.link.transports.transport import (
     MAX_MESSAGE_BYTES,
@@ -31,9 +34,6 @@ from kipper.launch.link.transports.transport import (
     WrongCertificate,
 )
 from kipper.workers.service import WorkerService
-
-grpc = pytest.importorskip("grpc")
-grpc_tls = pytest.importorskip("kipper.launch.link.transports.grpc_tls")
 
 METHOD = "/kipper/handle"
 NAMED = ("grpc.ssl_target_name_override", "kipper")
@@ -174,8 +174,6 @@ def test_a_call_of_another_method_is_refused_and_named(served, certificates, cap
 
 def _served_connections(port):
     """The number of this process's sockets at its own port."""
-    import psutil
-
     found = psutil.Process().net_connections("tcp")
     return sum(each.laddr.port == port and bool(each.raddr) for each in found)
 
@@ -263,8 +261,8 @@ def test_malformed_bytes_and_pickles_are_answered_with_a_failure(certificates, t
     listener.close()
 
 
+@needs_launchpad
 def test_grpc_and_courier_serve_beside_each_other_in_one_process(certificates):
-    pytest.importorskip("courier")
     transports = [transport_named(name, certificates) for name in ("courier", "grpc_tls")]
     listeners = [one.listen(lambda payload: payload) for one in transports]
     channels = [

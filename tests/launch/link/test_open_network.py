@@ -5,6 +5,7 @@ import dataclasses
 import os
 import socket
 
+import psutil
 import pytest
 from installation import needs_launchpad
 
@@ -16,7 +17,6 @@ from kipper.launch.link.worker_process import run_worker
 
 pytestmark = pytest.mark.processes
 
-psutil = pytest.importorskip("psutil")
 
 PUBLIC, PUBLIC6 = "8.8.4.4", "2001:4860:4860::8844"
 PRIVATE = "10.1.2.3"

@@ -1,18 +1,15 @@
-"""Workers of another Python, with another JAX, join a run: what is accepted and what refused.
-
-The other Python is that of `make test-standalone`, or the one that KIPPER_OTHER_PYTHON names; it
-needs grpcio to join a run.
-"""
+"""Workers of another Python, with another JAX, join a run: what is accepted and what refused."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+from another_python import path_of_another_python  # noqa: F401
 from runs import command
 
 from kipper.launch.link.certificates import make_certificates
@@ -20,27 +17,17 @@ from kipper.launch.link.transports.addresses import free_port
 from kipper.launch.processes import exit_codes
 from kipper.server.distilled_set import load_recipe
 
-ROOT = pathlib.Path(__file__).parents[3]
-OTHER = os.environ.get("KIPPER_OTHER_PYTHON", str(ROOT / ".venv-standalone" / "bin" / "python"))
 FEW = ["--steps=2", "--train_limit=100", "--test_limit=50", "--target_batch_size=50"]
 CONVNET = ["--architecture=convnet1", *FEW]
 
 pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def other_python() -> None:
-    """Skips the tests if there is no other Python that can join a run."""
-    code = "import sys, jaxlib, grpc, cryptography; print(sys.version_info[:2], jaxlib.__version__)"
-    try:
-        found = subprocess.run([OTHER, "-c", code], capture_output=True, text=True, timeout=60)
-    except OSError as error:
-        pytest.skip(f"there is no other Python: {error}")
-    if found.returncode != 0:
-        pytest.skip(f"{OTHER} cannot join a run: {found.stderr.splitlines()[-1]}")
-    own = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    if own.stdout == found.stdout:
-        pytest.skip("the other Python has the same version and JAX")
+@pytest.fixture(params=["the worker has it", "the coordinator has it"])
+def pythons(request: pytest.FixtureRequest, another_python: str) -> tuple[str, str]:
+    """The Pythons of the coordinator and of the worker, one of which is another than this one."""
+    both = (sys.executable, another_python)
+    return both if request.param == "the worker has it" else both[::-1]
 
 
 @pytest.fixture
@@ -60,13 +47,19 @@ def start() -> Iterator[Callable[[list[str]], Any]]:
 
 
 @pytest.fixture
-def joined(tmp_path: pathlib.Path) -> tuple[list[str], list[str]]:
-    """Flags of a coordinator that listens, and the command of a worker of the other Python."""
+def joined(tmp_path: pathlib.Path, pythons: tuple[str, str]) -> tuple[Any, list[str]]:
+    """A function that makes the command of a coordinator that listens, and a worker's command."""
     port, certificates = free_port(), tmp_path / "certificates"
     make_certificates(str(certificates))
     both = ["--transport=grpc_tls", f"--certificates={certificates}"]
-    worker = [OTHER, "-m", "kipper", "worker", f"--coordinator=localhost:{port}", "--name=other"]
-    return [f"--port={port}", *both], [*worker, *both]
+    coordinator, python = pythons
+    worker = [python, "-m", "kipper", "worker", f"--coordinator=localhost:{port}", "--name=other"]
+
+    def coordinating(workdir: pathlib.Path, *flags: str) -> list[str]:
+        listening = [f"--port={port}", *both] if "--num_workers=0" in flags else []
+        return [coordinator, *command(workdir, *flags, *listening)[1:]]
+
+    return coordinating, [*worker, *both]
 
 
 def finished(process: "subprocess.Popen[str]") -> str:
@@ -76,28 +69,36 @@ def finished(process: "subprocess.Popen[str]") -> str:
     return error
 
 
+def bits(workdir: pathlib.Path) -> dict[str, bytes]:
+    """The arrays of the distilled set; the file around them may be another Python's."""
+    with np.load(workdir / "distilled.npz") as arrays:
+        return {name: arrays[name].tobytes() for name in arrays.files}
+
+
+@pytest.mark.parametrize("architecture", ["convnet1", "fc2"])
 def test_native_kernels_have_the_same_bits_on_both(
-    tmp_path: pathlib.Path, start: Any, joined: tuple[list[str], list[str]]
+    tmp_path: pathlib.Path, start: Any, joined: tuple[Any, list[str]], architecture: str
 ) -> None:
-    flags, worker = joined
-    finished(start(command(tmp_path / "own", *CONVNET)))
-    run = start(command(tmp_path / "other", *CONVNET, "--num_workers=0", *flags))
+    coordinating, worker = joined
+    flags = [f"--architecture={architecture}", *FEW]
+    finished(start(command(tmp_path / "own", *flags)))
+    run = start(coordinating(tmp_path / "other", *flags, "--num_workers=0"))
     finished(start(worker))
     finished(run)
-    sets = [(tmp_path / name / "distilled.npz").read_bytes() for name in ("own", "other")]
+    sets = [bits(tmp_path / name) for name in ("own", "other")]
     assert sets[0] == sets[1]
     recipes = [load_recipe(tmp_path / name / "preprocessing.npz") for name in ("own", "other")]
     assert recipes[0].numerics == recipes[1].numerics
 
 
 def test_xla_of_another_version_is_refused_and_the_worker_ends(
-    tmp_path: pathlib.Path, start: Any, joined: tuple[list[str], list[str]]
+    tmp_path: pathlib.Path, start: Any, joined: tuple[Any, list[str]]
 ) -> None:
-    flags, worker = joined
+    coordinating, worker = joined
     xla = [*CONVNET, "--engine=banded_xla"]
-    finished(start(command(tmp_path, *xla, "--num_workers=1")))
+    finished(start(coordinating(tmp_path, *xla, "--num_workers=1")))
     more = [flag.replace("--steps=2", "--steps=3") for flag in xla]
-    run = start(command(tmp_path, *more, "--num_workers=0", *flags))
+    run = start(coordinating(tmp_path, *more, "--num_workers=0"))
     refused = start(worker)
     _, error = refused.communicate(timeout=300)
     assert refused.returncode in exit_codes.FINAL - {exit_codes.ExitCode.DONE}
@@ -111,7 +112,7 @@ def test_xla_of_another_version_is_refused_and_the_worker_ends(
     run.terminate()
     run.communicate(timeout=60)
 
-    run = start(command(tmp_path, *more, "--num_workers=0", "--mixed_numerics", *flags))
+    run = start(coordinating(tmp_path, *more, "--num_workers=0", "--mixed_numerics"))
     finished(start(worker))
     assert "the bits of its result depend on who computed what" in finished(run)
     recipe = load_recipe(tmp_path / "preprocessing.npz")

@@ -7,7 +7,7 @@ import time
 import pytest
 from transport_fixtures import SECONDS, certificates_of_run  # noqa: F401
 
-from kipper.launch.link.transports import transport_named
+from kipper.launch.link.transports import grpc_tls, transport_named
 from kipper.launch.link.transports.strangers import Strangers, connections
 
 OPEN, CLOSED, LEFT = "01", "06", "08"
@@ -99,7 +99,6 @@ def test_the_kernels_table_is_read(address):
 
 
 def test_a_listener_tells_of_strangers_and_not_of_members(certificates, monkeypatch, caplog):
-    grpc_tls = pytest.importorskip("kipper.launch.link.transports.grpc_tls")
     monkeypatch.setattr(grpc_tls, "LOOK_SECONDS", 0.05)
     transport = transport_named("grpc_tls", certificates)
     listener = transport.listen(lambda payload: payload)
