@@ -35,10 +35,7 @@ def only(marker: str, *requirements: str) -> list[str]:
     return [f"{requirement}; {marker}" for requirement in requirements]
 
 
-# `kipper launch` needs this for Slurm.
-CLUSTER = ["submitit==1.5.4"]
 TEST = [
-    *CLUSTER,
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",
     "pytest-xdist==3.8.0",
@@ -149,7 +146,6 @@ setup(
     ],
     extras_require={
         "cuda": of_jax("jax[cuda12]"),
-        "cluster": CLUSTER,
         "test": TEST,
         "dev": [*TEST, *LINT, *DOCS],
     },

@@ -2,12 +2,14 @@
 
 from kipper.common import logs
 from kipper.common.settings import RunSettings
+from kipper.launch.processes.process import die_with_supervisor
 from kipper.server.records import RunResult
 from kipper.server.workdir import Workdir
 
 
 def run(settings: RunSettings) -> RunResult:
     """Runs `settings` and returns the result; raises a KipperError that says what went wrong."""
+    die_with_supervisor()
     settings.check()
     # Before JAX is imported, and data is read; whoever prepares the folder claims it.
     Workdir(settings.execution.workdir).check_free()

@@ -18,7 +18,7 @@ from kipper.server.records import Account, Facts, Json, read_facts
 _SECONDS_BETWEEN_WRITES = 0.2
 # A live coordinator writes about once a second; one on another host that has not written for this
 # long is gone.
-_SILENCE_SECONDS = 120.0
+SILENCE_SECONDS = 120.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +121,14 @@ def read_status(path: pathlib.Path) -> Status:
     return read_facts(path, Status) or Status()
 
 
+def silence(path: pathlib.Path) -> float:
+    """Seconds since a status was last written; infinite if there is none."""
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return float("inf")
+
+
 def was_written_lately(path: pathlib.Path) -> bool:
     """Whether a coordinator on another host may be alive, to judge by its last status."""
-    try:
-        return time.time() - path.stat().st_mtime < _SILENCE_SECONDS
-    except OSError:
-        return False
+    return silence(path) < SILENCE_SECONDS

@@ -215,15 +215,11 @@ class Workdir:
 
     def is_locked(self) -> bool:
         """Whether a process of this machine holds the lock, found without touching it."""
-        try:
-            inode = os.stat(self._lock).st_ino
-            locks = pathlib.Path("/proc/locks").read_text().splitlines()
-        except OSError:
-            return False
-        # "1: FLOCK ADVISORY WRITE pid major:minor:inode start end"; containers
-        # have other device numbers.
-        held = (line.split() for line in locks if " FLOCK " in line)
-        return any(int(words[5].rpartition(":")[2]) == inode for words in held if words[1] != "->")
+        return _is_held(self._lock)
+
+    def is_launched(self) -> bool:
+        """Whether a process of this machine holds `launched`, found without touching it."""
+        return _is_held(self.path / _LAUNCH)
 
     def mend(self) -> None:
         """Moves what is damaged among the small files out of the way of a run, with warnings.
@@ -429,6 +425,18 @@ class Workdir:
                     f"{path} is a symbolic link, through which kipper does not write; remove it, "
                     "or give another --workdir."
                 )
+
+
+def _is_held(path: pathlib.Path) -> bool:
+    try:
+        inode = os.stat(path).st_ino
+        locks = pathlib.Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return False
+    # "1: FLOCK ADVISORY WRITE pid major:minor:inode start end"; containers have other device
+    # numbers.
+    held = (line.split() for line in locks if " FLOCK " in line)
+    return any(int(words[5].rpartition(":")[2]) == inode for words in held if words[1] != "->")
 
 
 def _listed(names: list[str]) -> str:

@@ -4,7 +4,7 @@ Each field carries its help text, its choices and whether it is required.
 """
 
 from kipper.common.settings.algorithms import DistillSettings, SolveLabelsSettings
-from kipper.common.settings.cluster import LaunchSettings, NodeSettings
+from kipper.common.settings.cluster import LaunchSettings, SlurmJobSettings
 from kipper.common.settings.compute import ComputeSettings
 from kipper.common.settings.evaluate import EvaluateSettings
 from kipper.common.settings.execution import ExecutionSettings
@@ -41,11 +41,11 @@ __all__ = [
     "ExportSettings",
     "LaunchSettings",
     "ListSettings",
-    "NodeSettings",
     "ReplaySettings",
     "ReportSettings",
     "RunSettings",
     "Settings",
+    "SlurmJobSettings",
     "SolveLabelsSettings",
     "StatusSettings",
     "TransferSettings",

@@ -1,8 +1,8 @@
-"""Settings of `launch` and of the nodes that it starts, besides those of the run."""
+"""Settings of `launch` and of the jobs that it submits, besides those of the run."""
 
 import dataclasses
 
-from kipper.common.settings.field import Settings, required, setting
+from kipper.common.settings.field import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,13 +24,21 @@ class LaunchSettings(Settings):
         None, "Hosts: the working directory on every host; by default this one."
     )
     sbatch: str | None = setting(
-        None, "Slurm: more options of sbatch, such as partition=gpu,time=24:00:00,account=lab."
+        None, "Slurm: options of sbatch for all jobs, such as '--partition=gpu --time=24:00:00'."
+    )
+    sbatch_coordinator: str | None = setting(
+        None, "Slurm: further options of sbatch for the coordinator, such as '--partition=cpu'."
+    )
+    sbatch_worker: str | None = setting(
+        None, "Slurm: further options of sbatch for the workers, such as '--nodelist=n1,n2'."
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NodeSettings(Settings):
-    """Settings of `node` besides those of the run that the node belongs to."""
+class SlurmJobSettings(Settings):
+    """Settings of `slurm_job` besides those of the run that the job belongs to."""
 
-    node: str = required("LABEL/INDEX of this node.")
-    addresses: str = required("host:port of every node, as JSON by LABEL/INDEX.")
+    coordinator_job: str | None = setting(
+        None, "Number of the coordinator's job, in a worker's job; by default this is that job."
+    )
+    needs_gpu: bool = setting(False, "Whether the job's worker must compute on a GPU.")

@@ -40,6 +40,9 @@ class WorkerSettings(Settings):
     device: int | None = setting(
         None, "Number of the one GPU of this machine to use; by default all."
     )
+    needs_gpu: bool = setting(
+        False, "Refuse to compute on the CPU: end with an error if there is no GPU to use."
+    )
     all_devices: bool = setting(
         False, "Start one worker for each GPU of this machine, and restart it when it dies."
     )

@@ -1,4 +1,4 @@
-"""The processes of a run on one or many hosts: the coordinator leads, the others follow.
+"""The processes of a run on many hosts: the coordinator leads, the others follow.
 
 Every process is tethered (`tether.py`), so that none is left running. The leader is restarted only
 if something killed it: it then resumes from its checkpoint. If its host cannot be reached at all,
@@ -46,14 +46,21 @@ class TetheredProcess:
     Attributes:
         name: unique in the run.
         command: the tether and its arguments, with ssh in front where it runs elsewhere.
-        log: file for its output.
+        log: file to which its output is added.
         host: where it runs, for messages; empty for this host.
+        log_begins: where in the log this launch begins.
     """
 
     name: str
     command: tuple[str, ...]
     log: pathlib.Path
     host: str = ""
+    log_begins: int = 0
+
+    def at_the_end_of_its_log(self) -> "TetheredProcess":
+        """The same process, whose words are those that it adds to its log from now on."""
+        size = self.log.stat().st_size if self.log.exists() else 0
+        return dataclasses.replace(self, log_begins=size)
 
     def program(self, leads: bool) -> Program:
         """The process to supervise; the leader's standard output is shown here as well."""
@@ -65,9 +72,9 @@ class TetheredProcess:
         )
 
     def last_words(self) -> str:
-        """The last line of the log without its full stop, preferably kipper's own sentence."""
+        """The last line of its output without a full stop, preferably kipper's own sentence."""
         try:
-            text = self.log.read_text(errors="replace")
+            text = self.log.read_bytes()[self.log_begins :].decode(errors="replace")
         except OSError:
             text = ""
         lines = [line for line in text.splitlines() if line.strip()]
@@ -96,8 +103,6 @@ def run_fleet(
         stop: asked once, the leader may finish while the others continue; urgent, all are killed.
         limits: of restarts and of stopping.
     """
-    for process in processes:
-        process.log.write_bytes(b"")
     leader, *followers = (process.program(leads=i == 0) for i, process in enumerate(processes))
     (ending,) = supervise([leader], stop, say, limits, followers)
     if ending.given_up is not None and ending.status == ExitCode.SSH:

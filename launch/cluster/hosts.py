@@ -1,8 +1,7 @@
 """A run on the hosts of a file, by ssh from this machine.
 
-The first host runs the coordinator and its companions; all hosts run workers. This process stays
-until the run ends: it restarts processes that die (`fleet.py`), and they end if it ends
-(`tether.py`).
+The first host runs the coordinator; all hosts run workers. This process stays until the run ends:
+it restarts processes that die (`fleet.py`), and they end if it ends (`tether.py`).
 """
 
 import dataclasses
@@ -101,27 +100,20 @@ def make_processes(hosts: list[Host], settings: RunSettings) -> list[Process]:
             "write slots=N or gpus=N after their names."
         )
     slots.sort(key=lambda place: place[1])
-    head, ports = hosts[0], plan.fixed_ports(settings)
-    addresses = plan.head_addresses(settings, head.name, ports)
-    settings = settings.replace(port=ports[0], host=head.name)
-    nodes = [
-        plan.head_process(label, settings, addresses, head.target)
-        for label in plan.head_labels(settings)
-    ]
-    coordinator = addresses[f"{plan.COORDINATOR}/0"]
+    head, port = hosts[0], plan.fixed_port(settings)
     workers = [
         plan.worker_process(
-            index,
             dataclasses.replace(
-                worker_settings(settings, index, coordinator),
+                worker_settings(settings, index, f"{head.name}:{port}"),
                 advertise_host=host.name,
                 device=slot if host.has_gpus else None,
+                needs_gpu=host.has_gpus,
             ),
             host.target,
         )
         for index, (host, slot) in enumerate(slots[:num_workers])
     ]
-    return [*nodes, *workers]
+    return [plan.coordinator_process(settings, head.name, port, head.target), *workers]
 
 
 def remote_command(process: Process, launch: LaunchSettings) -> tuple[str, ...]:
@@ -154,7 +146,7 @@ def launch_on_hosts(launch: LaunchSettings, settings: RunSettings, path: str) ->
             [
                 TetheredProcess(
                     process.name, command, workdir.logs / f"{process.name}.log", process.host
-                )
+                ).at_the_end_of_its_log()
                 for process, command in commands.items()
             ]
         )

@@ -1,44 +1,17 @@
-"""The processes of a run on many hosts: commands, hosts and addresses, as plain values.
+"""The processes of a run on many hosts: commands and hosts, as plain values.
 
-The nodes of the Launchpad program (`program.py`) run as `kipper node` and are told all addresses.
-Workers run as `kipper worker`: they are told the coordinator's address only, and may come and go.
+The coordinator is `kipper distill` or `kipper solve_labels` without workers of its own. Workers run
+as `kipper worker`: they are told the coordinator's address only, and may come and go.
 """
 
 import dataclasses
-import importlib.util
-import json
 import os
 import zlib
-from collections.abc import Mapping, Sequence
 
 from kipper.common.errors import UserError
-from kipper.common.settings import (
-    LaunchSettings,
-    NodeSettings,
-    RunSettings,
-    WorkerSettings,
-    arguments_of,
-)
+from kipper.common.settings import LaunchSettings, RunSettings, WorkerSettings, arguments_of
 from kipper.launch.link.transports import check_certificates, check_courier
 from kipper.server.algorithms import algorithm_of
-
-COORDINATOR = "coordinator"
-# Nodes beside the coordinator, for runs with snapshots over Courier: certificates do not protect
-# the ports of these nodes.
-_COMPANIONS = ("snapshots", "evaluator")
-
-
-def check_extra(cluster: str, package: str, module: str) -> None:
-    """Checks that the package for a cluster, which comes with an extra of kipper, is installed.
-
-    Raises:
-        UserError: naming the package.
-    """
-    if importlib.util.find_spec(module) is None:
-        raise UserError(
-            f"--cluster={cluster} needs {package}, which is not installed; it comes with "
-            "pip install 'kipper[cluster]'."
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +19,14 @@ class Process:
     """One process of a run.
 
     Attributes:
-        label: its group in the Launchpad program, or "worker".
-        index: within its group.
+        name: unique in the run.
         arguments: of the `kipper` command.
         host: where it runs; empty if the cluster decides.
     """
 
-    label: str
-    index: int
+    name: str
     arguments: tuple[str, ...]
     host: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.label}-{self.index}"
 
 
 def check_launch(launch: LaunchSettings, settings: RunSettings) -> None:
@@ -99,50 +66,23 @@ def check_transport(launch: LaunchSettings, settings: RunSettings) -> None:
         check_courier(execution.transport)
 
 
-def command_of(settings: RunSettings) -> str:
-    """The command whose settings these are."""
-    return algorithm_of(settings.compute).command
+def fixed_port(settings: RunSettings) -> int:
+    """--port, or a port derived from the workdir, below the range that Linux assigns.
 
-
-def head_labels(settings: RunSettings) -> tuple[str, ...]:
-    """Labels of the nodes that run on the coordinator's host, the coordinator's first."""
-    has_companions = (
-        algorithm_of(settings.compute).holds_out_validation
-        and settings.execution.transport == "courier"
-    )
-    return (COORDINATOR, *(_COMPANIONS if has_companions else ()))
-
-
-def fixed_ports(settings: RunSettings) -> list[int]:
-    """A port for each of the `head_labels`, from --port or derived from the workdir.
-
-    A coordinator that is restarted thus listens where its workers look for it. Derived ports are
-    below the range that Linux assigns.
+    A coordinator that is restarted thus listens where its workers look for it.
     """
     path = os.path.abspath(settings.execution.workdir)
-    first = settings.execution.port or 20000 + zlib.crc32(path.encode()) % 12000
-    return [first + i for i in range(len(head_labels(settings)))]
+    return settings.execution.port or 20000 + zlib.crc32(path.encode()) % 12000
 
 
-def head_addresses(settings: RunSettings, host: str, ports: Sequence[int]) -> dict[str, str]:
-    """Addresses by node: the coordinator at `host`, its companions at localhost."""
-    hosts = [host, *(["localhost"] * len(_COMPANIONS))]
-    return {
-        f"{label}/0": f"{place}:{port}"
-        for label, place, port in zip(head_labels(settings), hosts, ports, strict=False)
-    }
+def coordinator_process(settings: RunSettings, name: str, port: int, host: str = "") -> Process:
+    """The coordinator on `host`, which workers know by `name` and reach at `port`."""
+    settings = settings.replace(launch="inprocess", num_workers=0, host=name, port=port)
+    command = algorithm_of(settings.compute).command
+    return Process("coordinator-0", (command, *settings.arguments()), host)
 
 
-def head_process(
-    label: str, settings: RunSettings, addresses: Mapping[str, str], host: str = ""
-) -> Process:
-    """The node `label` of a run that starts no workers itself."""
-    settings = settings.replace(launch="local_mp", num_workers=0)
-    node = NodeSettings(node=f"{label}/0", addresses=json.dumps(addresses))
-    arguments = ("node", command_of(settings), *arguments_of(node), *settings.arguments())
-    return Process(label, 0, arguments, host)
-
-
-def worker_process(index: int, worker: WorkerSettings, host: str = "") -> Process:
-    """Worker number `index` of a run, on `host`."""
-    return Process("worker", index, ("worker", *arguments_of(worker)), host)
+def worker_process(worker: WorkerSettings, host: str = "") -> Process:
+    """A worker on `host`."""
+    assert worker.name is not None
+    return Process(worker.name, ("worker", *arguments_of(worker)), host)

@@ -1,210 +1,224 @@
-"""The jobs that `slurm.py` submits; submitit pickles them.
+"""`kipper slurm_job`: one of the jobs that `slurm.py` submits; the batch script executes it.
 
-Slurm announces preemption and the time limit by SIGUSR2. The job's processes are then asked to
-stop, and submitit's own handler requeues the job.
+Slurm announces preemption and the time limit to this process alone by SIGUSR2: the job's work is
+then asked to stop, and the job is requeued. SIGTERM reaches all processes of the job once Slurm has
+decided its end, by scancel or to begin it again; a requeue of one's own would undo an scancel.
 """
 
 import contextlib
+import dataclasses
+import enum
 import os
-import pathlib
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
-
-from submitit.helpers import Checkpointable
+from collections.abc import Callable, Iterator
 
 from kipper.common.errors import UserError
-from kipper.common.settings import RunSettings
-from kipper.launch.cluster import plan
-from kipper.launch.cluster.fleet import LIMITS, TetheredProcess, run_fleet
+from kipper.common.settings import RunSettings, SlurmJobSettings
+from kipper.launch.cluster import plan, slurm_queue
 from kipper.launch.cluster.meeting_point import MeetingPoint
-from kipper.launch.cluster.plan import Process
 from kipper.launch.link.transports.addresses import free_port
 from kipper.launch.link.worker_process import worker_settings
-from kipper.launch.local_program import failure_of
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.stopping import StopRequest
-from kipper.launch.processes.supervisor import Deaths, GaveUp
+from kipper.launch.processes.supervisor import (
+    Limits,
+    after_failure,
+    after_kill,
+    local_command,
+    supervise,
+)
 from kipper.launch.processes.terminal import tell_terminal
+from kipper.server.status import SILENCE_SECONDS, silence
+from kipper.server.workdir import Workdir
 
 # Part of the three minutes that Slurm gives; the rest is for requeuing.
 _WELL_ENDED_SECONDS = 120.0
+_LIMITS = Limits(
+    short_lives=10, short=60.0, first_pause=1.0, longest_pause=60.0, grace=_WELL_ENDED_SECONDS
+)
 _LOOK_SECONDS = 2.0
-_ENDED_BY_SLURM_SECONDS = 300.0
+# Between two questions to Slurm about a coordinator that is silent.
+_ASK_SECONDS = 60.0
+# A worker keeps its GPU for so long while the coordinator's job waits to begin again.
+_PATIENCE_SECONDS = 3600.0
 
 
-class CoordinatorJob(Checkpointable):
-    """Runs the coordinator and its companions here until the run is over."""
+def run_job(job: SlurmJobSettings, settings: RunSettings) -> None:
+    """The command; ends this process with the exit status of the coordinator or the worker.
 
-    def __init__(self, settings: RunSettings, launch_id: str, python: str):
+    Raises:
+        UserError: another run is in the workdir, or this is no job of Slurm.
+        SlurmError: the job could not be requeued.
+    """
+    if "SLURM_JOB_ID" not in os.environ:
+        raise UserError("kipper slurm_job runs in a job of Slurm; kipper launch submits it.")
+    with told_by_slurm() as notice:
+        if job.coordinator_job is None:
+            status = _coordinate(settings, notice)
+        else:
+            status = _WorkerJob(job, job.coordinator_job, settings, notice).serve()
+        if (status == ExitCode.TEMPORARY or notice.stop.is_asked()) and not notice.is_final:
+            slurm_queue.requeue(after=job.coordinator_job)
+    sys.exit(status)
+
+
+@dataclasses.dataclass
+class Notice:
+    """What Slurm has told this job.
+
+    Attributes:
+        stop: Slurm will end the job soon: its work is to stop, and the job to be requeued.
+        is_final: Slurm is ending the job, and has decided whether it lives again.
+    """
+
+    stop: StopRequest = dataclasses.field(default_factory=StopRequest)
+    is_final: bool = False
+
+
+@contextlib.contextmanager
+def told_by_slurm() -> Iterator[Notice]:
+    """Notes Slurm's signals while the block runs."""
+    notice = Notice()
+
+    def on_end(_number: int, _frame: object) -> None:
+        notice.is_final = True  # the job's work has the same signal
+
+    before = signal.signal(signal.SIGTERM, on_end)
+    try:
+        with notice.stop.asked_by_signals(signals=(signal.SIGUSR2,)):
+            yield notice
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _coordinate(settings: RunSettings, notice: Notice) -> int:
+    """Runs the coordinator here until the run is over; returns its exit status.
+
+    Raises:
+        UserError: another run is in the workdir.
+    """
+    execution = settings.execution
+    name = execution.host or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    port = execution.port or free_port()
+    point = MeetingPoint(execution.workdir, os.environ["SLURM_JOB_ID"])
+    with Workdir(execution.workdir).launched():
+        point.arrive(f"{name}:{port}")
+        process = plan.coordinator_process(settings, name, port)
+        status = _run("The coordinator", process.arguments, after_kill, notice.stop)
+        if status not in (ExitCode.INTERRUPTED, ExitCode.TEMPORARY):
+            point.close()
+    return status
+
+
+def _run(
+    name: str,
+    arguments: tuple[str, ...],
+    should_restart: Callable[[int, int], bool],
+    stop: StopRequest,
+) -> int:
+    command = [sys.executable, "-u", "-m", "kipper", *arguments]
+    program = dataclasses.replace(local_command(name, command), should_restart=should_restart)
+    (ending,) = supervise([program], stop, tell_terminal, _LIMITS)
+    return ending.status
+
+
+class _News(enum.Enum):
+    """What ends a worker before the coordinator has sent it away."""
+
+    OVER = enum.auto()  # the run is over
+    MOVED = enum.auto()  # the coordinator has another address
+    GONE = enum.auto()  # its job has ended for good
+    AWAY = enum.auto()  # its job has waited for too long to begin again
+
+
+class _WorkerJob:
+    """A worker's job: workers one after another, wherever the coordinator is."""
+
+    def __init__(
+        self, job: SlurmJobSettings, coordinator_job: str, settings: RunSettings, notice: Notice
+    ):
+        self._job = job
+        self._coordinator_job = coordinator_job
         self._settings = settings
-        self._launch_id = launch_id
-        self._python = python
+        self._notice = notice
+        self._point = MeetingPoint(settings.execution.workdir, coordinator_job)
+        self._status = Workdir(settings.execution.workdir).status
+        self._born = time.monotonic()
+        self._ask_at = 0.0
 
-    def __call__(self) -> None:
-        """Called by submitit.
+    def serve(self) -> int:
+        """Runs workers until the run is over or Slurm ends the job; returns an exit status."""
+        while not (self._notice.is_final or self._notice.stop.is_asked()):
+            address = self._point.address()
+            with self._watching(address) as (stop, news):
+                if address is None:
+                    while not (self._notice.is_final or stop.wait(_LOOK_SECONDS)):
+                        pass
+                else:
+                    status = self._work(address, stop)
+                    if status != ExitCode.INTERRUPTED and not stop.is_asked():
+                        return status
+                    self._notice.stop.wait(_LOOK_SECONDS)  # the coordinator stops as well
+            match news:
+                case [_News.OVER]:
+                    return ExitCode.DONE
+                case [_News.GONE]:
+                    job = self._coordinator_job
+                    tell_terminal(f"The coordinator's job {job} has ended, and so does this one.")
+                    return ExitCode.DONE
+                case [_News.AWAY]:
+                    return ExitCode.TEMPORARY
+        return ExitCode.INTERRUPTED
 
-        Raises:
-            UserError: the coordinator rejected the settings.
-            RunFailed: the coordinator failed; the message has its reason. If that may pass, the job
-                is requeued first, which ends this process.
-        """
-        settings = self._settings
-        labels = plan.head_labels(settings)
-        host = settings.execution.host or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-        first = settings.execution.port or free_port()
-        ports = [first, *(free_port() for _ in labels[1:])]
-        settings = settings.replace(host=host, port=first)
-        addresses = plan.head_addresses(settings, host, ports)
-        processes = [
-            _tethered(plan.head_process(label, settings, addresses), settings, self._python)
-            for label in labels
-        ]
-        meeting_point = MeetingPoint(settings.execution.workdir, self._launch_id)
-        meeting_point.arrive(addresses[f"{plan.COORDINATOR}/0"])
-        with stopped_by_slurm() as stop:
-            status = run_fleet(processes, tell_terminal, stop)
-        if stop.is_asked() or status == ExitCode.INTERRUPTED:
-            return
-        if status == ExitCode.TEMPORARY:
-            requeue_job()
-        meeting_point.close()
-        if status != ExitCode.DONE:
-            raise failure_of(status)(processes[0].last_words())
-
-
-class WorkerJob(Checkpointable):
-    """Runs one worker here until the run is over, wherever the coordinator is."""
-
-    def __init__(self, settings: RunSettings, launch_id: str, python: str, index: int):
-        self._settings = settings
-        self._launch_id = launch_id
-        self._python = python
-        self._index = index
-
-    def __call__(self) -> None:
-        """Called by submitit.
-
-        Raises:
-            UserError: the worker's settings cannot be used, or the coordinator refused it.
-            GaveUp: the worker died too often.
-        """
-        with stopped_by_slurm() as stop:
-            given_up = self._serve(stop)
-        if given_up is not None:
-            status, words = given_up
-            if status == ExitCode.TEMPORARY:
-                requeue_job()
-            raise GaveUp(words)
-
-    def _serve(self, stop: StopRequest) -> tuple[int, str] | None:
-        """Runs workers until the run is over or `stop` is asked.
-
-        Returns the exit status and the last words of a worker that died too often.
-        """
-        deaths = Deaths(LIMITS)
-        meeting_point = MeetingPoint(self._settings.execution.workdir, self._launch_id)
-        while not stop.is_asked() and not meeting_point.is_over():
-            address = meeting_point.address()
-            if address is None:
-                stop.wait(_LOOK_SECONDS)
-                continue
-            born = time.monotonic()
-            status, words = self._work(address, meeting_point, stop)
-            if status == ExitCode.UNUSABLE:
-                raise UserError(words)
-            if status == ExitCode.DONE:
-                return None
-            pause: float | None = _LOOK_SECONDS  # the coordinator is preempted or moves
-            if status != ExitCode.INTERRUPTED:
-                pause = deaths.add(time.monotonic() - born)
-            if pause is None:
-                return status, words
-            stop.wait(pause)
-        return None
-
-    def _work(
-        self, address: str, meeting_point: MeetingPoint, stop: StopRequest
-    ) -> tuple[int, str]:
-        """Runs a worker of the coordinator at `address`; returns its exit status and last words.
-
-        The status is `INTERRUPTED` if the coordinator moved.
-        """
-        process = plan.worker_process(
-            self._index, worker_settings(self._settings, self._index, address)
+    def _work(self, address: str, stop: StopRequest) -> int:
+        """Runs a worker of the coordinator at `address`; returns its exit status."""
+        index = int(os.environ["SLURM_ARRAY_TASK_ID"])
+        worker = worker_settings(self._settings, index, address)
+        cpus = os.environ.get("SLURM_CPUS_PER_TASK")
+        worker = dataclasses.replace(
+            worker,
+            threads=worker.threads or (int(cpus) if cpus else None),
+            needs_gpu=self._job.needs_gpu,
         )
-        worker = _tethered(process, self._settings, self._python)
-        with stopped_when_moved(stop, address, meeting_point) as here:
-            status = run_fleet([worker], tell_terminal, here)
-            return (ExitCode.INTERRUPTED if here.is_asked() else status), worker.last_words()
+        process = plan.worker_process(worker)
+        return _run(process.name, process.arguments, after_failure, stop)
 
+    @contextlib.contextmanager
+    def _watching(self, address: str | None) -> Iterator[tuple[StopRequest, list[_News]]]:
+        """A request that is asked once there is news, which is then in the list."""
+        stop, ended, news = StopRequest(self._notice.stop), threading.Event(), list[_News]()
 
-@contextlib.contextmanager
-def stopped_when_moved(
-    job: StopRequest, address: str, meeting_point: MeetingPoint
-) -> Iterator[StopRequest]:
-    """A request that follows `job`, and is asked once the coordinator has left `address`."""
-    stop, ended = StopRequest(job), threading.Event()
+        def watch() -> None:
+            while not ended.wait(_LOOK_SECONDS):
+                if (found := self._news(address)) is not None:
+                    news.append(found)
+                    stop.ask()
+                    return
 
-    def watch() -> None:
-        while not ended.wait(_LOOK_SECONDS):
-            if meeting_point.is_over() or meeting_point.address() not in (address, None):
-                stop.ask()
-                return
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield stop, news
+        finally:
+            ended.set()
+            watcher.join()
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield stop
-    finally:
-        ended.set()
-        watcher.join()
-
-
-@contextlib.contextmanager
-def stopped_by_slurm() -> Iterator[StopRequest]:
-    """A request that SIGTERM and SIGUSR2 ask; after SIGUSR2 the job is requeued.
-
-    That happens after the block: a signal handler cannot wait for its end.
-    """
-    stop, announced = StopRequest(), threading.Event()
-    timer = threading.Timer(_WELL_ENDED_SECONDS, stop.ask_at_once)
-    timer.daemon = True
-    requeue = signal.getsignal(signal.SIGUSR2)
-
-    def handler(_number: int, _frame: object) -> None:
-        if not announced.is_set():
-            announced.set()
-            stop.ask()
-            timer.start()
-
-    signal.signal(signal.SIGUSR2, handler)
-    try:
-        with stop.asked_by_signals():
-            yield stop
-    finally:
-        timer.cancel()
-        signal.signal(signal.SIGUSR2, requeue)
-    if announced.is_set() and callable(requeue):
-        requeue(signal.SIGUSR2, None)
-    elif stop.is_asked():
-        # Slurm ends the job, and may requeue it only if it has not ended by itself.
-        time.sleep(_ENDED_BY_SLURM_SECONDS)
-
-
-def requeue_job() -> None:
-    """Has submitit requeue this job, which has tried again here for long enough.
-
-    Returns if that is not possible.
-    """
-    requeue = signal.getsignal(signal.SIGUSR2)
-    if callable(requeue):
-        requeue(signal.SIGUSR2, None)
-
-
-def _tethered(process: Process, settings: RunSettings, python: str) -> TetheredProcess:
-    command = (python, "-m", "kipper.launch.cluster.tether", python, "-m", "kipper")
-    log = pathlib.Path(settings.execution.workdir) / "logs" / f"{process.name}.log"
-    return TetheredProcess(process.name, (*command, *process.arguments), log)
+    def _news(self, address: str | None) -> _News | None:
+        if self._point.is_over():
+            return _News.OVER
+        if self._point.address() not in (address, None):
+            return _News.MOVED
+        now = time.monotonic()
+        quiet = min(silence(self._status), now - self._born)
+        if quiet < SILENCE_SECONDS or now < self._ask_at:
+            return None
+        self._ask_at = now + _ASK_SECONDS
+        states = slurm_queue.living(self._coordinator_job)
+        if states is not None and self._coordinator_job not in states:
+            return _News.GONE
+        waits = states is None or slurm_queue.is_waiting(states[self._coordinator_job])
+        return _News.AWAY if waits and quiet > _PATIENCE_SECONDS else None

@@ -4,8 +4,13 @@ import dataclasses
 import datetime
 import pathlib
 import socket
+import urllib.parse
 
 from kipper.common.durations import duration
+from kipper.common.errors import UserError
+from kipper.launch.cluster import slurm_queue
+from kipper.launch.cluster.meeting_point import read_launch
+from kipper.launch.link.open_network import is_loopback
 from kipper.server.confirmations import about_liars
 from kipper.server.report.run_files import RunFiles, read_run
 from kipper.server.status import was_written_lately
@@ -18,13 +23,20 @@ class RunState:
     Attributes:
         run: its files.
         state: not begun, running, finished, interrupted, failed; or died: its status says running,
-            but no process holds its folder; or unknown: its status cannot be read.
+            but no process holds its folder; or unknown: its status cannot be read; or waiting: what
+            started it will go on with it.
         changed: local time of its last status; None if it never wrote one.
+        waits_for: if it is waiting, what that is.
+        slurm_job: number of the coordinator's job, if Slurm may go on with the run but did not say.
+        ended_workers: number of Slurm's job of workers, if it has ended before the run.
     """
 
     run: RunFiles
     state: str
     changed: datetime.datetime | None
+    waits_for: str = ""
+    slurm_job: str = ""
+    ended_workers: str = ""
 
     @property
     def progress(self) -> str:
@@ -49,16 +61,39 @@ def state_of(folder: str | pathlib.Path) -> RunState:
     Raises:
         UserError: there is no run in the folder.
     """
-    run = read_run(folder)
+    launch = read_launch(folder)
+    in_queue = unknown = no_workers = ""
+    if launch is not None and not launch.is_over:
+        job, workers = launch.coordinator_job, launch.workers_job
+        living = slurm_queue.living(job, workers)
+        if living is None:
+            unknown = job
+        elif job in living:
+            in_queue = f"Slurm's job {job}, which is {living[job]}"
+            no_workers = workers if workers not in living else ""
+    try:
+        run = read_run(folder)
+    except UserError as error:
+        if in_queue:
+            raise UserError(
+                f"The run in {folder} has not begun; it waits for {in_queue}."
+            ) from error
+        raise
     has_status = run.workdir.status.exists()
     said = run.status.state or ("unknown" if has_status else "not begun")
     try:
         changed = datetime.datetime.fromtimestamp(run.workdir.status.stat().st_mtime)
     except OSError:
-        return RunState(run, said, None)
-    if said in ("running", "starting") and not _lives(run):
+        changed = None
+    if said in ("running", "starting") and changed is not None and not _lives(run):
         said = "died"
-    return RunState(run, said, changed)
+    if said in ("running", "finished"):
+        return RunState(run, said, changed, ended_workers=no_workers)
+    if not in_queue and run.workdir.is_launched():
+        in_queue = "the command that launched it"
+    if in_queue:
+        return RunState(run, "waiting", changed, waits_for=in_queue)
+    return RunState(run, said, changed, slurm_job=unknown)
 
 
 def _lives(run: RunFiles) -> bool:
@@ -78,7 +113,7 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
         ("progress", state.progress),
         ("loss", f"{status.loss:.6f}" if status.loss is not None else ""),
         ("test", _scored(state)),
-        ("workers", str(status.workers) if status.workers is not None else ""),
+        ("workers", _workers(state)),
         ("blocks", f"{status.blocks:,}" if status.blocks is not None else ""),
     ]
     if status.account.pairs_per_second:
@@ -95,10 +130,28 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
     if state.state == "running" and status.seconds_left is not None:
         lines.append(("time left", duration(status.seconds_left)))
     if state.state == "running" and status.dashboard:
-        lines.append(("dashboard", status.dashboard))
+        lines += dashboard_lines(status.dashboard, status.host)
     if state.state in ("interrupted", "died", "failed"):
-        lines.append(("to resume", "give the same command again"))
+        unless = f", unless squeue lists job {state.slurm_job}" if state.slurm_job else ""
+        lines.append(("to resume", f"give the same command again{unless}"))
     return [(name, value) for name, value in lines if value]
+
+
+def _workers(state: RunState) -> str:
+    workers, job = state.run.status.workers, state.ended_workers
+    ended = f"Slurm's job {job} has ended; slurm/worker-{job}_*.log in the run say why"
+    said = [str(workers)] if workers is not None else []
+    return "; ".join([*said, *([ended] if job else [])])
+
+
+def dashboard_lines(url: str, host: str | None) -> list[tuple[str, str]]:
+    """The page's address, and the tunnel to it if it answers on another host alone."""
+    address = urllib.parse.urlsplit(url)
+    if host in (None, socket.gethostname()) or not is_loopback(address.hostname or ""):
+        return [("dashboard", url)]
+    port = address.port
+    tunnel = f"ssh -L {port}:{address.hostname}:{port} {host}"
+    return [("dashboard", f"{url} on {host}"), ("", f"from here: {tunnel}")]
 
 
 def _numerics(run: RunFiles) -> list[tuple[str, str]]:
@@ -115,6 +168,8 @@ def _state(state: RunState) -> str:
         said = f"failed: {state.run.status.message or ''}"
     if state.state == "died":
         said = "died: its process ended without a word"
+    if state.state == "waiting":
+        said = f"waiting for {state.waits_for}"
     if state.changed is None:
         return said
     return f"{said}; last status at {state.changed:%Y-%m-%d %H:%M:%S}"

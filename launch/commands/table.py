@@ -91,10 +91,10 @@ COMMANDS: Mapping[str, Command] = {
         (s.LaunchSettings,),
         needs_run=True,
     ),
-    "node": Command(
-        "Run one process of a run on many hosts; started by launch.",
-        "commands.node:run_node",
-        (s.NodeSettings,),
+    "slurm_job": Command(
+        "Run one of the jobs of a run under Slurm; submitted by launch.",
+        "cluster.slurm_jobs:run_job",
+        (s.SlurmJobSettings,),
         needs_run=True,
     ),
     "status": Command(

@@ -25,7 +25,7 @@ from kipper.launch.link.registration import CoordinatorClient, Registration, Unr
 from kipper.launch.link.transports import transport_named
 from kipper.launch.link.transports.addresses import split_address
 from kipper.launch.link.worker_names import own_name
-from kipper.launch.processes.devices import count_devices, use_device
+from kipper.launch.processes.devices import check_gpu, count_devices, use_device
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.process import die_with_supervisor, forget_proxies
 from kipper.launch.processes.stopping import StopRequest
@@ -78,6 +78,8 @@ def run_worker(settings: WorkerSettings) -> None:
         forget_proxies()
         if settings.device is not None:
             use_device(settings.device)
+        if settings.needs_gpu:
+            check_gpu()
         ending = serve_worker(settings, stop)
     if ending in (WorkerEnding.CUT_OFF, WorkerEnding.OVER_AT_WORK):
         # Python's own exit would abort while a block is being computed.

@@ -3,6 +3,7 @@
 JAX reserves most of a GPU's memory when it first uses it, so a process must choose before.
 """
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -59,3 +60,29 @@ def use_device(device: int) -> None:
             f"--device is {device}, but this machine has {len(names)} GPUs: 0 to {len(names) - 1}."
         )
     os.environ[_VISIBLE] = names[device]
+
+
+def check_gpu() -> None:
+    """Checks that JAX computes on a GPU in this process, which it does from now on.
+
+    Raises:
+        UserError: it has none; the message says why.
+    """
+    if names := gpus():
+        # Imported here because it takes seconds, and the choice of a device comes first.
+        import jax
+
+        with contextlib.suppress(RuntimeError):  # no platform of JAX_PLATFORMS works
+            if jax.default_backend() == "gpu":
+                return
+        reason = f"JAX cannot use {', '.join(names)}; kipper doctor tells more"
+    elif not any(importlib.util.find_spec(plugin) for plugin in _PLUGINS):
+        reason = "JAX's plugin for GPUs is not installed; pip install 'kipper[cuda]'"
+    elif _VISIBLE in os.environ:
+        reason = f"{_VISIBLE} hides them all"
+    else:
+        reason = "nvidia-smi lists none"
+    raise UserError(
+        f"A GPU was asked for, and there is none to use ({reason}); mend that, or ask for workers "
+        "without GPUs."
+    )

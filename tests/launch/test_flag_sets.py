@@ -10,9 +10,9 @@ from kipper.common.settings import (
     DistillSettings,
     ExecutionSettings,
     LaunchSettings,
-    NodeSettings,
     ReplaySettings,
     RunSettings,
+    SlurmJobSettings,
     SolveLabelsSettings,
     arguments_of,
 )
@@ -84,7 +84,7 @@ def test_several_settings_share_one_command_line():
     assert (run.steps, execution.workdir, run.learn_labels) == (3, "w", True)
 
 
-@pytest.mark.parametrize("beside", [LaunchSettings, NodeSettings])
+@pytest.mark.parametrize("beside", [LaunchSettings, SlurmJobSettings])
 @pytest.mark.parametrize("run", [DistillSettings, SolveLabelsSettings])
 def test_settings_that_share_a_command_line_have_no_flag_in_common(beside, run):
     names = [

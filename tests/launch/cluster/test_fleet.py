@@ -152,10 +152,13 @@ def _ask_once_started(ready, stop):
 def test_the_leaders_output_is_shown_and_all_logs_are_kept(tmp_path, capfd):
     leader = _member(tmp_path, "leader", "print('step 1'); print('oops', file=sys.stderr)")
     follower = _member(tmp_path, "follower", "print('hello'); sys.exit(0)")
-    (tmp_path / "leader.log").write_text("of an earlier run\n")
+    (tmp_path / "leader.log").write_text("earlier\n")
+    leader = leader.at_the_end_of_its_log()
+    assert leader.last_words() == "no output"
     _run([leader, follower])
     assert capfd.readouterr().out == "step 1\n"
-    assert sorted((tmp_path / "leader.log").read_text().split()) == ["1", "oops", "step"]
+    log = (tmp_path / "leader.log").read_text().split()
+    assert (log[0], sorted(log[1:])) == ("earlier", ["1", "oops", "step"])
 
 
 @pytest.mark.parametrize(

@@ -67,22 +67,20 @@ def test_a_missing_or_binary_file_is_one_sentence(tmp_path):
         hosts.read_hosts(str(tmp_path / "binary"))
 
 
-def test_nodes_go_to_the_first_host_and_workers_round_all(tmp_path):
+def test_the_coordinator_goes_to_the_first_host_and_workers_round_all(tmp_path):
     processes = hosts.make_processes(_read(tmp_path, FILE), _settings(num_workers=5))
     assert [(process.name, process.host) for process in processes] == [
         ("coordinator-0", "node1"),
-        ("snapshots-0", "node1"),
-        ("evaluator-0", "node1"),
         ("worker-0", "node1"),
         ("worker-1", "me@node2"),
         ("worker-2", "node3"),
         ("worker-3", "me@node2"),
         ("worker-4", "node3"),
     ]
-    assert "--coordinator=node1:7070" in processes[4].arguments
-    assert "--advertise_host=node2" in processes[4].arguments
-    assert not any("--device" in argument for argument in processes[4].arguments)
-    assert "--device=1" in processes[7].arguments
+    assert "--coordinator=node1:7070" in processes[2].arguments
+    assert "--advertise_host=node2" in processes[2].arguments
+    assert not {"--device", "--needs_gpu"} & {a.split("=")[0] for a in processes[2].arguments}
+    assert {"--device=1", "--needs_gpu"} <= set(processes[5].arguments)
 
 
 def test_more_workers_than_slots_are_refused(tmp_path):
@@ -111,7 +109,7 @@ def test_quoting_survives_two_shells(tmp_path):
         f"<{echo}>",
         "<-m>",
         "<kipper>",
-        "<node>",
+        "<distill>",
     ]
 
 
@@ -123,8 +121,6 @@ def test_a_dry_run_prints_commands_and_writes_nothing(tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said[0::2] == [
         "coordinator-0 on node1:",
-        "snapshots-0 on node1:",
-        "evaluator-0 on node1:",
         "worker-0 on node1:",
         "worker-1 on node2:",
     ]

@@ -76,7 +76,7 @@ def test_a_worker_and_the_coordinator_are_killed_and_the_bits_are_the_same(tmp_p
     quiet, workdir = tmp_path / "quiet", tmp_path / "run"
     expected = distill(quiet, "--steps=200", "--num_workers=1")
     run = launched(workdir, "--steps=200", *flags_between_hosts(tmp_path / "certificates"))
-    for step, words in ((20, ["worker", "--name=worker-1"]), (60, ["--node=coordinator/0"])):
+    for step, words in ((20, ["worker", "--name=worker-1"]), (60, ["distill"])):
         wait_for_step(workdir, step, run)
         (pid,) = _processes(workdir, words)
         os.kill(pid, signal.SIGKILL)

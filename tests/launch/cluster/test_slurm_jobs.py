@@ -1,107 +1,239 @@
-"""A Slurm job's worker stops when its coordinator moves; queries change nothing."""
+"""Slurm's jobs: what is requeued, and which workers stay while their coordinator does not."""
 
-import contextlib
+import os
+import pathlib
 import signal
-import sys
-import threading
+from collections.abc import Callable
 
 import pytest
+from slurm_stand_in import SlurmStandIn
 
 from kipper.common.errors import UserError
-from kipper.common.settings import DistillSettings, RunSettings
+from kipper.common.settings import DistillSettings, RunSettings, SlurmJobSettings
 from kipper.launch.cluster import slurm_jobs
-from kipper.launch.local_program import RunCutShort, RunFailed
+from kipper.launch.cluster.meeting_point import MeetingPoint, read_launch
 from kipper.launch.processes.stopping import StopRequest
-from kipper.launch.processes.supervisor import GaveUp, Limits
+from kipper.server.workdir import Workdir
 
-
-class MeetingPoint:
-    """A meeting point in memory that records the threads that read it."""
-
-    def __init__(self):
-        self.at, self.over, self.readers = "a:1", False, set()
-
-    def address(self):
-        self.readers.add(threading.get_ident())
-        return self.at
-
-    def is_over(self):
-        self.readers.add(threading.get_ident())
-        return self.over
-
-
-@pytest.mark.parametrize("event", [{"at": "b:1"}, {"over": True}])
-def test_a_worker_stops_when_the_coordinator_is_elsewhere_or_done(monkeypatch, event):
-    monkeypatch.setattr(slurm_jobs, "_LOOK_SECONDS", 0.01)
-    job, point = StopRequest(), MeetingPoint()
-    with slurm_jobs.stopped_when_moved(job, "a:1", point) as stop:
-        assert not stop.wait(0.2)
-        vars(point).update(event)
-        assert stop.wait(60.0)
-        assert not stop.is_urgent()
-    assert not job.is_asked()
-    # Only the watcher reads the file: a query neither reads nor asks.
-    assert threading.get_ident() not in point.readers
-
-
-def test_a_coordinator_between_two_addresses_is_waited_for_and_the_job_is_followed(monkeypatch):
-    monkeypatch.setattr(slurm_jobs, "_LOOK_SECONDS", 0.01)
-    job, point = StopRequest(), MeetingPoint()
-    with slurm_jobs.stopped_when_moved(job, "a:1", point) as stop:
-        point.at = None
-        assert not stop.wait(0.2)
-        job.ask()
-        assert stop.is_asked()
+Work = Callable[..., int]
 
 
 @pytest.fixture
-def requeued(monkeypatch):
-    """Requests to requeue the job, instead of submitit's own handler."""
-    asked = []
-    before = signal.signal(signal.SIGUSR2, lambda *_: asked.append(1))
-    monkeypatch.setattr(slurm_jobs, "_ENDED_BY_SLURM_SECONDS", 0)
-    yield asked
-    signal.signal(signal.SIGUSR2, before)
+def workdir(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The folder of a launch whose coordinator is job 7, and whose workers are job 8."""
+    monkeypatch.setattr(slurm_jobs, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(slurm_jobs, "_ASK_SECONDS", 0.0)
+    (tmp_path / "run").mkdir()
+    MeetingPoint(str(tmp_path / "run"), "7").open("8")
+    return tmp_path / "run"
 
 
-def _settings(workdir):
-    (workdir / "logs").mkdir()
-    return RunSettings.of(DistillSettings, workdir=str(workdir), dataset="digits")
+def _run(workdir: pathlib.Path, coordinator_job: str | None) -> int:
+    """Runs a job in this process; returns its exit status."""
+    settings = RunSettings.of(DistillSettings, workdir=str(workdir), dataset="digits")
+    with pytest.raises(SystemExit) as ending:
+        slurm_jobs.run_job(SlurmJobSettings(coordinator_job=coordinator_job), settings)
+    assert isinstance(ending.value.code, int)
+    return ending.value.code
+
+
+def _as_coordinator(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURMD_NODENAME", "node1")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    monkeypatch.setattr(slurm_jobs, "_run", work)
+
+
+def _as_worker(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "8")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
+    monkeypatch.setattr(slurm_jobs, "_run", work)
+
+
+def _until_stopped(
+    name: str, arguments: tuple[str, ...], rule: Callable[[int, int], bool], stop: StopRequest
+) -> int:
+    assert stop.wait(60.0)
+    return 130
+
+
+REQUEUED = ["scontrol requeue 7"]
+WORKER_REQUEUED = ["scontrol requeue 8_1", "scontrol update JobId=8_1 Dependency=after:7"]
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "again", "over"),
+    ("status", "calls", "is_over"),
     [
-        (0, None, 0, True),
-        (1, RunFailed, 0, True),
-        (2, UserError, 0, True),
-        (75, RunCutShort, 1, True),  # submitit's handler does not return
-        (137, RunCutShort, 0, True),
-        (130, None, 0, False),
+        (0, [], True),
+        (1, [], True),
+        (2, [], True),
+        (75, REQUEUED, False),
+        (137, [], True),
+        (130, [], False),
     ],
 )
 def test_a_coordinators_job_is_requeued_only_if_that_may_help(
-    tmp_path, monkeypatch, requeued, status, error, again, over
-):
-    monkeypatch.setattr(slurm_jobs, "run_fleet", lambda *_: status)
-    job = slurm_jobs.CoordinatorJob(_settings(tmp_path), "launch", sys.executable)
-    with pytest.raises(error) if error else contextlib.nullcontext():
-        job()
-    assert len(requeued) == again
-    assert slurm_jobs.MeetingPoint(str(tmp_path), "launch").is_over() == over
+    tmp_path: pathlib.Path,
+    workdir: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    calls: list[str],
+    is_over: bool,
+) -> None:
+    slurm, addresses = SlurmStandIn(tmp_path, monkeypatch), []
+
+    def work(*_: object) -> int:
+        addresses.append(MeetingPoint(str(workdir), "7").address())
+        return status
+
+    _as_coordinator(monkeypatch, work)
+    assert _run(workdir, None) == status
+    assert addresses[0].startswith("node1:")
+    assert slurm.calls == calls
+    launch = read_launch(workdir)
+    assert launch is not None
+    assert launch.is_over == is_over
+
+
+def test_the_lock_comes_before_the_meeting_point(
+    workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _as_coordinator(monkeypatch, lambda *_: pytest.fail("the coordinator started"))
+    settings = RunSettings.of(DistillSettings, workdir=str(workdir), dataset="digits")
+    with Workdir(workdir).locked(), pytest.raises(UserError, match="Another kipper process"):
+        slurm_jobs.run_job(SlurmJobSettings(), settings)
+    assert MeetingPoint(str(workdir), "7").address() is None
+
+
+def test_a_job_that_is_warned_ends_its_work_and_is_requeued(
+    tmp_path: pathlib.Path, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = SlurmStandIn(tmp_path, monkeypatch)
+
+    def work(*rest: object) -> int:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        return _until_stopped(*rest)
+
+    _as_coordinator(monkeypatch, work)
+    assert _run(workdir, None) == 130
+    assert slurm.calls == REQUEUED
+
+
+@pytest.mark.parametrize("warned", [False, True])
+def test_a_job_that_slurm_is_ending_does_not_undo_that(
+    tmp_path: pathlib.Path, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch, warned: bool
+) -> None:
+    slurm = SlurmStandIn(tmp_path, monkeypatch)
+
+    def work(*_: object) -> int:
+        if warned:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 130  # Slurm's signal reaches the coordinator as well
+
+    _as_coordinator(monkeypatch, work)
+    assert _run(workdir, None) == 130
+    assert slurm.calls == []
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "again"),
-    [(0, None, 0), (2, UserError, 0), (75, GaveUp, 1), (1, GaveUp, 0), (139, GaveUp, 0)],
+    ("status", "calls"), [(0, []), (2, []), (75, WORKER_REQUEUED), (1, []), (139, [])]
 )
 def test_a_workers_job_is_requeued_only_if_that_may_help(
-    tmp_path, monkeypatch, requeued, status, error, again
-):
-    monkeypatch.setattr(slurm_jobs, "run_fleet", lambda *_: status)
-    monkeypatch.setattr(slurm_jobs, "LIMITS", Limits(short_lives=2, short=60.0, first_pause=0.01))
-    slurm_jobs.MeetingPoint(str(tmp_path), "launch").arrive("localhost:1")
-    job = slurm_jobs.WorkerJob(_settings(tmp_path), "launch", sys.executable, 0)
-    with pytest.raises(error) if error else contextlib.nullcontext():
-        job()
-    assert len(requeued) == again
+    tmp_path: pathlib.Path,
+    workdir: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    calls: list[str],
+) -> None:
+    slurm, given = SlurmStandIn(tmp_path, monkeypatch), []
+
+    def work(name: str, arguments: tuple[str, ...], *_: object) -> int:
+        given.append(arguments)
+        return status
+
+    MeetingPoint(str(workdir), "7").arrive("node1:7070")
+    _as_worker(monkeypatch, work)
+    assert _run(workdir, "7") == status
+    assert slurm.calls == calls
+    assert {"--coordinator=node1:7070", "--name=worker-1", "--threads=6"} <= set(given[0])
+
+
+def test_a_worker_follows_its_coordinator_and_ends_with_the_run(
+    workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point, seen = MeetingPoint(str(workdir), "7"), []
+
+    def work(name: str, arguments: tuple[str, ...], rule: object, stop: StopRequest) -> int:
+        seen.append(arguments[1])
+        if len(seen) == 1:
+            assert not stop.wait(0.1)
+            point.arrive("node2:7071")
+        else:
+            point.close()
+        assert stop.wait(60.0)
+        assert not stop.is_urgent()
+        return 130
+
+    point.arrive("node1:7070")
+    _as_worker(monkeypatch, work)
+    assert _run(workdir, "7") == 0
+    assert seen == ["--coordinator=node1:7070", "--coordinator=node2:7071"]
+
+
+def test_workers_of_a_coordinator_that_was_cancelled_end(
+    tmp_path: pathlib.Path,
+    workdir: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    slurm = SlurmStandIn(tmp_path, monkeypatch, squeue="echo 8 RUNNING")
+    monkeypatch.setattr(slurm_jobs, "SILENCE_SECONDS", 0.05)
+    MeetingPoint(str(workdir), "7").arrive("node1:7070")
+    _as_worker(monkeypatch, _until_stopped)
+    assert _run(workdir, "7") == 0
+    assert set(slurm.calls) == {"squeue --noheader --jobs=7,7 --format=%F %T"}
+    assert "The coordinator's job 7 has ended, and so does this one." in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("squeue", ["echo 7 PENDING", "exit 1"])
+@pytest.mark.parametrize("address", ["", "node1:7070"])
+def test_a_worker_gives_its_gpu_back_while_the_coordinator_waits_for_long(
+    tmp_path: pathlib.Path,
+    workdir: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    squeue: str,
+    address: str,
+) -> None:
+    slurm = SlurmStandIn(tmp_path, monkeypatch, squeue=squeue)
+    monkeypatch.setattr(slurm_jobs, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(slurm_jobs, "_PATIENCE_SECONDS", 0.1)
+    MeetingPoint(str(workdir), "7").arrive(address)
+    _as_worker(monkeypatch, _until_stopped)
+    assert _run(workdir, "7") == 75
+    assert slurm.calls[-2:] == WORKER_REQUEUED
+
+
+def test_a_worker_stays_with_a_coordinator_that_runs_or_writes(
+    tmp_path: pathlib.Path, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = SlurmStandIn(tmp_path, monkeypatch, squeue="echo 7 RUNNING")
+    monkeypatch.setattr(slurm_jobs, "_PATIENCE_SECONDS", 0.0)
+    point, asked = MeetingPoint(str(workdir), "7"), []
+
+    def work(name: str, arguments: object, rule: object, stop: StopRequest) -> int:
+        (workdir / "status.json").touch()
+        assert not stop.wait(0.2)
+        asked.append(slurm.calls)  # not while the coordinator writes
+        monkeypatch.setattr(slurm_jobs, "SILENCE_SECONDS", -1.0)
+        assert not stop.wait(0.2)
+        asked.append(slurm.calls)
+        return 0
+
+    point.arrive("node1:7070")
+    _as_worker(monkeypatch, work)
+    assert _run(workdir, "7") == 0
+    assert asked[0] == []
+    assert set(asked[1]) == {"squeue --noheader --jobs=7,7 --format=%F %T"}

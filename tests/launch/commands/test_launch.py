@@ -1,13 +1,11 @@
-"""The commands `launch` and `node`: the choice of cluster and node, and the error messages."""
+"""The command `launch`: the choice of cluster, and the error messages."""
 
 import pytest
 
 from kipper.common import this_python
-from kipper.launch.commands import run as run_module
 from kipper.launch.main import run
 
 TLS = ("--transport=grpc_tls", "--certificates=certificates")
-ADDRESSES = '{"coordinator/0": "localhost:7070", "evaluator/0": "localhost:7071"}'
 
 
 def _run(command, tmp_path, *flags):
@@ -47,23 +45,6 @@ def test_help_names_the_flags_of_a_launch_and_those_of_its_run(capsys):
     assert "all flags of kipper distill" in said
 
 
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        ([f"--addresses={ADDRESSES}"], "--node is required."),
-        (["--node=worker/0", f"--addresses={ADDRESSES}"], "--node is 'worker/0'; it must be one"),
-        (["--node=coordinator/0"], "--addresses is required."),
-        (["--node=coordinator/0", "--addresses=[1]"], "--addresses is '[1]'"),
-        (["--node=c", '--addresses={"c": "localhost"}'], "not an address of the form HOST:PORT"),
-    ],
-)
-def test_a_node_that_cannot_be_is_one_sentence(tmp_path, capsys, flags, sentence):
-    assert _run("node", tmp_path, *flags) == 2
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert error.count("\n") == 1
-
-
 @pytest.mark.parametrize("cluster", ["slurm", "hosts:{}"])
 def test_commands_that_must_fail_are_not_printed(tmp_path, capsys, monkeypatch, cluster):
     (tmp_path / "hosts").write_text("node1\nnode2\n")
@@ -82,12 +63,7 @@ def test_commands_that_must_fail_are_not_printed(tmp_path, capsys, monkeypatch, 
         assert capsys.readouterr().out
 
 
-def test_a_coordinator_without_companions_needs_no_launchpad(tmp_path, monkeypatch):
-    monkeypatch.setattr(this_python, "is_installed", lambda module: module != "launchpad")
-    ran = []
-    monkeypatch.setattr(run_module, "run", lambda settings: ran.append(settings.execution))
-    monkeypatch.setattr(run_module, "summary", lambda workdir, result: "")
-    addresses = '--addresses={"coordinator/0": "node1:7070"}'
-    flags = ["--node=coordinator/0", addresses, "--launch=local_mp"]
-    assert _run("node", tmp_path, *flags, *TLS) == 0
-    assert [(one.launch, one.num_workers, one.port) for one in ran] == [("inprocess", 0, 7070)]
+def test_a_job_outside_slurm_is_one_sentence(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert _run("slurm_job", tmp_path) == 2
+    assert "runs in a job of Slurm; kipper launch submits it" in capsys.readouterr().err

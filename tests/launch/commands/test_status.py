@@ -3,12 +3,15 @@
 import json
 import pathlib
 import shutil
+import socket
 
 import pytest
+from slurm_stand_in import SlurmStandIn
 
 from kipper.common.sealed import read_object, write_object
 from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings
-from kipper.launch.commands.run_state import state_of
+from kipper.launch.cluster.meeting_point import MeetingPoint
+from kipper.launch.commands.run_state import dashboard_lines, state_of
 from kipper.launch.coordinator import run_inprocess
 from kipper.launch.main import run
 from kipper.server.workdir import Workdir
@@ -91,6 +94,93 @@ def test_a_live_run_shows_its_progress_and_a_dead_one_that_it_died(
     workdir.status.unlink()
     assert told(capsys, str(workdir.path))["state"] == "not begun"
     workdir.status.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("queue", "state", "resume"),
+    [
+        ("echo 7 PENDING; echo 8 RUNNING", "waiting for Slurm's job 7, which is PENDING", None),
+        ("echo 7 RUNNING", "waiting for Slurm's job 7, which is RUNNING", None),
+        ("echo 8 RUNNING", "interrupted", "give the same command again"),
+        ("exit 1", "interrupted", "give the same command again, unless squeue lists job 7"),
+    ],
+)
+def test_a_run_that_slurm_will_go_on_with_invites_no_second_one(
+    runs: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    queue: str,
+    state: str,
+    resume: str | None,
+) -> None:
+    SlurmStandIn(tmp_path, monkeypatch, squeue=queue)
+    shutil.copytree(runs / "kip", tmp_path / "run")
+    MeetingPoint(str(tmp_path / "run"), "7").open("8")
+    say(Workdir(tmp_path / "run"), state="interrupted")
+    lines = told(capsys, str(tmp_path / "run"))
+    assert lines["state"].startswith(f"{state}; last status at")
+    assert lines.get("to resume") == resume
+
+
+def test_a_launch_that_has_not_begun_is_told(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SlurmStandIn(tmp_path, monkeypatch, squeue="echo 7 PENDING")
+    MeetingPoint(str(tmp_path), "7").open("8")
+    assert run(["status", str(tmp_path)]) == 2
+    assert "has not begun; it waits for Slurm's job 7, which is PENDING." in capsys.readouterr().err
+
+
+def test_workers_that_slurm_has_given_up_are_named(
+    runs: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    SlurmStandIn(tmp_path, monkeypatch, squeue="echo 7 RUNNING")
+    shutil.copytree(runs / "kip", tmp_path / "run")
+    MeetingPoint(str(tmp_path / "run"), "7").open("8")
+    workdir = Workdir(tmp_path / "run")
+    say(workdir, state="running", workers=0)
+    with workdir.locked():
+        lines = told(capsys, str(workdir.path))
+    assert lines["workers"].startswith(
+        "0; Slurm's job 8 has ended; slurm/worker-8_*.log in the run"
+    )
+
+
+def test_a_launcher_that_restarts_a_coordinator_is_told(
+    runs: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs / "kip", tmp_path / "run")
+    workdir = Workdir(tmp_path / "run")
+    say(workdir, state="running")
+    with workdir.launched():
+        lines = told(capsys, str(workdir.path))
+    assert lines["state"].startswith("waiting for the command that launched it; last status at")
+    assert "to resume" not in lines
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "page", "tunnel"),
+    [
+        (
+            "node7",
+            "http://127.0.0.1:8000",
+            "http://127.0.0.1:8000 on node7",
+            "from here: ssh -L 8000:127.0.0.1:8000 node7",
+        ),
+        ("node7", "http://node7:8000/?token=x", "http://node7:8000/?token=x", None),
+        (socket.gethostname(), "http://127.0.0.1:8000", "http://127.0.0.1:8000", None),
+    ],
+)
+def test_the_page_of_another_host_comes_with_a_tunnel_to_it(
+    host: str, url: str, page: str, tunnel: str | None
+) -> None:
+    lines = dashboard_lines(url, host)
+    assert lines[0] == ("dashboard", page)
+    assert [line for _, line in lines[1:]] == ([tunnel] if tunnel else [])
 
 
 def test_every_run_in_nested_folders_is_listed(

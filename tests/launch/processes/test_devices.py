@@ -6,7 +6,7 @@ import os
 import pytest
 
 from kipper.common.errors import UserError
-from kipper.launch.processes.devices import count_devices, use_device
+from kipper.launch.processes.devices import check_gpu, count_devices, use_device
 
 
 @pytest.fixture
@@ -59,3 +59,30 @@ def test_a_gpu_that_is_not_there_is_refused(machine):
     machine(gpus=2)
     with pytest.raises(UserError, match="--device is 2, but this machine has 2 GPUs: 0 to 1"):
         use_device(2)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "plugin", "visible", "reason"),
+    [
+        (0, True, None, "nvidia-smi lists none"),
+        (4, False, None, "JAX's plugin for GPUs is not installed"),
+        (4, True, "", "CUDA_VISIBLE_DEVICES hides them all"),
+        (4, True, "2", "JAX cannot use 2; kipper doctor tells more"),
+    ],
+)
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_an_error(
+    machine, monkeypatch, gpus, plugin, visible, reason
+):
+    machine(gpus, plugin)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("jax.default_backend", lambda: "cpu")
+    with pytest.raises(UserError) as error:
+        check_gpu()
+    assert reason in str(error.value)
+
+
+def test_a_gpu_that_jax_uses_is_enough(machine, monkeypatch):
+    machine(gpus=1)
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    check_gpu()
