@@ -303,7 +303,7 @@ def test_flags_named_in_a_page_exist(page):
         flag.removeprefix("no") if flag.removeprefix("no") in _flags_of_everything() else flag
         for text in inline
         if not text.startswith(("dask ", "ray ", "kubectl "))
-        for flag in re.findall(r"(?<![\w-])--(\w+)", text)
+        for flag in re.findall(r"(?<![\w-])--(\w+)(?![\w-])", text)  # others have hyphens
     }
     assert named - _flags_of_everything() - {"noname", "name", "nthreads"} == set()
 
