@@ -36,6 +36,7 @@ def nearest_natural(images: np.ndarray, natural: np.ndarray) -> Nearest:
     rows = np.zeros(len(images), np.int64)
     cosines = np.full(len(images), -np.inf)
     for start in range(0, len(natural), BLOCK_ROWS):
+        # By BLAS, whose rounding differs between machines: this is shown, and no result has it.
         found = wanted @ _unit_rows(natural[start : start + BLOCK_ROWS]).T
         best = found.argmax(1)
         values = found[np.arange(len(images)), best]
