@@ -297,8 +297,14 @@ def open_session(
             with _telling_how_it_ended(status, workdir):
                 with contextlib.closing(session.event_files):
                     yield session
+                # Answers that came after the last update count as well.
                 status.update(
-                    now=True, state="finished", dashboard=None, events=pool.num_events_logged
+                    now=True,
+                    state="finished",
+                    blocks=pool.counts.blocks,
+                    account=session.account(),
+                    dashboard=None,
+                    events=pool.num_events_logged,
                 )
         finally:
             pool.close()

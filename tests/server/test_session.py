@@ -10,6 +10,7 @@ from tiny_runs import HASH, kip_settings, label_settings, tiny_session
 
 from kipper.common.errors import Interrupted, NumericalError, UserError
 from kipper.common.sealed import parse_object
+from kipper.server.algorithms import algorithm_of
 from kipper.server.distilled_set import load_recipe, read_set, save_distilled, set_key
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import Counters, Evaluation, RunResult
@@ -191,3 +192,12 @@ def test_a_resumed_run_remembers_the_sets_of_the_finished_one(tmp_path: pathlib.
     assert made is not None
     assert made.step == 5
     assert read_status(tmp_path / "status.json").steps == 9
+
+
+def test_the_last_status_counts_every_block(tmp_path: pathlib.Path) -> None:
+    settings = kip_settings(tmp_path, verify_fraction=0.5, steps=2)
+    with tiny_session(settings) as session:
+        result = algorithm_of(settings.compute).run(session, None)
+    status = read_status(tmp_path / "status.json")
+    assert (status.state, status.blocks) == ("finished", result.used_blocks)
+    assert status.account.kernel_pairs == result.account.kernel_pairs
