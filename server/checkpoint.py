@@ -21,7 +21,7 @@ from kipper.common.array_files import UNREADABLE, read_npz
 from kipper.common.files import folder_written_whole, set_aside, write_npz
 from kipper.common.sealed import read_object, write_object
 from kipper.server.confirmations import Confirmations
-from kipper.server.records import Counters, Facts, Json
+from kipper.server.records import Config, Counters, Facts, Json
 from kipper.server.run_numerics import RunNumerics, read_numerics
 
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
@@ -231,6 +231,14 @@ def numerics_before(folder: pathlib.Path) -> RunNumerics:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return read_numerics(_manifest(path).numerics)
     return RunNumerics()
+
+
+def configs_in(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, Config]]:
+    """Each checkpoint with the configuration of its run, if its manifest can be read."""
+    for path in _by_step(folder):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            manifest = Manifest.read(read_object(path / "manifest.json"))
+            yield path, Config.read(manifest.config)
 
 
 def _named_arrays(state: Resumable) -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from kipper.common.network_file import without_hashes
 from kipper.common.process_identity import ProcessIdentity
 from kipper.common.sealed import ChecksumError, read_object, write_object
 from kipper.common.settings import RunSettings, free_names, run_fields
-from kipper.server.checkpoint import numerics_before
+from kipper.server.checkpoint import configs_in, numerics_before
 from kipper.server.record_files import RecordFile
 from kipper.server.records import (
     Config,
@@ -319,21 +319,15 @@ class Workdir:
             return
         try:
             before = self.read_config()
-            # An older version without some setting behaved as its default does now.
-            defaults = {field.name: field.default for field in run_fields(type(settings.compute))}
-            old = {**defaults, **before.settings, "command": before.command}
+            changed = _changes(before, config, settings)
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{self.config} is not a kipper configuration; give another --workdir, or "
                 "--overwrite to start afresh."
             ) from error
-        free = free_names(type(settings.compute))
-        new = {**config.settings, "command": config.command}
-        changed = [name for name in new if name not in free and old.get(name) != new[name]]
         if changed:
-            listed = ", ".join(_change(name, old.get(name), new[name]) for name in changed)
             raise UserError(
-                f"{self.path} holds a run with other settings ({listed}); give them as before to "
+                f"{self.path} holds a run with other settings ({changed}); give them as before to "
                 "resume it, another --workdir, or --overwrite to start afresh."
             )
         if before.data_hash != config.data_hash:
@@ -342,12 +336,23 @@ class Workdir:
                 f"{settings.compute.dataset!r} have changed since; restore them, give another "
                 "--workdir, or --overwrite to start afresh."
             )
+        self._check_checkpoints(config, settings)
         check_coordinator(
             numerics_before(self.checkpoints),
             own_arithmetic(),
             settings.execution.mixed_numerics,
             str(self.path),
         )
+
+    def _check_checkpoints(self, config: Config, settings: RunSettings) -> None:
+        """Raises a UserError for a checkpoint that was copied here from another run."""
+        for path, found in configs_in(self.checkpoints):
+            changed = _changes(found, config, settings)
+            if changed or found.data_hash != config.data_hash:
+                raise UserError(
+                    f"{path} is a checkpoint of another run ({changed or 'on other data'}), from "
+                    "which this one cannot go on; remove it, or give another --workdir."
+                )
 
     def _refuse_to_write_over(self, lacks: str) -> None:
         """Raises a UserError for files that a run would replace, in a folder that is no run's."""
@@ -443,6 +448,17 @@ def _listed(names: list[str]) -> str:
     """Names in a sentence."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _changes(before: Config, config: Config, settings: RunSettings) -> str:
+    """The changes of settings that a run must keep; empty if there are none."""
+    # An older version without some setting behaved as its default does now.
+    defaults = {field.name: field.default for field in run_fields(type(settings.compute))}
+    old = {**defaults, **before.settings, "command": before.command}
+    new = {**config.settings, "command": config.command}
+    kept = [name for name in new if name not in free_names(type(settings.compute))]
+    changed = [name for name in kept if old.get(name) != new[name]]
+    return ", ".join(_change(name, old.get(name), new[name]) for name in changed)
 
 
 def _change(name: str, before: Any, now: Any) -> str:

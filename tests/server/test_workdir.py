@@ -7,11 +7,15 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kipper.common.errors import UserError
 from kipper.common.sealed import parse_object
 from kipper.common.settings import DistillSettings, RunSettings, SolveLabelsSettings, run_fields
+from kipper.server.checkpoint import Checkpoint, save
+from kipper.server.kip import initial_state
+from kipper.server.records import Config, Counters
 from kipper.server.report.page import CAPTIONS
 from kipper.server.workdir import FIGURES, Workdir
 
@@ -125,6 +129,29 @@ def test_a_new_folder_is_made_with_its_configuration(workdir: Workdir) -> None:
     assert config["command"] == "DistillSettings"
     assert config["settings"] == distill().record()
     assert config["data_hash"] == HASH
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name(
+    workdir: Workdir, tmp_path: pathlib.Path
+) -> None:
+    other = Workdir(tmp_path / "other")
+    state = initial_state(np.zeros((10, 8, 8, 1), np.float32), np.zeros((10, 10)), False)
+    for config, why in (
+        (Config("DistillSettings", distill(seed=7).record(), HASH), "seed was 7 and is 0"),
+        (Config("DistillSettings", distill().record(), "1" * 64), "on other data"),
+    ):
+        point = Checkpoint(0, state, Counters())
+        other.checkpoints.mkdir(parents=True)
+        save(other.checkpoints, point, config.record(), keep=True)
+        copied = workdir.checkpoints / "step-000000"
+        shutil.copytree(other.checkpoints / "step-000000", copied, dirs_exist_ok=True)
+        sentence = refused(workdir, distill())
+        assert f"step-000000 is a checkpoint of another run ({why})" in sentence
+        shutil.rmtree(other.path)
+    own = Config("DistillSettings", distill(steps=7).record(), HASH)  # which may change
+    shutil.rmtree(copied)
+    save(workdir.checkpoints, Checkpoint(0, state, Counters()), own.record(), keep=True)
+    workdir.prepare(distill(), HASH)
 
 
 def test_every_setting_is_either_free_or_not() -> None:
