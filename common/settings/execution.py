@@ -81,7 +81,8 @@ class ExecutionSettings(Settings):
     )
     chaos: str | None = setting(
         None,
-        "Faults that the run injects into its own workers, without effect on results: "
+        "Faults that the run injects into its own workers, without effect on results (as to lies, "
+        "for certain only with --verify_fraction=1): "
         "kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.01,seed=7.",
     )
     dashboard: str = setting(
@@ -132,10 +133,10 @@ class ExecutionSettings(Settings):
                 "--chaos with kill or freeze needs worker processes; give --launch=local_mp or "
                 "--launch=ray."
             )
-        if chaos.lie and (self.verify_fraction < 1 or self.fixed_workers < 3):
+        if chaos.lie and (self.verify_fraction == 0 or self.fixed_workers < 3):
             raise UserError(
-                "--chaos with lie is only detected with --verify_fraction=1 and --num_workers=3 "
-                "or more."
+                "--chaos with lie is only detected with a --verify_fraction above 0 and "
+                "--num_workers=3 or more."
             )
 
     @property

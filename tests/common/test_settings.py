@@ -217,3 +217,14 @@ def test_a_default_is_among_its_choices(settings_class: type) -> None:
 def test_settings_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         distill().compute.seed = 1
+
+
+@pytest.mark.parametrize(("fraction", "workers"), [(0.0, 3), (0.05, 2)])
+def test_lies_on_purpose_need_somebody_to_notice_them(fraction: float, workers: int) -> None:
+    lying = {"workdir": "run", "dataset": "digits", "chaos": "lie:0.1"}
+    RunSettings.of(DistillSettings, **lying, verify_fraction=0.05, num_workers=3).check()
+    settings = RunSettings.of(
+        DistillSettings, **lying, verify_fraction=fraction, num_workers=workers
+    )
+    with pytest.raises(UserError, match="above 0 and --num_workers=3 or more"):
+        settings.check()
