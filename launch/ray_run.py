@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -86,3 +87,14 @@ def check_ray() -> None:
             'Ray is not installed, which --launch=ray needs: python -m pip install "ray" installs '
             "it, of the version that the cluster has."
         )
+    _quieten_ray()
+
+
+def _quieten_ray() -> None:
+    """Has Ray print nothing of its own on this process's terminal; call this before its import.
+
+    What it would print, such as that a worker died, is in kipper's log.
+    """
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

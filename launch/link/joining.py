@@ -56,9 +56,13 @@ def connecting(
     """Makes links to workers, by name and address, over the transport."""
 
     def connect(name: str, address: str) -> WorkerLink:
-        host, _ = split_address(address)
-        host = socket.gethostname() if is_loopback(host) else host
-        link = RemoteLink(name, transport.connect(address), host)
+        link = RemoteLink(name, transport.connect(address), host_of(address))
         return with_faults(link, settings.faults, settings.fixed_workers)
 
     return connect
+
+
+def host_of(address: str) -> str:
+    """The host of a worker's address, for display."""
+    host, _ = split_address(address)
+    return socket.gethostname() if is_loopback(host) else host

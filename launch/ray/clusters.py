@@ -1,7 +1,9 @@
 """The Ray cluster of a run: one that runs already, or one of this machine that ends with it."""
 
 import contextlib
+import fcntl
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -24,6 +26,8 @@ from kipper.launch.ray.words import reason_of
 _AUTO = "auto"
 _CLIENT = "ray://"
 _CONNECT_SECONDS = 5.0
+_LOOPBACK = "127.0.0.1"
+_PREFIX = "kipper-ray."
 
 
 @contextlib.contextmanager
@@ -44,8 +48,7 @@ def connected(settings: ExecutionSettings) -> Iterator[Resources]:
         logging.info("This process is connected to Ray already; the workers run there.")
         yield need_of(nodes(), *asked)
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with _own_signals(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         if is_own(settings):
             machine = Resources(usable_cores(), len(gpus()))
             need = need_of([machine], *asked)
@@ -79,17 +82,41 @@ def free() -> Resources:
 
 def _start(has: Resources, stack: contextlib.ExitStack) -> None:
     """Starts a Ray of this machine, whose processes the kernel ends with this one."""
-    folder = tempfile.mkdtemp(prefix="kipper-ray-")  # short, for the names of sockets
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    ray.init(
-        address=LOCAL_RAY,
-        num_cpus=has.cpus,
-        num_gpus=has.gpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        _temp_dir=folder,
-    )
+    folder = stack.enter_context(_session_folder())
+    with _own_signals():
+        ray.init(
+            address=LOCAL_RAY,
+            num_cpus=has.cpus,
+            num_gpus=has.gpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _node_ip_address=_LOOPBACK,  # or Ray would listen on every interface
+            _temp_dir=folder,
+        )
+
+
+@contextlib.contextmanager
+def _session_folder() -> Iterator[str]:
+    """A folder for Ray's sockets, whose names must be short; removes those of killed processes."""
+    for earlier in pathlib.Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError), _locked(earlier):  # one that is in use stays
+            shutil.rmtree(earlier)
+    folder = tempfile.mkdtemp(prefix=_PREFIX)
+    with _locked(pathlib.Path(folder)):
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+    """Holds a folder's lock, which ends with the process; raises an OSError if another does."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _connect(address: str) -> None:
@@ -105,11 +132,12 @@ def _connect(address: str) -> None:
             "which ray start --head prints; ray://HOST:PORT is its client server, port 10001."
         )
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        with _own_signals():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except ConnectionError as error:
         raise UserError(
             f"--ray_address={address}: no connection to Ray ({reason_of(error)}); start it on this "
-            "machine by ray start, or leave out the address."
+            "machine by ray start, with the token or certificates that this command has, if any."
         ) from error
     except (RuntimeError, ValueError, AssertionError) as error:
         raise UserError(f"--ray_address={address}: {reason_of(error)}.") from error
@@ -117,7 +145,7 @@ def _connect(address: str) -> None:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Puts back the handling of SIGTERM that Ray replaces by its own."""
+    """Puts back the handling of SIGTERM, which Ray replaces when it connects."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

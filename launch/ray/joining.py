@@ -11,7 +11,7 @@ from ray.actor import ActorHandle
 
 from kipper.common.settings import RunSettings
 from kipper.launch.link.chaos import with_faults
-from kipper.launch.link.joining import connecting
+from kipper.launch.link.joining import connecting, host_of
 from kipper.launch.link.registry import open_registry
 from kipper.launch.link.remote_link import RemoteLink
 from kipper.launch.link.transports import transport_named
@@ -93,7 +93,7 @@ def actors_joining(actors: Actors) -> Joining:
             if channel is None:
                 assert transport is not None
                 return connecting(execution, transport)(name, address)
-            link = RemoteLink(name, channel, address.rpartition(":")[0])
+            link = RemoteLink(name, channel, host_of(address))
             return with_faults(link, execution.faults, execution.fixed_workers)
 
         with (
@@ -117,7 +117,7 @@ def evaluator_joining(actors: Actors) -> Joining:
         def connect(name: str, address: str) -> WorkerLink:
             channel = keepers.channel(name)
             assert channel is not None
-            return RemoteLink(name, channel, address.rpartition(":")[0])
+            return RemoteLink(name, channel, host_of(address))
 
         with (
             open_registry(pool, connect) as registry,
