@@ -1,6 +1,7 @@
 """The folder of a run: the names of its files, its lock, and whether a run may resume in it."""
 
 import contextlib
+import errno
 import os
 import pathlib
 from collections.abc import Iterator
@@ -307,6 +308,8 @@ class Workdir:
         except WriteError:
             raise
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # it may pass, as for any file
+                raise WriteError(self.path, error) from error
             raise UserError(
                 f"The workdir {self.path} cannot be written ({error.strerror}); give a --workdir "
                 "where you may create files."

@@ -67,23 +67,37 @@ class TetheredProcess:
         return Program(
             f"{self.name} on {self.host}" if self.host else self.name,
             lambda: _Tethered(self.command, self.log, shown=leads),
-            after_kill if leads else after_failure,
+            self._leader_may_live_again if leads else after_failure,
             self._reason,
         )
 
     def last_words(self) -> str:
         """The last line of its output without a full stop, preferably kipper's own sentence."""
-        try:
-            text = self.log.read_bytes()[self.log_begins :].decode(errors="replace")
-        except OSError:
-            text = ""
-        lines = [line for line in text.splitlines() if line.strip()]
+        text = self._output().decode(errors="replace")
+        found = (line for line in text.splitlines() if not line.startswith(tether.ARRIVED))
+        lines = [line for line in found if line.strip()]
         own = [line.removeprefix("kipper: ") for line in lines if line.startswith("kipper: ")]
         return (own or lines or ["no output"])[-1].strip().rstrip(".")
 
+    def _output(self) -> bytes:
+        try:
+            return self.log.read_bytes()[self.log_begins :]
+        except OSError:
+            return b""
+
+    def _has_arrived(self) -> bool:
+        return tether.ARRIVED.encode() in self._output()
+
+    def _leader_may_live_again(self, status: int, life: int) -> bool:
+        """The rule for a leader; a host that ssh has never reached is the user's mistake."""
+        if status == ExitCode.SSH and not self._has_arrived():
+            return False
+        return after_kill(status, life)
+
     def _reason(self, status: int) -> str:
         if status == ExitCode.SSH:
-            return f"could not be reached ({self.last_words()})"
+            lost = "was lost" if self._has_arrived() else "could not be reached"
+            return f"{lost} ({self.last_words()})"
         if was_killed(status):
             return describe(status)
         return f"failed ({self.last_words()}; {self.log} has more)"

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from kipper.common.errors import UserError
+from kipper.common.errors import TemporaryError, UserError
 from kipper.common.settings import RunSettings, SlurmJobSettings
 from kipper.launch.cluster import plan, slurm_queue
 from kipper.launch.cluster.meeting_point import MeetingPoint
@@ -57,10 +57,14 @@ def run_job(job: SlurmJobSettings, settings: RunSettings) -> None:
     if "SLURM_JOB_ID" not in os.environ:
         raise UserError("kipper slurm_job runs in a job of Slurm; kipper launch submits it.")
     with told_by_slurm() as notice:
-        if job.coordinator_job is None:
-            status = _coordinate(settings, notice)
-        else:
-            status = _WorkerJob(job, job.coordinator_job, settings, notice).serve()
+        try:
+            if job.coordinator_job is None:
+                status = _coordinate(settings, notice)
+            else:
+                status = _WorkerJob(job, job.coordinator_job, settings, notice).serve()
+        except TemporaryError as error:  # a full disk, for example
+            tell_terminal(str(error))
+            status = ExitCode.TEMPORARY
         if (status == ExitCode.TEMPORARY or notice.stop.is_asked()) and not notice.is_final:
             slurm_queue.requeue(after=job.coordinator_job)
     sys.exit(status)

@@ -19,6 +19,9 @@ from collections.abc import Sequence
 from kipper.launch.processes.exit_codes import shell_status
 from kipper.launch.processes.process import die_with_parent
 
+# Begins the line on standard error that tells the other side that its command has arrived.
+ARRIVED = "This host has started process"
+
 # What the other side may write: STOP asks the process to end, KILL kills it.
 STOP, KILL = b"T", b"K"
 
@@ -40,6 +43,8 @@ def run(command: Sequence[str], grace_seconds: float = GRACE_SECONDS) -> int:
         start_new_session=True,
         preexec_fn=functools.partial(die_with_parent, os.getpid()),
     )
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), f"{ARRIVED} {child.pid}.\n".encode())
     watcher = threading.Thread(target=_watch_input, args=(child, grace_seconds), daemon=True)
     watcher.start()
     # A signal to all processes of a host or a job reaches the child as well.

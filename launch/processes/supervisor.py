@@ -76,13 +76,8 @@ def after_failure(status: int, life: int) -> bool:  # noqa: ARG001
     return status not in exit_codes.FINAL
 
 
-def after_kill(status: int, life: int) -> bool:
-    """A rule: restart a coordinator that was killed, or failed for a reason that may pass.
-
-    Not if ssh never reached the host.
-    """
-    if status == ExitCode.SSH:
-        return life > 1
+def after_kill(status: int, life: int) -> bool:  # noqa: ARG001
+    """A rule: restart a coordinator that was killed, or failed for a reason that may pass."""
     return exit_codes.was_killed(status) or status == ExitCode.TEMPORARY
 
 

@@ -1,5 +1,6 @@
 """Slurm's jobs: what is requeued, and which workers stay while their coordinator does not."""
 
+import errno
 import os
 import pathlib
 import signal
@@ -95,6 +96,24 @@ def test_a_coordinators_job_is_requeued_only_if_that_may_help(
     launch = read_launch(workdir)
     assert launch is not None
     assert launch.is_over == is_over
+
+
+def test_a_full_disk_requeues_the_job(
+    tmp_path: pathlib.Path,
+    workdir: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    slurm = SlurmStandIn(tmp_path, monkeypatch)
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    _as_coordinator(monkeypatch, lambda *_: pytest.fail("the coordinator started"))
+    monkeypatch.setattr(pathlib.Path, "mkdir", full)  # of the folder of logs
+    assert _run(workdir, None) == 75
+    assert slurm.calls == REQUEUED
+    assert "cannot be written (No space left on device)" in capfd.readouterr().err
 
 
 def test_the_lock_comes_before_the_meeting_point(
