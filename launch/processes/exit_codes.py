@@ -26,8 +26,6 @@ class ExitCode(enum.IntEnum):
 
 # A process that ends with one of these is not restarted; docs/cluster.md has the whole table.
 FINAL = frozenset({ExitCode.DONE, ExitCode.UNUSABLE, ExitCode.INTERRUPTED})
-# Nor is a coordinator that ends with one of these: the run itself has failed, and would again.
-FINAL_FOR_COORDINATOR = FINAL | {ExitCode.FAILED}
 
 
 def shell_status(returncode: int) -> int:
