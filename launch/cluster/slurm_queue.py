@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 
 from kipper.common.errors import KipperError
@@ -85,6 +86,8 @@ def requeue(after: str | None) -> None:
         SlurmError: it does not.
     """
     tell_terminal("Slurm has this job begin again.")
+    # Slurm then sends it to all processes of the job, and so to scontrol.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     call("scontrol", "requeue", own_job())
     if after is not None:
         call("scontrol", "update", f"JobId={own_job()}", f"Dependency=after:{after}")

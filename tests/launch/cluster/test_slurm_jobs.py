@@ -129,7 +129,8 @@ def test_the_lock_comes_before_the_meeting_point(
 def test_a_job_that_is_warned_ends_its_work_and_is_requeued(
     tmp_path: pathlib.Path, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slurm = SlurmStandIn(tmp_path, monkeypatch)
+    # Slurm ends the processes of a job that is requeued, scontrol among them.
+    slurm = SlurmStandIn(tmp_path, monkeypatch, scontrol="kill -TERM $$")
 
     def work(*rest: object) -> int:
         os.kill(os.getpid(), signal.SIGUSR2)
