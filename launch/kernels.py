@@ -27,7 +27,7 @@ def kernel(
     """K(x1, x2) of an infinitely wide network.
 
     Args:
-        x1: images (n, h, w, c) or (n, h, w), used unchanged: standardise them yourself.
+        x1: images (n, h, w, c) or (n, h, w), used unchanged: standardise them yourself; n may be 0.
         x2: images (m, h, w, c) or (m, h, w); None stands for x1, at half the cost.
         architecture: as the flag of `kipper distill`.
         kernel: "ntk" or "nngp".
@@ -43,10 +43,12 @@ def kernel(
     spec = _spec(architecture, kernel, dtype)
     first = _images("x1", x1, spec)
     second = first if x2 is None else _images("x2", x2, spec, like=first)
+    result = np.zeros((len(first), len(second)), dtype)
     made, tiling = _engine_and_tiling(spec, engine, first)
+    if not result.size:
+        return result
     p1 = PreparedImages(first, made.features(first))
     p2 = p1 if x2 is None else PreparedImages(second, made.features(second))
-    result = np.empty((len(first), len(second)), dtype)
     if x2 is None:
         for left, right in triangle(len(first), tiling.support):
             rows, columns = slice(*left), slice(*right)
@@ -91,8 +93,12 @@ def kernel_vjp(
             "the kernel."
         )
     made, tiling = _engine_and_tiling(spec, engine, first)
+    result, g1, g2 = (
+        np.zeros(shape, dtype) for shape in (weights.shape, first.shape, second.shape)
+    )
+    if not result.size:
+        return result, g1.reshape(np.shape(x1)), g2.reshape(np.shape(x2))
     p1, p2 = (PreparedImages(x, made.features(x)) for x in (first, second))
-    result, g1, g2 = np.empty(weights.shape, dtype), np.zeros_like(first), np.zeros_like(second)
     for rows, columns in _blocks(result.shape, tiling):
         block = np.ascontiguousarray(weights[rows, columns])
         values, pulled = made.block_vjp(p1.take(rows), p2.take(columns), block, both=True)
@@ -115,14 +121,24 @@ def _spec(architecture: str, kind: str, dtype: str) -> KernelSpec:
 def _images(
     name: str, images: np.ndarray, spec: KernelSpec, like: np.ndarray | None = None
 ) -> np.ndarray:
-    """As (n, h, w, c) in the kernel's dtype."""
+    """As (n, h, w, c) in the kernel's dtype; n may be 0. Booleans become 0 and 1."""
+    if isinstance(images, np.ma.MaskedArray):
+        raise UserError(
+            f"{name} is a masked array, of which kernels would take the masked values too; fill "
+            "them first, as with images.filled(0)."
+        )
     array = np.asarray(images)
     if array.ndim == 3:
         array = array[..., None]
-    if array.ndim != 4 or array.dtype.kind not in "fiu":
+    if array.ndim != 4 or array.dtype.kind not in "fiub":
         raise UserError(
             f"{name} is of shape {array.shape} and dtype {array.dtype}; it must be numbers "
             "(n, height, width[, channels])."
+        )
+    if not all(array.shape[1:]):
+        raise UserError(
+            f"{name} is of shape {array.shape}; images must have at least one pixel and one "
+            "channel."
         )
     if like is not None and array.shape[1:] != like.shape[1:]:
         raise UserError(

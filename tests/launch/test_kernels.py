@@ -57,6 +57,21 @@ def test_images_without_channels_come_back_without():
     assert (g1.shape, g2.shape) == ((5, 8, 8), (3, 8, 8))
 
 
+@pytest.mark.parametrize("architecture", ["convnet", "fc1"])
+def test_empty_batches_have_empty_results(architecture):
+    assert kipper.kernel(X1[:0], architecture=architecture).shape == (0, 0)
+    assert kipper.kernel(X1, X2[:0], architecture=architecture).shape == (5, 0)
+    empty = COTANGENT[:0]
+    kernel, g1, g2 = kipper.kernel_vjp(X1[:0], X2, empty, architecture=architecture)
+    assert (kernel.shape, g1.shape) == ((0, 7), (0, 8, 8, 2))
+    np.testing.assert_array_equal(g2, np.zeros_like(X2))
+
+
+def test_boolean_images_are_zeros_and_ones():
+    found = kipper.kernel(X1 > 0, architecture="fc1")
+    np.testing.assert_array_equal(found, kipper.kernel((X1 > 0) * 1.0, architecture="fc1"))
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
@@ -65,7 +80,13 @@ def test_images_without_channels_come_back_without():
         (lambda: kipper.kernel(X1, architecture="vgg"), "Unknown architecture 'vgg'"),
         (lambda: kipper.kernel(X1, engine="abacus"), "Unknown engine 'abacus'"),
         (lambda: kipper.kernel(X1[0, 0]), "x1 is of shape"),
-        (lambda: kipper.kernel(X1 > 0), "dtype bool"),
+        (lambda: kipper.kernel(X1 + 1j), "dtype complex128"),
+        (lambda: kipper.kernel(X1[..., :0]), "at least one pixel and one channel"),
+        (
+            lambda: kipper.kernel(X1[:, :0], architecture="fc1"),
+            "at least one pixel and one channel",
+        ),
+        (lambda: kipper.kernel(np.ma.masked_less(X1, 0)), "x1 is a masked array"),
         (lambda: kipper.kernel(X1, X2[:, :, :4]), "x2 holds images of shape (8, 4, 2)"),
         (lambda: kipper.kernel(X1[:, :4, :4]), "too small for 'convnet'"),
         (lambda: kipper.kernel_vjp(X1, X2, COTANGENT.T), "it must be (5, 7), as the kernel."),
