@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from kipper.common.errors import Interrupted
@@ -18,6 +19,7 @@ from kipper.launch.commands.display import progress_line
 from kipper.launch.commands.run_state import lines_about, state_of
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
+from kipper.launch.page.prometheus import LABELS
 from kipper.launch.processes.stopping import StopRequest
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
@@ -196,3 +198,14 @@ def test_grafana_asks_for_metrics_that_exist():
         (p["x"] + x, p["y"] + y) for p in places for x in range(p["w"]) for y in range(p["h"])
     }
     assert len(filled) == len(tiles)  # none covers another
+
+
+def test_alerts_are_documented_and_ask_for_metrics_that_exist():
+    content = (DOCS / "alerts.yml").read_text()
+    assert f"```yaml\n{content}```" in (DOCS / "metrics.md").read_text()
+    rules = [rule for group in yaml.safe_load(content)["groups"] for rule in group["rules"]]
+    assert {rule["alert"] for rule in rules} == {"KipperNoWorkers", "KipperStalled"}
+    for rule in rules:
+        assert set(re.findall(r"\bkipper_\w+", rule["expr"])) <= _documented()
+        for label, values in re.findall(r'(\w+)=~"([^"]+)"', rule["expr"]):
+            assert set(values.split("|")) <= set(LABELS[label])
