@@ -104,6 +104,7 @@ def _finish_going_back(session: Session, sink: SnapshotSink | None) -> None:
         workdir.drop_records_from(records, 0 if session.algorithm.steps is None else step)
     if sink is not None:
         sink.go_back(step)
+    session.pool.forget_disputes()
     workdir.going_back.unlink()
 
 

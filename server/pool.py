@@ -25,6 +25,7 @@ from kipper.server.batch import Batch
 from kipper.server.block_specs import BlockRequest, optional_spec, spec_of
 from kipper.server.confirmations import Confirmations, LiesUsed
 from kipper.server.deliveries import Support
+from kipper.server.disputes import Disputes, OpenDisputes
 from kipper.server.pool_counts import Counts, Phase
 from kipper.server.pool_options import PoolOptions
 from kipper.server.pool_worker import PoolWorker
@@ -106,7 +107,8 @@ class Pool:
         self._prefetching: Generator[Any, None, None] | None = None
         self._found_liars = False
         self._verified_up_to = -1
-        self._undecided: list[list[list[str]]] = []  # disputes that the end of a caller cut short
+        self._open_disputes = OpenDisputes(self._options.disputes)
+        self._undecided: Disputes = []  # that the end of a caller, or of a coordinator, cut short
         self._roster = Roster(
             configure,
             row_sets,
@@ -315,9 +317,15 @@ class Pool:
         """Drops all blocks; the caller goes on from an earlier state, with its confirmations."""
         self._stop_prefetching()
         self._withdraw(list(self._blocks))
-        self._undecided = []
+        self._undecided = self._open_disputes.left
         self.confirmations = confirmations
-        self._found_liars = bool(self.liars)  # also those that an earlier coordinator found
+        # Also those that an earlier coordinator found, or that differed when it was killed.
+        self._found_liars = bool(self.liars or self._undecided)
+
+    def forget_disputes(self) -> None:
+        """Nothing is left of numbers from either side of any dispute."""
+        self._open_disputes.left = self._undecided = []
+        self._open_disputes.now([])
 
     def verify_up_to_here(self) -> bool:
         """Has blocks computed by two workers until the caller's position is greater than now.
@@ -398,7 +406,7 @@ class Pool:
             self._catch_up()
             self._tick()
 
-    def _disputes(self) -> list[list[list[str]]]:
+    def _disputes(self) -> Disputes:
         return [*self.scheduler.disputed.values(), *self._undecided]
 
     def _check_lies(self) -> None:
@@ -407,7 +415,8 @@ class Pool:
             position = self.in_doubt_from()
             if position is not None:
                 self._verified_up_to = -1
-                raise LiesUsed(position, self.liars)
+                raise LiesUsed(position, self.liars | self.suspects)
+            self.forget_disputes()
 
     def _catch_up(self) -> None:
         """Empties the inbox, so that answers that have arrived do not count as late."""
@@ -581,6 +590,8 @@ class Pool:
             answers[name] = worker.numerics, reply
             self.confirmations.answered(block, name, agrees)
             self._handle(events.BlockFinished(name, block, agrees))
+            if len(agrees) < len(answers) - 1:  # a dispute began, or was judged
+                self._open_disputes.now(self._disputes())
         self._forget_finished([block])
 
     def _accept(self, name: str, block: int) -> None:

@@ -18,6 +18,7 @@ class PoolOptions:
         known: a block to check each worker with before it gets others.
         folder: where the scheduler's log and quarantined blocks are written; None: nowhere.
         bans: the file that keeps who is banned; None: nobody is for longer than this pool.
+        disputes: the file that keeps open disputes; None: a killed coordinator forgets them.
         elastic: whether workers may still join, so that the pool may be without workers.
         watch: is told what happens, for the live page; None if there is none.
         admission: decides by their numeric identity which workers may compute.
@@ -27,6 +28,7 @@ class PoolOptions:
     known: KnownBlock | None = None
     folder: pathlib.Path | None = None
     bans: pathlib.Path | None = None
+    disputes: pathlib.Path | None = None
     elastic: bool = False
     watch: Watch | None = None
     admission: Admission = dataclasses.field(default_factory=Admission)

@@ -275,7 +275,16 @@ def open_session(
             links,
             experiment.row_sets(score_validation),
             on_progress,
-            PoolOptions(policy, known, workdir.logs, workdir.bans, elastic, watch, admission),
+            PoolOptions(
+                policy,
+                known,
+                workdir.logs,
+                workdir.bans,
+                workdir.disputes,
+                elastic,
+                watch,
+                admission,
+            ),
             experiment.augmenting,
         )
         until_the_pool.pop_all()

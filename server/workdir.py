@@ -38,7 +38,7 @@ WRITTEN = (
     *_OBJECTS,
     *_LINES,
     *(f"{name}.damaged*" for name in (*_OBJECTS, *_LINES)),
-    *("bans.json", "bans.json.damaged*"),
+    *("bans.json", "bans.json.damaged*", "disputes.json", "disputes.json.damaged*"),
     *("distilled.npz", "best.npz", "preprocessing.npz", "natural.npz", "neighbours.npz"),
     *(f"{name}.npz.damaged*" for name in ("best", "preprocessing")),
     "report.html",
@@ -83,6 +83,7 @@ class Workdir:
         self.result = self.path / "result.json"
         self.status = self.path / "status.json"
         self.bans = self.path / "bans.json"  # workers that computed wrong numbers
+        self.disputes = self.path / "disputes.json"  # while they are open
         self.distilled = self.path / "distilled.npz"
         self.best = self.path / "best.npz"
         self.preprocessing = self.path / "preprocessing.npz"

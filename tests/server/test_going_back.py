@@ -18,6 +18,7 @@ from kipper.server import checkpoint, going_back
 from kipper.server.algorithms import algorithm_of
 from kipper.server.bans import Ban, Bans
 from kipper.server.confirmations import LiesUsed
+from kipper.server.disputes import OpenDisputes
 from kipper.server.distilled_set import load_distilled, save_distilled
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.pool import Pool
@@ -208,6 +209,41 @@ def test_two_workers_that_differ_leave_nothing_that_rests_on_one_of_them(
     assert read_status(found.status).state == "failed"
     run(settings_of(tmp_path), honest(), keeper)
     assert numbers(tmp_path) == quiet
+
+
+def test_a_dispute_that_was_open_when_the_coordinator_was_killed_is_not_forgotten(
+    tmp_path: pathlib.Path, quiet: dict[str, Any]
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    found = Workdir(tmp_path)
+
+    def is_killed() -> bool:
+        if found.disputes.exists():
+            raise Killed
+        return False
+
+    _believe_a_liar(tmp_path)
+    with pytest.raises(Killed):
+        run(
+            settings_of(tmp_path, verify_fraction=1.0),
+            [LinearKernel(), Liar(first=6)],
+            keeper,
+            should_stop=is_killed,
+        )
+    assert checkpoint.steps_in(found.checkpoints)[-1] > 2  # with lies of step 2
+    assert OpenDisputes(found.disputes).left == [[["worker-0"], ["worker-1"]]]
+    result = run(settings_of(tmp_path, verify_fraction=0.0), honest(), keeper)
+    assert "Numbers of worker-0 and worker-1 were used from step 0 on" in log(tmp_path)
+    assert numbers(tmp_path) == quiet
+    assert result.liars is None  # nobody knows which of them lied
+    assert not found.disputes.exists()
+
+
+def test_a_dispute_that_is_judged_leaves_no_trace(tmp_path: pathlib.Path) -> None:
+    run(settings_of(tmp_path, verify_fraction=1.0), with_liar(first=4), keeper)
+    assert not Workdir(tmp_path).disputes.exists()
 
 
 def test_the_files_of_a_finished_run_that_is_extended_go_too(
