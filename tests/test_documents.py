@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from document_files import write_files
 from documents import PAGES, ROOT, Command, commands, snippets, words_of
-from installation import needs_launchpad
+from installation import LAUNCHPAD, NEURAL_TANGENTS, needs_launchpad
 from runs import RUN
 from sklearn.datasets import load_digits
 
@@ -29,8 +29,8 @@ from kipper.launch.commands.table import COMMANDS, command_forms
 from kipper.launch.flag_sets import parse
 from kipper.launch.link.transports.addresses import free_port
 
-# The documents describe a complete installation; neural-tangents warns of networks with branches.
-pytestmark = [needs_launchpad, pytest.mark.filterwarnings("ignore:`FanIn` layers assume")]
+# neural-tangents warns of networks with branches.
+pytestmark = pytest.mark.filterwarnings("ignore:`FanIn` layers assume")
 
 # Commands of two hosts: `test_workers_from_elsewhere` runs one of each kind together.
 TOGETHER = re.compile(r"kipper (worker .*|distill .*--port=.*)")
@@ -38,6 +38,17 @@ TOGETHER = re.compile(r"kipper (worker .*|distill .*--port=.*)")
 SLOW = re.compile(
     r".*--launch=local_m|python benchmarks/|.*--all_kernels|kipper doctor|kipper bench|.*fc2_erf"
     r"|.*ssize10_zca|.*nets\.py|.*runs/(z|fixed)\b"
+)
+# Commands and snippets for which this Python lacks something; of commands the flags are checked.
+LACKING = re.compile(
+    "|".join(
+        [
+            r"(?!)",
+            *([] if LAUNCHPAD else [r".*--launch=local_m", r"kipper launch (?!.*grpc_tls)"]),
+            *([] if NEURAL_TANGENTS else [r".*_(erf|gelu|leaky)", r".*\bneural_tangents\b"]),
+        ]
+    ),
+    re.DOTALL,
 )
 # Placeholders, larger images than a test needs, and a fixed port.
 REPLACED = {
@@ -178,7 +189,8 @@ def _go_through(page, mine, and_slow):
         started = time.monotonic()
         words = _filled_in(command)
         if words[0] == "kipper" or re.match(r"python benchmarks/\w+\.py", command.text):
-            if TOGETHER.fullmatch(command.text) or (SLOW.match(command.text) and not and_slow):
+            is_slow = SLOW.match(command.text) and not and_slow
+            if is_slow or TOGETHER.fullmatch(command.text) or LACKING.match(command.text):
                 _check_flags(words)
             else:
                 small = _made_small(words)
@@ -214,6 +226,7 @@ def test_commands_of_a_page(page, mine):
     _go_through(page, mine, and_slow=False)
 
 
+@needs_launchpad
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
@@ -235,6 +248,7 @@ def _pairs():
             yield pytest.param(runs[0], workers[0], id=page.name)
 
 
+@needs_launchpad
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("run", "worker"), list(_pairs()))
@@ -279,6 +293,8 @@ def test_snippets_of_a_page(page, mine, monkeypatch):
         command = next(c for c in commands(page) if "torchvision" in c.text)
         assert main.run(words_of(command.text)[1:]) == 0
     for line, code in snippets(page):
+        if LACKING.match(code):
+            continue
         values = dict(given)
         exec(compile(re.sub(r"steps=\d+", "steps=2", code), f"{page.name}:{line}", "exec"), values)
         if "data" in values:

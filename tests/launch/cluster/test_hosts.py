@@ -33,6 +33,9 @@ def _read(tmp_path, text):
     return hosts.read_hosts(str(path))
 
 
+TLS = ("--transport=grpc_tls", "--certificates=certificates")
+
+
 def test_a_hosts_file_is_read(tmp_path):
     assert _read(tmp_path, FILE) == [
         hosts.Host("node1"),
@@ -117,6 +120,7 @@ def test_a_dry_run_prints_commands_and_writes_nothing(tmp_path, capsys):
     (tmp_path / "hosts").write_text("node1\nnode2\n")
     workdir = tmp_path / "run"
     flags = [f"--workdir={workdir}", "--dataset=digits", "--num_workers=2", "--port=7070"]
+    flags.append(f"--python={sys.executable}")  # else a Python without Courier would be refused
     assert run(["launch", f"--cluster=hosts:{tmp_path / 'hosts'}", "--dry_run", *flags]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0::2] == [
@@ -140,7 +144,7 @@ def test_a_host_that_lets_nobody_in_is_one_sentence(tmp_path, capsys):
     (tmp_path / "hosts").write_text("node1\n")
     flags = [f"--workdir={tmp_path / 'run'}", "--dataset=digits", "--num_workers=1"]
     cluster = f"--cluster=hosts:{tmp_path / 'hosts'}"
-    assert run(["launch", cluster, f"--ssh={ssh}", *flags]) == 2
+    assert run(["launch", cluster, f"--ssh={ssh}", *flags, *TLS]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == (
         "kipper: Host node1 cannot be reached (me@node1: Permission denied (publickey)); "
@@ -157,7 +161,8 @@ def test_a_live_run_in_the_workdir_keeps_its_logs(tmp_path, capsys, holding):
     (tmp_path / "hosts").write_text("node1\n")
     flags = [f"--workdir={workdir.path}", "--dataset=digits", "--num_workers=1"]
     with getattr(workdir, holding)():
-        assert run(["launch", f"--cluster=hosts:{tmp_path / 'hosts'}", "--ssh=false", *flags]) == 2
+        cluster = f"--cluster=hosts:{tmp_path / 'hosts'}"
+        assert run(["launch", cluster, "--ssh=false", *flags, *TLS]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("kipper: Another kipper process (process ")
     assert log.read_text() == "of the live run"
