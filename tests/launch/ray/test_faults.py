@@ -1,0 +1,107 @@
+"""Runs on clusters of Ray that lose nodes, messages and their driver: the bits of a quiet run."""
+
+import contextlib
+import subprocess
+import time
+
+import psutil
+import pytest
+from runs import command, distill, metrics, wait_for_step
+
+ray = pytest.importorskip("ray")
+
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
+
+_STEPS = "--steps=200"
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("quiet") / "run"
+    return distill(workdir, _STEPS, "--num_workers=1"), metrics(workdir)
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Starts runs on Ray; kills them, and all that they started, at the end of the test."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # makes no token in this user's folder
+    runs = []
+
+    def start(workdir, *flags):
+        run = command(workdir, _STEPS, "--launch=ray", "--num_workers=2", "--dashboard=none")
+        runs.append(
+            subprocess.Popen(
+                [*run, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.kill()
+        run.communicate()
+
+
+@pytest.fixture
+def nodes(start):
+    """A cluster whose head has no processors, with two nodes of one; adds and kills nodes."""
+    from ray.cluster_utils import Cluster
+
+    own = {"object_store_memory": 100_000_000}
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False, **own},
+    )
+    try:
+        yield cluster, lambda: cluster.add_node(num_cpus=1, **own)
+    finally:
+        cluster.shutdown()
+
+
+def _actors():
+    """Processes of workers that this process, its runs or its clusters started."""
+    return [each for each in psutil.Process().children(recursive=True) if _is_actor(each)]
+
+
+def _is_actor(process):
+    with contextlib.suppress(psutil.Error):
+        return any(word.startswith("ray::WorkerActor") for word in process.cmdline())
+    return False
+
+
+def _finish(run, workdir, quiet):
+    _, error = run.communicate(timeout=240)
+    assert run.returncode == 0, error
+    assert ((workdir / "distilled.npz").read_bytes(), metrics(workdir)) == quiet
+    return (workdir / "logs" / "run.log").read_text()
+
+
+def test_a_node_is_killed_and_another_one_comes(tmp_path, start, nodes, quiet):
+    cluster, add = nodes
+    doomed, _ = add(), add()
+    workdir = tmp_path / "run"
+    run = start(workdir, f"--ray_address={cluster.address}", "--threads=1")
+    wait_for_step(workdir, 20, run)
+    cluster.remove_node(doomed, allow_graceful=False)
+    wait_for_step(workdir, 60, run)  # on the other node
+    add()
+    assert "another is made" in _finish(run, workdir, quiet)
+
+
+def test_a_killed_driver_leaves_no_actor_on_the_cluster_and_the_command_resumes(
+    tmp_path, start, nodes, quiet
+):
+    cluster, add = nodes
+    add(), add()
+    flags = [f"--ray_address={cluster.address}", "--threads=1"]
+    workdir = tmp_path / "run"
+    run = start(workdir, *flags)
+    wait_for_step(workdir, 80, run)
+    assert len(_actors()) == 2
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 60
+    while _actors():
+        assert time.monotonic() < deadline, "an actor is left"
+        time.sleep(0.1)
+    _finish(start(workdir, *flags), workdir, quiet)
