@@ -73,11 +73,14 @@ class TetheredProcess:
 
     def last_words(self) -> str:
         """The last line of its output without a full stop, preferably kipper's own sentence."""
-        text = self._output().decode(errors="replace")
-        found = (line for line in text.splitlines() if not line.startswith(tether.ARRIVED))
-        lines = [line for line in found if line.strip()]
+        lines = self._lines()
         own = [line.removeprefix("kipper: ") for line in lines if line.startswith("kipper: ")]
         return (own or lines or ["no output"])[-1].strip().rstrip(".")
+
+    def _lines(self) -> list[str]:
+        text = self._output().decode(errors="replace")
+        found = (line for line in text.splitlines() if not line.startswith(tether.ARRIVED))
+        return [line for line in found if line.strip()]
 
     def _output(self) -> bytes:
         try:
@@ -97,7 +100,9 @@ class TetheredProcess:
     def _reason(self, status: int) -> str:
         if status == ExitCode.SSH:
             lost = "was lost" if self._has_arrived() else "could not be reached"
-            return f"{lost} ({self.last_words()})"
+            # ssh's word comes last; kipper's own sentence would be that of an earlier life.
+            said = (self._lines() or ["no output"])[-1].strip().rstrip(".")
+            return f"{lost} ({said})"
         if was_killed(status):
             return describe(status)
         return f"failed ({self.last_words()}; {self.log} has more)"

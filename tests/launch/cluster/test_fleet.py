@@ -178,3 +178,10 @@ def test_last_words(tmp_path, text, words):
     assert fleet.TetheredProcess("a", (), tmp_path / "log").last_words() == words
     missing = fleet.TetheredProcess("a", (), pathlib.Path("/nonexistent"))
     assert missing.last_words() == "no output"
+
+
+def test_a_host_that_is_lost_is_told_in_ssh_s_words_and_not_in_those_of_an_earlier_life(tmp_path):
+    log = tmp_path / "worker.log"
+    log.write_text("kipper: Port 7 is taken.\nssh: connection timed out\n")
+    program = fleet.TetheredProcess("worker", (), log, host="west").program(leads=False)
+    assert program.reason(255) == "could not be reached (ssh: connection timed out)"
