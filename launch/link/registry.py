@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator
 from absl import logging
 
 from kipper.common import logs, messages, wire
-from kipper.common.errors import Interrupted, KipperError, UserError
+from kipper.common.errors import Interrupted, KipperError, TemporaryError, UserError
 from kipper.common.messages import (
     Answer,
     Call,
@@ -365,16 +365,20 @@ def open_registry(
 
     sweeper = threading.Thread(target=logs.carried(sweep), name="registry", daemon=True)
     sweeper.start()
-    reason, is_over = "The run is over.", True
+    reason, is_over, returns = "The run is over.", True, False
     try:
         yield registry
     except (Interrupted, KeyboardInterrupt):
         reason, is_over = "The run was interrupted.", False
         raise
+    except TemporaryError:
+        returns = True  # whatever restarts the coordinator; workers wait, as when it is killed
+        raise
     finally:
         ended.set()
         sweeper.join()
-        registry.close(reason, is_over)
-        registry.wait_until_all_know(3 * registry.heartbeat_seconds)
+        if not returns:
+            registry.close(reason, is_over)
+            registry.wait_until_all_know(3 * registry.heartbeat_seconds)
         if listener is not None:
             listener.close()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kipper.common import messages, wire
-from kipper.common.errors import Interrupted, WorkerError
+from kipper.common.errors import Interrupted, TemporaryError, WorkerError
 from kipper.common.messages import Failure, Goodbye, Heartbeat, Hello, Leave, Welcome
 from kipper.launch.link.registry import SILENT_HEARTBEATS, Registry, open_registry
 from kipper.launch.link.transports.caller import called_by
@@ -325,6 +325,13 @@ def test_workers_are_told_whether_the_run_may_go_on(pool, error, is_over):
         if error is not None:
             raise error
     assert _hello(registry).is_over == is_over
+
+
+def test_workers_wait_for_a_coordinator_that_is_restarted(pool):
+    ended = contextlib.suppress(TemporaryError)
+    with ended, open_registry(pool, Link, FakeTransport(), 7) as registry:
+        raise TemporaryError("The disk is full.")
+    assert isinstance(_hello(registry), Welcome)
 
 
 def test_files_may_be_open_up_to_the_hard_limit():
