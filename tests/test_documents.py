@@ -36,8 +36,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:`FanIn` layers assume")
 TOGETHER = re.compile(r"kipper (worker .*|distill .*--port=.*)")
 # Commands that start processes, measure, or compile large kernels.
 SLOW = re.compile(
-    r".*--launch=local_m|python benchmarks/|.*--all_kernels|kipper doctor|kipper bench|.*fc2_erf"
-    r"|.*ssize10_zca|.*nets\.py|.*runs/(z|fixed)\b"
+    r".*--launch=(local_m|ray)|python benchmarks/|.*--all_kernels|kipper doctor|kipper bench"
+    r"|.*fc2_erf|.*ssize10_zca|.*nets\.py|.*runs/(z|fixed)\b"
 )
 # Commands and snippets for which this Python lacks something; of commands the flags are checked.
 LACKING = re.compile(
@@ -60,6 +60,7 @@ REPLACED = {
     "=N": "=10",
     "folder:pets@32": "folder:pets@16",
     "--dashboard=0.0.0.0:8471": "--dashboard=127.0.0.1:0",
+    "--ray_address=10.0.0.1:6379": "--ray_address=local",
 }
 # "…" stands for flags that the page has shown before; these are the required ones.
 REST = {"workdir": "runs/on", "dataset": "digits"}
@@ -81,6 +82,7 @@ SMALL_BENCHMARKS = {
     "service_efficiency.py": "--steps=1",
     "scheduler.py": "--workers=8",
     "courier.py": "--layouts=1x1 --seconds=0.05 --patience=0",
+    "ray_launch.py": "--workers=1 --rounds=1 --seconds=0.05 --parts=blocks,rows",
     "label_learning.py": "--steps=2 --seeds=0 --target_batch_size=50",
     "reproduce.py": "--rows=ls_convnet_mnist_10 --seeds=1",
     "estimates.py": "--only=none",
