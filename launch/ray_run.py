@@ -96,5 +96,4 @@ def _quieten_ray() -> None:
     What it would print, such as that a worker died, is in kipper's log.
     """
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

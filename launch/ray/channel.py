@@ -3,10 +3,14 @@
 import concurrent.futures
 from collections.abc import Callable
 
+import ray
 from ray.actor import ActorHandle
 
 from kipper.launch.link.transports.pending import Future, PendingCalls
+from kipper.launch.link.transports.threads import DaemonThreads
 from kipper.launch.ray.words import reason_of
+
+_threads = DaemonThreads("ray-call")
 
 
 class RayChannel:
@@ -21,7 +25,9 @@ class RayChannel:
 
     def submit(self, payload: bytes) -> "concurrent.futures.Future[bytes]":
         def send(future: "Future[bytes]") -> Callable[[], object]:
-            call: Future[bytes] = self._actor.handle.remote(payload).future()
+            answer = self._actor.handle.remote(payload)
+            # A future of Ray's client blocks its connection for good.
+            call = _threads.submit(ray.get, answer) if is_client() else answer.future()
             call.add_done_callback(lambda done: self._settle(future, done))
             return lambda: None  # the actor finishes the call, as with other transports
 
@@ -36,3 +42,8 @@ class RayChannel:
             self._calls.answer(future, call.result())
         else:
             self._calls.fail(future, reason_of(error))
+
+
+def is_client() -> bool:
+    """Whether this process speaks to the cluster by ray://, from outside."""
+    return bool(ray.util.client.ray.is_connected())

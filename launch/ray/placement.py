@@ -82,7 +82,8 @@ def why_waiting(
         usage += f", {gpus - free.gpus:g}/{gpus:g} GPU"
     said = (
         f"{number} of {total} workers wait for a place on Ray. Demands: {need}, {number} times; "
-        f"usage: {usage} on {len(nodes)} nodes"
+        f"usage: {usage} on "
+        f"{len(nodes)} node{'s' if len(nodes) != 1 else ''}"
     )
     if not any(node.room_for(need) for node in nodes):
         said += "; no node is large enough"

@@ -1,23 +1,26 @@
-"""Runs of real processes on a Ray of their own."""
+"""Runs of real processes whose workers are actors, on a Ray that each run starts."""
 
-import importlib.util
+import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
+from installation import needs_ray
 
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed here"),
-]
+from kipper.launch.processes.exit_codes import ExitCode
 
-_RUN = ("--dataset=digits", "--steps=3", "--target_batch_size=40", "--dashboard=none")
+pytestmark = [pytest.mark.processes, needs_ray]
+
+_RUN = ("--dataset=digits", "--target_batch_size=40", "--dashboard=none", "--num_workers=2")
+_ON_RAY = ("--launch=ray", "--threads=1")
 
 
-def _distill(workdir, *flags):
-    command = [sys.executable, "-m", "kipper", "distill", f"--workdir={workdir}", *_RUN, *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+def _command(workdir, *flags):
+    return [sys.executable, "-m", "kipper", "distill", f"--workdir={workdir}", *_RUN, *flags]
 
 
 def _bits(workdir):
@@ -25,9 +28,72 @@ def _bits(workdir):
         return {name: arrays[name].tobytes() for name in ("images", "labels")}
 
 
-def test_actors_compute_the_bits_of_one_process(tmp_path):
-    here = _distill(tmp_path / "here", "--launch=inprocess")
-    assert here.returncode == 0, here.stderr
-    there = _distill(tmp_path / "there", "--launch=ray")
-    assert (there.returncode, there.stderr) == (0, "")
-    assert _bits(tmp_path / "there") == _bits(tmp_path / "here")
+def _scores(workdir):
+    return set((workdir / "validation.jsonl").read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A run of 150 steps in one process."""
+    workdir = tmp_path_factory.mktemp("runs") / "here"
+    subprocess.run(_command(workdir, "--steps=150"), check=True, timeout=300)
+    return workdir
+
+
+def _begin(workdir, *flags):
+    """A run on Ray that has made some steps, and the processes that belong to it."""
+    process = subprocess.Popen(
+        _command(workdir, *_ON_RAY, *flags),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    checkpoints = pathlib.Path(workdir, "checkpoints")
+    while len(list(checkpoints.glob("step-*"))) < 2:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    return process, psutil.Process(process.pid).children(recursive=True)
+
+
+def test_actors_compute_the_bits_and_scores_of_one_process(here, tmp_path):
+    done = subprocess.run(
+        _command(tmp_path, *_ON_RAY, "--steps=150"), capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _bits(tmp_path) == _bits(here)
+    assert _scores(tmp_path) <= _scores(here)  # the evaluator takes the newest
+    assert {path.name for path in (tmp_path / "logs").glob("*-?.log")} == {
+        "worker-0.log",
+        "worker-1.log",
+        "evaluator-0.log",
+    }
+
+
+def test_an_actor_that_is_killed_is_replaced_and_changes_no_bit(here, tmp_path):
+    process, others = _begin(tmp_path, "--steps=150")
+    actors = [each for each in others if "WorkerActor" in each.name()]
+    assert len(actors) >= 2
+    actors[0].kill()
+    assert process.wait(timeout=300) == 0, process.stderr.read()
+    assert "another is made" in (tmp_path / "logs/run.log").read_text()
+    assert _bits(tmp_path) == _bits(here)
+
+
+def test_a_killed_command_leaves_no_process_and_the_run_resumes(here, tmp_path):
+    process, others = _begin(tmp_path, "--steps=150")
+    assert len(others) > 3
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert psutil.wait_procs(others, timeout=60)[1] == []
+    subprocess.run(_command(tmp_path, *_ON_RAY, "--steps=150"), check=True, timeout=300)
+    assert _bits(tmp_path) == _bits(here)
+
+
+def test_ctrl_c_stops_after_the_step_and_leaves_no_process(tmp_path):
+    process, others = _begin(tmp_path, "--steps=100000")
+    for each in (process, *others):  # as a terminal does, to all at once
+        each.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == ExitCode.INTERRUPTED
+    assert "the same command resumes" in process.stderr.read()
+    assert psutil.wait_procs(others, timeout=60)[1] == []
