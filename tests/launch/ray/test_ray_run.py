@@ -57,8 +57,11 @@ def _begin(workdir, *flags):
 
 
 def _left_of(processes):
-    """The processes that do not end; one that has ended and that its parent has not reaped has."""
-    for _ in range(300):
+    """The processes that run after two minutes; Ray's agents of a killed command need one or more.
+
+    One that has ended, and that its parent has not reaped, does not run.
+    """
+    for _ in range(600):
         left = [each for each in processes if _runs(each)]
         if not left:
             break
