@@ -105,7 +105,7 @@ def _packages() -> str:
             raise Unfit(
                 f"{requirement.name} is {version}, expected {requirement.specifier}; {remedy}."
             )
-        if requirement.name in ("jax", "numpy", "neural-tangents", "dm-launchpad"):
+        if requirement.name in ("jax", "numpy", "neural-tangents", "dm-launchpad", "ray"):
             shown.append(f"{requirement.name} {version}")
     return f"kipper {importlib.metadata.version('kipper')}; {', '.join(dict.fromkeys(shown))}"
 

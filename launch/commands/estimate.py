@@ -193,11 +193,11 @@ def _of_engines(
 
 def _processes(settings: RunSettings, memory: Memory, workers: int) -> dict[str, int]:
     """Bytes of each process of the run."""
-    coordinator = memory.data + memory.matrices
-    if settings.execution.launch == "local_mp":
-        worker = _BASE_BYTES_LAUNCHPAD + memory.rows + memory.features + memory.block
-        return {"coordinator": _BASE_BYTES_LAUNCHPAD + coordinator, "worker": worker}
-    base = _BASE_BYTES if settings.execution.launch == "inprocess" else _BASE_BYTES_LAUNCHPAD
+    coordinator, launch = memory.data + memory.matrices, settings.execution.launch
+    base = _BASE_BYTES if launch in ("inprocess", "ray") else _BASE_BYTES_LAUNCHPAD
+    if launch in ("local_mp", "ray"):
+        worker = base + memory.rows + memory.features + memory.block
+        return {"coordinator": base + coordinator, "worker": worker}
     return {"process": base + coordinator + workers * (memory.features + memory.block)}
 
 

@@ -15,7 +15,7 @@ import ray
 from absl import logging
 
 from kipper.common.cores import usable_cores
-from kipper.common.errors import UserError
+from kipper.common.errors import TemporaryError, UserError
 from kipper.common.settings import ExecutionSettings
 from kipper.common.settings.execution import LOCAL_RAY
 from kipper.launch.link.transports.addresses import is_listening
@@ -27,6 +27,8 @@ _AUTO = "auto"
 _CLIENT = "ray://"
 _CONNECT_SECONDS = 5.0
 _LOOPBACK = "127.0.0.1"
+# By default a Ray whose processes start slowly, on a busy machine, ends itself and this process.
+_PATIENCE = {"agent_register_timeout_ms": 180_000, "raylet_client_num_connect_attempts": 180}
 _PREFIX = "kipper-ray."
 
 
@@ -42,6 +44,7 @@ def connected(settings: ExecutionSettings) -> Iterator[Resources]:
     Raises:
         UserError: there is no cluster at the address, it has another Ray or Python, or no GPU where
             GPUs are wanted.
+        TemporaryError: a Ray of the run's own did not start.
     """
     asked = settings.ray_device, settings.threads, settings.num_workers
     if ray.is_initialized():
@@ -81,19 +84,30 @@ def free() -> Resources:
 
 
 def _start(has: Resources, stack: contextlib.ExitStack) -> None:
-    """Starts a Ray of this machine, whose processes the kernel ends with this one."""
+    """Starts a Ray of this machine, whose processes the kernel ends with this one.
+
+    Raises:
+        TemporaryError: it did not start.
+    """
     folder = stack.enter_context(_session_folder())
-    with _own_signals():
-        ray.init(
-            address=LOCAL_RAY,
-            num_cpus=has.cpus,
-            num_gpus=has.gpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address=_LOOPBACK,  # or Ray would listen on every interface
-            _temp_dir=folder,
-        )
+    try:
+        with _own_signals():
+            ray.init(
+                address=LOCAL_RAY,
+                num_cpus=has.cpus,
+                num_gpus=has.gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _node_ip_address=_LOOPBACK,  # or Ray would listen on every interface
+                _temp_dir=folder,
+                _system_config=_PATIENCE,
+            )
+    except Exception as error:  # Ray raises a bare one if a process of its own does not start
+        raise TemporaryError(
+            f"Ray did not start on this machine ({reason_of(error)}); give the same command again, "
+            "or --launch=inprocess."
+        ) from error
 
 
 @contextlib.contextmanager

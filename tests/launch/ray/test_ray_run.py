@@ -100,6 +100,7 @@ def test_an_actor_that_is_killed_is_replaced_and_changes_no_bit(here, tmp_path):
     assert _bits(tmp_path) == _bits(here)
 
 
+@pytest.mark.thorough
 def test_a_killed_command_leaves_no_process_and_the_run_resumes(here, tmp_path):
     process, others = _begin(tmp_path, "--steps=150")
     assert len(others) > 3
