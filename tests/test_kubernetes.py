@@ -96,7 +96,7 @@ RAY_JOB = _object(
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-@pytest.mark.parametrize("kind", OBJECTS.keys() - {"RayJob"})
+@pytest.mark.parametrize("kind", sorted(OBJECTS.keys() - {"RayJob"}))
 def test_objects_fit_the_schema_of_kubernetes(kind, version):
     kubernetes_validate.validate(OBJECTS[kind], version, strict=True)
 

@@ -40,20 +40,31 @@ def here(tmp_path_factory):
     return workdir
 
 
-def _begin(workdir, *flags):
-    """A run on Ray that has made some steps, and the processes that belong to it."""
-    process = subprocess.Popen(
-        _command(workdir, *_ON_RAY, *flags),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    checkpoints = pathlib.Path(workdir, "checkpoints")
-    while len(list(checkpoints.glob("step-*"))) < 2:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.1)
-    return process, psutil.Process(process.pid).children(recursive=True)
+@pytest.fixture
+def begin():
+    """Begins runs on Ray; those that a test leaves are killed after it."""
+    begun = []
+
+    def begin(workdir, *flags):
+        """A run that has made some steps, and the processes that belong to it."""
+        process = subprocess.Popen(
+            _command(workdir, *_ON_RAY, *flags),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        begun.append(process)
+        checkpoints = pathlib.Path(workdir, "checkpoints")
+        while len(list(checkpoints.glob("step-*"))) < 2:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.1)
+        return process, psutil.Process(process.pid).children(recursive=True)
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.communicate()
 
 
 def _left_of(processes):
@@ -90,8 +101,8 @@ def test_actors_compute_the_bits_and_scores_of_one_process(here, tmp_path):
     }
 
 
-def test_an_actor_that_is_killed_is_replaced_and_changes_no_bit(here, tmp_path):
-    process, others = _begin(tmp_path, "--steps=150")
+def test_an_actor_that_is_killed_is_replaced_and_changes_no_bit(begin, here, tmp_path):
+    process, others = begin(tmp_path, "--steps=150")
     actors = [each for each in others if "WorkerActor" in each.name()]
     assert len(actors) >= 2
     actors[0].kill()
@@ -101,8 +112,8 @@ def test_an_actor_that_is_killed_is_replaced_and_changes_no_bit(here, tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_killed_command_leaves_no_process_and_the_run_resumes(here, tmp_path):
-    process, others = _begin(tmp_path, "--steps=150")
+def test_a_killed_command_leaves_no_process_and_the_run_resumes(begin, here, tmp_path):
+    process, others = begin(tmp_path, "--steps=150")
     assert len(others) > 3
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -111,8 +122,8 @@ def test_a_killed_command_leaves_no_process_and_the_run_resumes(here, tmp_path):
     assert _bits(tmp_path) == _bits(here)
 
 
-def test_ctrl_c_stops_after_the_step_and_leaves_no_process(tmp_path):
-    process, others = _begin(tmp_path, "--steps=100000")
+def test_ctrl_c_stops_after_the_step_and_leaves_no_process(begin, tmp_path):
+    process, others = begin(tmp_path, "--steps=100000")
     for each in (process, *others):  # as a terminal does, to all at once
         each.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == ExitCode.INTERRUPTED
