@@ -1,6 +1,8 @@
 """Runs on clusters of Ray that lose nodes, messages and their driver: the bits of a quiet run."""
 
 import contextlib
+import itertools
+import signal
 import subprocess
 import time
 
@@ -8,9 +10,17 @@ import psutil
 import pytest
 from runs import command, distill, metrics, wait_for_step
 
+from kipper.launch.processes.exit_codes import ExitCode
+from kipper.server.status import read_status
+
 ray = pytest.importorskip("ray")
 
-pytestmark = [pytest.mark.processes, pytest.mark.thorough]
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.slow,
+    # Ray forks this process to start a cluster's nodes, and at once executes something else.
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+]
 
 _STEPS = "--steps=200"
 
@@ -44,7 +54,10 @@ def start(monkeypatch):
 
 @pytest.fixture
 def nodes(start):
-    """A cluster whose head has no processors, with two nodes of one; adds and kills nodes."""
+    """A cluster whose head has no processors, with two nodes of one; adds and kills nodes.
+
+    Nodes have addresses of their own: Ray connects a run to the node of its address, the head.
+    """
     from ray.cluster_utils import Cluster
 
     own = {"object_store_memory": 100_000_000}
@@ -52,8 +65,12 @@ def nodes(start):
         initialize_head=True,
         head_node_args={"num_cpus": 0, "include_dashboard": False, **own},
     )
+    addresses = (f"127.0.0.{number}" for number in itertools.count(2))
     try:
-        yield cluster, lambda: cluster.add_node(num_cpus=1, **own)
+        yield (
+            cluster,
+            lambda: cluster.add_node(num_cpus=1, node_ip_address=next(addresses), **own),
+        )
     finally:
         cluster.shutdown()
 
@@ -86,6 +103,38 @@ def test_a_node_is_killed_and_another_one_comes(tmp_path, start, nodes, quiet):
     wait_for_step(workdir, 60, run)  # on the other node
     add()
     assert "another is made" in _finish(run, workdir, quiet)
+
+
+def test_all_takes_the_nodes_that_come_and_goes_on_without_those_that_go(
+    tmp_path, start, nodes, quiet
+):
+    cluster, add = nodes
+    first = add()
+    workdir = tmp_path / "run"
+    flags = [f"--ray_address={cluster.address}", "--threads=1", "--num_workers=all"]
+    run = start(workdir, *flags, "--steps=100000")
+    _wait_for_workers(workdir, 1)
+    add()
+    _wait_for_workers(workdir, 2)
+    cluster.remove_node(first, allow_graceful=False)
+    _wait_for_workers(workdir, 1)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(60) == ExitCode.INTERRUPTED
+    add()
+    _finish(start(tmp_path / "whole", *flags), tmp_path / "whole", quiet)
+
+
+def _wait_for_workers(workdir, number):
+    deadline = time.monotonic() + 120
+    while (status := read_status(workdir / "status.json")).workers != number:
+        assert time.monotonic() < deadline, status
+        time.sleep(0.1)
+
+
+def test_a_run_that_attacks_itself_has_the_same_bits(tmp_path, start, quiet):
+    workdir = tmp_path / "run"
+    run = start(workdir, "--chaos=kill:10s,drop:0.02,corrupt:0.02,seed=1")
+    _finish(run, workdir, quiet)
 
 
 def test_a_killed_driver_leaves_no_actor_on_the_cluster_and_the_command_resumes(
