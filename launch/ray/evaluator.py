@@ -55,7 +55,8 @@ class EvaluatorSink:
         with self._changed:
             if self._newest is not None and self._newest.step >= step:
                 self._newest = None
-            self._go_back_to = min(step, self._go_back_to or step)
+            earlier = self._go_back_to
+            self._go_back_to = step if earlier is None else min(step, earlier)
             self._changed.notify_all()
 
     def finish(self) -> None:

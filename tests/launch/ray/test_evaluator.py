@@ -79,6 +79,16 @@ def test_going_back_forgets_what_waits_and_what_was_scored(sink, keeper):
     assert keeper.calls == [0, "back to 5", 5]
 
 
+def test_the_earliest_step_to_go_back_to_counts_be_it_the_first(sink, keeper):
+    sink.put(_snapshot(0))
+    assert keeper.is_scoring.wait(10)
+    sink.go_back(0)
+    sink.go_back(6)
+    keeper.may_score.set()
+    sink.finish()
+    assert keeper.calls == [0, "back to 0"]
+
+
 def test_a_snapshot_that_cannot_be_scored_is_given_up_and_the_next_one_is_scored(sink, keeper):
     keeper.error = WorkerError("no worker came")
     keeper.may_score.set()
