@@ -1,9 +1,9 @@
 """Dense linear algebra whose bits depend on its arguments alone.
 
 Not on the number of threads, the versions of numpy and scipy, other rows of a batch, or the
-processor, if it has fused multiplication and addition as all since 2013 have: the native library
-(`native/`) forms every element of a result in a stated order of stated roundings. Where it is not
-built, numpy and scipy compute with one thread, and bits depend on their versions and on the
+processor, if it has fused multiplication and addition as nearly all since 2013 have: the native
+library (`native/`) forms every element of a result in a stated order of stated roundings. Where it
+is not built, numpy and scipy compute with one thread, and bits depend on their versions and on the
 processor; `arithmetic` tells which.
 """
 

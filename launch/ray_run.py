@@ -2,13 +2,13 @@
 
 import contextlib
 import functools
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from kipper.common.errors import UserError
 from kipper.common.settings import RunSettings
+from kipper.common.this_python import is_installed
 from kipper.launch.coordinator import best_keeper, claimed_run, coordinate_here
 from kipper.server.experiment import Split, prepare
 from kipper.server.pool import Pool
@@ -82,7 +82,7 @@ def check_ray() -> None:
     Raises:
         UserError: it is not.
     """
-    if importlib.util.find_spec("ray") is None:
+    if not is_installed("ray"):
         raise UserError(
             'Ray is not installed, which --launch=ray needs: python -m pip install "ray" installs '
             "it, of the version that the cluster has."

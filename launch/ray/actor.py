@@ -17,7 +17,7 @@ from kipper.common.errors import UserError
 from kipper.common.messages import Failure, Hello
 from kipper.common.network_file import with_hashes
 from kipper.launch.link.chaos import attack_this_process
-from kipper.launch.processes.devices import gpus
+from kipper.launch.processes.devices import check_gpu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class WorkerActor:
         try:
             with_hashes(plan.architecture or "")  # this process may run these from now on
             if plan.has_gpu:
-                _check_gpu()
+                check_gpu()
         except UserError as error:
             self._refusal = str(error)
         if plan.chaos is not None:
@@ -83,19 +83,6 @@ class WorkerActor:
         """As `WorkerService.handle`."""
         with logs.about(run=self._plan.run, worker=self._plan.worker):
             return self._service.handle(request)
-
-
-def _check_gpu() -> None:
-    """Checks that JAX can use the GPU that Ray has reserved; it would take the CPU instead.
-
-    Raises:
-        UserError: it cannot.
-    """
-    if not gpus():
-        raise UserError(
-            f"Ray's node {ray.util.get_node_ip_address()} has a GPU that JAX there cannot use; "
-            "install jax[cuda12] on it, or give --ray_device=cpu."
-        )
 
 
 def _write_stderr_to(path: str) -> None:

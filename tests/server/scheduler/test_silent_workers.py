@@ -26,13 +26,19 @@ def with_a_silent_worker(*others: str, **policy) -> World:
     return world
 
 
-def test_a_block_that_waits_for_a_third_opinion_keeps_no_late_block_from_being_copied() -> None:
-    world = world_of("a", "b")
-    world.warm_up("a", "b")
+def with_a_dispute(*workers: str) -> World:
+    """Workers of which `a` and `b` gave different answers to block 1, after a while."""
+    world = world_of(*workers)
+    world.warm_up(*workers)
     world.queue([same_shape(1)])
     world.pass_time(5.0)
     world.do("a", 1)
     world.do("b", 1, value=13)
+    return world
+
+
+def test_a_block_that_waits_for_a_third_opinion_keeps_no_late_block_from_being_copied() -> None:
+    world = with_a_dispute("a", "b")
     assert world.scheduler.disputed  # a third worker is needed
     world.queue([same_shape(2)])
     world.pass_time(3.0)
@@ -40,12 +46,7 @@ def test_a_block_that_waits_for_a_third_opinion_keeps_no_late_block_from_being_c
 
 
 def test_nor_one_from_being_taken_over() -> None:
-    world = world_of("a", "b")
-    world.warm_up("a", "b")
-    world.queue([same_shape(1)])
-    world.pass_time(5.0)
-    world.do("a", 1)
-    world.do("b", 1, value=13)
+    world = with_a_dispute("a", "b")
     world.queue([same_shape(2), same_shape(3), same_shape(4)])
     behind = next(block for (worker, block) in world.sent[2:] if worker == "a")
     world.do("b", 3)
@@ -53,12 +54,7 @@ def test_nor_one_from_being_taken_over() -> None:
 
 
 def test_a_third_opinion_on_a_used_answer_is_asked_of_a_fourth_worker() -> None:
-    world = world_of("a", "b", "c", "d")
-    world.warm_up("a", "b", "c", "d")
-    world.queue([same_shape(1)])
-    world.pass_time(5.0)
-    world.do("a", 1)
-    world.do("b", 1, value=13)
+    world = with_a_dispute("a", "b", "c", "d")
     assert world.sent == [("c", 1)]
     world.pass_time(5.0)
     assert world.sent == [("c", 1), ("d", 1)]
