@@ -17,12 +17,10 @@ class Lease:
         sent: time when it was sent.
         started: time when the worker could begin it, having answered all earlier blocks; None
             while it waits behind another block.
-        cancelled: whether the worker was told not to begin it.
     """
 
     sent: float
     started: float | None
-    cancelled: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,6 +30,8 @@ class WorkerRecord:
     Attributes:
         out: its leases, the oldest first; it computes the first one.
         held: pieces of rows sent to it with their bytes, the newest last.
+        cancelled: blocks that it was told not to begin. One whose lease ended before that word came
+            may come again, and is then refused once.
         stalled_since: when it missed a deadline; None if it has answered since.
         lost_in_a_row: messages lost since the last answer.
         rests_until: it gets no block before this time, because a message was lost.
@@ -41,6 +41,7 @@ class WorkerRecord:
 
     out: dict[int, Lease] = dataclasses.field(default_factory=dict)
     held: dict[str, int] = dataclasses.field(default_factory=dict)
+    cancelled: set[int] = dataclasses.field(default_factory=set)
     draining: bool = False
     stalled_since: float | None = None
     lost_in_a_row: int = 0
@@ -243,12 +244,19 @@ class Ledger:
             self._drop_holder(piece)
         held.clear()
 
-    def cancel(self, block: int) -> list[str]:
-        """Marks all leases of a block as cancelled; returns their workers."""
-        workers = sorted(self.blocks[block].out)
-        for worker in workers:
-            self.workers[worker].out[block].cancelled = True
-        return workers
+    def cancel(self, worker: str, block: int) -> None:
+        """Records that the worker was told not to begin the block."""
+        cancelled = self.workers[worker].cancelled
+        cancelled.intersection_update(self.blocks)
+        cancelled.add(block)
+
+    def take_cancellation(self, worker: str, block: int) -> bool:
+        """Whether the worker was told not to begin the block and has not refused it since."""
+        record = self.workers.get(worker)
+        if record is None or block not in record.cancelled:
+            return False
+        record.cancelled.remove(block)
+        return True
 
     def _file(self, worker: str, record: WorkerRecord) -> None:
         """Lists a worker by its number of blocks."""

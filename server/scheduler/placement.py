@@ -184,7 +184,7 @@ class Placement:
             self._state.counters.taken += 1
             if self._ledger.behind.get(block) == owner:
                 del self._ledger.behind[block]
-            self._ledger.workers[owner].out[block].cancelled = True
+            self._ledger.cancel(owner, block)
             self._out.append(CancelBlock(owner, block))
 
     def _is_available(self, record: WorkerRecord, now: float) -> bool:

@@ -55,7 +55,7 @@ Rule 11  Optional blocks send a worker rows that it may need next. They have the
 import dataclasses
 
 # Of these rules: a log is replayed by the version that wrote it.
-VERSION = 3
+VERSION = 4
 
 # A worker's first block of a shape includes compilation: a minute for deep pooled kernels.
 FIRST_DEADLINE_SECONDS = 900.0

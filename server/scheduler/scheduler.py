@@ -232,7 +232,9 @@ class Scheduler:
         self._placement.requeue(block, 0.0)
 
     def _cancel(self, block: int) -> None:
-        self._out += [events.CancelBlock(worker, block) for worker in self.ledger.cancel(block)]
+        for worker in sorted(self.ledger.blocks[block].out):
+            self.ledger.cancel(worker, block)
+            self._out.append(events.CancelBlock(worker, block))
 
     # --- failures ----------------------------------------------------------------------------
 
@@ -242,10 +244,10 @@ class Scheduler:
         lease = self.ledger.release(worker, block, now)
         if kind != events.TRANSPORT:
             self._note_answer(worker)
+        if kind == events.CANCELLED and not self.ledger.take_cancellation(worker, block):
+            kind, message = events.FAILED, f"it did not compute a block, unasked ({message})"
         if lease is None:  # it missed its deadline, which counted as a failure
             return
-        if kind == events.CANCELLED and not lease.cancelled:
-            kind, message = events.FAILED, f"it did not compute a block, unasked ({message})"
         match kind:
             case events.CANCELLED:
                 pass

@@ -147,7 +147,7 @@ def test_a_log_without_the_schedulers_state_is_refused(tmp_path: pathlib.Path) -
 
 
 def test_a_log_of_earlier_rules_is_refused_and_still_read(log: pathlib.Path) -> None:
-    edited(log, 0, lambda line: line.replace('"rules":3,', "").replace('"health":', '"ills":'))
+    edited(log, 0, lambda line: line.replace('"rules":4,', "").replace('"health":', '"ills":'))
     with pytest.raises(UserError, match="was written by an earlier version of kipper"):
         replay(log)
     policy, state = read_state(log.read_text().split("\n")[0])

@@ -187,6 +187,24 @@ def test_an_idle_worker_takes_what_waits_behind_another_block() -> None:
     assert set(world.accepted) == {1, 2}
 
 
+def test_a_cancellation_that_came_late_excuses_one_refusal_of_the_block() -> None:
+    world = world_of("a")
+    world.queue([spec(1), spec(2)])
+    world.join("b")  # takes over block 2, and a is told not to begin it
+    world.fail(world.errand("a", 2), events.TRANSPORT)  # its request or its answer was lost
+    world.leave("b")
+    failed = world.scheduler.counters.failed
+    world.pass_time(6.0)
+    world.fail(world.errand("a", 2), events.CANCELLED)  # the cancellation came in between
+    assert world.scheduler.counters.failed == failed
+    world.pass_time(6.0)
+    world.fail(world.errand("a", 2), events.CANCELLED)  # and this time nothing had
+    assert world.scheduler.counters.failed == failed + 1
+    world.pass_time(6.0)
+    world.do_all()
+    assert set(world.accepted) == {1, 2}
+
+
 def test_a_stolen_and_cancelled_block_is_resumed_if_the_thief_dies() -> None:
     world = world_of("a")
     world.queue([spec(1), spec(2)])
