@@ -178,15 +178,18 @@ class Clock:
     def spent(self) -> tuple[float, float, float]:
         wall, own, theirs = self._before
         own = time.process_time() - own
-        return time.perf_counter() - wall, own, own + _descendants() - theirs
+        # One that ended meanwhile is left out: what it used can no longer be read.
+        used = sum(after - theirs.get(pid, 0.0) for pid, after in _descendants().items())
+        return time.perf_counter() - wall, own, own + used
 
 
-def _descendants() -> float:
-    total = 0.0
+def _descendants() -> dict[int, float]:
+    """Processor time of each descendant, by its process number."""
+    times = {}
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            total += sum(process.cpu_times()[:2])
-    return total
+            times[process.pid] = sum(process.cpu_times()[:2])
+    return times
 
 
 # --- blocks ---------------------------------------------------------------------------------------
