@@ -23,10 +23,10 @@ RUN pip install --no-cache-dir --require-hashes --requirement=locks/pip.txt \
   && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir=/wheels .
 
 FROM python:3.13-slim-bookworm AS cpu
-# The native kernels need libgomp1. KubeRay's probes run wget, before KubeRay 1.6.
+# KubeRay's probes run wget, before KubeRay 1.6.
 # hadolint ignore=DL3008
 RUN apt-get update \
-  && apt-get install --yes --no-install-recommends libgomp1 wget \
+  && apt-get install --yes --no-install-recommends wget \
   && rm -rf /var/lib/apt/lists/*
 COPY --from=build /wheels /wheels
 COPY locks /locks

@@ -5,11 +5,7 @@
 //
 // Values come in the order of the signature: arguments, results, attributes. Each is a line of
 // kind, name, dtype, rank and dimensions, followed by its bytes unless it is a result.
-//
-// It also fails if anything is allocated inside an OpenMP region: std::bad_alloc cannot leave one,
-// so it would end a worker.
 #include <dlfcn.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -18,7 +14,6 @@
 #include <cstdlib>
 #include <iostream>
 #include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
@@ -36,17 +31,6 @@ constexpr Dtype kDtypes[] = {{"int64", 8}, {"float32", 4}, {"float64", 8}};
 [[noreturn]] void fail(const std::string& complaint) {
     std::cerr << complaint << std::endl;
     std::exit(2);
-}
-
-void* allocate(std::size_t size, std::size_t alignment) {
-    if (omp_get_level() > 0) {
-        std::fputs("an allocation inside a parallel region\n", stderr);
-        std::_Exit(3);
-    }
-    void* memory = nullptr;
-    if (posix_memalign(&memory, std::max(alignment, sizeof(void*)), std::max<std::size_t>(size, 1)))
-        throw std::bad_alloc();
-    return memory;
 }
 
 // Never moved: the structures that are passed to the library point into it.
@@ -103,16 +87,6 @@ void set_attribute(const Value& value, kipper::Attributes& attributes) {
 using Function = int (*)(const kipper::Array*, const kipper::Attributes*, char*);
 
 }  // namespace
-
-// The library uses these too, instead of its own.
-void* operator new(std::size_t size) { return allocate(size, alignof(std::max_align_t)); }
-void* operator new(std::size_t size, std::align_val_t alignment) {
-    return allocate(size, std::size_t(alignment));
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 int main(int, char** arguments) {
     void* library = dlopen(arguments[1], RTLD_NOW);

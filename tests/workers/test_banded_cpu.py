@@ -1,6 +1,7 @@
 """The native kernels against neural-tangents, and against themselves."""
 
 import functools
+import os
 
 import jax
 import numpy as np
@@ -265,3 +266,11 @@ def test_building_without_a_compiler_is_no_error(monkeypatch, tmp_path, compiler
     assert sentence.startswith("The native kernels were not built (")
     assert complaint in sentence
     assert list(tmp_path.iterdir()) == []
+
+
+@NATIVE
+def test_no_thread_outlives_a_call():
+    network, x1, x2, cotangent = _problem("convnet", (9, 11, 3))
+    before = set(os.listdir("/proc/self/task"))
+    _native(network, "ntk", x1, x2, cotangent, threads=3)
+    assert set(os.listdir("/proc/self/task")) == before

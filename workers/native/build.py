@@ -20,8 +20,8 @@ LIBRARIES = _HERE / "lib"
 # convolutional kernels a fifth of their time, and make their bits depend on whether the processor
 # has them. Fully connected kernels are a small part of their blocks' time, and do without.
 _OF_KERNELS = {
-    "banded": ("-fopenmp", "-ffp-contract=fast"),
-    "dense": ("-fopenmp", "-ffp-contract=off"),
+    "banded": ("-pthread", "-ffp-contract=fast"),
+    "dense": ("-pthread", "-ffp-contract=off"),
 }
 _SHARED = ("aligned_array.hpp", "lanes.hpp", "parallel.hpp")
 

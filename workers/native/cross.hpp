@@ -1,11 +1,10 @@
 // The kernel of every image of batch 1 with every image of batch 2.
 #pragma once
 
-#include <omp.h>
-
 #include <vector>
 
 #include "forward_stage.hpp"
+#include "parallel.hpp"
 
 namespace kipper {
 
@@ -105,17 +104,17 @@ void cross_kernel(const Pairs<T>& pairs, int threads, T* kernel, T* kept) {
     const LaneImages<T> batch2(pairs.network, pairs.count2, pairs.pixels2, pairs.variances2,
                                threads);
     std::vector<ForwardPass<T>> passes;
-    for (int thread = 0; thread < threads; ++thread) passes.emplace_back(pairs.network, kTangent);
-#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads)
-    for (int block = 0; block < batch2.blocks(); ++block) {
-        for (int image = 0; image < pairs.count1; ++image) {
-            ForwardPass<T>& pass = passes[omp_get_thread_num()];
-            const Lanes<T> values = pass.template run<kTangent>(batch1[image], batch2[block]);
-            write_kernel(values, image, block, pairs.count2, kernel);
-            const std::size_t index = std::size_t(image) * batch2.blocks() + block;
-            if (kept) pass.keep(kept + index * pass.kept_values());
-        }
-    }
+    const std::int64_t tasks = std::int64_t(batch2.blocks()) * pairs.count1;
+    for (int thread = 0; thread < busy_threads(tasks, threads); ++thread)
+        passes.emplace_back(pairs.network, kTangent);
+    in_parallel(tasks, threads, [&](std::int64_t task, int thread) {
+        const int block = int(task / pairs.count1), image = int(task % pairs.count1);
+        ForwardPass<T>& pass = passes[thread];
+        const Lanes<T> values = pass.template run<kTangent>(batch1[image], batch2[block]);
+        write_kernel(values, image, block, pairs.count2, kernel);
+        const std::size_t index = std::size_t(image) * batch2.blocks() + block;
+        if (kept) pass.keep(kept + index * pass.kept_values());
+    });
 }
 
 }  // namespace kipper

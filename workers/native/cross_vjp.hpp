@@ -148,11 +148,12 @@ class CrossVjp {
 
     void run(const KernelAndCotangents<T>& out) {
         std::vector<BackwardPass<T, kTangent, kBoth>> passes;
-        for (int thread = 0; thread < threads_; ++thread) passes.emplace_back(pairs_.network);
-#pragma omp parallel for schedule(dynamic) num_threads(threads_)
-        for (int tile = 0; tile < tiles_.count(); ++tile)
-            run_tile(tile / tiles_.columns.parts, tile % tiles_.columns.parts,
-                     passes[omp_get_thread_num()], out.kernel);
+        for (int thread = 0; thread < busy_threads(tiles_.count(), threads_); ++thread)
+            passes.emplace_back(pairs_.network);
+        in_parallel(tiles_.count(), threads_, [&](std::int64_t tile, int thread) {
+            run_tile(int(tile / tiles_.columns.parts), int(tile % tiles_.columns.parts),
+                     passes[thread], out.kernel);
+        });
         write1(out);
         if constexpr (kBoth) write2(out);
     }

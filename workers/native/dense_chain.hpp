@@ -4,8 +4,6 @@
 // those of kipper/workers/dense.py, derived in docs/dense_kernel.md.
 #pragma once
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -14,6 +12,7 @@
 #include "aligned_array.hpp"
 #include "dense_layer.hpp"
 #include "lane_groups.hpp"
+#include "parallel.hpp"
 
 namespace kipper {
 
@@ -57,25 +56,24 @@ class DenseChain {
 
     void forward(int threads, T* kernel) const {
         std::vector<Columns> all_columns = scratch(threads);
-#pragma omp parallel for num_threads(int(all_columns.size())) schedule(dynamic)
-        for (int tile = 0; tile < tiles_; ++tile) {
-            Columns& columns = all_columns[omp_get_thread_num()];
-            columns.load(*this, tile);
+        in_parallel(tiles_, int(all_columns.size()), [&](std::int64_t tile, int thread) {
+            Columns& columns = all_columns[thread];
+            columns.load(*this, int(tile));
             for (int i = 0; i < pairs_.count1; ++i)
                 columns.for_each_block([&](int first, int count, const Deviations<Lanes<T>>* two) {
                     const Lanes<T> gaps = load(pairs_.gaps, i, first, count);
                     store(read_out(row(i), two, gaps), kernel, i, first, count);
                 });
-        }
+        });
     }
 
     void vjp(const T* cotangent, int threads, const DenseCotangents<T>& out) const {
         AlignedArray<T> of_rows(std::size_t(tiles_) * pairs_.count1);  // (tiles, count1)
         std::vector<Columns> all_columns = scratch(threads);
-#pragma omp parallel for num_threads(int(all_columns.size())) schedule(dynamic)
-        for (int tile = 0; tile < tiles_; ++tile)
-            vjp_tile(tile, cotangent, all_columns[omp_get_thread_num()], out,
-                     of_rows.data() + std::size_t(tile) * pairs_.count1);
+        in_parallel(tiles_, int(all_columns.size()), [&](std::int64_t tile, int thread) {
+            vjp_tile(int(tile), cotangent, all_columns[thread], out,
+                     of_rows.data() + tile * pairs_.count1);
+        });
         for (int i = 0; i < pairs_.count1; ++i) {
             T sum = 0;
             for (int tile = 0; tile < tiles_; ++tile)
@@ -85,8 +83,7 @@ class DenseChain {
     }
 
   private:
-    // A tile of images of batch 2, and a thread's memory for it. Nothing may be allocated inside a
-    // parallel region: std::bad_alloc cannot leave it, and would end the process.
+    // A tile of images of batch 2, and a thread's memory for it.
     struct Columns {
         explicit Columns(const DenseChain& chain)
             : stride(chain.layers_),

@@ -6,6 +6,7 @@
 
 #include "aligned_array.hpp"
 #include "network.hpp"
+#include "parallel.hpp"
 
 namespace kipper {
 
@@ -98,12 +99,11 @@ class LaneImages {
           pixels_(blocks_ * pixels_per_image_),
           deviations_(blocks_ * variances_per_image_),
           inverses_(blocks_ * variances_per_image_) {
-#pragma omp parallel for num_threads(threads)
-        for (int block = 0; block < blocks_; ++block) {
-            into_lanes(pixels, count, pixels_per_image_, block,
+        in_parallel(blocks_, threads, [&](std::int64_t block, int) {
+            into_lanes(pixels, count, pixels_per_image_, int(block),
                        pixels_.data() + block * pixels_per_image_);
-            fill_factors(variances, count, block);
-        }
+            fill_factors(variances, count, int(block));
+        });
     }
 
     int blocks() const { return blocks_; }

@@ -4,13 +4,12 @@
 // variances that normalise the other offsets; there k' = v / 2 exactly.
 #pragma once
 
-#include <omp.h>
-
 #include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "forward_stage.hpp"
+#include "parallel.hpp"
 
 namespace kipper {
 
@@ -128,13 +127,14 @@ class VariancePass {
 template <class T>
 void variance_maps(const Network& network, int count, const T* images, int threads, T* variances) {
     std::vector<VariancePass<T>> passes;
-    for (int thread = 0; thread < threads; ++thread) passes.emplace_back(network);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (int block = 0; block < lane_blocks<T>(count); ++block) {
-        VariancePass<T>& pass = passes[omp_get_thread_num()];
-        pass.run(images, count, block);
-        out_of_lanes(pass.variances().data(), count, network.variances(), block, variances);
-    }
+    const int blocks = lane_blocks<T>(count);
+    for (int thread = 0; thread < busy_threads(blocks, threads); ++thread)
+        passes.emplace_back(network);
+    in_parallel(blocks, threads, [&](std::int64_t block, int thread) {
+        VariancePass<T>& pass = passes[thread];
+        pass.run(images, count, int(block));
+        out_of_lanes(pass.variances().data(), count, network.variances(), int(block), variances);
+    });
 }
 
 }  // namespace kipper

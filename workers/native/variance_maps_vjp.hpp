@@ -128,10 +128,12 @@ template <class T>
 void variance_maps_vjp(const Network& network, int count, const T* images,
                        const T* variance_cotangents, int threads, T* out) {
     std::vector<VarianceBackwardPass<T>> passes;
-    for (int thread = 0; thread < threads; ++thread) passes.emplace_back(network);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (int block = 0; block < lane_blocks<T>(count); ++block)
-        passes[omp_get_thread_num()].run(images, variance_cotangents, count, block, out);
+    const int blocks = lane_blocks<T>(count);
+    for (int thread = 0; thread < busy_threads(blocks, threads); ++thread)
+        passes.emplace_back(network);
+    in_parallel(blocks, threads, [&](std::int64_t block, int thread) {
+        passes[thread].run(images, variance_cotangents, count, int(block), out);
+    });
 }
 
 }  // namespace kipper

@@ -20,7 +20,6 @@ PACKAGES = {
     "ld-linux-x86-64.so.2": "libc6",
     "libc.so.6": "libc6",
     "libgcc_s.so.1": "libgcc-s1",
-    "libgomp.so.1": "libgomp1",
     "libm.so.6": "libc6",
     "libstdc++.so.6": "libstdc++6",
 }
