@@ -117,7 +117,6 @@ class Tridiagonal {
         threads = worthwhile_threads(threads, double(width) * double(width));
         const Index share = rounded_up((width + threads - 1) / threads, 8);
         in_parallel((width + share - 1) / share, threads, [&](Index task, int) {
-            const DefaultRounding rounding;
             const Index start = first + task * share, stop = std::min(start + share, size_);
             double* __restrict y = product;
             Index k = first;
@@ -201,7 +200,6 @@ class Rotations {
     void apply() {
         const double work = double(turns_.size()) * double(columns_) * 4;
         in_parallel(stride_ / kChunk, worthwhile_threads(threads_, work), [&](Index chunk, int) {
-            const DefaultRounding rounding;
             for (std::size_t i = 0; i < sweeps_.size(); ++i) {
                 const Index stop =
                     i + 1 < sweeps_.size() ? sweeps_[i + 1].first_turn : Index(turns_.size());

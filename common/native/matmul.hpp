@@ -147,7 +147,6 @@ class Product {
         for (int thread = 0; thread < threads; ++thread)
             packed.emplace_back(std::min(size, columns_), std::min(kDepth, depth_));
         in_parallel(tasks, threads, [&](Index task, int thread) {
-            const DefaultRounding rounding;
             const Index row = task / across * size, column = task % across * size;
             compute(row, std::min(row + size, rows_), column, std::min(column + size, columns_),
                     packed[std::size_t(thread)]);

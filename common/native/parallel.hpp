@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -36,14 +35,16 @@ inline int busy_threads(std::int64_t tasks, int threads) {
     return int(std::max<std::int64_t>(1, std::min<std::int64_t>(tasks, threads)));
 }
 
-// Calls run(task, thread) for every task, with 0 <= thread < busy_threads(tasks, threads). If `run`
-// throws, no further task begins, and the caller gets what was thrown first.
+// Calls run(task, thread) for every task, with 0 <= thread < busy_threads(tasks, threads) and
+// default rounding. If `run` throws, no further task begins, and the caller gets what was thrown
+// first.
 template <class Run>
 void in_parallel(std::int64_t tasks, int threads, const Run& run) {
     std::atomic<std::int64_t> next{0};
     std::exception_ptr thrown;
     std::mutex throwing;
     const auto work = [&](int thread) {
+        const DefaultRounding rounding;
         try {
             for (std::int64_t task; (task = next.fetch_add(1)) < tasks;) run(task, thread);
         } catch (...) {
@@ -57,7 +58,7 @@ void in_parallel(std::int64_t tasks, int threads, const Run& run) {
     try {
         others.reserve(std::size_t(busy));
         for (int thread = 1; thread < busy; ++thread) others.emplace_back(work, thread);
-    } catch (const std::system_error&) {  // no more threads are to be had: these do it all
+    } catch (const std::exception&) {  // no more threads are to be had: these do it all
     }
     work(0);
     for (std::thread& other : others) other.join();

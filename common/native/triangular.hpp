@@ -39,7 +39,6 @@ inline void solve_rows_below(View<double> a, Index start, Index stop, Index rows
     constexpr Index kRows = 64;
     const Index tasks = (rows - stop + kRows - 1) / kRows, width = stop - start;
     in_parallel(tasks, threads, [&](Index task, int) {
-        const DefaultRounding rounding;
         alignas(kVectorBytes) double x[kBlock][kRows] = {};
         const Index first = stop + task * kRows, last = std::min(first + kRows, rows);
         for (Index i = first; i < last; ++i)
@@ -94,7 +93,6 @@ inline void solve_lower(View<const double> lower, bool transposed, View<double> 
         const double work = double(columns) * double(kBlock * kBlock / 2);
         in_parallel((columns + kColumns - 1) / kColumns, worthwhile_threads(threads, work),
                     [&](Index task, int) {
-                        const DefaultRounding rounding;
                         const Index first = task * kColumns;
                         const Index width = std::min(kColumns, columns - first);
                         for (Index step = 0; step < stop - start; ++step) {

@@ -114,9 +114,24 @@ void decompose(Index size) {
            "eigenvectors", size);
 }
 
+void fail_in_a_task() {
+    for (const int threads : {1, 3}) {
+        std::int64_t caught = -1;
+        try {
+            kipper::in_parallel(100, threads, [](std::int64_t task, int) {
+                if (task == 50) throw task;
+            });
+        } catch (const std::int64_t task) {
+            caught = task;
+        }
+        expect(caught == 50, "what a task throws", threads);
+    }
+}
+
 }  // namespace
 
 int main() {
+    fail_in_a_task();
     for (const Index size : {1, 2, 7, 31, 97}) {
         multiply(size, 2 * size + 1, 3 * size + 100);
         factorise(size, size / 2 + 1);
