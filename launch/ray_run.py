@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 
 from kipper.common.errors import UserError
 from kipper.common.settings import RunSettings
+from kipper.common.settings.execution import LOCAL_RAY
 from kipper.common.this_python import is_installed
 from kipper.launch.coordinator import best_keeper, claimed_run, coordinate_here
 from kipper.server.experiment import Split, prepare
@@ -33,6 +34,7 @@ def run_on_ray(settings: RunSettings) -> RunResult:
         UserError: a setting, the data or the cluster cannot be used, or Ray is not installed.
     """
     check_ray()
+    set_up_ray(settings.execution.ray_address)
     from kipper.launch.ray import clusters
     from kipper.launch.ray.evaluator import evaluating
     from kipper.launch.ray.joining import Actors, actors_joining, evaluator_joining
@@ -87,13 +89,22 @@ def check_ray() -> None:
             'Ray is not installed, which --launch=ray needs: python -m pip install "ray" installs '
             "it, of the version that the cluster has."
         )
-    _quieten_ray()
 
 
-def _quieten_ray() -> None:
-    """Has Ray print nothing of its own on this process's terminal; call this before its import.
+def set_up_ray(address: str) -> None:
+    """Sets variables that Ray reads when it is imported.
 
-    What it would print, such as that a worker died, is in kipper's log.
+    Args:
+        address: value of --ray_address.
     """
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray prints nothing of its own on the terminal. That a worker died, say, is in kipper's log.
+    wanted = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_USAGE_STATS_ENABLED": "0"}
+    if address == LOCAL_RAY:
+        # As on those systems, it listens on the loopback address alone.
+        wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    else:
+        # A minute after the head node fell silent Ray would end this process in mid-work, before
+        # `lifelines.py` can end the run in order.
+        wanted["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)

@@ -15,6 +15,7 @@ import platform
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 
@@ -26,11 +27,14 @@ from kipper.common.cores import usable_cores
 from kipper.common.engines import TABLE, EngineEntry
 from kipper.common.errors import KipperError, UserError
 from kipper.common.settings import DoctorSettings
+from kipper.common.settings.execution import LOCAL_RAY
 from kipper.server.run_numerics import own_arithmetic
 
 _LEAST_DISK = 2**30
 _LEAST_FILES = 1024
 _PATIENCE_SECONDS = 30.0
+_RAY_SECONDS = 120.0
+_RAY_VARIABLE = "RAY_ADDRESS"
 # Relative, between the kernel in float32 and another engine's in float64.
 _KERNEL_TOLERANCE = 1e-4
 
@@ -60,6 +64,8 @@ def print_findings(settings: DoctorSettings) -> None:
         "kernel": _kernel,
         "courier": _courier,
         "grpc_tls": _grpc_tls,
+        "ray": _ray,
+        **({"ray cluster": _ray_cluster} if os.environ.get(_RAY_VARIABLE) else {}),
         "open files": _files,
         "disk": lambda: _disk(folder),
     }
@@ -97,10 +103,9 @@ def _packages() -> str:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         remedy = this_python.INSTALL_AGAIN
-        try:
-            version = importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError as error:
-            raise Unfit(f"{requirement.name} is not installed; {remedy}.") from error
+        version = _version(requirement.name)
+        if version is None:
+            raise Unfit(f"{requirement.name} is not installed; {remedy}.")
         if version not in requirement.specifier:
             raise Unfit(
                 f"{requirement.name} is {version}, expected {requirement.specifier}; {remedy}."
@@ -108,6 +113,16 @@ def _packages() -> str:
         if requirement.name in ("jax", "numpy", "neural-tangents", "dm-launchpad", "ray"):
             shown.append(f"{requirement.name} {version}")
     return f"kipper {importlib.metadata.version('kipper')}; {', '.join(dict.fromkeys(shown))}"
+
+
+def _version(package: str) -> str | None:
+    """The version that is installed; None if none is.
+
+    Ray, once imported, has put packages of its own on the path, before those that are installed.
+    """
+    places = [place for place in sys.path if pathlib.Path(place).name != "thirdparty_files"]
+    found = importlib.metadata.distributions(name=package, path=places)
+    return next((each.version for each in found), None)
 
 
 def _machine() -> str:
@@ -219,6 +234,31 @@ def _round_trip(name: str, certificates: str | None) -> str:
     if answer != b"cba":
         raise Unfit("a message was changed on its way; please report it.")
     return f"a message went to port {listener.port} of this machine and back"
+
+
+def _ray() -> str:
+    """Starts a Ray of this machine, as --launch=ray does."""
+    return _tried_ray(LOCAL_RAY)
+
+
+def _ray_cluster() -> str:
+    """Connects to the cluster that the environment names."""
+    return f"{_tried_ray('auto')}, at {_RAY_VARIABLE}={os.environ[_RAY_VARIABLE]}"
+
+
+def _tried_ray(address: str) -> str:
+    command = [sys.executable, "-m", "kipper.launch.ray_trial", address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_RAY_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise Unfit(
+            f"it did not start within {_RAY_SECONDS:.0f} s; use --launch=inprocess here, or look "
+            "for what keeps processes of this machine from reaching each other."
+        ) from error
+    said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    if done.returncode:
+        raise Unfit(said[-1] if said else "it ended without a word; please report it.")
+    return said[-1]
 
 
 def _files() -> str:

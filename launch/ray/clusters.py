@@ -18,12 +18,15 @@ from kipper.common.cores import usable_cores
 from kipper.common.errors import TemporaryError, UserError
 from kipper.common.settings import ExecutionSettings
 from kipper.common.settings.execution import LOCAL_RAY
-from kipper.launch.link.transports.addresses import is_listening
+from kipper.launch.link.open_network import is_loopback
+from kipper.launch.link.transports.addresses import is_listening, split_address
 from kipper.launch.processes.devices import gpus
+from kipper.launch.ray.channel import is_client
+from kipper.launch.ray.lifelines import Lifeline, far, near_and_far
 from kipper.launch.ray.placement import Resources, need_of, room_for
 from kipper.launch.ray.words import reason_of
 
-_AUTO = "auto"
+_AUTO, _VARIABLE = "auto", "RAY_ADDRESS"  # Ray takes the one from the other
 _CLIENT = "ray://"
 _CONNECT_SECONDS = 5.0
 _LOOPBACK = "127.0.0.1"
@@ -71,6 +74,20 @@ def is_own(settings: ExecutionSettings) -> bool:
     return settings.ray_address == LOCAL_RAY
 
 
+def lifelines_of(settings: ExecutionSettings) -> list[Lifeline]:
+    """What a run of this process, which is connected, cannot do without."""
+    if not is_client():
+        return near_and_far(is_own(settings))
+    address = named(settings.ray_address)
+    client = address.removeprefix(_CLIENT)
+    return [far(client)] if client != address else []  # it was connected before
+
+
+def named(address: str) -> str:
+    """The address, or that which the environment names if it is auto."""
+    return os.environ.get(_VARIABLE, _AUTO) if address == _AUTO else address
+
+
 def nodes() -> list[Resources]:
     """What each node of the cluster has that lives."""
     found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -99,7 +116,7 @@ def _start(has: Resources, stack: contextlib.ExitStack) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level="ERROR",
-                _node_ip_address=_LOOPBACK,  # or Ray would listen on every interface
+                _node_ip_address=_LOOPBACK,  # or Ray listens on every interface; see set_up_ray
                 _temp_dir=folder,
                 _system_config=_PATIENCE,
             )
@@ -108,6 +125,13 @@ def _start(has: Resources, stack: contextlib.ExitStack) -> None:
             f"Ray did not start on this machine ({reason_of(error)}); give the same command again, "
             "or --launch=inprocess."
         ) from error
+    head = ray.get_runtime_context().gcs_address
+    if not is_loopback(split_address(head)[0]):
+        logging.warning(
+            "Ray listens at %s, and whoever reaches that can run programs here: this process had "
+            "imported Ray before. Begin the run first, or in a process of its own.",
+            head,
+        )
 
 
 @contextlib.contextmanager
@@ -134,15 +158,17 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _connect(address: str) -> None:
+    said = f"--ray_address={address}"
+    if address == _AUTO:
+        address = named(address)
+        said = f"{_VARIABLE}={address}" if address != _AUTO else said
     host_and_port = address.removeprefix(_CLIENT)
     if address != _AUTO and not re.fullmatch(r"(\[.+\]|[^:/]+):\d+", host_and_port):
-        raise UserError(
-            f"--ray_address is {address!r}; it must be local, auto, HOST:PORT or ray://HOST:PORT."
-        )
+        raise UserError(f"{said}; it must be local, auto, HOST:PORT or ray://HOST:PORT.")
     # Ray would wait for minutes.
     if address != _AUTO and not is_listening(host_and_port, _CONNECT_SECONDS):
         raise UserError(
-            f"--ray_address={address}: nothing listens there. HOST:PORT is that of the head node, "
+            f"{said}: nothing listens there. HOST:PORT is that of the head node, "
             "which ray start --head prints; ray://HOST:PORT is its client server, port 10001."
         )
     try:
@@ -150,11 +176,11 @@ def _connect(address: str) -> None:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except ConnectionError as error:
         raise UserError(
-            f"--ray_address={address}: no connection to Ray ({reason_of(error)}); start it on this "
+            f"{said}: no connection to Ray ({reason_of(error)}); start it on this "
             "machine by ray start, with the token or certificates that this command has, if any."
         ) from error
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise UserError(f"--ray_address={address}: {reason_of(error)}.") from error
+        raise UserError(f"{said}: {reason_of(error)}.") from error
 
 
 @contextlib.contextmanager

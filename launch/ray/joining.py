@@ -18,6 +18,7 @@ from kipper.launch.link.transports import transport_named
 from kipper.launch.ray import clusters
 from kipper.launch.ray.actor import ActorPlan, WorkerActor
 from kipper.launch.ray.keepers import Keepers
+from kipper.launch.ray.lifelines import watched
 from kipper.launch.ray.placement import Resources, room_for, why_waiting
 from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
@@ -99,6 +100,7 @@ def actors_joining(actors: Actors) -> Joining:
         with (
             open_registry(pool, connect, transport, execution.port or 0) as registry,
             keepers.keeping("worker-", registry),
+            watched(clusters.lifelines_of(execution), pool.fail),
         ):
             yield
 

@@ -21,7 +21,7 @@ from kipper.launch.link.registration import Registration, Unreachable
 from kipper.launch.link.registry import Registry
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import Deaths, GaveUp, Limits
-from kipper.launch.ray.channel import RayChannel
+from kipper.launch.ray.channel import RAY_ERRORS, RayChannel
 from kipper.launch.ray.words import missing_module, reason_of
 
 # Until an actor's silence is told to the registry, and until another actor is made for the worker.
@@ -60,6 +60,8 @@ class Keepers:
         self._fail = fail
         self._limits = limits or Limits()
         self._keepers: dict[str, _Keeper] = {}
+        self._is_over = False
+        self._changing = threading.Lock()
         self._said: tuple[float, int] = float("-inf"), 0  # when, and how many waited
 
     @contextlib.contextmanager
@@ -69,16 +71,25 @@ class Keepers:
 
         def count() -> None:
             while not over.wait(_CENSUS_SECONDS):
-                self._take_census(prefix, registry)
+                take()
 
-        self._take_census(prefix, registry)
+        def take() -> None:
+            try:
+                self._take_census(prefix, registry)
+            except RAY_ERRORS as error:
+                if not over.is_set():
+                    logging.warning("Ray does not say which nodes it has: %s.", reason_of(error))
+
+        take()
         census = threading.Thread(target=logs.carried(count), name="census", daemon=True)
         census.start()
         try:
             yield
         finally:
             over.set()
-            census.join()
+            with self._changing:  # a census that waits for a silent Ray adds no keeper later
+                self._is_over = True
+            census.join(_CENSUS_SECONDS)
             for keeper in self._keepers.values():
                 keeper.stop.ask()
             for keeper in self._keepers.values():
@@ -91,20 +102,23 @@ class Keepers:
         return RayChannel(name, actor) if actor is not None else None
 
     def _take_census(self, prefix: str, registry: Registry) -> None:
-        """Adds keepers, or ends those that wait in vain, so that there are as many as wanted."""
-        try:
-            wanted = self._wanted()
-        except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
-            logging.warning("Ray does not say which nodes it has: %s.", reason_of(error))
-            return
-        kept = [keeper for keeper in self._keepers.values() if not keeper.stop.is_asked()]
-        waiting = [keeper for keeper in kept if keeper.is_waiting()]
-        for keeper in waiting[: max(0, len(kept) - wanted)]:
-            keeper.stop.ask()
-        names = (f"{prefix}{number}" for number in range(wanted))
-        free = [name for name in names if not self._is_kept(name)]
-        for name in free[: max(0, wanted - len(kept))]:
-            self._keepers[name] = _Keeper(name, self._make, registry, self._limits, self._ended)
+        """Adds keepers, or ends those that wait in vain, so that there are as many as wanted.
+
+        Raises:
+            one of RAY_ERRORS: Ray does not say what it has.
+        """
+        wanted = self._wanted()
+        with self._changing:
+            if self._is_over:
+                return
+            kept = [keeper for keeper in self._keepers.values() if not keeper.stop.is_asked()]
+            waiting = [keeper for keeper in kept if keeper.is_waiting()]
+            for keeper in waiting[: max(0, len(kept) - wanted)]:
+                keeper.stop.ask()
+            names = (f"{prefix}{number}" for number in range(wanted))
+            free = [name for name in names if not self._is_kept(name)]
+            for name in free[: max(0, wanted - len(kept))]:
+                self._keepers[name] = _Keeper(name, self._make, registry, self._limits, self._ended)
         self._tell_of_waiting(min(len(waiting), wanted), wanted)
 
     def _is_kept(self, name: str) -> bool:
@@ -114,8 +128,9 @@ class Keepers:
 
     def _ended(self) -> None:
         """Ends the run if no worker can be kept."""
-        errors = [keeper.error for keeper in list(self._keepers.values())]
-        if errors[-1] is not None and None not in errors:
+        keepers = list(self._keepers.values())
+        errors = [keeper.error for keeper in keepers if keeper.error is not None]
+        if errors and len(errors) == len(keepers):
             self._fail(errors[-1])
 
     def _tell_of_waiting(self, waiting: int, wanted: int) -> None:
@@ -168,8 +183,9 @@ class _Keeper:
         while not self.stop.is_asked():
             born = time.monotonic()
             self._asked_at = born
-            actor = self._make(self._name)
+            actor: ActorHandle | None = None
             try:
+                actor = self._make(self._name)
                 hello = self._first_words(actor)
                 if hello is None:
                     return
@@ -180,18 +196,19 @@ class _Keeper:
             except UserError as error:
                 logging.warning("The worker takes no part: %s", error)
                 self.error = error
-            except KipperError as error:
-                pause = deaths.add(time.monotonic() - born)
+            except (KipperError, *RAY_ERRORS) as error:
+                pause, reason = deaths.add(time.monotonic() - born), reason_of(error)
                 if pause is not None:
-                    logging.warning("The worker's actor ended: %s; another is made.", error)
+                    logging.warning("The worker's actor ended: %s; another is made.", reason)
                     self.stop.wait(pause)
                     continue
                 times = f"{self._limits.short_lives} times in a row"
-                self.error = GaveUp(f"The actor of {self._name} ended {times}, at last: {error}.")
+                self.error = GaveUp(f"The actor of {self._name} ended {times}, at last: {reason}.")
             finally:
                 self.actor = None
-                with contextlib.suppress(ray.exceptions.RayError, ConnectionError):
-                    ray.kill(actor)
+                if actor is not None:
+                    with contextlib.suppress(*RAY_ERRORS):
+                        ray.kill(actor)
             self._ended()
             return
 

@@ -9,6 +9,7 @@ import types
 
 import numpy as np
 import pytest
+from installation import needs_ray
 
 from kipper.launch import kernels
 from kipper.launch.commands import doctor
@@ -17,7 +18,6 @@ from kipper.launch.main import run
 
 @pytest.mark.thorough
 def test_a_machine_that_passes_these_tests_is_well(tmp_path: pathlib.Path) -> None:
-    # In a process of its own: where Ray has been imported, its copies of packages hide others.
     command = [sys.executable, "-m", "kipper", "doctor", f"--folder={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -31,23 +31,42 @@ def test_a_machine_that_passes_these_tests_is_well(tmp_path: pathlib.Path) -> No
 def test_problems_are_printed_with_a_remedy_and_set_the_exit_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("_packages", "_devices", "_native", "_kernel", "_courier", "_grpc_tls"):
+    for name in ("_packages", "_devices", "_native", "_kernel", "_courier", "_grpc_tls", "_ray"):
         monkeypatch.setattr(doctor, name, lambda: "not asked")
     monkeypatch.setattr(doctor, "TABLE", ())
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert run(["doctor", "--folder=/nowhere"]) == 1
     printed = capsys.readouterr()
     assert "BAD  disk" in printed.out
     assert "there is no folder /nowhere; name one that exists." in printed.out
-    assert "1 of 11 checks found something wrong" in printed.err
+    assert "1 of 12 checks found something wrong" in printed.err
 
 
 def test_a_package_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    true = importlib.metadata.version
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "0.0.1" if name == "optax" else true(name)
-    )
+    true = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: "0.0.1" if name == "optax" else true(name))
     with pytest.raises(doctor.Unfit, match=r"optax is 0\.0\.1, expected ==0\.2\.8"):
         doctor._packages()  # this check alone; the command would run all ten
+
+
+def test_the_packages_that_ray_brings_inside_its_own_are_not_those_that_are_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    vendored = tmp_path / "ray" / "thirdparty_files"
+    (vendored / "optax-0.0.1.dist-info").mkdir(parents=True)
+    (vendored / "optax-0.0.1.dist-info" / "METADATA").write_text("Name: optax\nVersion: 0.0.1\n")
+    monkeypatch.syspath_prepend(vendored)
+    assert importlib.metadata.version("optax") == "0.0.1"
+    assert doctor._version("optax") == "0.2.8"
+
+
+@needs_ray
+def test_a_cluster_that_the_environment_names_and_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(doctor.Unfit, match=r"RAY_ADDRESS=127\.0\.0\.1:1: nothing listens there"):
+        doctor._ray_cluster()
 
 
 def test_a_wrong_kernel_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

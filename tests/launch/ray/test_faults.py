@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 import signal
 import subprocess
 import time
@@ -75,6 +76,23 @@ def nodes(start):
         cluster.shutdown()
 
 
+@pytest.fixture
+def one_node():
+    """Starts clusters that are one node, and ends them."""
+    from ray.cluster_utils import Cluster
+
+    own = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
+    begun = []
+
+    def begin():
+        begun.append(Cluster(initialize_head=True, head_node_args=own))
+        return begun[-1]
+
+    yield begin
+    for cluster in begun:
+        cluster.shutdown()
+
+
 def _actors():
     """Processes of workers that this process, its runs or its clusters started."""
     return [each for each in psutil.Process().children(recursive=True) if _is_actor(each)]
@@ -103,6 +121,28 @@ def test_a_node_is_killed_and_another_one_comes(tmp_path, start, nodes, quiet):
     wait_for_step(workdir, 60, run)  # on the other node
     add()
     assert "another is made" in _finish(run, workdir, quiet)
+
+
+@pytest.mark.parametrize("lost", ["raylet", "head", "all"])
+def test_a_run_whose_ray_is_gone_ends_and_the_command_resumes(
+    tmp_path, start, one_node, quiet, lost
+):
+    workdir = tmp_path / "run"
+    cluster = one_node()
+    # Else it would be over before the head is given up.
+    slowed = ["--chaos=delay:100ms"] if lost == "head" else []
+    run = start(workdir, f"--ray_address={cluster.address}", *slowed)
+    wait_for_step(workdir, 10, run)
+    if lost != "head":
+        cluster.head_node.kill_raylet()
+    if lost != "raylet":
+        cluster.head_node.kill_gcs_server()
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == ExitCode.TEMPORARY, said
+    assert re.fullmatch("kipper: .* has not answered for .* the same command resumes .*\n", said)
+    cluster.shutdown()
+    cluster = one_node()
+    _finish(start(workdir, f"--ray_address={cluster.address}"), workdir, quiet)
 
 
 def test_all_takes_the_nodes_that_come_and_goes_on_without_those_that_go(

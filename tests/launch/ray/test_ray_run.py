@@ -1,5 +1,6 @@
 """Runs of real processes whose workers are actors, on a Ray that each run starts."""
 
+import contextlib
 import pathlib
 import signal
 import subprocess
@@ -80,6 +81,17 @@ def _left_of(processes):
     return left
 
 
+def _addresses_of(processes):
+    """Where they listen: whoever reaches Ray's ports can run programs."""
+    found = set()
+    for each in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            listening = [one for one in each.net_connections("inet") if one.status == "LISTEN"]
+            found |= {one.laddr.ip for one in listening}
+    assert found
+    return found
+
+
 def _runs(process):
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -105,6 +117,7 @@ def test_an_actor_that_is_killed_is_replaced_and_changes_no_bit(begin, here, tmp
     process, others = begin(tmp_path, "--steps=150")
     actors = [each for each in others if "WorkerActor" in each.name()]
     assert len(actors) >= 2
+    assert _addresses_of(others) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     actors[0].kill()
     assert process.wait(timeout=300) == 0, process.stderr.read()
     assert "another is made" in (tmp_path / "logs/run.log").read_text()
