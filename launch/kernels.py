@@ -14,6 +14,9 @@ from kipper.server.tiling import Tiling, spans, tiling_for, triangle
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import Engine, PreparedImages
 
+# Images whose features are computed together although that copies them.
+_FEW = 256
+
 
 def kernel(
     x1: np.ndarray,
@@ -47,9 +50,8 @@ def kernel(
     made, tiling = _engine_and_tiling(spec, engine, first)
     if not result.size:
         return result
-    p1 = PreparedImages(first, made.features(first))
-    p2 = p1 if x2 is None else PreparedImages(second, made.features(second))
     if x2 is None:
+        p1 = PreparedImages(first, made.features(first))
         for left, right in triangle(len(first), tiling.support):
             rows, columns = slice(*left), slice(*right)
             block = made.block(p1.take(rows), p1.take(columns))
@@ -57,9 +59,9 @@ def kernel(
             if left != right:
                 result[columns, rows] = block.T
         return result
-    for rows, columns in _blocks(result.shape, tiling):
-        result[rows, columns] = made.block(p1.take(rows), p2.take(columns))
-    return result
+    if len(first) > len(second):  # engines fill vectors with the second images of a block
+        return np.ascontiguousarray(_rectangle(made, tiling, second, first).T)
+    return _rectangle(made, tiling, first, second)
 
 
 def kernel_vjp(
@@ -98,14 +100,42 @@ def kernel_vjp(
     )
     if not result.size:
         return result, g1.reshape(np.shape(x1)), g2.reshape(np.shape(x2))
-    p1, p2 = (PreparedImages(x, made.features(x)) for x in (first, second))
+    swapped = len(first) > len(second)  # see `kernel`
+    if swapped:
+        first, second, weights, result, g1, g2 = second, first, weights.T, result.T, g2, g1
+    p1, p2 = _prepared(made, first, second)
     for rows, columns in _blocks(result.shape, tiling):
         block = np.ascontiguousarray(weights[rows, columns])
         values, pulled = made.block_vjp(p1.take(rows), p2.take(columns), block, both=True)
         result[rows, columns] = values
         g1[rows] += pulled[0]
         g2[columns] += pulled[1]
+    if swapped:
+        result, g1, g2 = result.T, g2, g1
     return result, g1.reshape(np.shape(x1)), g2.reshape(np.shape(x2))
+
+
+def _rectangle(made: Engine, tiling: Tiling, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    result = np.empty((len(first), len(second)), first.dtype)
+    p1, p2 = _prepared(made, first, second)
+    for rows, columns in _blocks(result.shape, tiling):
+        result[rows, columns] = made.block(p1.take(rows), p2.take(columns))
+    return result
+
+
+def _prepared(
+    made: Engine, first: np.ndarray, second: np.ndarray
+) -> tuple[PreparedImages, PreparedImages]:
+    """Both with their features; those of few images together, which fills vectors."""
+    if len(first) + len(second) > _FEW:
+        return PreparedImages(first, made.features(first)), PreparedImages(
+            second, made.features(second)
+        )
+    features = made.features(np.concatenate([first, second]))
+    return (
+        PreparedImages(first, features[: len(first)]),
+        PreparedImages(second, features[len(first) :]),
+    )
 
 
 def _spec(architecture: str, kind: str, dtype: str) -> KernelSpec:

@@ -4,6 +4,7 @@ The functions are those of `banded_xla`, many times faster. Their C++ is in `nat
 Derivation: docs/banded_kernel.md.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from kipper.common.architecture import is_tangent
 from kipper.workers import native_library
 from kipper.workers.bands import BandedNetwork, Side
-from kipper.workers.native_library import entry_point, runnable_levels, unavailable
+from kipper.workers.native_library import entry_point, level_for, runnable_levels, unavailable
 
 __all__ = [
     "cross_kernel",
@@ -30,6 +31,7 @@ def variance_maps(
 ) -> np.ndarray:
     """(n, h, w, c) -> (n, network.variances_per_image), see `banded_xla.variance_maps`."""
     shape = (images.shape[0], network.variances_per_image)
+    level = level or level_for(images.dtype, len(images), rows=1, threads=threads)
     call = entry_point("variance_maps", images, [shape], level)
     (variances,) = call(images, **_variance_attributes(network, threads))
     return variances
@@ -44,6 +46,7 @@ def variance_maps_vjp(
     level: str | None = None,
 ) -> np.ndarray:
     """Pulls a cotangent (n, network.variances_per_image) of `variance_maps` back: (n, h, w, c)."""
+    level = level or level_for(images.dtype, len(images), rows=1, threads=threads)
     call = entry_point("variance_maps_vjp", images, [images.shape], level)
     (pulled,) = call(images, cotangent, **_variance_attributes(network, threads))
     return pulled
@@ -64,6 +67,7 @@ def cross_kernel(
 
     `level` is the instruction set, by default the best one.
     """
+    level = level or level_for(x2.dtype, len(x2), rows=len(x1), threads=threads)
     kernel, _ = _cross(network, kind, (x1, v1, x2, v2), 0, threads, level)
     return kernel
 
@@ -80,6 +84,7 @@ def linearised_cross_kernel(
     level: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """`cross_kernel`, and values (kept_values,) that save `cross_kernel_vjp` work."""
+    level = level or level_for(x2.dtype, len(x2))
     size = kept_values(network, kind, len(x1), len(x2), x1.dtype, level)
     return _cross(network, kind, (x1, v1, x2, v2), size, threads, level)
 
@@ -88,7 +93,7 @@ def kept_values(
     network: BandedNetwork, kind: str, n1: int, n2: int, dtype: Any, level: str | None = None
 ) -> int:
     """The number of values that `linearised_cross_kernel` keeps: the outputs of stages."""
-    lanes = native_library.lanes(dtype, level)
+    lanes = native_library.lanes(dtype, level or level_for(np.dtype(dtype), n2))
     maps = 2 if is_tangent(kind) else 1
     return maps * network.stage_outputs * n1 * -(-n2 // lanes) * lanes
 
@@ -116,6 +121,7 @@ def cross_kernel_vjp(
         of x2 and v2 if `both`. Variance maps count as separate inputs.
     """
     second = (x2.shape, v2.shape) if both else ((0,), (0,))
+    level = level or level_for(x2.dtype, len(x2))
     shapes = [cotangent.shape, x1.shape, v1.shape, *second]
     call = entry_point("cross_vjp", x1, shapes, level)
     attributes = _attributes(
@@ -146,12 +152,12 @@ def _cross(
 def _attributes(
     network: BandedNetwork, bands: tuple[Side, ...], *, tangent: bool, both: bool, threads: int
 ) -> dict[str, Any]:
-    """The fields of `Attributes` in native/handlers.cpp."""
+    """The fields of `Attributes` in native/interface.hpp."""
     return {
-        "convs": np.array([stage.convs for stage in network.stages], np.int64),
-        "pooled": np.array([stage.pooled for stage in network.stages], np.int64),
-        "sizes": np.array(network.sizes, np.int64).ravel(),
-        "bands": np.array(bands, np.int64).ravel(),
+        "convs": tuple(stage.convs for stage in network.stages),
+        "pooled": tuple(int(stage.pooled) for stage in network.stages),
+        "sizes": tuple(itertools.chain(*network.sizes)),
+        "bands": tuple(itertools.chain(*bands)),
         "global_average": network.global_average,
         "w2": network.w2,
         "b2": network.b2,

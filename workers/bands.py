@@ -102,6 +102,7 @@ def _read_by_pool(band: Side, size: Side) -> Side:
     return min(2 * band[0] + 1, size[0] - 1), min(2 * band[1] + 1, size[1] - 1)
 
 
+@functools.lru_cache(maxsize=64)
 def banded_network(architecture: Architecture, height: int, width: int) -> BandedNetwork | None:
     """`architecture` on images of that size; None if it is no convolutional ReLU network."""
     if not architecture.stages:

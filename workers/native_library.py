@@ -22,6 +22,10 @@ _FUNCTIONS = {
     "dense": ("dense", "dense_vjp"),
 }
 _MESSAGE_BYTES = 256
+# The instruction set whose vectors have half as many lanes, and whose results have the same bits.
+_HALF_AS_WIDE = {"x86-64-v4": "x86-64-v3"}
+# Levels and folders of libraries that were seen: looking for them takes as long as a small block.
+_built: set[tuple[str, pathlib.Path]] = set()
 
 
 # The structures of native/interface.hpp.
@@ -50,11 +54,7 @@ class _Attributes(ctypes.Structure):
 
 def runnable_levels() -> list[str]:
     """Instruction sets that this processor has and that libraries were built for, best first."""
-    return [
-        level
-        for level in instruction_sets()
-        if all(library_path(name, level, LIBRARIES).exists() for name in _FUNCTIONS)
-    ]
+    return [level for level in instruction_sets() if _is_built(level, LIBRARIES)]
 
 
 def unavailable() -> str | None:
@@ -76,6 +76,26 @@ def lanes(dtype: np.dtype, level: str | None) -> int:
     """The number of values of `dtype` in a vector, as in common/native/lanes.hpp."""
     vector_bytes = {"x86-64-v4": 64, "x86-64-v3": 32}.get(level or runnable_levels()[0], 16)
     return vector_bytes // np.dtype(dtype).itemsize
+
+
+def level_for(dtype: np.dtype, images: int, *, rows: int = 0, threads: int = 1) -> str:
+    """The best instruction set for a batch of `images` in lanes, which changes no bit.
+
+    It is one of half as many lanes if these hold all images. So it is if each half then has a
+    thread to itself, where every row of the first batch is a task for each vector of the second.
+
+    Args:
+        dtype: of the values.
+        images: the size of the batch.
+        rows: the size of the first batch; 0 if tasks do not depend on the width of vectors.
+        threads: the number that may be used.
+    """
+    best, *others = runnable_levels()
+    narrow = _HALF_AS_WIDE.get(best)
+    if narrow not in others:
+        return best
+    tasks = rows * -(-images // lanes(dtype, narrow))
+    return narrow if images <= lanes(dtype, narrow) or 0 < tasks <= threads else best
 
 
 def entry_point(
@@ -107,6 +127,15 @@ def entry_point(
     return call
 
 
+def _is_built(level: str, folder: pathlib.Path) -> bool:
+    if (level, folder) in _built:
+        return True
+    found = all(library_path(name, level, folder).exists() for name in _FUNCTIONS)
+    if found:
+        _built.add((level, folder))
+    return found
+
+
 def _array(values: np.ndarray) -> _Array:
     return _Array(values.ctypes.data, values.ndim, (ctypes.c_int64 * values.ndim)(*values.shape))
 
@@ -114,14 +143,15 @@ def _array(values: np.ndarray) -> _Array:
 def _attributes(values: dict[str, Any]) -> _Attributes:
     return _Attributes(
         **{
-            name: _numbers(value) if isinstance(value, np.ndarray) else value
+            name: _numbers(value) if isinstance(value, tuple) else value
             for name, value in values.items()
         }
     )
 
 
-def _numbers(values: np.ndarray) -> _Numbers:
-    return _Numbers((ctypes.c_int64 * len(values))(*values.tolist()), len(values))
+@functools.lru_cache(maxsize=64)
+def _numbers(values: tuple[int, ...]) -> _Numbers:
+    return _Numbers((ctypes.c_int64 * len(values))(*values), len(values))
 
 
 @functools.cache

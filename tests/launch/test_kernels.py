@@ -48,6 +48,16 @@ def test_kernels_and_gradients_are_the_reference_ones(architecture, kind, tiling
         assert relative_error(alone, kipper.kernel(X1, X1, **names)) < tolerance
 
 
+@pytest.mark.parametrize("architecture", ["convnet", "fc1"])
+def test_the_order_of_batches_changes_no_bit(architecture):
+    kernel = kipper.kernel(X1, X2, architecture=architecture)
+    np.testing.assert_array_equal(kipper.kernel(X2, X1, architecture=architecture), kernel.T)
+    got = kipper.kernel_vjp(X2, X1, COTANGENT.T, architecture=architecture)
+    want = kipper.kernel_vjp(X1, X2, COTANGENT, architecture=architecture)
+    for one, other in zip((got[0].T, got[2], got[1]), want, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_images_without_channels_come_back_without():
     grey = X1[..., 0]
     np.testing.assert_array_equal(
