@@ -17,7 +17,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 from absl import logging
 
-from kipper.common.errors import OF_THE_MACHINE, WriteError
+from kipper.common.errors import OF_THE_MACHINE, UserError, WriteError
 from kipper.common.spare_files import with_spare_files
 
 
@@ -34,6 +34,28 @@ def writing(path: pathlib.Path) -> Iterator[None]:
         if error.errno not in OF_THE_MACHINE:
             raise
         raise WriteError(path, error) from error
+
+
+@contextlib.contextmanager
+def written_for(what: str, path: pathlib.Path, advice: str = "") -> Iterator[None]:
+    """Turns any OSError of the block into one sentence.
+
+    Args:
+        what: the user asked to be written; the beginning of the sentence.
+        path: names the file in a `WriteError`, which is raised where no other path would help.
+        advice: the end of the sentence.
+
+    Raises:
+        UserError: the path cannot be written.
+    """
+    try:
+        with writing(path):
+            yield
+    except WriteError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{what} cannot be written ({reason}){advice}.") from error
 
 
 class Dispensable:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kipper.common.errors import UserError
-from kipper.common.files import write_npz
+from kipper.common.files import write_npz, written_for
 from kipper.common.settings import (
     ComputeSettings,
     DistillSettings,
@@ -103,13 +103,11 @@ def _run(
     if unknown:
         raise UserError(f"Unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}.")
     folder = pathlib.Path(workdir or tempfile.mkdtemp(prefix="kipper-"))
-    try:
+    with written_for(f"The workdir {folder}", folder):
         folder.mkdir(parents=True, exist_ok=True)
         dataset = folder / "dataset.npz"
         names = ("x_train", "y_train", "x_test", "y_test")
         write_npz(dataset, dict(zip(names, map(np.asarray, arrays), strict=True)))
-    except OSError as error:
-        raise UserError(f"The workdir {folder} cannot be written ({error.strerror}).") from error
     result = run(
         RunSettings.of(settings_class, workdir=str(folder), dataset=f"npz:{dataset}", **settings)
     )

@@ -2,23 +2,34 @@
 
 import contextlib
 import os
+import shutil
 import signal
 
 from absl import flags
 
 from kipper.common import logs
-from kipper.common.errors import Interrupted, KipperError, TemporaryError, UserError
+from kipper.common.errors import (
+    OF_THE_MACHINE,
+    Interrupted,
+    KipperError,
+    TemporaryError,
+    UserError,
+)
 from kipper.common.settings import RunSettings
 from kipper.common.this_python import check_launchpad
 from kipper.launch.coordinator import claimed_run
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.process import forget_proxies
 from kipper.launch.processes.stopping import STOPPING, StopRequest
+from kipper.launch.processes.streams import LossyText
 from kipper.launch.processes.terminal import libraries_write_to, tell_terminal
 from kipper.server.experiment import Rows, choose_rows
 from kipper.server.records import RunResult
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
+
+# With less, a run can no longer write even its status.
+_LEAST_FREE_BYTES = 16 * 1024
 
 # Launchpad's names of the coordinator's running node.
 _COORDINATOR = {"local_mp": "coordinator/0", "local_mt": "coordinator"}
@@ -59,7 +70,11 @@ def run_local_program(settings: RunSettings) -> RunResult:
         with_evaluator = has_evaluator(settings, choose_rows(settings.compute, dataset))
         del dataset  # frees the pixels; each node loads its own
         workdir.forget_outcome()
-        with open(workdir.logs / "launchpad.log", "a") as log, libraries_write_to(log):
+        path = workdir.logs / "launchpad.log"
+        with (
+            LossyText.to(path, "ab", OF_THE_MACHINE, "utf-8") as log,
+            libraries_write_to(log),
+        ):
             asked_to_stop = _launch_and_wait(settings, workdir, with_evaluator)
         return outcome(workdir, asked_to_stop)
 
@@ -145,6 +160,11 @@ def outcome(workdir: Workdir, asked_to_stop: bool) -> RunResult:
         )
     if state == "interrupted" or asked_to_stop:
         raise Interrupted()
+    if shutil.disk_usage(workdir.path).free < _LEAST_FREE_BYTES:
+        raise RunCutShort(
+            f"The disk that holds {workdir.path} is full; once that is mended, the same command "
+            "resumes the run."
+        )
     raise RunCutShort(
         f"A process of the run died; its log is in {workdir.logs}. The same command resumes from "
         "the newest checkpoint."

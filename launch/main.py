@@ -25,6 +25,7 @@ from kipper.launch import flag_sets
 from kipper.launch.commands.table import COMMANDS, Command
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.process import keep_freed_memory
+from kipper.launch.processes.streams import protect_output
 
 _USAGE = """Distils image data sets with exact infinite-width kernels.
 
@@ -39,6 +40,7 @@ _HELP = ("--help", "-h", "-help")
 def main() -> None:
     """Console entry point."""
     keep_freed_memory()
+    protect_output()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -12,6 +12,9 @@ import numpy as np
 from kipper.common import linalg
 from kipper.common.errors import NumericalError
 
+# Workers may receive derivatives as float32.
+_LARGEST = np.finfo(np.float32).max
+
 
 class Cotangents(NamedTuple):
     """Derivatives of the loss, float64.
@@ -55,16 +58,20 @@ class Factor:
         try:
             self._factor = linalg.cholesky(self.matrix)
         except np.linalg.LinAlgError as error:
-            raise NumericalError(
-                f"K_ss with ridge {ridge:g} is not positive definite, so labels cannot be solved "
-                "for. Causes: (a) the ridge is too small for the kernel's rounding: raise --ridge "
-                "to 1e-5 or more, or use --kernel_dtype=float64; (b) support images coincide: use "
-                "fewer or another --seed; (c) the images have diverged: lower --learning_rate."
-            ) from error
+            raise _singular(ridge) from error
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """(K_ss + ridge)^-1 right, float64."""
         return linalg.cholesky_solve(self._factor, right)
+
+
+def _singular(ridge: float) -> NumericalError:
+    return NumericalError(
+        f"K_ss with ridge {ridge:g} is not positive definite, so labels cannot be solved for. "
+        "Causes: (a) the ridge is too small for the kernel's rounding: raise --ridge to 1e-5 or "
+        "more, or use --kernel_dtype=float64; (b) support images coincide: use fewer or another "
+        "--seed; (c) the images have diverged: lower --learning_rate."
+    )
 
 
 def _check_finite(name: str, values: np.ndarray) -> None:
@@ -89,7 +96,8 @@ def regress(
     Derivation: docs/gradient.md.
 
     Raises:
-        NumericalError: see `Factor`.
+        NumericalError: see `Factor`; or derivatives exceed float32, as of a matrix that only
+            rounding makes positive definite.
     """
     k_ts = np.asarray(k_ts, np.float64)
     for name, values in (("K_ts", k_ts), ("the support labels", y_s)):
@@ -103,6 +111,7 @@ def regress(
     regularised = -linalg.matmul(labels, alpha.T)
     k_ss_cotangent = add_ridge(regularised, ridge)
     loss = 0.5 * linalg.sum_of_squares(error) / error.size
-    return Regression(
-        loss, predictions, Cotangents(k_ss_cotangent, linalg.matmul(scaled, alpha.T), labels)
-    )
+    cotangents = Cotangents(k_ss_cotangent, linalg.matmul(scaled, alpha.T), labels)
+    if not all((np.abs(each) <= _LARGEST).all() for each in cotangents):
+        raise _singular(ridge)
+    return Regression(loss, predictions, cotangents)

@@ -1,5 +1,7 @@
 """The spectrum of K_ss, and the condition of the regression."""
 
+import sys
+
 import numpy as np
 
 from kipper.common import linalg
@@ -29,5 +31,8 @@ def condition_numbers(eigenvalues: np.ndarray, ridge: float) -> dict[str, float 
 
 
 def _condition_number(eigenvalues: np.ndarray) -> float | None:
+    """The ratio of the extreme sizes; None if it is infinite, in exact numbers or in float64."""
     sizes = np.abs(eigenvalues)
-    return float(sizes.max() / sizes.min()) if sizes.min() > 0 else None
+    least, most = float(sizes.min()), float(sizes.max())
+    # A quotient of Python's numbers overflows with an error, one of NumPy's with a warning.
+    return most / least if least > most / sys.float_info.max else None

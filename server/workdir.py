@@ -16,7 +16,8 @@ from kipper.common.network_file import without_hashes
 from kipper.common.process_identity import ProcessIdentity
 from kipper.common.sealed import ChecksumError, read_object, write_object
 from kipper.common.settings import RunSettings, free_names, run_fields
-from kipper.server.checkpoint import configs_in, numerics_before
+from kipper.server.algorithms import algorithm_of
+from kipper.server.checkpoint import configs_in, is_intact, numerics_before, steps_in
 from kipper.server.record_files import RecordFile
 from kipper.server.records import (
     Config,
@@ -341,6 +342,7 @@ class Workdir:
                 "--workdir, or --overwrite to start afresh."
             )
         self._check_checkpoints(config, settings)
+        self._check_steps(settings)
         check_coordinator(
             numerics_before(self.checkpoints),
             own_arithmetic(),
@@ -357,6 +359,19 @@ class Workdir:
                     f"{path} is a checkpoint of another run ({changed or 'on other data'}), from "
                     "which this one cannot go on; remove it, or give another --workdir."
                 )
+
+    def _check_steps(self, settings: RunSettings) -> None:
+        """Raises a UserError if the run has made more steps than the settings ask for."""
+        steps = algorithm_of(settings.compute).steps
+        if steps is None:
+            return
+        later = [step for step in steps_in(self.checkpoints) if step > steps]
+        made = next((s for s in reversed(later) if is_intact(self.checkpoints, s)), None)
+        if made is not None:
+            raise UserError(
+                f"--steps is {steps}, but the run in {self.path} has made {made} steps already; "
+                f"give --steps={made} or more, another --workdir, or --overwrite to start afresh."
+            )
 
     def _refuse_to_write_over(self, lacks: str) -> None:
         """Raises a UserError for files that a run would replace, in a folder that is no run's."""

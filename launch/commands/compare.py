@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from kipper.common.errors import UserError
-from kipper.common.files import write_bytes
+from kipper.common.files import write_bytes, written_for
 from kipper.common.settings import CompareSettings
 from kipper.launch.commands.display import print_table
 from kipper.server.figures import style
@@ -40,10 +40,8 @@ def print_comparison(settings: CompareSettings) -> None:
     shared, scores = sized_scores(runs)
     path = pathlib.Path(settings.output)
     png = style.png(support_sizes_figure(scores, measure, shared))
-    try:
+    with written_for(f"--output={path}", path):
         write_bytes(path, png)
-    except OSError as error:
-        raise UserError(f"--output={path} cannot be written ({error.strerror}).") from error
     print(f"\nfigure   {path}")
 
 

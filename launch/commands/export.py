@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Callable, Mapping
 
 from kipper.common.datasets import load_dataset
-from kipper.common.errors import UserError
+from kipper.common.errors import KipperError, UserError
+from kipper.common.files import written_for
 from kipper.common.preprocessing import fit_preprocessing
 from kipper.common.settings import ExportSettings
 from kipper.launch.commands.distilled_file import remark, told_settings
@@ -32,12 +33,17 @@ def export(settings: ExportSettings) -> None:
     recipe = found.recipe or _fitted_recipe(settings, found)
     output = pathlib.Path(settings.output)
     _check_output(settings.to, output)
+    is_new = not output.exists()
     try:
-        if settings.to in _TO_A_FOLDER:
-            output.mkdir(parents=True, exist_ok=True)
-        print(_WRITERS[settings.to](found, recipe, output))
-    except OSError as error:
-        raise UserError(f"--output is {output}, which cannot be written: {error}.") from error
+        with written_for(f"--output is {output}, which", output):
+            if settings.to in _TO_A_FOLDER:
+                output.mkdir(parents=True, exist_ok=True)
+            written = _WRITERS[settings.to](found, recipe, output)
+    except KipperError:
+        if is_new and output.is_dir() and not any(output.iterdir()):
+            output.rmdir()
+        raise
+    print(written)
     if settings.to in _OF_PIXELS and recipe.settings["preprocess"] == "zca":
         remark(
             "ZCA keeps neither the mean nor the contrast of an image, so these pixels are only for "

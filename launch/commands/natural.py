@@ -16,7 +16,7 @@ import numpy as np
 from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, limit, load_dataset
 from kipper.common.errors import UserError
-from kipper.common.files import write_bytes
+from kipper.common.files import write_bytes, written_for
 from kipper.common.labels import strata, target_values
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import EvaluateSettings, RunSettings
@@ -263,7 +263,5 @@ def _draw(path: pathlib.Path, found: NaturalEvaluation, run: RunSettings) -> Non
     compute = run.compute
     traits = (compute.dataset, compute.architecture, compute.kernel.upper(), compute.preprocess)
     shared = ", ".join(traits)
-    try:
+    with written_for(f"--figure={path}", path):
         write_bytes(path, png(natural_figure(found.record(), shared)))
-    except OSError as error:
-        raise UserError(f"--figure={path} cannot be written ({error.strerror}).") from error

@@ -1,6 +1,7 @@
 """`kipper report`: redraws the figures and report.html of a run from its files."""
 
-from kipper.common.errors import KipperError, UserError
+from kipper.common.errors import KipperError
+from kipper.common.files import written_for
 from kipper.common.settings import ReportSettings
 from kipper.server.report.run_files import read_run
 from kipper.server.report.writing import write_report
@@ -15,10 +16,8 @@ def print_report(settings: ReportSettings) -> None:
     """
     settings.check()
     run = read_run(settings.run)
-    try:
+    with written_for(settings.run, run.workdir.path):
         failed = write_report(run)
-    except OSError as error:
-        raise UserError(f"{settings.run} cannot be written ({error.strerror}).") from error
     print(f"report   {run.workdir.report}")
     for figure in sorted(run.workdir.figures.glob("*.png")):
         print(f"figure   {figure}")

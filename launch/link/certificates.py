@@ -20,7 +20,7 @@ from typing import BinaryIO
 from absl import logging
 
 from kipper.common.errors import UserError
-from kipper.common.files import sync_folder, write_atomically
+from kipper.common.files import sync_folder, write_atomically, written_for
 from kipper.common.this_python import INSTALL_AGAIN
 
 NAME = "kipper"
@@ -71,15 +71,14 @@ def make_certificates(folder: str, hosts: Sequence[str] = ()) -> datetime.dateti
         ) from error
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=".kipper-", dir=path.parent))  # mode 0700
-        _write(temporary / AUTHORITY_FILE, made.authority)
-        _write(temporary / CERTIFICATE_FILE, made.certificate)
-        _write(temporary / KEY_FILE, made.key)
-        temporary.rename(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}.") from error
+        with written_for(folder, path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = pathlib.Path(tempfile.mkdtemp(prefix=".kipper-", dir=path.parent))
+            _write(temporary / AUTHORITY_FILE, made.authority)
+            _write(temporary / CERTIFICATE_FILE, made.certificate)
+            _write(temporary / KEY_FILE, made.key)
+            temporary.rename(path)
+            sync_folder(path.parent)
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -2,11 +2,14 @@
 
 import atexit
 import contextlib
+import errno
 import os
 import pathlib
 import sys
 from collections.abc import Iterator
 from typing import TextIO
+
+from kipper.launch.processes.streams import LossyText, is_stderr
 
 _STDERR = 2
 _terminal = _STDERR
@@ -36,8 +39,9 @@ def libraries_write_to(log: TextIO) -> Iterator[None]:
         stack.callback(_give_back, before)
         stack.enter_context(contextlib.redirect_stdout(log))
         # Otherwise a live line on the terminal, or a test, has replaced it.
-        if sys.stderr is sys.__stderr__:
-            stream = stack.enter_context(open(before, "w", buffering=1, closefd=False))
+        if is_stderr(sys.stderr):
+            stream = LossyText.to(before, "wb", {errno.EPIPE}, sys.stderr.encoding)
+            stack.enter_context(stream)
             stack.enter_context(contextlib.redirect_stderr(stream))
         yield
 

@@ -133,3 +133,12 @@ def test_a_larger_ridge_cures_an_indefinite_kernel() -> None:
     with pytest.raises(NumericalError):
         krr.Factor(k_ss, 1e-3)
     krr.Factor(k_ss, 0.1)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.02, 0.03])
+def test_images_that_coincide_without_ridge_are_said_not_to_be_solvable(value: float) -> None:
+    # Of 0.03, rounding leaves tiny positive pivots, and derivatives beyond float32.
+    k_ss = np.full((10, 10), np.float32(value), np.float64)
+    k_ts, y_s, y_t = np.full((4, 10), value), np.eye(10)[:, :2], np.eye(4)[:, :2]
+    with pytest.raises(NumericalError, match="support images coincide"):
+        krr.regress(k_ss, k_ts, y_s, y_t, ridge=0.0)

@@ -154,6 +154,18 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(
     workdir.prepare(distill(), HASH)
 
 
+def test_fewer_steps_than_were_made_are_refused(workdir: Workdir) -> None:
+    state = initial_state(np.zeros((10, 8, 8, 1), np.float32), np.zeros((10, 10)), False)
+    for step in (4, 6):
+        point = Checkpoint(step, state, Counters())
+        config = Config("DistillSettings", distill(steps=6).record(), HASH)
+        save(workdir.checkpoints, point, config.record(), keep=True)
+    assert "has made 6 steps already; give --steps=6 or more" in refused(workdir, distill(steps=4))
+    workdir.prepare(distill(steps=6), HASH)
+    (workdir.checkpoints / "step-000006" / "state.npz").write_text("damaged")
+    workdir.prepare(distill(steps=4), HASH)  # the newest that is intact
+
+
 def test_every_setting_is_either_free_or_not() -> None:
     names = {field.name for field in run_fields(DistillSettings)}
     assert names == OTHER_VALUES.keys() | FREE_VALUES.keys()

@@ -6,8 +6,8 @@ import pathlib
 import statistics
 from typing import Any
 
-from kipper.common.errors import Interrupted, TemporaryError, UserError, WriteError
-from kipper.common.files import write_bytes, write_json, write_text
+from kipper.common.errors import Interrupted, TemporaryError, WriteError
+from kipper.common.files import write_bytes, write_json, write_text, written_for
 from kipper.common.settings import TransferSettings
 from kipper.launch.commands.transfer.all_kernels import evaluate_all_kernels, title
 from kipper.launch.commands.transfer.data import (
@@ -156,10 +156,6 @@ def _output_folder(settings: TransferSettings) -> pathlib.Path:
         UserError: it cannot be made.
     """
     folder = pathlib.Path(settings.output or pathlib.Path(settings.distilled).parent)
-    try:
+    with written_for(f"The folder {folder}", folder, "; give another --output"):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The folder {folder} cannot be written ({error.strerror}); give another --output."
-        ) from error
     return folder
