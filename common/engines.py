@@ -20,6 +20,7 @@ class EngineEntry:
         backend: the JAX backend that it needs, such as `cpu`; None if it runs on any.
         block_support: largest number of support images in a block; None to choose by memory.
         block_target: largest number of target images in a block; None to choose by memory.
+        always_float64: whether it computes kernels of float32 in float64 too.
     """
 
     name: str
@@ -27,6 +28,7 @@ class EngineEntry:
     backend: str | None = None
     block_support: int | None = None
     block_target: int | None = None
+    always_float64: bool = False
 
 
 # From the slowest to the fastest. The first engine of each family runs on any machine. Engines of a
@@ -37,7 +39,7 @@ class EngineEntry:
 # many support images at once (docs/dense_kernel.md). Banded blocks are seconds of work on a core,
 # which makes the cost of dispatch negligible, and fill whole vectors.
 TABLE = (
-    EngineEntry("neural_tangents"),
+    EngineEntry("neural_tangents", always_float64=True),
     EngineEntry("dense", "fully connected ReLU", None, 512),
     EngineEntry("banded_xla", "convolutional ReLU", None, 32, 256),
     EngineEntry("banded_cpu", "convolutional ReLU", "cpu", 32, 256),

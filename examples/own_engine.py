@@ -19,13 +19,16 @@ import kipper
 from kipper.common.architecture import Erf, KernelSpec, architecture_named, is_tangent
 from kipper.common.precision import enable_x64
 from kipper.workers.engine import PreparedImages, Pullback
+from kipper.workers.erf_and_gelu import erf_covariance_and_slope
 
 # %% [markdown]
 # ## The kernel, in plain JAX
 #
 # Let k be the covariance of two images before an erf layer, and v, v′ their variances. After the
 # layer the covariance is 2/π asin(2k / √((1 + 2v)(1 + 2v′))), and that of the derivatives is
-# 4/π / √((1 + 2v)(1 + 2v′) − 4k²). Neither is singular where images coincide.
+# 4/π / √((1 + 2v)(1 + 2v′) − 4k²). Neither is singular where images coincide. The difference under
+# the root cancels for images that are large and close, so kipper's function takes it as
+# 1 + 2(v + v′) + 4(vv′ − k²).
 
 
 # %%
@@ -36,11 +39,11 @@ def erf_kernel(hidden, w2, b2, tangent, x1, x2):
     v1, v2 = (w2 * jnp.sum(x**2, axis=1) + b2 for x in (x1, x2))
     result = covariance
     for _ in range(hidden):
-        scale = (1 + 2 * v1[:, None]) * (1 + 2 * v2)
-        slopes = 4 / jnp.pi / jnp.sqrt(scale - 4 * covariance**2)
-        covariance = w2 * (2 / jnp.pi) * jnp.arcsin(2 * covariance / jnp.sqrt(scale)) + b2
+        total, product = v1[:, None] + v2, v1[:, None] * v2
+        covariance, slopes = erf_covariance_and_slope(covariance, total, product)
+        covariance = w2 * covariance + b2
         result = w2 * slopes * result + covariance if tangent else covariance
-        v1, v2 = (w2 * (2 / jnp.pi) * jnp.arcsin(2 * v / (1 + 2 * v)) + b2 for v in (v1, v2))
+        v1, v2 = (w2 * erf_covariance_and_slope(v, 2 * v, v * v)[0] + b2 for v in (v1, v2))
     return result
 
 

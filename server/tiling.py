@@ -67,7 +67,7 @@ def tiling_for(
         UserError: the engine cannot evaluate the kernel.
     """
     entry = engines_for(engine, spec.architecture)[0]
-    itemsize = 8 if spec.dtype == "float64" else 4
+    itemsize = 8 if spec.dtype == "float64" or entry.always_float64 else 4
     height, width, channels = image_shape
     pixels = height * width
     per_pair = _ARRAYS_ALIVE * itemsize

@@ -28,6 +28,7 @@ from kipper.common.architecture import (
     LeakyRelu,
     Relu,
 )
+from kipper.workers.erf_and_gelu import erf_covariance_and_slope, gelu_covariance_and_slope
 from kipper.workers.own_network import made_kernel
 
 
@@ -48,7 +49,7 @@ with warnings.catch_warnings():
     from neural_tangents import stax
     from neural_tangents._src.stax.requirements import get_diagonal_outer_prods
 
-__all__ = ["kernel_function", "nt", "relu", "stax"]
+__all__ = ["erf", "gelu", "kernel_function", "nt", "relu", "stax"]
 
 _Layer = tuple[Callable[..., Any], Callable[..., Any], Callable[..., nt.Kernel]]  # as in stax
 
@@ -60,13 +61,16 @@ def _keep_coincident(kernel: nt.Kernel) -> nt.Kernel:
     correlation becomes 1e-8 in the tangent kernel and its gradient there, and a different 1e-8 for
     each block shape. Just above 1, neural-tangents takes the angle and the singular derivative as
     zero, which is their limit.
+
+    Covariances whose square overflows become NaN: the library would take them for 0 or for 1.
     """
     _, product, _ = get_diagonal_outer_prods(
         kernel.cov1, kernel.cov2, kernel.diagonal_batch, kernel.diagonal_spatial, jnp.multiply
     )
     epsilon = 4 * jnp.finfo(kernel.nngp.dtype).eps
-    coincident = (kernel.nngp > 0) & (kernel.nngp**2 >= product * (1 - 2 * epsilon))
-    return kernel.replace(nngp=jnp.where(coincident, kernel.nngp * (1 + 2 * epsilon), kernel.nngp))
+    nngp = jnp.where(jnp.isfinite(product), kernel.nngp, jnp.nan)
+    coincident = (nngp > 0) & (nngp**2 >= product * (1 - 2 * epsilon))
+    return kernel.replace(nngp=jnp.where(coincident, nngp * (1 + 2 * epsilon), nngp))
 
 
 def relu(slope: float = 0.0) -> _Layer:
@@ -80,6 +84,41 @@ def relu(slope: float = 0.0) -> _Layer:
     return init_fn, apply_fn, kernel_fn
 
 
+def _smooth(
+    layer: _Layer, covariance_and_slope: Callable[..., tuple[jax.Array, jax.Array]]
+) -> _Layer:
+    """`layer` with another kernel, which is a function of k, v1 + v2 and v1 v2 at every pair."""
+    init_fn, apply_fn, layer_kernel_fn = layer
+
+    @functools.wraps(layer_kernel_fn)
+    def kernel_fn(kernel: nt.Kernel, **options: object) -> nt.Kernel:
+        del options
+        diagonal = kernel.diagonal_batch, kernel.diagonal_spatial
+        totals, products = (
+            get_diagonal_outer_prods(kernel.cov1, kernel.cov2, *diagonal, operation)
+            for operation in (jnp.add, jnp.multiply)
+        )
+        covariances = kernel.cov1, kernel.nngp, kernel.cov2
+        (cov1, _), (nngp, slope), (cov2, _) = (
+            (None, None) if k is None else covariance_and_slope(k, total, product)
+            for k, total, product in zip(covariances, totals, products, strict=True)
+        )
+        ntk = None if kernel.ntk is None else kernel.ntk * slope
+        return kernel.replace(cov1=cov1, nngp=nngp, cov2=cov2, ntk=ntk, is_gaussian=False)
+
+    return init_fn, apply_fn, kernel_fn
+
+
+def erf() -> _Layer:
+    """stax.Erf(), with a kernel that is exact at images of any scale."""
+    return _smooth(stax.Erf(), erf_covariance_and_slope)
+
+
+def gelu() -> _Layer:
+    """stax.Gelu(), with a kernel that is exact at images of any scale."""
+    return _smooth(stax.Gelu(), gelu_covariance_and_slope)
+
+
 def _stax_layer(layer: Layer, architecture: Architecture) -> _Layer:
     deviations = {"W_std": architecture.w_std, "b_std": architecture.b_std}
     match layer:
@@ -89,10 +128,10 @@ def _stax_layer(layer: Layer, architecture: Architecture) -> _Layer:
             return relu()
         case LeakyRelu(slope):
             return relu(slope)
-        case Erf():  # kernels of erf and gelu have no kink where images coincide
-            return stax.Erf()
+        case Erf():
+            return erf()
         case Gelu():
-            return stax.Gelu()
+            return gelu()
         case AvgPool():
             return stax.AvgPool((2, 2), strides=(2, 2), padding="VALID")
         case Flatten():
@@ -106,9 +145,9 @@ def _stax_layer(layer: Layer, architecture: Architecture) -> _Layer:
 def kernel_function(spec: KernelSpec) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(n, h, w, c), (m, h, w, c) -> (n, m): the kernel of `spec` by neural-tangents.
 
-    Differs from the library's own only where images coincide (`_keep_coincident`); user-defined
-    networks get this rule by using `relu`. Differentiable and jittable; the dtype is that of the
-    images.
+    Differs from the library's own only where images coincide (`_keep_coincident`), and for erf and
+    gelu of large images; user-defined networks get these rules by using `relu`, `erf` and `gelu`.
+    Differentiable and jittable; the dtype is that of the images.
 
     Raises:
         UserError: a user-defined network cannot be made; its kernel raises this too.
