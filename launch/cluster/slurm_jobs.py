@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from kipper.common.errors import TemporaryError, UserError
 from kipper.common.settings import RunSettings, SlurmJobSettings
 from kipper.launch.cluster import plan, slurm_queue
-from kipper.launch.cluster.meeting_point import MeetingPoint
+from kipper.launch.cluster.meeting_point import MeetingPoint, read_launch
 from kipper.launch.link.transports.addresses import free_port
 from kipper.launch.link.worker_process import worker_settings
 from kipper.launch.processes.exit_codes import ExitCode
@@ -32,7 +32,7 @@ from kipper.launch.processes.supervisor import (
     supervise,
 )
 from kipper.launch.processes.terminal import tell_terminal
-from kipper.server.status import SILENCE_SECONDS, silence
+from kipper.server.status import SILENCE_SECONDS, StatusWriter, read_status, silence
 from kipper.server.workdir import Workdir
 
 # Part of the three minutes that Slurm gives; the rest is for requeuing.
@@ -112,10 +112,53 @@ def _coordinate(settings: RunSettings, notice: Notice) -> int:
     with Workdir(execution.workdir).launched():
         point.arrive(f"{name}:{port}")
         process = plan.coordinator_process(settings, name, port)
-        status = _run("The coordinator", process.arguments, after_kill, notice.stop)
+        with _ended_without_workers(Workdir(execution.workdir), notice.stop) as (stop, reasons):
+            status = _run("The coordinator", process.arguments, after_kill, stop)
+        for reason in reasons:
+            status = ExitCode.FAILED
+            tell_terminal(reason)
+            writer = StatusWriter(Workdir(execution.workdir).status)
+            writer.status = read_status(Workdir(execution.workdir).status)
+            writer.update(now=True, state="failed", message=reason, dashboard=None)
         if status not in (ExitCode.INTERRUPTED, ExitCode.TEMPORARY):
             point.close()
     return status
+
+
+@contextlib.contextmanager
+def _ended_without_workers(
+    workdir: Workdir, parent: StopRequest
+) -> Iterator[tuple[StopRequest, list[str]]]:
+    """A request that becomes urgent once no worker can come; the reason is then in the list."""
+    stop, reasons = StopRequest(parent), list[str]()
+    launch = read_launch(workdir.path)
+
+    def watch(job: str, ended: threading.Event) -> None:
+        alone_since = asked = time.monotonic()
+        while not ended.wait(_LOOK_SECONDS):
+            now, status = time.monotonic(), read_status(workdir.status)
+            if status.workers or status.state not in ("starting", "running"):
+                alone_since = now
+            elif now - alone_since >= SILENCE_SECONDS and now - asked >= _ASK_SECONDS:
+                asked = now
+                states = slurm_queue.living(job)
+                if states is not None and job not in states:
+                    reasons.append(
+                        f"The run has no worker, and Slurm's job {job} of workers has ended; "
+                        f"slurm/worker-{job}_*.log in the run say why, and the same command "
+                        "resumes it."
+                    )
+                    stop.ask_at_once()
+                    return
+
+    with contextlib.ExitStack() as stack:
+        if launch is not None:
+            ended = threading.Event()
+            watcher = threading.Thread(target=watch, args=(launch.workers_job, ended), daemon=True)
+            watcher.start()
+            stack.callback(watcher.join)
+            stack.callback(ended.set)
+        yield stop, reasons
 
 
 def _run(

@@ -14,6 +14,7 @@ from kipper.common.settings import DistillSettings, RunSettings, SlurmJobSetting
 from kipper.launch.cluster import slurm_jobs
 from kipper.launch.cluster.meeting_point import MeetingPoint, read_launch
 from kipper.launch.processes.stopping import StopRequest
+from kipper.server.status import StatusWriter, read_status
 from kipper.server.workdir import Workdir
 
 Work = Callable[..., int]
@@ -96,6 +97,42 @@ def test_a_coordinators_job_is_requeued_only_if_that_may_help(
     launch = read_launch(workdir)
     assert launch is not None
     assert launch.is_over == is_over
+
+
+@pytest.mark.parametrize(
+    ("squeue", "workers", "ends"),
+    [
+        ("echo 7 RUNNING", 0, True),
+        ("echo 8 PENDING", 0, False),
+        ("exit 1", 0, False),
+        ("echo 7 RUNNING", 1, False),  # one that was started by hand
+    ],
+)
+def test_a_coordinator_whose_workers_have_all_ended_ends(
+    tmp_path: pathlib.Path,
+    workdir: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    squeue: str,
+    workers: int,
+    ends: bool,
+) -> None:
+    SlurmStandIn(tmp_path, monkeypatch, squeue=squeue)
+    monkeypatch.setattr(slurm_jobs, "SILENCE_SECONDS", 0.0)
+
+    def work(name: str, arguments: object, rule: object, stop: StopRequest) -> int:
+        StatusWriter(workdir / "status.json").update(now=True, state="running", workers=workers)
+        return 130 if stop.wait_until_urgent(60.0 if ends else 0.3) else 0
+
+    _as_coordinator(monkeypatch, work)
+    assert _run(workdir, None) == (1 if ends else 0)
+    status = read_status(workdir / "status.json")
+    assert status.state == ("failed" if ends else "running")
+    if ends:
+        assert status.message is not None
+        assert "Slurm's job 8 of workers has ended; slurm/worker-8_*.log" in status.message
+    launch = read_launch(workdir)
+    assert launch is not None
+    assert launch.is_over
 
 
 def test_a_full_disk_requeues_the_job(
