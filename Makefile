@@ -38,7 +38,7 @@ slow: $(VENV)/native
 	@$(BIN)/python -m pytest -m slow
 
 sanitize: $(VENV)/native
-	@$(BIN)/python -m pytest -m slow -rs tests/workers/test_native_sanitized.py tests/common/test_linalg_sanitized.py tests/common/test_dataset_fuzz.py
+	@$(BIN)/python -m pytest -m slow -rs tests/workers/test_native_sanitized.py tests/workers/test_native_arm.py tests/common/test_linalg_sanitized.py tests/common/test_dataset_fuzz.py
 
 check: $(VENV)/installed $(VENV)/warning-free
 	@$(BIN)/ruff check .

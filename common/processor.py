@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import platform
+from typing import Literal
 
 # The flags that each level of x86-64 requires in addition to the level below.
 _LEVELS = {
@@ -10,6 +11,14 @@ _LEVELS = {
     "x86-64-v3": {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"},
     "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
 }
+
+
+def processor_kind() -> Literal["x86-64", "arm64", "other"]:
+    """The kind of instructions that this process runs."""
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64"):
+        return "x86-64"
+    return "arm64" if machine in ("aarch64", "arm64") else "other"
 
 
 @functools.cache
@@ -30,10 +39,10 @@ def processor_flags() -> frozenset[str]:
 def instruction_sets() -> tuple[str, ...]:
     """The levels that native libraries are built for and this processor has, best first.
 
-    Processors other than x86-64 have the level "native".
+    64-bit ARM has the level "armv8-a", and processors of other kinds have "native".
     """
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return ("native",)
+    if processor_kind() != "x86-64":
+        return ("armv8-a",) if processor_kind() == "arm64" else ("native",)
     levels: list[str] = []
     for level, needed in _LEVELS.items():
         if not needed <= processor_flags():

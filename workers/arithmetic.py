@@ -9,6 +9,12 @@ from kipper.common.processor import processor_name
 from kipper.workers.native.build import sources_hash
 from kipper.workers.native_library import runnable_levels
 
+# How instruction sets multiply and add.
+_OPERATIONS = {
+    **dict.fromkeys(("x86-64-v4", "x86-64-v3", "armv8-a"), "fused"),
+    "x86-64-v2": "separate",
+}
+
 
 def banded_arithmetic() -> str:
     """The words for native convolutional kernels: their sources, and whether operations are fused.
@@ -16,8 +22,7 @@ def banded_arithmetic() -> str:
     Equal sources give equal bits on all instruction sets with fused multiplication and addition.
     """
     level = next(iter(runnable_levels()), "no processor")
-    fused = {"x86-64-v4": "fused", "x86-64-v3": "fused", "x86-64-v2": "separate"}.get(level, level)
-    return f"native code {sources_hash()}, {fused} operations"
+    return f"native code {sources_hash()}, {_OPERATIONS.get(level, level)} operations"
 
 
 def dense_arithmetic() -> str:

@@ -7,13 +7,13 @@ The library of this room is that of linear algebra, which needs nothing but a co
 import concurrent.futures
 import os
 import pathlib
-import platform
 import shlex
 import subprocess
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from kipper.common.cores import usable_cores
+from kipper.common.processor import processor_kind
 
 HERE = pathlib.Path(__file__).parent
 LIBRARIES = HERE / "lib"
@@ -32,8 +32,11 @@ X86_LEVELS = {
     "x86-64-v3": ["-march=x86-64-v3"],
     "x86-64-v2": ["-march=x86-64-v2"],
 }
+# NEON, which all 64-bit ARM processors have, and fused multiplication and addition with it.
+ARM_LEVELS = {"armv8-a": ["-march=armv8-a"]}
 # The compiler's default instruction set, for other processors.
 _ANY_PROCESSOR: dict[str, list[str]] = {"native": []}
+LEVELS = {**X86_LEVELS, **ARM_LEVELS, **_ANY_PROCESSOR}
 
 
 class Outcome(NamedTuple):
@@ -66,7 +69,8 @@ def compile_linear_algebra(
 
 def default_levels() -> list[str]:
     """The instruction sets of this machine's kind of processor."""
-    return list(X86_LEVELS if platform.machine() in ("x86_64", "AMD64") else _ANY_PROCESSOR)
+    of_kind = {"x86-64": X86_LEVELS, "arm64": ARM_LEVELS, "other": _ANY_PROCESSOR}
+    return list(of_kind[processor_kind()])
 
 
 def compile_levels(
@@ -85,8 +89,7 @@ def compile_levels(
     output.mkdir(parents=True, exist_ok=True)
 
     def build(level: str) -> str | None:
-        instructions = {**X86_LEVELS, **_ANY_PROCESSOR}[level]
-        return _compile([*compiler, *flags, *instructions, str(source)], targets[level])
+        return _compile([*compiler, *flags, *LEVELS[level], str(source)], targets[level])
 
     with concurrent.futures.ThreadPoolExecutor(usable_cores()) as executor:
         complaints = dict(zip(targets, executor.map(build, targets), strict=True))

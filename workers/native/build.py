@@ -29,7 +29,7 @@ _SHARED = ("aligned_array.hpp", "lanes.hpp", "parallel.hpp")
 @functools.cache
 def sources_hash() -> str:
     """A short hash of the kernels' sources and of the compiler's flags, which libraries know."""
-    flags = (FLAGS, _OF_KERNELS, common_build.X86_LEVELS)
+    flags = (FLAGS, _OF_KERNELS, common_build.LEVELS)
     digest = hashlib.sha256(repr(flags).encode())
     shared = [common_build.HERE / name for name in _SHARED]
     for path in [*sorted([*_HERE.glob("*.hpp"), *_HERE.glob("*.cpp")]), *shared]:

@@ -1,0 +1,30 @@
+"""The kinds of processors, what is built for them and what they choose of it."""
+
+import platform
+
+import pytest
+
+from kipper.common.native.build import LEVELS, X86_LEVELS, default_levels
+from kipper.common.processor import instruction_sets
+
+
+@pytest.mark.parametrize(
+    ("machine", "built"),
+    [
+        ("x86_64", tuple(X86_LEVELS)),
+        ("AMD64", tuple(X86_LEVELS)),
+        ("aarch64", ("armv8-a",)),  # Linux
+        ("arm64", ("armv8-a",)),  # macOS
+        ("ppc64le", ("native",)),
+    ],
+)
+def test_every_kind_builds_what_it_can_choose(
+    monkeypatch: pytest.MonkeyPatch, machine: str, built: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert tuple(default_levels()) == built
+    assert set(built) <= set(LEVELS)
+    chosen = instruction_sets.__wrapped__()
+    assert set(chosen) <= set(built)
+    if built != tuple(X86_LEVELS):
+        assert chosen == built
