@@ -132,7 +132,7 @@ def test_without_the_native_library_auto_says_what_is_missing(monkeypatch, caplo
 @pytest.mark.parametrize(
     ("function", "complaint"),
     [
-        ("cross_kernel", "kernel differs from plain JAX by 1.0e-02"),
+        ("cross_kernel", "kernel differs from plain NumPy by 1.0e-02"),
         ("cross_kernel_vjp", "gradient differs from the differences of its kernel by"),
         ("variance_maps_vjp", "gradient differs from the differences of its kernel by"),
     ],
