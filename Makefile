@@ -51,7 +51,7 @@ check: $(VENV)/installed $(VENV)/warning-free
 	@$(BIN)/python -c "from kipper.launch.page import server; print(server.asset('page.js').decode())" > .typing/page.js
 	@$(BIN)/oxlint --quiet -c launch/page/script/.oxlintrc.json .typing/page.js
 	@# mypy does not follow an editable install, so it finds the rooms by links in a package folder.
-	@for room in __init__.py common server workers launch; do \
+	@for room in __init__.py __init__.pyi common server workers launch; do \
 	  ln -sfn ../../$$room .typing/kipper/$$room; done
 	@MYPYPATH=.typing $(BIN)/mypy -p kipper
 	@$(BIN)/python locks/audit.py

@@ -1,27 +1,42 @@
 """Distils image data sets with exact infinite-width convolutional kernels.
 
-`kipper.distill` and `kipper.solve_labels` take arrays and return a result; the `kipper` command
-does the same from files. `kipper.kernel` and `kipper.kernel_vjp` give kernels alone. See README.md.
+`kipper.distill` and `kipper.solve_labels` take data and return a result; `kipper.start` returns a
+handle of the run at once. `kipper.load` reads results, `kipper.compare` compares them, and
+`kipper.Distiller` is an estimator for scikit-learn. `kipper.kernel` and `kipper.kernel_vjp` give
+kernels alone. The `kipper` command does the same from files. See README.md.
 """
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from kipper.launch.interface import Result, distill, solve_labels
-    from kipper.launch.kernels import kernel, kernel_vjp
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Result", "distill", "kernel", "kernel_vjp", "solve_labels"]
+
+# The module inside `kipper` of each public name.
+_MODULES = {
+    "Dataset": "common.datasets",
+    "Interrupted": "common.errors",
+    "KipperError": "common.errors",
+    "Result": "launch.interface.result",
+    "Run": "launch.interface.runs",
+    "UserError": "common.errors",
+    "distill": "launch.interface.runs",
+    "kernel": "launch.kernels",
+    "kernel_vjp": "launch.kernels",
+    "load": "launch.interface.loading",
+    "load_data": "launch.interface.given",
+    "solve_labels": "launch.interface.runs",
+    "start": "launch.interface.runs",
+    "start_solve_labels": "launch.interface.runs",
+}
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     # Imported when first used: `kipper --help` must not wait for JAX.
-    if name in ("kernel", "kernel_vjp"):
-        from kipper.launch import kernels
+    if name not in _MODULES:
+        raise AttributeError(f"module 'kipper' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"kipper.{_MODULES[name]}"), name)
 
-        return getattr(kernels, name)
-    if name in __all__:
-        from kipper.launch import interface
 
-        return getattr(interface, name)
-    raise AttributeError(f"module 'kipper' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -89,6 +89,7 @@ setup(
         **{f"kipper.{room}": room.replace(".", "/") for room in ROOMS},
     },
     package_data={
+        "kipper": ["py.typed", "__init__.pyi"],
         "kipper.common.native": ["*.hpp", "*.cpp", "lib/*.so"],
         "kipper.launch.page": ["page.html", "page.css", "script/*.js"],
         "kipper.server.report": ["page.html", "base.css"],

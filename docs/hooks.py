@@ -44,7 +44,7 @@ def _link_rooms() -> None:
     """
     package = ROOT / ".typing" / "kipper"
     package.mkdir(parents=True, exist_ok=True)
-    for room in ("__init__.py", "common", "server", "workers", "launch"):
+    for room in ("__init__.py", "__init__.pyi", "common", "server", "workers", "launch"):
         if not (package / room).is_symlink():
             (package / room).symlink_to(f"../../{room}")
 

@@ -37,9 +37,9 @@ print("images", result.images.shape, "pixels", result.pixels.shape, "labels", re
 print("the three:", ", ".join(f"{share:+.2f}" for share in result.labels[3]))
 
 # %% [markdown]
-# The workdir holds figures, metrics by step, and `distilled.npz` with its `preprocessing.npz`. Keep
-# these two together.
+# The workdir, here a temporary one, holds figures, metrics by step, and `distilled.npz` with its
+# `preprocessing.npz`. `save` keeps all of it, and `kipper.load("runs/own")` reads it again.
 
 # %%
-print("look at", result.workdir / "figures" / "distilled.png")
-print(f"kipper evaluate --distilled={result.workdir / 'distilled.npz'} --natural=10,100,1000")
+print("look at", result.save("runs/own") / "figures" / "distilled.png")
+print(result.natural([10, 100, 1000]).record()["finding"])

@@ -26,7 +26,7 @@ from kipper.server.experiment import Experiment, Split, choose_rows, prepare
 from kipper.server.measures import Score
 from kipper.server.pool import Pool
 from kipper.server.protocol import WorkerLink
-from kipper.server.records import RunResult
+from kipper.server.records import Onlooker, RunResult
 from kipper.server.session import open_session
 from kipper.server.snapshots import BestKeeper, SnapshotSink
 from kipper.server.workdir import Workdir
@@ -94,6 +94,7 @@ def coordinate(
     make_sink: Callable[[], SnapshotSink] | None = None,
     stop: StopRequest | None = None,
     joining: Callable[[Pool], AbstractContextManager[object]] | None = None,
+    onlooker: Onlooker | None = None,
 ) -> RunResult:
     """Runs the algorithm of the settings, and writes the report.
 
@@ -106,6 +107,7 @@ def coordinate(
         stop: ends the run with `Interrupted`, after the work in progress or, if urgent, at once.
         joining: entered while the run lasts: lets workers join the pool. A run without workers then
             waits for them.
+        onlooker: sees the evaluations.
 
     Raises:
         KipperError: the run could not be finished; see `Algorithm.run`.
@@ -132,6 +134,7 @@ def coordinate(
                 else None,
                 elastic=joining is not None,
                 watch=watch,
+                onlooker=onlooker,
             )
         )
         if joining is not None:
@@ -163,8 +166,10 @@ def _report(workdir: Workdir) -> None:
         )
 
 
-def run_inprocess(settings: RunSettings) -> RunResult:
-    """Runs with worker threads of this process, without Launchpad.
+def run_inprocess(
+    settings: RunSettings, stop: StopRequest | None = None, onlooker: Onlooker | None = None
+) -> RunResult:
+    """Runs with worker threads of this process, without Launchpad; arguments as of `coordinate`.
 
     With `port` set, workers of other processes and hosts may join. Signals as `coordinate_here`.
     """
@@ -178,7 +183,7 @@ def run_inprocess(settings: RunSettings) -> RunResult:
             for link in inprocess_links(num_workers, row_sets, execution.threads_per_worker)
         ]
         joining = workers_joining(execution, port) if port is not None else None
-        return coordinate_here(settings, experiment, links, joining)
+        return coordinate_here(settings, experiment, links, joining, stop=stop, onlooker=onlooker)
 
 
 def coordinate_here(
@@ -187,15 +192,17 @@ def coordinate_here(
     links: Sequence[WorkerLink],
     joining: Callable[[Pool], AbstractContextManager[object]] | None = None,
     make_sink: Callable[[StopRequest], SnapshotSink] | None = None,
+    stop: StopRequest | None = None,
+    onlooker: Onlooker | None = None,
 ) -> RunResult:
     """As `coordinate`, in the process of the command, whose signals ask it to stop.
 
     The first Ctrl-C or SIGTERM ends the run after the step in progress, the second at once.
     """
-    stop = StopRequest()
+    stop = stop or StopRequest()
     with stop.asked_by_signals(on_signal=_on_signal):
         sink = functools.partial(make_sink, stop) if make_sink is not None else None
-        return coordinate(settings, experiment, links, sink, stop, joining)
+        return coordinate(settings, experiment, links, sink, stop, joining, onlooker)
 
 
 def _on_signal(times: int) -> None:

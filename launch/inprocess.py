@@ -8,6 +8,7 @@ import numpy as np
 
 from kipper.common import logs
 from kipper.common.cores import usable_cores
+from kipper.common.errors import Interrupted
 from kipper.common.messages import Cancel, Reply, Request
 from kipper.workers.row_store import RowStore
 from kipper.workers.worker import Worker
@@ -23,12 +24,19 @@ class InProcessLink:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def submit(self, request: Request) -> "concurrent.futures.Future[Reply]":
-        """Queues the request after earlier ones; handles a `Cancel` at once."""
+        """Queues the request after earlier ones; handles a `Cancel` at once.
+
+        Raises:
+            Interrupted: the program ends, which takes no more work.
+        """
         if isinstance(request, Cancel):
             future: concurrent.futures.Future[Reply] = concurrent.futures.Future()
             future.set_result(self._handle(request))
             return future
-        return self._thread.submit(logs.carried(self._handle), request)
+        try:
+            return self._thread.submit(logs.carried(self._handle), request)
+        except RuntimeError as error:
+            raise Interrupted() from error
 
     def _handle(self, request: Request) -> Reply:
         with logs.about(worker=self.name):

@@ -11,10 +11,11 @@ from kipper.common.settings import RunSettings
 from kipper.common.settings.execution import LOCAL_RAY
 from kipper.common.this_python import is_installed
 from kipper.launch.coordinator import best_keeper, claimed_run, coordinate_here
+from kipper.launch.processes.stopping import StopRequest
 from kipper.server.experiment import Split, prepare
 from kipper.server.pool import Pool
 from kipper.server.pool_options import PoolOptions
-from kipper.server.records import RunResult
+from kipper.server.records import Onlooker, RunResult
 from kipper.server.scheduler.rules import Policy
 from kipper.server.session import open_kernel
 from kipper.server.snapshots import BestKeeper
@@ -24,8 +25,10 @@ from kipper.server.workdir import Workdir
 _PATIENCE_SECONDS = 120.0
 
 
-def run_on_ray(settings: RunSettings) -> RunResult:
-    """Runs with workers on the nodes of a Ray cluster.
+def run_on_ray(
+    settings: RunSettings, stop: StopRequest | None = None, onlooker: Onlooker | None = None
+) -> RunResult:
+    """Runs with workers on the nodes of a Ray cluster; arguments as of `coordinate`.
 
     The first Ctrl-C or SIGTERM ends the run after the step in progress, the second at once. All
     actors end with this process, however it ends.
@@ -52,7 +55,9 @@ def run_on_ray(settings: RunSettings) -> RunResult:
                 _scoring, settings, experiment.validation, evaluator_joining(actors)
             )
             make_sink = stack.enter_context(evaluating(scoring))
-        return coordinate_here(settings, experiment, (), actors_joining(actors), make_sink)
+        return coordinate_here(
+            settings, experiment, (), actors_joining(actors), make_sink, stop, onlooker
+        )
 
 
 @contextlib.contextmanager

@@ -3,12 +3,18 @@
 from kipper.common import logs
 from kipper.common.settings import RunSettings
 from kipper.launch.processes.process import die_with_supervisor
-from kipper.server.records import RunResult
+from kipper.launch.processes.stopping import StopRequest
+from kipper.server.records import Onlooker, RunResult
 from kipper.server.workdir import Workdir
 
 
-def run(settings: RunSettings) -> RunResult:
-    """Runs `settings` and returns the result; raises a KipperError that says what went wrong."""
+def run(
+    settings: RunSettings, stop: StopRequest | None = None, onlooker: Onlooker | None = None
+) -> RunResult:
+    """Runs `settings` and returns the result; raises a KipperError that says what went wrong.
+
+    `stop` ends the run and `onlooker` sees its evaluations, unless Launchpad carries it out.
+    """
     die_with_supervisor()
     settings.check()
     # Before JAX is imported, and data is read; whoever prepares the folder claims it.
@@ -17,11 +23,11 @@ def run(settings: RunSettings) -> RunResult:
         if settings.execution.launch == "inprocess":
             from kipper.launch.coordinator import run_inprocess
 
-            return run_inprocess(settings)
+            return run_inprocess(settings, stop, onlooker)
         if settings.execution.launch == "ray":
             from kipper.launch.ray_run import run_on_ray
 
-            return run_on_ray(settings)
+            return run_on_ray(settings, stop, onlooker)
         from kipper.launch.local_program import run_local_program
 
         return run_local_program(settings)

@@ -5,9 +5,10 @@ import math
 import pathlib
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 from absl import logging
 
 from kipper.common.sealed import is_number, read_object
@@ -150,6 +151,11 @@ class Evaluation(Facts):
     @property
     def null(self) -> Collection[str]:
         return ("condition_number", "regularised_condition_number")
+
+
+# Called in the coordinator's thread, which waits for it, with each evaluation, its images
+# (n, h, w, c) and its labels (n, C).
+Onlooker = Callable[[Evaluation, np.ndarray, np.ndarray], None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,7 +48,7 @@ from kipper.server.pool import Pool
 from kipper.server.pool_options import PoolOptions
 from kipper.server.pool_worker import KnownBlock
 from kipper.server.protocol import WorkerLink
-from kipper.server.records import Account, Counters, Evaluation, RunResult
+from kipper.server.records import Account, Counters, Evaluation, Onlooker, RunResult
 from kipper.server.report.keeping import keep_beginning, keep_end
 from kipper.server.run_numerics import (
     Admission,
@@ -93,6 +93,7 @@ class Session:
     event_files: EventFiles
     admission: Admission
     should_finish: Callable[[], bool]
+    onlooker: Onlooker | None = None
     started: float = dataclasses.field(default_factory=time.monotonic)
     before: Counters | None = None
 
@@ -178,6 +179,8 @@ class Session:
             {"speed/pairs_per_second": self.account().pairs_per_second or 0, **(more or {})},
             (lambda: picture(shown, to_pixels, *_EVENT_PICTURE)) if is_shown else None,
         )
+        if self.onlooker is not None:
+            self.onlooker(evaluation, images, labels)
 
     def write_results(self, images: np.ndarray, labels: np.ndarray, result: RunResult) -> None:
         """Writes the distilled set, its recipe, result.json, and what only the report needs."""
@@ -212,6 +215,7 @@ def open_session(
     known: KnownBlock | None = None,
     elastic: bool = False,
     watch: Watch | None = None,
+    onlooker: Onlooker | None = None,
 ) -> Iterator[Session]:
     """A session over `links`; closes them at the end and writes to status.json how the run ended.
 
@@ -224,6 +228,7 @@ def open_session(
         known: a block that checks workers before they get others.
         elastic: whether workers may join later; if so, the run waits while it has none.
         watch: for the live page.
+        onlooker: sees the evaluations.
 
     Raises:
         UserError: another coordinator holds the workdir, or this one may not continue its run.
@@ -301,6 +306,7 @@ def open_session(
             event_files=EventFiles(workdir),
             admission=admission,
             should_finish=should_finish,
+            onlooker=onlooker,
         )
         try:
             with _telling_how_it_ended(status, workdir):

@@ -15,7 +15,9 @@ SOURCES = sorted(
     for path in (ROOT / room).rglob(pattern)
 )
 # From the top; "launch" stands for the modules of launch/ itself.
-LAUNCH_LAYERS = ("main", "commands", "cluster", "launch", "ray", "page", "link", "processes")
+LAUNCH_LAYERS = (
+    *("main", "interface", "commands", "cluster", "launch", "ray", "page", "link", "processes"),
+)
 MAP = (ROOT / "WORKSPACE.md").read_text()
 # Paths: names in backquotes with a slash or one of these endings.
 NAMED = {

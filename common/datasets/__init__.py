@@ -4,7 +4,19 @@ Loaders raise UserError for files that are missing, corrupt or of unexpected con
 """
 
 from kipper.common.datasets.dataset import Dataset, dataset_hash
+from kipper.common.datasets.memory import keep, remember
+from kipper.common.datasets.npz import dataset_of_arrays, float_images
 from kipper.common.datasets.registry import DATASET_NAMES, load_dataset
 from kipper.common.datasets.subset import limit
 
-__all__ = ["DATASET_NAMES", "Dataset", "dataset_hash", "limit", "load_dataset"]
+__all__ = [
+    "DATASET_NAMES",
+    "Dataset",
+    "dataset_hash",
+    "dataset_of_arrays",
+    "float_images",
+    "keep",
+    "limit",
+    "load_dataset",
+    "remember",
+]

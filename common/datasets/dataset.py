@@ -32,6 +32,12 @@ class Dataset:
     y_test: np.ndarray
     class_names: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        what = f"{self.num_outputs} {'classes' if self.has_classes else 'targets'}"
+        shape = "x".join(map(str, self.x_train.shape[1:]))
+        sizes = f"{len(self.x_train):,} training and {len(self.x_test):,} test images"
+        return f"<Dataset {self.name}: {sizes} {shape}, {what}>"
+
     @property
     def has_classes(self) -> bool:
         """Whether labels are classes rather than targets."""

@@ -1,6 +1,7 @@
 """Data sets from NumPy .npz files, such as keras's mnist.npz."""
 
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -25,9 +26,17 @@ def load_npz(path: pathlib.Path, name: str) -> Dataset:
     Raises:
         UserError: the file is missing or corrupt, or an array is missing or not as above.
     """
-    arrays = _read_arrays(path)
-    train, test = (_split(arrays, part, path) for part in ("train", "test"))
-    return assemble(name, train, test, _class_names(arrays, (train, test), path))
+    return dataset_of_arrays(_read_arrays(path), name, str(path))
+
+
+def dataset_of_arrays(arrays: Mapping[str, np.ndarray], name: str, source: str) -> Dataset:
+    """A data set from arrays in memory as `load_npz` reads them; float32 images are not copied.
+
+    Raises:
+        UserError: an array is not as there; the sentence begins with `source`.
+    """
+    train, test = (_split(arrays, part, source) for part in ("train", "test"))
+    return assemble(name, train, test, _class_names(arrays, (train, test), source))
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -52,57 +61,62 @@ def _count(rows: tuple[int, ...]) -> str:
     return str(rows[0]) if rows else "no"
 
 
-def _split(arrays: dict[str, np.ndarray], part: str, path: pathlib.Path) -> RawSplit:
+def _split(arrays: Mapping[str, np.ndarray], part: str, source: str) -> RawSplit:
     labels = arrays[f"y_{part}"]
     if labels.dtype.kind == "f":
         labels = labels.astype(np.float64)
         labels = labels[:, None] if labels.ndim == 1 else labels
     elif labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    return RawSplit(_images(arrays, f"x_{part}", path), labels, f"{path} ({part})")
+    return RawSplit(
+        float_images(arrays[f"x_{part}"], f"x_{part}", source), labels, f"{source} ({part})"
+    )
 
 
-def _images(arrays: dict[str, np.ndarray], key: str, path: pathlib.Path) -> np.ndarray:
-    """The images as float32, with a channel axis."""
-    images = arrays[key]
+def float_images(images: np.ndarray, key: str, source: str) -> np.ndarray:
+    """Images as float32, with a channel axis; `key` and `source` name them in errors.
+
+    Raises:
+        UserError: they are neither uint8 nor finite floating-point numbers.
+    """
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype == np.uint8:
         return unit_pixels(images)
     if images.dtype.kind != "f":
-        raise UserError(f"{path}: {key} is {images.dtype}, expected uint8 or floating point")
+        raise UserError(f"{source}: {key} is {images.dtype}, expected uint8 or floating point")
     with np.errstate(over="ignore"):
         images = np.ascontiguousarray(images, np.float32)
     unusable = np.flatnonzero(~np.isfinite(images).all(axis=tuple(range(1, images.ndim))))
     if unusable.size:
         others = f" and {unusable.size - 1} more" if unusable.size > 1 else ""
         raise UserError(
-            f"{path}: image {unusable[0]} of {key}{others} holds NaN or infinite pixels, expected "
-            "finite float32"
+            f"{source}: image {unusable[0]} of {key}{others} holds NaN or infinite pixels, "
+            "expected finite float32"
         )
     return images
 
 
 def _class_names(
-    arrays: dict[str, np.ndarray], splits: tuple[RawSplit, RawSplit], path: pathlib.Path
+    arrays: Mapping[str, np.ndarray], splits: tuple[RawSplit, RawSplit], source: str
 ) -> tuple[str, ...]:
     if not all(are_classes(split.labels) for split in splits):
         if "class_names" in arrays:
             raise UserError(
-                f"{path} holds class_names but floating-point targets, expected integers"
+                f"{source} holds class_names but floating-point targets, expected integers"
             )
         return ()
     if "class_names" not in arrays:
         num_classes = 1 + max(int(split.labels.max()) for split in splits)
         if num_classes > _MAX_CLASSES:
             raise UserError(
-                f"{path} holds the label {num_classes - 1}, expected 0 to {_MAX_CLASSES - 1}"
+                f"{source} holds the label {num_classes - 1}, expected 0 to {_MAX_CLASSES - 1}"
             )
         return numbered_names(num_classes)
     names = arrays["class_names"]
     if names.ndim != 1 or names.dtype.kind not in "US":
         raise UserError(
-            f"{path}: class_names is {names.dtype} of shape {names.shape}, expected strings (C,)"
+            f"{source}: class_names is {names.dtype} of shape {names.shape}, expected strings (C,)"
         )
-    with expecting(path, "a data set with ASCII or Unicode class_names"):
+    with expecting(source, "a data set with ASCII or Unicode class_names"):
         return tuple(names.astype(str).tolist())

@@ -14,7 +14,7 @@ _MOST_OF_A_REASON = 300  # libraries may cite the file
 
 
 @contextlib.contextmanager
-def expecting(path: pathlib.Path, expected: str) -> Iterator[None]:
+def expecting(path: str | pathlib.Path, expected: str) -> Iterator[None]:
     """Turns any exception of the block, which reads `path`, into a UserError.
 
     A corrupt pickle, zip or .mat file can raise nearly any exception, so the block should only

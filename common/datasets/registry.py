@@ -8,6 +8,8 @@ from kipper.common.datasets.dataset import Dataset
 from kipper.common.datasets.embedded import load_digits, load_mnist5k
 from kipper.common.datasets.folder import load_folder
 from kipper.common.datasets.idx import load_fashion_mnist, load_mnist
+from kipper.common.datasets.memory import PREFIX as ARRAYS_PREFIX
+from kipper.common.datasets.memory import load_arrays
 from kipper.common.datasets.npz import load_npz
 from kipper.common.datasets.svhn import load_svhn_cropped
 from kipper.common.errors import UserError
@@ -30,11 +32,12 @@ _FROM_FOLDER: Mapping[str, Callable[[pathlib.Path], Dataset]] = {
 DATASET_NAMES = (*_EMBEDDED, *_FROM_FOLDER, f"{_NPZ_PREFIX}PATH", f"{_FOLDER_PREFIX}PATH")
 
 
-def load_dataset(name: str, data_dir: str | None) -> Dataset:
+def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
     """Loads a data set by its name.
 
     Args:
-        name: one of `DATASET_NAMES`; see `load_folder` for the forms of folder:PATH.
+        name: one of `DATASET_NAMES`; see `load_folder` for the forms of folder:PATH. Or the name of
+            arrays in memory, from `remember`.
         data_dir: the folder with the files or with a subfolder that has them, if the name needs it.
 
     Returns:
@@ -50,6 +53,8 @@ def load_dataset(name: str, data_dir: str | None) -> Dataset:
         return load_npz(pathlib.Path(name.removeprefix(_NPZ_PREFIX)), name)
     if name.startswith(_FOLDER_PREFIX) and name != _FOLDER_PREFIX:
         return load_folder(name.removeprefix(_FOLDER_PREFIX), name)
+    if name.startswith(ARRAYS_PREFIX):
+        return load_arrays(name, data_dir)
     if name not in _FROM_FOLDER:
         raise UserError(
             f"the data set {name!r} is not known, expected one of {', '.join(DATASET_NAMES)}"

@@ -3,6 +3,8 @@
 import pathlib
 from collections.abc import Sequence
 
+from matplotlib.figure import Figure
+
 from kipper.common.errors import UserError
 from kipper.common.files import write_bytes, written_for
 from kipper.common.settings import CompareSettings
@@ -12,7 +14,8 @@ from kipper.server.figures.support_sizes import SizedScore, support_sizes_figure
 from kipper.server.measures import Measure
 from kipper.server.report.run_files import RunFiles, read_run
 
-_HEADS = ("run", *("dataset", "preprocess", "kernel", "algorithm"), "images", "test", "natural")
+_TRAITS = ("dataset", "preprocess", "kernel", "algorithm")
+HEADS = ("run", *_TRAITS, "images", "test", "natural", "steps")
 _TEXT_COLUMNS = 5
 
 
@@ -20,11 +23,25 @@ def print_comparison(settings: CompareSettings) -> None:
     """Prints a table of the runs and draws their scores.
 
     Raises:
-        UserError: a folder holds no run or one without a score, the runs have different measures,
-            or the figure cannot be written.
+        UserError: as `read_comparable`, or the figure cannot be written.
     """
     settings.check()
-    runs = [read_run(folder) for folder in settings.runs]
+    runs, measure = read_comparable(settings.runs)
+    _print_table(runs, measure)
+    path = pathlib.Path(settings.output)
+    png = style.png(figure_of(runs, measure))
+    with written_for(f"--output={path}", path):
+        write_bytes(path, png)
+    print(f"\nfigure   {path}")
+
+
+def read_comparable(folders: Sequence[str]) -> tuple[list[RunFiles], Measure]:
+    """The runs in folders, sorted by traits and size, and the measure of their scores.
+
+    Raises:
+        UserError: a folder holds no run or one without a score, or the measures differ.
+    """
+    runs = [read_run(folder) for folder in folders]
     for run in runs:
         if run.test is None:
             raise UserError(
@@ -36,13 +53,13 @@ def print_comparison(settings: CompareSettings) -> None:
         raise UserError("Runs on classes and runs on real-valued targets cannot be compared.")
     (measure,) = measures
     runs.sort(key=lambda run: (_traits(run), _size(run), str(run.workdir.path)))
-    _print_table(runs, measure)
+    return runs, measure
+
+
+def figure_of(runs: Sequence[RunFiles], measure: Measure) -> Figure:
+    """The scores of runs against their numbers of support images."""
     shared, scores = sized_scores(runs)
-    path = pathlib.Path(settings.output)
-    png = style.png(support_sizes_figure(scores, measure, shared))
-    with written_for(f"--output={path}", path):
-        write_bytes(path, png)
-    print(f"\nfigure   {path}")
+    return support_sizes_figure(scores, measure, shared)
 
 
 def _size(run: RunFiles) -> int:
@@ -81,6 +98,11 @@ def sized_scores(runs: Sequence[RunFiles]) -> tuple[str, list[SizedScore]]:
 
 
 def _print_table(runs: Sequence[RunFiles], measure: Measure) -> None:
+    print_table(HEADS, rows_of(runs, measure), _TEXT_COLUMNS)
+
+
+def rows_of(runs: Sequence[RunFiles], measure: Measure) -> list[tuple[str, ...]]:
+    """The cells of a table of runs, under `HEADS`."""
     rows = []
     for run in runs:
         scores = run.test, run.natural
@@ -94,4 +116,4 @@ def _print_table(runs: Sequence[RunFiles], measure: Measure) -> None:
                 steps if run.result is not None else f"{steps} so far",
             )
         )
-    print_table((*_HEADS, "steps"), rows, _TEXT_COLUMNS)
+    return rows

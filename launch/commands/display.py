@@ -23,14 +23,16 @@ SILENT_SECONDS = 60.0
 
 
 @contextlib.contextmanager
-def showing_progress(workdir: Workdir) -> Iterator[None]:
+def showing_progress(workdir: Workdir, terminal: TextIO | None = None) -> Iterator[None]:
     """Shows progress within the context: one live line on a terminal, plain lines elsewhere.
+
+    On `terminal`, by default stdout.
 
     Plain lines are evaluations, and the progress after a minute without one.
     """
     before = _Shown(len(workdir.evaluations()), read_status(workdir.status))
     ended = threading.Event()
-    terminal = sys.stdout  # kept, since Launchpad's output is redirected to a file later
+    terminal = terminal or sys.stdout  # kept: Launchpad's output is redirected to a file later
     show = _show_live if terminal.isatty() else _show_plain
     thread = threading.Thread(target=show, args=(workdir, before, ended, terminal), daemon=True)
     thread.start()

@@ -45,6 +45,16 @@ class FileEvaluation:
     kernel_pairs: int
     numerics: RunNumerics | None
 
+    @property
+    def test_accuracy(self) -> float | None:
+        """The share of test images in their class; None for targets of a regression."""
+        return self.test.value if self.test.measure is ACCURACY else None
+
+    @property
+    def test_r2(self) -> float | None:
+        """R² of targets; None for classes."""
+        return None if self.test.measure is ACCURACY else self.test.value
+
     def record(self) -> dict[str, Any]:
         """For JSON."""
         return {

@@ -23,7 +23,12 @@ _OF_PIXELS = ("images", "torchvision")
 
 
 def export(settings: ExportSettings) -> None:
-    """Writes the set and prints where.
+    """Writes the set and prints where; raises as `exported`."""
+    print(exported(settings))
+
+
+def exported(settings: ExportSettings) -> pathlib.Path:
+    """Writes the set; returns the file, or the folder of many.
 
     Raises:
         UserError: the set cannot be read or described, or the output cannot be written.
@@ -43,12 +48,12 @@ def export(settings: ExportSettings) -> None:
         if is_new and output.is_dir() and not any(output.iterdir()):
             output.rmdir()
         raise
-    print(written)
     if settings.to in _OF_PIXELS and recipe.settings["preprocess"] == "zca":
         remark(
             "ZCA keeps neither the mean nor the contrast of an image, so these pixels are only for "
             "viewing; train on the images of --to=safetensors."
         )
+    return written
 
 
 def _fitted_recipe(settings: ExportSettings, found: DistilledSet) -> Recipe:

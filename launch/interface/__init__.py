@@ -1,0 +1,1 @@
+"""The Python interface: runs, their results, and a scikit-learn estimator."""

@@ -1,0 +1,34 @@
+"""The folder of a run: one that the user named, or a temporary one that goes with its holders."""
+
+import os
+import pathlib
+import shutil
+import tempfile
+import weakref
+
+
+class RunFolder:
+    """A run's folder.
+
+    A temporary one is removed when nothing holds this object any more, at the latest when Python
+    exits. Pickling keeps the path alone.
+
+    Args:
+        path: where the user wants it; None for a temporary folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None):
+        self.is_temporary = path is None
+        if path is None:
+            self.path = pathlib.Path(tempfile.mkdtemp(prefix="kipper-"))
+            weakref.finalize(self, _remove, self.path, os.getpid())
+        else:
+            self.path = pathlib.Path(path).expanduser()
+
+    def __reduce__(self) -> tuple[type["RunFolder"], tuple[str]]:
+        return RunFolder, (str(self.path),)
+
+
+def _remove(path: pathlib.Path, pid: int) -> None:
+    if os.getpid() == pid:  # not in a process that was forked from this one
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,89 @@
+"""`kipper.load`: results from the files of runs, finished or not."""
+
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+
+from kipper.common.datasets import Dataset
+from kipper.common.errors import UserError
+from kipper.launch.interface.folder import RunFolder
+from kipper.launch.interface.result import Result
+from kipper.server import checkpoint
+from kipper.server.distilled_set import (
+    DistilledSet,
+    MadeSet,
+    load_recipe,
+    read_set,
+    save_distilled,
+    save_recipe,
+    set_key,
+)
+from kipper.server.report.run_files import RunFiles, read_run
+from kipper.server.snapshots import SupportSnapshot
+from kipper.server.workdir import Workdir
+
+
+def load(path: str | os.PathLike[str]) -> Result:
+    """Reads a result from files.
+
+    Args:
+        path: the folder of a run, or a distilled.npz, best.npz or file released with the KIP paper.
+            Of a run that was stopped, the newest checkpoint is read.
+
+    Raises:
+        UserError: there is no set, or it cannot be read.
+    """
+    target = pathlib.Path(path).expanduser()
+    if not target.is_dir():
+        folder = RunFolder(target.parent)
+        is_of_run = Workdir(target.parent).config.exists()
+        return Result(read_set(target), folder, read_run(target.parent) if is_of_run else None)
+    return result_in(RunFolder(target))
+
+
+def result_in(
+    folder: RunFolder, held: Dataset | None = None, last: SupportSnapshot | None = None
+) -> Result:
+    """The result of the run in a folder.
+
+    Args:
+        folder: of the run.
+        held: its data, if they are arrays in memory.
+        last: the set to take if the run is not finished; None for that of the newest checkpoint.
+
+    Raises:
+        UserError: there is no run, or it has no set yet.
+    """
+    workdir = Workdir(folder.path)
+    if not workdir.config.exists() and workdir.distilled.exists():
+        return Result(read_set(workdir.distilled), folder, held=held)
+    run = read_run(folder.path)
+    if run.result is not None and workdir.distilled.exists():
+        return Result(read_set(workdir.distilled), folder, run, held)
+    scratch = RunFolder(None)
+    found = _unfinished(run, last, scratch.path)
+    return Result(found, folder, run, held, scratch)
+
+
+def _unfinished(run: RunFiles, last: SupportSnapshot | None, scratch: pathlib.Path) -> DistilledSet:
+    """Writes the set that a run has got to, with its score if that step was evaluated."""
+    workdir = run.workdir
+    found: tuple[int, np.ndarray, np.ndarray] | None = None
+    if last is not None:
+        found = last.step, last.images, last.labels
+    elif run.algorithm.learns_images:
+        found = checkpoint.support_of(workdir.checkpoints)
+    if found is None or not workdir.preprocessing.exists():
+        raise UserError(
+            f"{workdir.path} holds no distilled set yet: its run is {run.status.state or 'new'}; "
+            "let it finish first."
+        )
+    step, images, labels = found
+    scores = {each.step: each.test for each in run.metrics}
+    made = MadeSet(set_key(images, labels), step, scores.get(step))
+    recipe = dataclasses.replace(load_recipe(workdir.preprocessing), sets=(made,))
+    save_recipe(scratch / "preprocessing.npz", recipe)
+    save_distilled(scratch / "distilled.npz", images, labels)
+    return read_set(scratch / "distilled.npz")

@@ -1,0 +1,103 @@
+"""Signatures and docstrings of functions whose keywords are settings, made from their classes."""
+
+import contextlib
+import dataclasses
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
+
+from kipper.common.errors import UserError
+from kipper.common.settings import Settings, choices_of
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_WIDTH = 92  # of docstrings, which the stub indents
+_ENTRY = re.compile(r"^( *)\*\*settings:.*\n", re.MULTILINE)
+
+
+def takes_settings(
+    *classes: type[Settings], without: tuple[str, ...] = ()
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Gives a function the fields of settings classes as keywords, in place of its **settings.
+
+    The function's signature then has them with their types and defaults, and its docstring their
+    help, in place of the entry `**settings`. Errors for the user name keywords instead of flags.
+
+    Args:
+        classes: of the settings.
+        without: fields that the function sets itself.
+    """
+
+    def changed(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        signature = inspect.signature(function)
+        kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        fields = keyword_fields(*classes, without=(*without, *signature.parameters))
+        keywords = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=field.type,
+            )
+            for field in fields
+        ]
+        names = frozenset(field.name for cls in classes for field in dataclasses.fields(cls))
+
+        def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            with naming_keywords(names):
+                return function(*args, **kwargs)
+
+        for name in ("__module__", "__name__", "__qualname__"):
+            setattr(called, name, getattr(function, name))
+        called.__doc__ = _with_entries(inspect.getdoc(function) or "", fields, names)
+        called.__dict__["__signature__"] = signature.replace(parameters=[*kept, *keywords])
+        return called
+
+    return changed
+
+
+def keyword_fields(
+    *classes: type[Settings], without: tuple[str, ...] = ()
+) -> "list[dataclasses.Field[Any]]":
+    """The fields of settings classes but `without`, each once."""
+    fields = {field.name: field for cls in classes for field in dataclasses.fields(cls)}
+    return [field for name, field in fields.items() if name not in without]
+
+
+def _with_entries(doc: str, fields: "list[dataclasses.Field[Any]]", names: frozenset[str]) -> str:
+    def entries(match: re.Match[str]) -> str:
+        return "".join(_entry(field, match[1], names) for field in fields)
+
+    return _ENTRY.sub(entries, doc + "\n").rstrip("\n")
+
+
+def _entry(field: "dataclasses.Field[Any]", indent: str, names: frozenset[str]) -> str:
+    text = in_keywords(field.metadata["help"], names)
+    if choices := choices_of(field):
+        text += f" One of {', '.join(choices)}."
+    lines = textwrap.wrap(
+        f"{field.name}: {text}",
+        _WIDTH - len(indent),
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "".join(f"{indent}{line}\n" for line in lines)
+
+
+def in_keywords(text: str, names: frozenset[str]) -> str:
+    """The text with keywords in place of the flags of those names: steps for --steps."""
+    return re.sub(r"--(\w+)", lambda match: match[1] if match[1] in names else match[0], text)
+
+
+@contextlib.contextmanager
+def naming_keywords(names: frozenset[str]) -> Iterator[None]:
+    """Errors for the user that leave the block name keywords instead of flags."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (in_keywords(str(error), names),)
+        raise
