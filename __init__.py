@@ -14,11 +14,13 @@ __version__ = "0.1.0"
 # The module inside `kipper` of each public name.
 _MODULES = {
     "Dataset": "common.datasets",
+    "Distiller": "launch.interface.distiller",
     "Interrupted": "common.errors",
     "KipperError": "common.errors",
     "Result": "launch.interface.result",
     "Run": "launch.interface.runs",
     "UserError": "common.errors",
+    "compare": "launch.interface.comparing",
     "distill": "launch.interface.runs",
     "kernel": "launch.kernels",
     "kernel_vjp": "launch.kernels",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from kipper.common.datasets import Dataset as Dataset
 from kipper.common.errors import Interrupted as Interrupted
@@ -17,12 +18,185 @@ from kipper.common.errors import KipperError as KipperError
 from kipper.common.errors import UserError as UserError
 from kipper.launch.commands.evaluate import FileEvaluation
 from kipper.launch.commands.natural import NaturalEvaluation
+from kipper.launch.interface.comparing import RunTable
 from kipper.launch.interface.given import Given
 from kipper.launch.interface.progress import Progress
 from kipper.launch.interface.runs import Callback
 
 __version__: str
 __all__: list[str]
+
+class Distiller(ClassifierMixin, BaseEstimator):
+    """A classifier that predicts by kernel ridge regression from a distilled training set.
+
+    Attributes:
+        result_: the `Result`; its scores are on training images.
+        classes_: the C classes, sorted.
+        n_features_in_: the size of the second axis of the images that `fit` saw.
+    """
+
+    result_: Result
+    classes_: np.ndarray
+    n_features_in_: int
+    def __init__(
+        self,
+        *,
+        image_shape: tuple[int, ...] | None = None,
+        support_size: int | None = None,
+        verbose: bool = False,
+        preprocess: Literal["standard", "zca"] = "standard",
+        architecture: str = "fc1",
+        kernel: Literal["ntk", "nngp"] = "ntk",
+        ridge: float = 1e-06,
+        seed: int = 0,
+        engine: str = "auto",
+        kernel_dtype: Literal["float32", "float64"] = "float32",
+        block_support: int | None = None,
+        block_target: int | None = None,
+        initial: str | None = None,
+        support_init: Literal["natural", "noise"] = "natural",
+        freeze_pixels: float = 0.0,
+        sample_architectures: str | None = None,
+        augment: str | None = None,
+        learn_labels: bool = False,
+        solve_labels_every: int | None = None,
+        steps: int = 1000,
+        target_batch_size: int | None = None,
+        learning_rate: float = 0.04,
+        label_learning_rate: float | None = None,
+        schedule: Literal[
+            "constant", "linear", "cosine", "exponential", "warmup_cosine"
+        ] = "constant",
+        schedule_steps: int | None = None,
+        schedule_end: float = 0.01,
+        eval_every: int | None = None,
+        launch: Literal["inprocess", "local_mt", "local_mp", "ray"] = "inprocess",
+        ray_address: str = "local",
+        ray_device: Literal["auto", "gpu", "cpu"] = "auto",
+        num_workers: int | Literal["all"] = 2,
+        threads: int | None = None,
+        port: int | None = None,
+        host: str | None = None,
+        transport: Literal["courier", "grpc_tls"] = "courier",
+        certificates: str | None = None,
+        allow_open_network: bool = False,
+        verify_fraction: float = 0.01,
+        mixed_numerics: bool = False,
+        chaos: str | None = None,
+        dashboard_open: bool = False,
+        log_format: Literal["text", "json"] = "text",
+        overwrite: bool = False,
+    ) -> None:
+        """Sets the parameters, which `fit` checks.
+
+        Args:
+            image_shape: (height, width[, channels]) of images that come as rows of numbers, as in a
+                pipeline; None takes rows as they are, for fully connected architectures.
+            support_size: number of distilled images, a multiple of the number of classes; None: 10,
+                or the multiple next below, and at least one of each class.
+            verbose: as for `kipper.distill`.
+            preprocess: Standardise each channel, or apply regularised ZCA (colour images). One of
+                standard, zca.
+            architecture: fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7,
+                myrtle10, conv_vecK or conv_gapK, each also with _leaky, _erf or _gelu in place of
+                its ReLU; or a network of your own: FILE.py:FUNCTION.
+            kernel: Neural tangent kernel, or NNGP covariance. One of ntk, nngp.
+            ridge: Regularisation, as a multiple of trace(K_ss) / support_size.
+            seed: Seed of the initial draw and of every target batch.
+            engine: Implementation of kernel blocks; auto takes the fastest. One of auto,
+                neural_tangents, dense, banded_xla, banded_cpu.
+            kernel_dtype: Precision of kernel blocks and support images; the regression is always
+                float64. One of float32, float64.
+            block_support: Maximum number of support images in a kernel block; by default chosen by
+                memory.
+            block_target: Maximum number of target images in a kernel block; by default chosen by
+                memory.
+            initial: Start from the images and labels of a distilled set: a distilled.npz with its
+                preprocessing.npz, or a file released with the KIP paper.
+            support_init: Start from training images, or from noise. One of natural, noise.
+            freeze_pixels: Share of each support image's pixels that start as noise and are never
+                learned.
+            sample_architectures: Draw the architecture of each step from architecture and these,
+                separated by commas. Scores are those of architecture.
+            augment: Augment each target image at random in every step, before preprocessing:
+                flip,shift:SHARE,rotate:DEGREES,color:SHARE.
+            learn_labels: Learn the labels too, with the same optimiser.
+            solve_labels_every: Instead of learning the labels, solve for them in closed form from
+                the step's targets, once in this many steps.
+            steps: Number of gradient steps; a finished run resumes if it is given more.
+            target_batch_size: Target images in a step, drawn afresh and balanced by class, at most
+                all of them; by default 50 for each support image, and at most 5000.
+            learning_rate: Learning rate of Adam.
+            label_learning_rate: Learning rate of learned labels; by default learning_rate.
+            schedule: How learning rates change over the steps: the optax schedule of this name. One
+                of constant, linear, cosine, exponential, warmup_cosine.
+            schedule_steps: The step at which the schedule ends; steps may be smaller or larger, and
+                the final rate then stays.
+            schedule_end: The share of the learning rates that remains when the schedule ends.
+            eval_every: Number of steps between evaluations; by default at steps 0, 1, 2, 4, 6, 8,
+                12, 18, ….
+            launch: Run workers in this process, as threads or processes of Launchpad, or as actors
+                of Ray. One of inprocess, local_mt, local_mp, ray.
+            ray_address: Ray: the cluster whose nodes the workers run on: local starts one on this
+                machine for the time of the run; auto, HOST:PORT or ray://HOST:PORT is one that runs
+                already.
+            ray_device: Ray: one worker for each GPU, or workers that take CPUs alone; auto takes
+                GPUs if the cluster has any. One of auto, gpu, cpu.
+            num_workers: Number of workers to start; 0 with port waits for external workers; all, on
+                Ray, is as many as the cluster has room for at any time.
+            threads: Threads of a native engine in each worker; by default cores / workers.
+            port: Port where external workers may join at any time: kipper worker
+                --coordinator=HOST:PORT. By default no external workers may join.
+            host: Name or address of this host for other hosts; by default its host name.
+            transport: Protocol between coordinator and workers: Courier, for closed networks only,
+                or gRPC with mutual TLS. One of courier, grpc_tls.
+            certificates: Folder made by kipper certificates, for transport=grpc_tls.
+            allow_open_network: Let Courier listen on a public network; a firewall must protect the
+                port.
+            verify_fraction: Share of kernel blocks that a second worker recomputes and compares;
+                with 1, every number used has been confirmed by two workers.
+            mixed_numerics: Let workers and coordinators take part whose arithmetic differs from
+                that which the run began with: the result's bits then depend on who computed what,
+                and verification compares unlike workers within rounding.
+            chaos: Faults that the run injects into its own workers, without effect on results (as
+                to lies, for certain only with verify_fraction=1):
+                kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.01,seed=7.
+            dashboard_open: Show the live page to anyone who can reach its address, without a token.
+            log_format: Format of logs: lines of text, or one JSON object a line. One of text, json.
+            overwrite: Start afresh in a workdir that holds another run.
+        """
+        ...
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+    ) -> Distiller:
+        """Distils a training set.
+
+        Args:
+            X: images (N, h, w[, c]), or rows of numbers (N, features). uint8 is divided by 255.
+            y: (N,) classes of any kind.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            UserError: a parameter cannot be used, or the images or classes are too few.
+            ValueError: as scikit-learn's, of arrays that no estimator can use.
+        """
+        ...
+    def decision_function(
+        self,
+        X: ArrayLike,
+    ) -> np.ndarray:
+        """The predicted value of each class, (N, C); of two classes the difference, (N,)."""
+        ...
+    def predict(
+        self,
+        X: ArrayLike,
+    ) -> np.ndarray:
+        """The class (N,) with the largest value."""
+        ...
 
 class Result:
     """A distilled set, with its scores and its files.
@@ -115,7 +289,8 @@ class Result:
 
         Args:
             *data: other data: a data set or its name, of which the test images are used; or images
-                and labels, each on the scale of the training images.
+                and labels, on the scale of the training images. All of them are used, unless
+                `test_limit` is given or the data are a name.
             data_dir: Folder of the data set's original files.
             preprocess: Only for a file without preprocessing.npz beside it: fitted to the training
                 images. One of standard, zca.
@@ -337,6 +512,20 @@ class Run:
             Interrupted: the run was stopped before it had a set to return.
         """
         ...
+
+def compare(
+    *runs: Result | str | os.PathLike[str],
+) -> RunTable:
+    """Tabulates runs by data, kernel, algorithm and number of images, with their scores.
+
+    Args:
+        *runs: results, or folders of runs, finished or not.
+
+    Raises:
+        UserError: a folder holds no run or one without a score, or runs on classes are mixed with
+            runs on targets.
+    """
+    ...
 
 def distill(
     *data: Given,

@@ -180,7 +180,8 @@ class Result:
 
         Args:
             *data: other data: a data set or its name, of which the test images are used; or images
-                and labels, each on the scale of the training images.
+                and labels, on the scale of the training images. All of them are used, unless
+                `test_limit` is given or the data are a name.
             **settings: see below.
 
         Returns:
@@ -205,6 +206,9 @@ class Result:
             values |= {"dataset": given.name}
             if given.data_dir is not None:
                 values["data_dir"] = given.data_dir
+            held = data[0] if isinstance(data[0], Dataset) else given.held
+            if held is not None:  # the run's own limit was for the run's data
+                values.setdefault("test_limit", len(held.x_test))
         return evaluate_file(EvaluateSettings(distilled=str(self.path), **values))
 
     def natural(

@@ -28,6 +28,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from kipper.common.datasets import Dataset as Dataset
 from kipper.common.errors import Interrupted as Interrupted
@@ -35,6 +36,7 @@ from kipper.common.errors import KipperError as KipperError
 from kipper.common.errors import UserError as UserError
 from kipper.launch.commands.evaluate import FileEvaluation
 from kipper.launch.commands.natural import NaturalEvaluation
+from kipper.launch.interface.comparing import RunTable
 from kipper.launch.interface.given import Given
 from kipper.launch.interface.progress import Progress
 from kipper.launch.interface.runs import Callback
@@ -77,8 +79,8 @@ def _class(cls: type) -> Iterator[str]:
         if not name.startswith("_"):
             yield f"    {name}: {type_text(kind)}"
     for name, member in vars(cls).items():
-        if name.startswith("_"):
-            continue
+        if name.startswith("_") and not (name == "__init__" and member.__doc__):
+            continue  # objects without a documented constructor come from functions
         get = getattr(member, "fget", None) or getattr(member, "func", None)
         if get is not None:
             yield "    @property"
@@ -97,7 +99,7 @@ def _function(name: str, function: _Function) -> Iterator[str]:
             keyword_only = True
             yield "    *,"
         yield f"    {_parameter(parameter)},"
-    result = signature.return_annotation
+    result = None if name == "__init__" else signature.return_annotation
     yield f") -> {type_text(result)}:"
     yield from _docstring(function, "    ")
     yield "    ..."

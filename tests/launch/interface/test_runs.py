@@ -184,6 +184,17 @@ def test_html_of_run_and_result_shows_the_images(arrays):
     assert "step 1/1" in run._repr_html_()
 
 
+def test_runs_are_compared(arrays):
+    runs = [kipper.distill(*arrays, steps=n, **SMALL) for n in (1, 2)]
+    table = kipper.compare(runs[0], runs[1].workdir)
+    assert [record["steps"] for record in table.records()] == ["1", "2"]
+    assert table.heads[0] in str(table)
+    assert "<table>" in table._repr_html_()
+    assert table.plot().axes
+    with pytest.raises(kipper.UserError, match="nothing to compare"):
+        kipper.compare()
+
+
 def test_label_solve_in_the_background(arrays):
     run = kipper.start_solve_labels(*arrays, **SMALL)
     result = run.wait()
