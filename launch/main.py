@@ -2,9 +2,11 @@
 
 import importlib
 import logging
+import platform
 import sys
 from contextlib import AbstractContextManager
 
+from kipper import __version__
 from kipper.common import logs
 from kipper.common.errors import (
     OF_THE_MACHINE,
@@ -52,6 +54,9 @@ def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in (*_HELP, "help"):
         print(_usage())
         return ExitCode.DONE if arguments else ExitCode.UNUSABLE
+    if arguments[0] == "--version":
+        print(f"kipper {__version__} on Python {platform.python_version()}")
+        return ExitCode.DONE
     name, flags = arguments[0], arguments[1:]
     command = COMMANDS.get(name)
     if command is None:

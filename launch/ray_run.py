@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from kipper.common.errors import UserError
 from kipper.common.settings import RunSettings
 from kipper.common.settings.execution import LOCAL_RAY
-from kipper.common.this_python import is_installed
+from kipper.common.this_python import INSTALL_SERVICE, is_installed
 from kipper.launch.coordinator import best_keeper, claimed_run, coordinate_here
 from kipper.launch.processes.stopping import StopRequest
 from kipper.server.experiment import Split, prepare
@@ -91,8 +91,8 @@ def check_ray() -> None:
     """
     if not is_installed("ray"):
         raise UserError(
-            'Ray is not installed, which --launch=ray needs: python -m pip install "ray" installs '
-            "it, of the version that the cluster has."
+            f"--launch=ray needs Ray, which is not installed: {INSTALL_SERVICE}; on a cluster, "
+            "take the version that the cluster has."
         )
 
 

@@ -25,7 +25,6 @@ lock "$inputs/dev.in" dev.txt --no-deps "${on_3_10[@]}"
 
 lock constraints-later.txt later.txt --no-deps --universal --python-version 3.11
 
-
 # The image has the versions that kipper is tested with, where tests need the package too.
 .venv/bin/python - "$inputs" <<'PROGRAM'
 import importlib.metadata
@@ -35,11 +34,15 @@ import sys
 from packaging.requirements import Requirement
 
 
-def needed(extra: str = "") -> set[str]:
+def needed(*extras: str) -> set[str]:
     """kipper's requirements on the image's Python."""
     found = map(Requirement, importlib.metadata.requires("kipper"))
-    where = {"python_version": "3.13", "extra": extra}
-    needed = {each for each in found if each.marker is None or each.marker.evaluate(where)}
+    where = [{"python_version": "3.13", "extra": extra} for extra in ("", *extras)]
+    needed = {
+        each
+        for each in found
+        if each.marker is None or any(each.marker.evaluate(each_of) for each_of in where)
+    }
     for each in needed:
         each.marker = None
     return set(map(str, needed))
@@ -47,11 +50,10 @@ def needed(extra: str = "") -> set[str]:
 
 inputs = pathlib.Path(sys.argv[1])
 # KubeRay submits a run to Ray's dashboard, which is not among the requirements of Ray itself.
-image = sorted(needed() | {"ray[default]"})
+image = sorted(needed("service") | {"ray[default]"})
 (inputs / "image.in").write_text("\n".join(image) + "\n")
 (inputs / "cuda.in").write_text("\n".join([*image, *needed("cuda")]) + "\n")
-build = [each for each in image if each.startswith("jaxlib==")]
-(inputs / "build.in").write_text("\n".join([*build, "setuptools", "wheel"]) + "\n")
+(inputs / "build.in").write_text("setuptools\n")
 PROGRAM
 on_3_13=(--constraint constraints-later.txt --python-version 3.13
   --python-platform x86_64-unknown-linux-gnu)

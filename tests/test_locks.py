@@ -94,7 +94,7 @@ def test_versions_on_later_pythons_are_those_of_the_constraints(python: str) -> 
     ("name", "python", "extras"),
     [
         ("dev", "3.10", ("", "dev")),
-        ("image", "3.13", ("",)),
+        ("image", "3.13", ("", "service")),
         *(("later", python, ("", "dev")) for python in ("3.11", "3.12", "3.13")),
     ],
 )

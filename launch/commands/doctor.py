@@ -1,9 +1,9 @@
 """`kipper doctor`: checks of this machine, one line for each.
 
 A check returns a description. It raises Unfit or another KipperError, with a remedy, if something
-is wrong, and Absent if a part has no release for this Python. Lines without a verdict are the
-numeric identity of this machine as a coordinator and with each engine: hosts where they are equal
-may compute for one run.
+is wrong, and Absent if a part is not installed that a plain installation lacks. Lines without a
+verdict are the numeric identity of this machine as a coordinator and with each engine: hosts where
+they are equal may compute for one run.
 """
 
 import concurrent.futures
@@ -44,7 +44,7 @@ class Unfit(KipperError):
 
 
 class Absent(KipperError):
-    """A part has no release for this Python; the message says what takes its place."""
+    """A part is not installed, and need not be; the message says what takes its place."""
 
 
 def print_findings(settings: DoctorSettings) -> None:
@@ -97,22 +97,31 @@ def _packages() -> str:
     """Compares the installed packages with kipper's requirements."""
     from packaging.requirements import Requirement
 
-    shown = []
-    for text in importlib.metadata.requires("kipper") or ():
-        requirement = Requirement(text)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        remedy = this_python.INSTALL_AGAIN
+    every = [Requirement(text) for text in importlib.metadata.requires("kipper") or ()]
+
+    def needed(extra: str) -> list[Requirement]:
+        return [r for r in every if r.marker is None or r.marker.evaluate({"extra": extra})]
+
+    wanted, without = needed(""), ""
+    if all(_version(requirement.name) for requirement in needed("service")):
+        wanted = needed("service")
+    else:
+        without = f"; not kipper[service]: {this_python.INSTALL_SERVICE}"
+    for requirement in wanted:
         version = _version(requirement.name)
         if version is None:
-            raise Unfit(f"{requirement.name} is not installed; {remedy}.")
+            raise Unfit(f"{requirement.name} is not installed; install kipper again.")
         if version not in requirement.specifier:
             raise Unfit(
-                f"{requirement.name} is {version}, expected {requirement.specifier}; {remedy}."
+                f"{requirement.name} is {version}, expected {requirement.specifier}; install "
+                "kipper again."
             )
-        if requirement.name in ("jax", "numpy", "neural-tangents", "dm-launchpad", "ray"):
-            shown.append(f"{requirement.name} {version}")
-    return f"kipper {importlib.metadata.version('kipper')}; {', '.join(dict.fromkeys(shown))}"
+    shown = [
+        f"{name} {_version(name)}"
+        for name in ("jax", "numpy", "neural-tangents", "dm-launchpad", "ray")
+        if _version(name)
+    ]
+    return f"kipper {importlib.metadata.version('kipper')}; {', '.join(shown)}{without}"
 
 
 def _version(package: str) -> str | None:
@@ -206,6 +215,7 @@ def _courier() -> str:
 
 
 def _grpc_tls() -> str:
+    _need("grpc", "cryptography")
     from kipper.launch.link.certificates import make_certificates
 
     with tempfile.TemporaryDirectory() as folder:
@@ -236,8 +246,15 @@ def _round_trip(name: str, certificates: str | None) -> str:
     return f"a message went to port {listener.port} of this machine and back"
 
 
+def _need(*modules: str) -> None:
+    missing = [module for module in modules if not this_python.is_installed(module)]
+    if missing:
+        raise Absent(f"{missing[0]} is not installed; {this_python.INSTALL_SERVICE}.")
+
+
 def _ray() -> str:
     """Starts a Ray of this machine, as --launch=ray does."""
+    _need("ray")
     return _tried_ray(LOCAL_RAY)
 
 

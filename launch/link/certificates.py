@@ -21,7 +21,7 @@ from absl import logging
 
 from kipper.common.errors import UserError
 from kipper.common.files import sync_folder, write_atomically, written_for
-from kipper.common.this_python import INSTALL_AGAIN
+from kipper.common.this_python import INSTALL_SERVICE
 
 NAME = "kipper"
 AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "cert.pem", "key.pem"
@@ -67,7 +67,7 @@ def make_certificates(folder: str, hosts: Sequence[str] = ()) -> datetime.dateti
         made, expires = _sign(hosts)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"Certificates need {error.name}, which is not installed: {INSTALL_AGAIN}."
+            f"Certificates need {error.name}, which is not installed: {INSTALL_SERVICE}."
         ) from error
     temporary = None
     try:

@@ -18,7 +18,7 @@ def without_both(monkeypatch):
 @pytest.mark.parametrize(
     ("version", "why"),
     [
-        ((3, 10, 1), "run pip install again, with the constraints file"),
+        ((3, 10, 1), r"pip install 'kipper\[service\]' brings it"),
         ((3, 13, 0), r"its last release is for Python 3\.10"),
     ],
 )
@@ -35,7 +35,9 @@ def test_a_part_that_is_missing_is_told_with_what_to_use_instead(monkeypatch, ve
 def test_a_python_says_what_it_lacks():
     described = this_python.described()
     assert "all of kipper except Launchpad (instead of --launch=local_mp give " in described
-    assert described.endswith(" and --engine=neural_tangents")
+    assert described.endswith(
+        "), Ray (pip install 'kipper[service]' brings it) and --engine=neural_tangents"
+    )
 
 
 def test_a_python_with_all_lacks_nothing(monkeypatch):

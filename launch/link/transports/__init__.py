@@ -4,7 +4,7 @@ import typing
 
 from kipper.common.errors import UserError
 from kipper.common.settings import TransportName
-from kipper.common.this_python import INSTALL_AGAIN, check_launchpad
+from kipper.common.this_python import INSTALL_SERVICE, check_launchpad
 from kipper.launch.link.transports.transport import Transport
 
 
@@ -31,7 +31,7 @@ def transport_named(name: str, certificates: str | None = None) -> Transport:
         from kipper.launch.link.transports.grpc_tls import GrpcTlsTransport
     except ModuleNotFoundError as error:
         raise UserError(
-            f"--transport={name} needs {error.name}, which is not installed: {INSTALL_AGAIN}."
+            f"--transport={name} needs {error.name}, which is not installed: {INSTALL_SERVICE}."
         ) from error
     assert certificates is not None
     return GrpcTlsTransport(certificates)

@@ -45,7 +45,7 @@ def test_problems_are_printed_with_a_remedy_and_set_the_exit_status(
 def test_a_package_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     true = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: "0.0.1" if name == "optax" else true(name))
-    with pytest.raises(doctor.Unfit, match=r"optax is 0\.0\.1, expected ==0\.2\.8"):
+    with pytest.raises(doctor.Unfit, match=r"optax is 0\.0\.1, expected \S*>=0\.2\.4"):
         doctor._packages()  # this check alone; the command would run all ten
 
 
