@@ -6,6 +6,9 @@
 # make docs      builds the documents as a site: site/index.html; warnings are errors
 # make sanitize  runs the native kernels under the address and undefined-behaviour sanitizers,
 #                and reads many damaged and hostile data sets
+# make wheel     builds a wheel and a source distribution: dist/
+# make try-wheel installs both into empty environments, with the newest packages and with the
+#                oldest that kipper admits, and uses them
 # make slow      runs the slow tests: an hour or more
 #
 # All of them take Python 3.10, which has everything, or the newest of 3.11 to 3.13 that is
@@ -17,7 +20,7 @@ SIDE_BY_SIDE := -n 2 --dist=loadfile
 NATIVE := $(wildcard workers/native/*.cpp workers/native/*.hpp common/native/*.cpp common/native/*.hpp)
 BUILDS := common/native/build.py workers/native/build.py
 
-.PHONY: demo test test-all check docs sanitize slow clean
+.PHONY: demo test test-all check docs sanitize wheel try-wheel slow clean
 
 demo: $(VENV)/native
 	@$(BIN)/python -m kipper.common.this_python
@@ -36,6 +39,17 @@ test-all: $(VENV)/native
 
 slow: $(VENV)/native
 	@$(BIN)/python -m pytest -m slow
+
+wheel: $(VENV)/native
+	@rm -rf dist build && mkdir dist
+	@$(BIN)/python -m build --no-isolation --outdir dist/built . > dist/log 2>&1 || (cat dist/log; false)
+	@# Its name says which Linux the libraries load on.
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist dist/built/*.whl > dist/log 2>&1 || (cat dist/log; false)
+	@mv dist/built/*.tar.gz dist && rm -rf dist/built dist/log build
+	@ls dist/*
+
+try-wheel: wheel
+	@bash launch/try_wheel.sh $(BIN)/python
 
 sanitize: $(VENV)/native
 	@$(BIN)/python -m pytest -m slow -rs tests/workers/test_native_sanitized.py tests/workers/test_native_arm.py tests/common/test_linalg_sanitized.py tests/common/test_dataset_fuzz.py
@@ -77,4 +91,4 @@ $(VENV)/warning-free: $(VENV)/installed $(NATIVE) $(BUILDS)
 	@touch $@ $(VENV)/native
 
 clean:
-	rm -rf .venv .venv-* .typing build kipper.egg-info demo site common/native/lib workers/native/lib
+	rm -rf .venv .venv-* .typing build dist kipper.egg-info demo site common/native/lib workers/native/lib

@@ -12,7 +12,10 @@ wheel=$(realpath dist/*.whl)
 source=$(realpath dist/*.tar.gz)
 tests=$(realpath tests)
 
-pip() { "$folder/$1/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}"; }
+pip() {
+  "$folder/$1/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}" \
+    2> >(grep -v '^WARNING' >&2)
+}
 try() { # try ENVIRONMENT: outside the repository, whose packages are not to be found
   echo "Trying $("$folder/$1/bin/kipper" --version) with $2."
   (cd "$folder" && "$folder/$1/bin/kipper" distill --workdir="$folder/run-$1" --overwrite \

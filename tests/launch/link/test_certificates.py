@@ -7,7 +7,7 @@ import stat
 import pytest
 from cryptography import x509
 
-from kipper.common.errors import UserError
+from kipper.common.errors import UserError, WriteError
 from kipper.launch.link import certificates
 from kipper.launch.link.certificates import make_certificates, read_certificates
 from kipper.launch.main import run
@@ -99,7 +99,7 @@ def test_no_partial_files_are_left(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(certificates, "write_atomically", fail)
-    with pytest.raises(UserError, match="No space left on device"):
+    with pytest.raises(WriteError, match="No space left on device"):
         make_certificates(str(tmp_path / "tls"))
     assert list(tmp_path.iterdir()) == []
 
