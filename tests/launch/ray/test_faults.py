@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import re
 import signal
 import subprocess
@@ -162,6 +163,35 @@ def test_all_takes_the_nodes_that_come_and_goes_on_without_those_that_go(
     assert run.wait(60) == ExitCode.INTERRUPTED
     add()
     _finish(start(tmp_path / "whole", *flags), tmp_path / "whole", quiet)
+
+
+def test_a_worker_that_computes_otherwise_is_refused_and_the_run_goes_on(tmp_path, start, nodes):
+    cluster, add = nodes
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("this needs two cores")
+    add()
+    os.sched_setaffinity(0, cores[:1])  # XLA's bits depend on the number of cores
+    try:
+        add()
+    finally:
+        os.sched_setaffinity(0, cores)
+    workdir = tmp_path / "run"
+    flags = [f"--ray_address={cluster.address}", "--threads=1", "--engine=banded_xla"]
+    small = ["--architecture=convnet1", "--train_limit=100", "--test_limit=50"]
+    run = start(workdir, *flags, *small, "--steps=100000")
+    log, deadline = workdir / "logs" / "run.log", time.monotonic() + 120
+    while not (log.exists() and "takes no part" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    step = read_status(workdir / "status.json").step or 0
+    wait_for_step(workdir, step + 3, run)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == ExitCode.INTERRUPTED, said
+    (refused,) = re.findall("The worker takes no part: (.*)", log.read_text())
+    assert re.match(r"Worker worker-\d is refused: it computes by banded_xla by XLA ", refused)
+    assert read_status(workdir / "status.json").workers == 1
 
 
 def _wait_for_workers(workdir, number):

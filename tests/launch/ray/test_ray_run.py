@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +12,17 @@ import numpy as np
 import psutil
 import pytest
 from installation import needs_ray
+from transport_fixtures import certificates_of_run  # noqa: F401
 
+from kipper.launch.link.transports.addresses import free_port
 from kipper.launch.processes.exit_codes import ExitCode
 
-pytestmark = [pytest.mark.processes, needs_ray]
+pytestmark = [
+    pytest.mark.processes,
+    needs_ray,
+    # Ray forks this process to start a cluster's nodes, and at once executes something else.
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+]
 
 _RUN = ("--dataset=digits", "--target_batch_size=40", "--dashboard=none", "--num_workers=2")
 _ON_RAY = ("--launch=ray", "--threads=1")
@@ -39,6 +47,19 @@ def here(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "here"
     subprocess.run(_command(workdir, "--steps=150"), check=True, timeout=300)
     return workdir
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address of a cluster that runs already, of one node."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # makes no token in this user's folder
+        own = {"num_cpus": 5, "include_dashboard": False, "object_store_memory": 100_000_000}
+        cluster = Cluster(initialize_head=True, head_node_args=own)
+        yield cluster.address
+        cluster.shutdown()
 
 
 @pytest.fixture
@@ -92,6 +113,12 @@ def _addresses_of(processes):
     return found
 
 
+def _is_agent(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "gent" in process.name() or any("agent" in word for word in process.cmdline())
+    return False
+
+
 def _runs(process):
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -113,6 +140,34 @@ def test_actors_compute_the_bits_and_scores_of_one_process(here, tmp_path):
     }
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("actors", [1, 4])
+def test_the_number_of_actors_changes_no_bit(here, cluster, tmp_path, actors):
+    flags = [*_ON_RAY, f"--ray_address={cluster}", f"--num_workers={actors}", "--steps=150"]
+    subprocess.run(_command(tmp_path, *flags), check=True, timeout=300)
+    assert _bits(tmp_path) == _bits(here)
+    joined = re.findall(
+        "worker=(worker-.) The worker joined", (tmp_path / "logs/run.log").read_text()
+    )
+    assert set(joined) == {f"worker-{number}" for number in range(actors)}
+
+
+@pytest.mark.thorough
+def test_a_worker_that_is_no_actor_joins_by_the_port(here, cluster, certificates, tmp_path):
+    port, secure = free_port(), ["--transport=grpc_tls", f"--certificates={certificates}"]
+    joining = f"--coordinator=localhost:{port}"
+    words = [sys.executable, "-m", "kipper", "worker", joining, "--name=by-hand"]
+    flags = [*_ON_RAY, f"--ray_address={cluster}", "--num_workers=1", f"--port={port}"]
+    flags += ["--steps=150", "--chaos=delay:20ms"]  # long enough for both to join
+    with subprocess.Popen([*words, *secure], stderr=subprocess.PIPE, text=True) as worker:
+        subprocess.run(_command(tmp_path, *flags, *secure), check=True, timeout=300)
+        _, said = worker.communicate(timeout=60)
+    assert worker.returncode == 0, said
+    assert _bits(tmp_path) == _bits(here)
+    log = (tmp_path / "logs/run.log").read_text()
+    assert {"by-hand", "worker-0"} <= set(re.findall(r"worker=(\S+) The worker joined", log))
+
+
 def test_an_actor_that_is_killed_is_replaced_and_changes_no_bit(begin, here, tmp_path):
     process, others = begin(tmp_path, "--steps=150")
     actors = [each for each in others if "WorkerActor" in each.name()]
@@ -130,9 +185,18 @@ def test_a_killed_command_leaves_no_process_and_the_run_resumes(begin, here, tmp
     assert len(others) > 3
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert _left_of(others) == []
+    # Ray's agents, which ask its head for a minute before they give up, are for the slow test.
+    assert _left_of([each for each in others if not _is_agent(each)]) == []
     subprocess.run(_command(tmp_path, *_ON_RAY, "--steps=150"), check=True, timeout=300)
     assert _bits(tmp_path) == _bits(here)
+
+
+@pytest.mark.slow
+def test_a_killed_command_leaves_not_even_an_agent_of_ray(begin, tmp_path):
+    process, others = begin(tmp_path, "--steps=100000")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert _left_of(others) == []
 
 
 def test_ctrl_c_stops_after_the_step_and_leaves_no_process(begin, tmp_path):
