@@ -8,17 +8,21 @@ import signal
 import subprocess
 
 import pytest
-from installation import needs_launchpad
+from installation import LAUNCHPAD, needs_ray
 from runs import command, nodes_of
 
-pytestmark = [pytest.mark.processes, pytest.mark.thorough, needs_launchpad]
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
+if not LAUNCHPAD:
+    pytestmark.append(needs_ray)
+
+LAUNCH = "local_mp" if LAUNCHPAD else "ray"
 
 
 @pytest.fixture(scope="module")
 def run(browser, tmp_path_factory):
     """A run of two worker processes that would go on for minutes: (its process, its folder)."""
     workdir = tmp_path_factory.mktemp("runs") / "shown"
-    flags = ("--support_size=10", "--steps=100000", "--eval_every=40", "--launch=local_mp")
+    flags = ("--support_size=10", "--steps=100000", "--eval_every=40", f"--launch={LAUNCH}")
     process = subprocess.Popen(
         command(workdir, *flags, "--num_workers=2"), stdout=subprocess.PIPE, text=True
     )
@@ -37,7 +41,8 @@ def _address(process):
 def _worker_process(workdir, name):
     for pid in nodes_of(workdir):
         words = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        if f"--name={name}" in words:
+        log = os.readlink(f"/proc/{pid}/fd/2")
+        if f"--name={name}" in words or (LAUNCH == "ray" and log.endswith(f"/{name}.log")):
             return pid
     return pytest.fail(f"there is no process of {name}")
 
