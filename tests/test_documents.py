@@ -299,7 +299,7 @@ def test_snippets_of_a_page(page, mine, monkeypatch):
             continue
         values = dict(given)
         exec(compile(re.sub(r"steps=\d+", "steps=2", code), f"{page.name}:{line}", "exec"), values)
-        if "data" in values:
+        if page.name == "export.md" and "data" in values:
             images, classes = values["data"]
             assert images.shape == (10, 1, 8, 8)
             assert sorted(classes) == list(range(10))

@@ -55,6 +55,12 @@ class FileEvaluation:
         """R² of targets; None for classes."""
         return None if self.test.measure is ACCURACY else self.test.value
 
+    def __repr__(self) -> str:
+        """In a few words; `record` has everything."""
+        said = {True: "; the run recorded the same", False: "; the run recorded another", None: ""}
+        words = self.test.measure.text(self.test.shown)
+        return f"<test {words} by {self.support_size} images{said[self.agrees_with_record]}>"
+
     def record(self) -> dict[str, Any]:
         """For JSON."""
         return {

@@ -127,6 +127,14 @@ class NaturalEvaluation:
     conditions: Conditions
     kernel_pairs: int
 
+    def __repr__(self) -> str:
+        """In a few words; `record` has everything."""
+        measure = self.natural[0].scores[0].measure
+        shown = [measure.text(measure.factor * each.mean) for each in self.natural]
+        words = [f"{n.support_size}: {s}" for n, s in zip(self.natural, shown, strict=True)]
+        finding = f"; {self.comparison.record()['finding']}" if self.comparison else ""
+        return f"<natural images {', '.join(words)}{finding}>"
+
     def record(self) -> dict[str, Any]:
         """For JSON."""
         return {

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from kipper.common.errors import UserError
+from kipper.launch.interface.notebook import show_figures
 from kipper.launch.interface.result import Result
 from kipper.server.report.run_files import RunFiles
 
@@ -33,6 +34,7 @@ class RunTable:
         """The scores of the runs against their numbers of support images."""
         from kipper.launch.commands.compare import figure_of
 
+        show_figures()
         return figure_of(self._runs, self._measure)
 
     def records(self) -> list[dict[str, str]]:

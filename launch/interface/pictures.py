@@ -31,9 +31,7 @@ def figures_of_result(
     run: RunFiles | None, found: DistilledSet
 ) -> dict[str, Callable[[], "Figure"]]:
     """Functions that draw the figures of a run, or of a set alone, by name."""
-    # Imported here: matplotlib takes a second. pyplot lets notebooks show the figures.
-    import matplotlib.pyplot  # noqa: F401
-
+    # Imported here: matplotlib takes a second.
     from kipper.server.figures.distilled import SupportSet, distilled_figure
     from kipper.server.report.drawing import figures_of
     from kipper.server.report.writing import activity_of

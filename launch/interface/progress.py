@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from kipper.common.durations import duration
 from kipper.common.errors import UserError
-from kipper.launch.commands.display import POLL_SECONDS, progress_line, showing_progress
+from kipper.launch.commands.display import POLL_SECONDS, showing_progress
+from kipper.launch.interface.notebook import in_notebook
 from kipper.launch.interface.pictures import inline_picture
 from kipper.server.distilled_set import load_recipe
 from kipper.server.measures import ACCURACY
@@ -81,15 +83,19 @@ class Progress:
     @property
     def line(self) -> str:
         """The same in a line."""
-        if self.state == "running":
-            return progress_line(self._status)
-        parts = [self.state]
+        parts, status = [self.state], self._status
         if self.steps:
-            parts.append(f"step {self.step}/{self.steps}")
+            parts.append(f"step {self.step:,}/{self.steps:,}")
+        elif status.rows_total:
+            parts.append(f"{status.rows_of} {status.rows or 0:,}/{status.rows_total:,}")
+        if self.loss is not None:
+            parts.append(f"loss {self.loss:.5f}")
         if self.test_accuracy is not None:
-            parts.append(f"test {self.test_accuracy:.4f}")
+            parts.append(f"test {self.test_accuracy:.1%}")
         if self.test_r2 is not None:
-            parts.append(f"test R² {self.test_r2:.4f}")
+            parts.append(f"test R² {self.test_r2:.3f}")
+        if self.seconds_left is not None and self.state == "running":
+            parts.append(f"{duration(self.seconds_left)} left")
         return "  ".join(parts)
 
     def __str__(self) -> str:
@@ -142,13 +148,6 @@ def opened(run: Shown) -> AbstractContextManager[None]:
     return showing_progress(Workdir(run.workdir), sys.stderr)
 
 
-def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and "IPKernelApp" in shell.config
-
-
 @contextlib.contextmanager
 def _bar(run: Shown) -> Iterator[None]:
     from rich.console import Console
@@ -156,7 +155,8 @@ def _bar(run: Shown) -> Iterator[None]:
     from rich.progress import Progress as Bar
 
     console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
-    columns = BarColumn(bar_width=20), TextColumn("{task.description}", markup=False)
+    bars = BarColumn(bar_width=20, complete_style="green", finished_style="green")
+    columns = bars, TextColumn("{task.description}", markup=False)
     with Bar(*columns, console=console) as bar:
         task = bar.add_task("starting", total=1.0)
         pages: set[str] = set()

@@ -24,6 +24,7 @@ from kipper.common.settings import (
 from kipper.common.settings.values import fitted_values
 from kipper.launch.interface.folder import RunFolder
 from kipper.launch.interface.given import Given, given_data, given_images, given_test_set
+from kipper.launch.interface.notebook import show_figures
 from kipper.launch.interface.pictures import inline_picture
 from kipper.launch.interface.predictor import Predictor
 from kipper.launch.interface.signatures import takes_settings
@@ -322,6 +323,7 @@ class Result:
         """
         from kipper.launch.interface.pictures import figures_of_result
 
+        show_figures()
         figures = figures_of_result(self._run, self._found)
         if figure not in figures:
             known = ", ".join(figures)

@@ -171,7 +171,7 @@ def test_a_bar_on_a_terminal(arrays, capsys, monkeypatch):
     settings = {**SMALL, "verbose": True, "dashboard": "127.0.0.1:0"}
     kipper.distill(*arrays, **settings, steps=1, callback=lambda *_: time.sleep(0.4))
     shown = capsys.readouterr().err
-    assert "finished  step 1/1" in shown
+    assert "finished  step 1/1  loss " in shown
     assert "live page http://127.0.0.1:" in shown
 
 
