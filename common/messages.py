@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 SUPPORT_KEY = "support"  # as a `columns_key`: the columns are support images
 UNCHANGED = -1  # as a `draw`: the columns are not augmented
@@ -146,7 +146,7 @@ class Block:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class KernelBlock:
-    """Kernel values (rows, columns) in the kernel's dtype."""
+    """Kernel values (rows, columns): float64 for support images, else the kernel's dtype."""
 
     kernel: np.ndarray = array_field(_FLOATS, 2)
 

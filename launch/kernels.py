@@ -10,9 +10,11 @@ import numpy as np
 from kipper.common.architecture import KernelSpec, architecture_named, check_image_side
 from kipper.common.cores import usable_cores
 from kipper.common.errors import UserError
+from kipper.server.distributed_kernel import mirrored
 from kipper.server.tiling import Tiling, spans, tiling_for, triangle
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import Engine, PreparedImages
+from kipper.workers.near_pairs import crowded
 
 # Images whose features are computed together although that copies them.
 _FEW = 256
@@ -38,7 +40,8 @@ def kernel(
         engine: as the flag of `kipper distill`.
 
     Returns:
-        (n, m) in `dtype`.
+        (n, m) in `dtype`; K(x1, x1) is symmetric and float64 for any `dtype`, because distances of
+        images that nearly coincide lie below the rounding of float32.
 
     Raises:
         UserError: a name is unknown, or the images do not fit it or each other.
@@ -46,18 +49,19 @@ def kernel(
     spec = _spec(architecture, kernel, dtype)
     first = _images("x1", x1, spec)
     second = first if x2 is None else _images("x2", x2, spec, like=first)
-    result = np.zeros((len(first), len(second)), dtype)
+    result = np.zeros((len(first), len(second)), "float64" if x2 is None else dtype)
     made, tiling = _engine_and_tiling(spec, engine, first)
     if not result.size:
         return result
     if x2 is None:
-        p1 = PreparedImages(first, made.features(first))
+        p1 = PreparedImages(first, made.features(first), crowded(first, spec.architecture))
         for left, right in triangle(len(first), tiling.support):
             rows, columns = slice(*left), slice(*right)
             block = made.block(p1.take(rows), p1.take(columns))
-            result[rows, columns] = block
-            if left != right:
-                result[columns, rows] = block.T
+            if left == right:
+                result[rows, columns] = mirrored(block)
+            else:
+                result[rows, columns], result[columns, rows] = block, block.T
         return result
     if len(first) > len(second):  # engines fill vectors with the second images of a block
         return np.ascontiguousarray(_rectangle(made, tiling, second, first).T)

@@ -235,9 +235,15 @@ class DistributedKernel:
 
 def _put_symmetric(k_ss: np.ndarray, first: int, block: Block, kernel: np.ndarray) -> None:
     rows, columns = slice(block.start, block.stop), slice(first, first + len(block.columns))
-    k_ss[rows, columns] = kernel
-    if block.start != first:
-        k_ss[columns, rows] = kernel.T
+    if block.start == first:  # (i, j) and (j, i) may have been rounded differently
+        k_ss[rows, columns] = mirrored(kernel)
+    else:
+        k_ss[rows, columns], k_ss[columns, rows] = kernel, kernel.T
+
+
+def mirrored(kernel: np.ndarray) -> np.ndarray:
+    """The symmetric matrix (n, n) with the upper triangle of `kernel`."""
+    return np.triu(kernel) + np.triu(kernel, 1).T
 
 
 def _vjp_request(

@@ -585,7 +585,7 @@ class Pool:
             agrees = tuple(
                 other
                 for other, (numerics, answer) in answers.items()
-                if replies.same(reply, answer, numerics == worker.numerics)
+                if replies.same(reply, answer, numerics == worker.numerics, self._configure.dtype)
             )
             answers[name] = worker.numerics, reply
             self.confirmations.answered(block, name, agrees)

@@ -129,12 +129,13 @@ def _passes(network, x1, x2, cotangent, level=None):
     for kind, threads in (("ntk", 1), ("nngp", 2)):
         options = {"threads": threads, "level": level}
         results.append(banded_cpu.cross_kernel(network, kind, *inputs, **options))
-        kernel, kept = banded_cpu.linearised_cross_kernel(network, kind, *inputs, **options)
+        kernel, kept, _ = banded_cpu.linearised_cross_kernel(network, kind, *inputs, **options)
         results.append(kernel)
         for both, given in ((True, None), (False, None), (True, kept), (False, kept)):
-            results += banded_cpu.cross_kernel_vjp(
+            kernel, _, *pulled = banded_cpu.cross_kernel_vjp(
                 network, kind, *inputs, cotangent, both=both, kept=given, **options
             )
+            results += [kernel, *pulled]
     return results
 
 

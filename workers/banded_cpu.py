@@ -17,6 +17,7 @@ from kipper.workers.native_library import entry_point, level_for, runnable_level
 __all__ = [
     "cross_kernel",
     "cross_kernel_vjp",
+    "judged_cross_kernel",
     "kept_values",
     "linearised_cross_kernel",
     "runnable_levels",
@@ -67,9 +68,24 @@ def cross_kernel(
 
     `level` is the instruction set, by default the best one.
     """
+    return judged_cross_kernel(network, kind, x1, v1, x2, v2, threads=threads, level=level)[0]
+
+
+def judged_cross_kernel(
+    network: BandedNetwork,
+    kind: str,
+    x1: np.ndarray,
+    v1: np.ndarray,
+    x2: np.ndarray,
+    v2: np.ndarray,
+    *,
+    threads: int,
+    level: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`cross_kernel`, and whether pairs are endangered, (n1, n2) boolean; never in float64."""
     level = level or level_for(x2.dtype, len(x2), rows=len(x1), threads=threads)
-    kernel, _ = _cross(network, kind, (x1, v1, x2, v2), 0, threads, level)
-    return kernel
+    kernel, _, endangered = _cross(network, kind, (x1, v1, x2, v2), 0, threads, level)
+    return kernel, endangered
 
 
 def linearised_cross_kernel(
@@ -82,8 +98,8 @@ def linearised_cross_kernel(
     *,
     threads: int,
     level: str | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`cross_kernel`, and values (kept_values,) that save `cross_kernel_vjp` work."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`cross_kernel`, values (kept_values,) that save `cross_kernel_vjp` work, endangered pairs."""
     level = level or level_for(x2.dtype, len(x2))
     size = kept_values(network, kind, len(x1), len(x2), x1.dtype, level)
     return _cross(network, kind, (x1, v1, x2, v2), size, threads, level)
@@ -112,24 +128,26 @@ def cross_kernel_vjp(
     kept: np.ndarray | None = None,
     level: str | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """`cross_kernel`, and its cotangent (n1, n2) pulled back, in one pass over the pairs.
+    """`judged_cross_kernel`, and its cotangent (n1, n2) pulled back, in one pass over the pairs.
 
-    `kept`, from `linearised_cross_kernel` with the same inputs, saves time and changes no bit.
+    `kept`, from `linearised_cross_kernel` with the same inputs, saves time and changes no bit if
+    the cotangents of endangered pairs are 0. Not all of these are then found again.
 
     Returns:
-        The kernel (n1, n2), with the bits of `cross_kernel`; the cotangents of x1 and v1, and those
-        of x2 and v2 if `both`. Variance maps count as separate inputs.
+        The kernel (n1, n2), with the bits of `cross_kernel`; whether pairs are endangered, (n1, n2)
+        boolean; the cotangents of x1 and v1, and those of x2 and v2 if `both`, to which endangered
+        pairs add nothing. Variance maps count as separate inputs.
     """
     second = (x2.shape, v2.shape) if both else ((0,), (0,))
     level = level or level_for(x2.dtype, len(x2))
-    shapes = [cotangent.shape, x1.shape, v1.shape, *second]
+    shapes = [cotangent.shape, cotangent.shape, x1.shape, v1.shape, *second]
     call = entry_point("cross_vjp", x1, shapes, level)
     attributes = _attributes(
         network, network.bands, tangent=is_tangent(kind), both=both, threads=threads
     )
     given = np.empty(0, x1.dtype) if kept is None else kept
-    results = call(x1, v1, x2, v2, given, cotangent, **attributes)
-    return tuple(results if both else results[:3])
+    kernel, endangered, *cotangents = call(x1, v1, x2, v2, given, cotangent, **attributes)
+    return kernel, endangered > 0, *(cotangents if both else cotangents[:2])
 
 
 def _cross(
@@ -139,14 +157,15 @@ def _cross(
     kept: int,
     threads: int,
     level: str | None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x1, _, x2, _ = images
-    call = entry_point("cross", x1, [(x1.shape[0], x2.shape[0]), (kept,)], level)
+    pairs = x1.shape[0], x2.shape[0]
+    call = entry_point("cross", x1, [pairs, pairs, (kept,)], level)
     attributes = _attributes(
         network, network.bands, tangent=is_tangent(kind), both=False, threads=threads
     )
-    kernel, values = call(*images, **attributes)
-    return kernel, values
+    kernel, endangered, values = call(*images, **attributes)
+    return kernel, values, endangered > 0
 
 
 def _attributes(

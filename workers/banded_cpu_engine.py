@@ -1,5 +1,6 @@
 """The banded engine in native code, for CPUs."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -38,8 +39,8 @@ class NativeBandedEngine(BandedEngine):
     """Can keep the outputs of stages for the pullback, which changes no bit of its result."""
 
     def __init__(self, spec: KernelSpec, threads: int):
-        def cross(network: BandedNetwork, *images: np.ndarray) -> np.ndarray:
-            return banded_cpu.cross_kernel(network, spec.kind, *images, threads=threads)
+        def cross(network: BandedNetwork, *images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return banded_cpu.judged_cross_kernel(network, spec.kind, *images, threads=threads)
 
         def cross_vjp(
             network: BandedNetwork,
@@ -61,6 +62,8 @@ class NativeBandedEngine(BandedEngine):
             functools.partial(banded_cpu.variance_maps_vjp, threads=threads),
             cross,
             cross_vjp,
+            lambda: unchecked_engine(dataclasses.replace(spec, dtype="float64"), threads),
+            None,
         )
         self._threads = threads
 
@@ -68,13 +71,15 @@ class NativeBandedEngine(BandedEngine):
         self, x1: PreparedImages, x2: PreparedImages, both: bool
     ) -> tuple[np.ndarray, Pullback]:
         network, images = self._network(x1.images), flat(x1, x2)
-        kernel, kept = banded_cpu.linearised_cross_kernel(
+        rounded, kept, endangered = banded_cpu.linearised_cross_kernel(
             network, self._spec.kind, *images, threads=self._threads
         )
+        kernel, again = self._judged(x1, x2, rounded, endangered)
 
         def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
-            _, *pieces = self._cross_vjp(network, images, cotangent, kept, both=both)
-            return self._of_images(x1, x2, pieces)
+            usual = np.where(again, 0, cotangent)
+            _, _, *pieces = self._cross_vjp(network, images, usual, kept, both=both)
+            return self._with_exact(x1, x2, cotangent, again, self._of_images(x1, x2, pieces))
 
         return kernel, pullback
 

@@ -2,9 +2,12 @@
 
 The features of an image are its variance maps. The cotangent of a block is pulled back to the
 images and variance maps of both sides, and from the maps to their images.
+
+An engine of float32 evaluates the pairs that rounding endangers again in float64, so that its
+blocks are float64: docs/banded_kernel.md, "Images that nearly coincide".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jax import Array
@@ -13,16 +16,24 @@ from kipper.common.architecture import KernelSpec
 from kipper.common.precision import enable_x64
 from kipper.workers.bands import BandedNetwork, banded_network
 from kipper.workers.engine import PreparedImages, Pullback
+from kipper.workers.near_pairs import Nearness, image_nearness
 
 _AnyArray = np.ndarray | Array
 FlatImages = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x1, v1, x2, v2
 
-# (network, images, cotangent, both=) -> K, the cotangents of x1 and v1, and of x2 and v2 if `both`.
+# (network, *images) -> K, and which pairs are endangered.
+Cross = Callable[..., tuple[_AnyArray, _AnyArray]]
+# (network, images, cotangent, both=) -> K, which pairs are endangered, and the cotangents of x1 and
+# v1, and of x2 and v2 if `both`, to which endangered pairs add nothing.
 CrossVjp = Callable[..., tuple[_AnyArray, ...]]
 
 
 class BandedEngine:
-    """Convolutional kernels, with the functions that are given; see `Engine`."""
+    """Convolutional kernels, with the functions that are given; see `Engine`.
+
+    `exact` makes the same engine for float64, and `exact_columns` is the number of pairs of an
+    image that it evaluates at once; None for any.
+    """
 
     def __init__(
         self,
@@ -31,8 +42,10 @@ class BandedEngine:
         spec: KernelSpec,
         variance_maps: Callable[[BandedNetwork, np.ndarray], np.ndarray],
         variance_vjp: Callable[[BandedNetwork, np.ndarray, np.ndarray], np.ndarray],
-        cross: Callable[..., _AnyArray],
+        cross: Cross,
         cross_vjp: CrossVjp,
+        exact: "Callable[[], BandedEngine]",
+        exact_columns: int | None,
     ):
         self.name = name
         self.arithmetic = arithmetic
@@ -40,6 +53,7 @@ class BandedEngine:
         self._x64 = spec.dtype == "float64"
         self._variance_maps, self._variance_vjp = variance_maps, variance_vjp
         self._cross, self._cross_vjp = cross, cross_vjp
+        self._exact, self._exact_columns = exact, exact_columns
 
     def features(self, images: np.ndarray) -> np.ndarray:
         with enable_x64(self._x64):
@@ -47,16 +61,19 @@ class BandedEngine:
 
     def block(self, x1: PreparedImages, x2: PreparedImages) -> np.ndarray:
         with enable_x64(self._x64):
-            return np.asarray(self._cross(self._network(x1.images), *flat(x1, x2)))
+            kernel, endangered = self._cross(self._network(x1.images), *flat(x1, x2))
+        return self._judged(x1, x2, np.asarray(kernel), np.asarray(endangered))[0]
 
     def block_vjp(
         self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        network = self._network(x1.images)
+        usual = cotangent if self._x64 else np.where(self._near(x1, x2).near, 0, cotangent)
         with enable_x64(self._x64):
-            kernel, *pieces = self._cross_vjp(
-                self._network(x1.images), flat(x1, x2), cotangent, both=both
-            )
-            return np.asarray(kernel), self._of_images(x1, x2, pieces)
+            rounded, endangered, *pieces = self._cross_vjp(network, flat(x1, x2), usual, both=both)
+            cotangents = self._of_images(x1, x2, pieces)
+        kernel, again = self._judged(x1, x2, np.asarray(rounded), np.asarray(endangered))
+        return kernel, self._with_exact(x1, x2, cotangent, again, cotangents)
 
     def linearise(
         self, x1: PreparedImages, x2: PreparedImages, both: bool
@@ -66,6 +83,67 @@ class BandedEngine:
     def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
         del x1, x2, both
         return None
+
+    def _near(self, x1: PreparedImages, x2: PreparedImages) -> Nearness:
+        return image_nearness(x1.images, x2.images, self._spec.architecture)
+
+    def _judged(
+        self, x1: PreparedImages, x2: PreparedImages, kernel: np.ndarray, endangered: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The kernel in float64, and which pairs (n, m) float64 had to evaluate.
+
+        It also evaluates images with themselves, if they have a near partner.
+        """
+        if self._x64:
+            return kernel, np.zeros(kernel.shape, bool)
+        equal, near = self._near(x1, x2)
+        again = near | (endangered & ~equal)
+        crowded = np.logical_or.outer(again.any(1) | x1.crowded, again.any(0) | x2.crowded)
+        held = kernel.astype(np.float64)
+        for row, columns in self._groups(again | (equal & crowded)):
+            exact, first, second = self._exactly(x1, x2, row, columns)
+            held[row, columns] = exact.block(first, second)[0]
+        return held, again
+
+    def _with_exact(
+        self,
+        x1: PreparedImages,
+        x2: PreparedImages,
+        cotangent: np.ndarray,
+        again: np.ndarray,
+        cotangents: tuple[np.ndarray, ...],
+    ) -> tuple[np.ndarray, ...]:
+        """`cotangents`, with what the pairs `again` (n, m) of `cotangent` add in float64."""
+        if not again.any():
+            return cotangents
+        sums = [array.astype(np.float64) for array in cotangents]
+        for row, columns in self._groups(again):
+            exact, first, second = self._exactly(x1, x2, row, columns)
+            weights = cotangent[row, columns].astype(np.float64)
+            weights[len(np.unique(columns)) :] = 0  # the others only fill up
+            _, pulled = exact.block_vjp(first, second, weights[None], both=len(sums) == 2)
+            sums[0][row] += pulled[0][0]
+            if len(sums) == 2:
+                np.add.at(sums[1], columns, pulled[1])
+        return tuple(array.astype(x1.images.dtype) for array in sums)
+
+    def _groups(self, pairs: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """The columns of each row's pairs, a few at a time; the last one fills up the last few."""
+        for row in np.flatnonzero(pairs.any(1)):
+            columns = np.flatnonzero(pairs[row])
+            few = self._exact_columns or len(columns)
+            columns = np.pad(columns, (0, -len(columns) % few), mode="edge")
+            for start in range(0, len(columns), few):
+                yield int(row), columns[start : start + few]
+
+    def _exactly(
+        self, x1: PreparedImages, x2: PreparedImages, row: int, columns: np.ndarray
+    ) -> "tuple[BandedEngine, PreparedImages, PreparedImages]":
+        """The engine for float64, with an image and some images as it takes them."""
+        exact = self._exact()
+        sides = (side.astype(np.float64) for side in (x1.images[[row]], x2.images[columns]))
+        first, second = (PreparedImages(images, exact.features(images)) for images in sides)
+        return exact, first, second
 
     def _of_images(
         self, x1: PreparedImages, x2: PreparedImages, pieces: Sequence[_AnyArray]

@@ -17,13 +17,20 @@ import numpy as np
 from jax import Array, lax
 
 from kipper.common.architecture import is_tangent
-from kipper.workers.arc_cosine import relu_covariance, relu_covariance_and_tangent
+from kipper.workers.arc_cosine import reciprocal, relu_covariance, relu_covariance_and_tangent
 from kipper.workers.bands import BandedNetwork, Side
 
 # Images of batch 2 that are evaluated together. Of 16, 32 and 64, the last made the kernel fastest
 # on two cores, with gradients as fast. Fewer if the largest pair map would exceed MOST_ENTRIES.
 MOST_LANES = 64
 MOST_ENTRIES = 2**26
+
+# As in native/nearness.hpp, where they are explained.
+_GAP_ROUNDING = 1e-7
+_NEAR_GAP = 1e-3
+_MOST_DAMAGE = 8e-3
+_MOST_NEAR = 0.5
+_STEP_OF_FIRST, _STEP_OF_ONLY = 16, 5
 
 Maps = tuple[Array, ...]  # covariances k, or covariances k and tangent kernels n
 
@@ -79,6 +86,20 @@ def cross_kernel(
     Returns:
         (n1, n2).
     """
+    return judged_cross_kernel(network, kind, x1, v1, x2, v2, lanes=lanes)[0]
+
+
+def judged_cross_kernel(
+    network: BandedNetwork,
+    kind: str,
+    x1: Array,
+    v1: Array,
+    x2: Array,
+    v2: Array,
+    *,
+    lanes: int | None = None,
+) -> tuple[Array, Array]:
+    """`cross_kernel`, and which pairs float64 should evaluate: (n1, n2) boolean."""
     tangent = is_tangent(kind)
     num_columns = len(x2)
     singles = _in_lanes(network, x1, v1, 1)
@@ -87,11 +108,14 @@ def cross_kernel(
     # Checkpointed, so that differentiation does not keep the maps of one block during another.
     kernels_of = _checkpointed(functools.partial(_kernels, network, tangent))
 
-    def columns(block: _Images) -> Array:
+    def columns(block: _Images) -> tuple[Array, Array]:
         return lax.map(lambda single: kernels_of(single, block), singles)  # (n1, J)
 
-    by_block = lax.map(columns, blocks)  # (blocks, n1, J)
-    return jnp.moveaxis(by_block, 0, 1).reshape(len(x1), -1)[:, :num_columns]
+    def matrix(by_block: Array) -> Array:  # (blocks, n1, J)
+        return jnp.moveaxis(by_block, 0, 1).reshape(len(x1), -1)[:, :num_columns]
+
+    kernel, endangered = lax.map(columns, blocks)
+    return matrix(kernel), matrix(endangered)
 
 
 def variance_maps(network: BandedNetwork, images: Array) -> Array:
@@ -148,13 +172,16 @@ def _square_root(variances: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, variances, 1)), 0)
 
 
-def _kernels(network: BandedNetwork, tangent: bool, single: _Images, block: _Images) -> Array:
-    """The kernels of one image with each of a block: [J]."""
+def _kernels(
+    network: BandedNetwork, tangent: bool, single: _Images, block: _Images
+) -> tuple[Array, Array]:
+    """The kernels of one image with each of a block, and whether they are endangered: [J]."""
     maps: Maps = ()
     first = 0
+    damage, nearest = jnp.zeros(()), jnp.zeros(())
     for index, stage in enumerate(network.stages):
         layers = slice(first, first + stage.convs)
-        maps = _stage_maps(
+        maps, damaged, near = _stage_maps(
             network,
             index,
             network.bands[index],
@@ -163,13 +190,16 @@ def _kernels(network: BandedNetwork, tangent: bool, single: _Images, block: _Ima
             _Images(block.pixels, block.deviations[layers]),
             tangent,
         )
+        damage += jnp.tensordot(jnp.asarray(network.offset_weights[index], damaged.dtype), damaged)
+        nearest = jnp.maximum(nearest, near[network.bands[index]])
         if stage.pooled:
             maps = _pooled(network, index, network.bands[index : index + 2], maps)
         first += stage.convs
     height, width = network.sizes[-1]
     num_pairs = (height * width) ** 2 if network.global_average else height * width
     means = [map_.sum((0, 1, 2, 3)) / num_pairs for map_ in maps]
-    return network.w2 * jnp.stack(means).sum(0) + network.b2
+    endangered = (damage > _MOST_DAMAGE) | (nearest > _MOST_NEAR)
+    return network.w2 * jnp.stack(means).sum(0) + network.b2, endangered
 
 
 def _variances(network: BandedNetwork, pixels: Array) -> Array:
@@ -188,7 +218,7 @@ def _variances(network: BandedNetwork, pixels: Array) -> Array:
         if index + 1 == len(network.stages):
             break
         images = _Images(pixels, tuple(map(_square_root, layers)))
-        (covariances,) = _stage_maps(network, index, band, maps, images, images, False)
+        (covariances,), _, _ = _stage_maps(network, index, band, maps, images, images, False)
         maps = (covariances.at[band].set(centre),)
         if stage.pooled:
             maps = _pooled(network, index, network.variance_bands[index : index + 2], maps)
@@ -203,8 +233,10 @@ def _stage_maps(
     images1: _Images,
     images2: _Images,
     tangent: bool,
-) -> Maps:
+) -> tuple[Maps, Array, Array]:
     """The pair maps behind the last ReLU of a stage, from those at its entry.
+
+    Also the shares of damaged and of near patches at each offset, see `_nearness`.
 
     For the first stage `maps` is empty, and the images are read instead. Convolutions and ReLUs do
     not mix offsets, so a stage is evaluated offset by offset, and the maps between its layers stay
@@ -217,7 +249,9 @@ def _stage_maps(
     # Checkpointed, so that differentiation stores only the entry of a stage. The gradient also
     # compiles much faster.
     @_checkpointed
-    def at_offset(offset: Array, maps: Maps, images1: _Images, images2: _Images) -> Maps:
+    def at_offset(
+        offset: Array, maps: Maps, images1: _Images, images2: _Images
+    ) -> tuple[Maps, Array, Array]:
         shifted = jax.tree.map(lambda array: _window(array, offset, (height, width)), images2)
         if not maps:
             maps = (_input_covariance(network, images1.pixels, shifted.pixels),)
@@ -225,15 +259,31 @@ def _stage_maps(
             zip(images1.deviations, shifted.deviations, strict=True)
         ):
             scale = _scale_behind(network, index, layer)
-            maps = _conv_relu(maps, deviations[0] * deviations[1], network.b2, scale, tangent)
-        return maps
+            s = deviations[0] * deviations[1]
+            k, maps = _conv_relu(maps, s, network.b2, scale, tangent)
+        only = len(network.stages) == 1
+        step = 1 if index else (_STEP_OF_ONLY if only else _STEP_OF_FIRST)
+        judged = (array[step // 2 :: step] for array in (k, s, *deviations))
+        return maps, *_nearness(*judged)
 
     by_offset = tuple(map_.reshape(-1, *map_.shape[2:]) for map_ in maps)
-    maps = lax.map(
+    maps, damaged, near = lax.map(
         lambda entry: at_offset(*entry, images1, images2),
         (jnp.asarray(offsets.reshape(-1, 2)), by_offset),
     )
-    return tuple(map_.reshape(*offsets.shape[:2], *map_.shape[1:]) for map_ in maps)
+    shape = offsets.shape[:2]
+    maps = tuple(map_.reshape(*shape, *map_.shape[1:]) for map_ in maps)
+    return maps, damaged.reshape(*shape, -1), near.reshape(*shape, -1)
+
+
+def _nearness(k: Array, s: Array, deviations1: Array, deviations2: Array) -> tuple[Array, Array]:
+    """The shares of damaged and of near patches, [J], among pre-activations [rows, w, J]."""
+    k, s, deviations1, deviations2 = map(lax.stop_gradient, (k, s, deviations1, deviations2))
+    gap = jnp.maximum(1 - jnp.abs(k) * reciprocal(s), 0)
+    near = (s > 0) & (gap < _NEAR_GAP) & (deviations1 != deviations2)
+    count = jnp.maximum((s > 0).sum((0, 1)), 1)
+    damaged = jnp.where(near, _GAP_ROUNDING / (_GAP_ROUNDING + gap), 0).sum((0, 1))
+    return damaged / count, near.sum((0, 1)) / count.astype(gap.dtype)
 
 
 def _scale_behind(network: BandedNetwork, index: int, layer: int) -> float:
@@ -250,8 +300,8 @@ def _input_covariance(network: BandedNetwork, pixels1: Array, pixels2: Array) ->
     return (pixels1 * pixels2).sum(0) * (network.w2 / 9 / len(pixels1))
 
 
-def _conv_relu(maps: Maps, s: Array, b2: float, scale: float, tangent: bool) -> Maps:
-    """One convolution and one ReLU at one offset; the outputs carry the factor `scale`.
+def _conv_relu(maps: Maps, s: Array, b2: float, scale: float, tangent: bool) -> tuple[Array, Maps]:
+    """One convolution and one ReLU at one offset: k between them, and the outputs times `scale`.
 
     `maps` are k, and n except in the first layer, [h, w, J]. `s` are products of the standard
     deviations, 0 where the second pixel is outside its image. `tangent` asks for n.
@@ -260,10 +310,10 @@ def _conv_relu(maps: Maps, s: Array, b2: float, scale: float, tangent: bool) -> 
     k = _box_sum(maps[0]) + b2
     inside_k = jnp.where(inside, k, 0)
     if not tangent:
-        return (_materialised(relu_covariance(inside_k, s) * scale),)
+        return k, (_materialised(relu_covariance(inside_k, s) * scale),)
     n = _box_sum(maps[1]) + k if len(maps) > 1 else k
-    k, n = relu_covariance_and_tangent(inside_k, jnp.where(inside, n, 0), s)
-    return _materialised((k * scale, n * scale))
+    behind, n = relu_covariance_and_tangent(inside_k, jnp.where(inside, n, 0), s)
+    return k, _materialised((behind * scale, n * scale))
 
 
 def _box_sum(array: Array) -> Array:

@@ -1,9 +1,11 @@
 """The banded engine in plain JAX, for any device."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -16,6 +18,8 @@ from kipper.workers.bands import BandedNetwork
 # Images whose maps are evaluated together. The last ones are padded to this number, so that only
 # one shape is compiled.
 _MAPS_AT_A_TIME = 16
+# Pairs of an image that float64 evaluates together, for the same reason.
+_EXACT_PAIRS_AT_A_TIME = 8
 
 
 def unavailable() -> str | None:
@@ -31,18 +35,23 @@ def make_engine(spec: KernelSpec, threads: int) -> BandedEngine:
 
 @functools.lru_cache(maxsize=8)
 def _engine(spec: KernelSpec) -> BandedEngine:
-    def cross(network: BandedNetwork, *images: Array) -> Array:
-        return banded_xla.cross_kernel(network, spec.kind, *images)
+    def cross(network: BandedNetwork, *images: Array) -> tuple[Array, Array]:
+        kernel, endangered = banded_xla.judged_cross_kernel(network, spec.kind, *images)
+        return kernel, endangered & (spec.dtype == "float32")
 
     def cross_vjp(
         network: BandedNetwork, images: tuple[Array, ...], cotangent: Array, *, both: bool
     ) -> tuple[Array, ...]:
         first, second = images[:2], images[2:]
         if both:
-            kernel, pullback = jax.vjp(functools.partial(cross, network), *images)
+            kernel, pullback, endangered = jax.vjp(
+                functools.partial(cross, network), *images, has_aux=True
+            )
         else:
-            kernel, pullback = jax.vjp(lambda x, v: cross(network, x, v, *second), *first)
-        return kernel, *pullback(cotangent)
+            kernel, pullback, endangered = jax.vjp(
+                lambda x, v: cross(network, x, v, *second), *first, has_aux=True
+            )
+        return kernel, endangered, *pullback(jnp.where(endangered, 0, cotangent))
 
     def variance_vjp(network: BandedNetwork, images: Array, cotangent: Array) -> Array:
         maps = functools.partial(banded_xla.variance_maps, network)
@@ -56,6 +65,8 @@ def _engine(spec: KernelSpec) -> BandedEngine:
         _in_pieces(variance_vjp),
         jax.jit(cross, static_argnums=0),
         jax.jit(cross_vjp, static_argnums=0, static_argnames="both"),
+        lambda: _engine(dataclasses.replace(spec, dtype="float64")),
+        _EXACT_PAIRS_AT_A_TIME,
     )
 
 

@@ -10,6 +10,8 @@ docs/banded_kernel.md.
 import dataclasses
 import functools
 
+import numpy as np
+
 from kipper.common.architecture import Architecture, GlobalAvgPool, Stage
 
 Side = tuple[int, int]  # (rows, columns)
@@ -50,6 +52,25 @@ class BandedNetwork:
         height, width = self.sizes[-1]
         last = (height - 1, width - 1) if self.global_average else (0, 0)
         return self._bands_up_from(last)
+
+    @functools.cached_property
+    def offset_weights(self) -> tuple[np.ndarray, ...]:
+        """For each stage, the share of each offset in what the read-out averages.
+
+        (2 rows + 1, 2 columns + 1), as the offsets of `bands`.
+        """
+        sides = []
+        for axis in (0, 1):
+            size, band = self.sizes[-1][axis], self.bands[-1][axis]
+            weights = [
+                np.maximum(size - np.abs(_offsets(band)), 0) / size**2 if band else np.ones(1)
+            ]
+            for stage, bands in zip(reversed(self.stages), reversed(self.bands[:-1]), strict=True):
+                weights.append(
+                    _before_pool(weights[-1], bands[axis]) if stage.pooled else weights[-1]
+                )
+            sides.append(weights[:0:-1])
+        return tuple(np.multiply.outer(rows, columns) for rows, columns in zip(*sides, strict=True))
 
     @functools.cached_property
     def variance_bands(self) -> tuple[Side, ...]:
@@ -95,6 +116,17 @@ class BandedNetwork:
         for stage, size in zip(reversed(self.stages), reversed(self.sizes[:-1]), strict=True):
             bands.append(_read_by_pool(bands[-1], size) if stage.pooled else bands[-1])
         return tuple(reversed(bands))
+
+
+def _offsets(band: int) -> np.ndarray:
+    return np.arange(-band, band + 1)
+
+
+def _before_pool(weights: np.ndarray, band: int) -> np.ndarray:
+    """The weights of offsets in front of a pool: it averages over 2 D - 1, 2 D twice, 2 D + 1."""
+    pooled = _offsets(len(weights) // 2)
+    apart = np.abs(_offsets(band)[:, None] - 2 * pooled)
+    return (np.maximum(2 - apart, 0) / 4) @ weights
 
 
 def _read_by_pool(band: Side, size: Side) -> Side:

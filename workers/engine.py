@@ -19,22 +19,26 @@ class PreparedImages:
     Attributes:
         images: (n, h, w, c) in the kernel's dtype.
         features: (n, k) in the kernel's dtype; k is 0 for engines without features.
+        crowded: (n,) boolean: images that nearly coincide with others, in this block or not; or one
+            value for all.
     """
 
     images: np.ndarray
     features: np.ndarray
+    crowded: np.ndarray | bool = False
 
     def take(self, rows: slice | np.ndarray) -> "PreparedImages":
         """Some of the images, with their features."""
-        return PreparedImages(self.images[rows], self.features[rows])
+        crowded = self.crowded if isinstance(self.crowded, bool) else self.crowded[rows]
+        return PreparedImages(self.images[rows], self.features[rows], crowded)
 
 
 class Engine(Protocol):
     """Evaluates blocks of one kernel and their vector-Jacobian products.
 
-    Blocks are (n, m) for n first and m second images. Cotangents are those of the first images and,
-    if `both`, of the second; they include what comes through the features. Equal inputs give equal
-    bits.
+    Blocks are (n, m) for n first and m second images, in the kernel's dtype or in float64.
+    Cotangents are those of the first images and, if `both`, of the second; they include what comes
+    through the features. Equal inputs give equal bits.
 
     Attributes:
         name: see `common.engines.TABLE`.

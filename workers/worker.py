@@ -141,7 +141,7 @@ class Worker:
     def _probe(self, request: messages.Probe) -> messages.KernelBlock:
         engine = self._ready().kernels[0].engine
         x1, x2 = (PreparedImages(x, engine.features(x)) for x in (request.x1, request.x2))
-        return messages.KernelBlock(kernel=engine.block(x1, x2))
+        return messages.KernelBlock(kernel=engine.block(x1, x2).astype(x1.images.dtype, copy=False))
 
     def _compute_block(
         self, request: messages.Block | messages.BlockVjp | messages.Prepare
@@ -172,14 +172,15 @@ class Worker:
 
     def _block(self, request: messages.Block) -> messages.KernelBlock:
         engine, rows, columns, both = self._images(request)
-        if not request.linearise:
-            return messages.KernelBlock(kernel=engine.block(rows, columns))
-        residual_bytes = engine.residual_bytes(rows, columns, both)
+        # Distances of support images may be below the rounding of float32.
+        dtype = np.dtype(np.float64) if both else rows.images.dtype
+        residual_bytes = engine.residual_bytes(rows, columns, both) if request.linearise else None
         if residual_bytes is None or residual_bytes > MAX_RESIDUAL_BYTES_PER_BLOCK:
-            return messages.KernelBlock(kernel=engine.block(rows, columns))
-        kernel, pullback = engine.linearise(rows, columns, both)
-        self._residuals.keep(_block_key(request), pullback, residual_bytes)
-        return messages.KernelBlock(kernel=kernel)
+            kernel = engine.block(rows, columns)
+        else:
+            kernel, pullback = engine.linearise(rows, columns, both)
+            self._residuals.keep(_block_key(request), pullback, residual_bytes)
+        return messages.KernelBlock(kernel=kernel.astype(dtype, copy=False))
 
     def _block_vjp(self, request: messages.BlockVjp) -> messages.ImageCotangents:
         pullback = self._residuals.take(_block_key(request))

@@ -61,7 +61,7 @@ def _native(network, kind, x1, x2, cotangent, threads=1, level=None):
         v1, v2 = (banded_cpu.variance_maps(network, x, level=level) for x in (x1, x2))
         inputs = (network, kind, x1, v1, x2, v2)
         kernel = banded_cpu.cross_kernel(*inputs, threads=threads, level=level)
-        again, *pulled = banded_cpu.cross_kernel_vjp(
+        again, _, *pulled = banded_cpu.cross_kernel_vjp(
             *inputs, cotangent, both=True, threads=threads, level=level
         )
         assert np.array_equal(again, kernel, equal_nan=True)
@@ -142,7 +142,7 @@ def test_one_side_alone_is_that_side_of_both():
     _, dx1, dv1, *_ = _native(network, "ntk", x1, x2, cotangent)
     v1, v2 = (banded_cpu.variance_maps(network, x) for x in (x1, x2))
     inputs = (network, "ntk", x1, v1, x2, v2)
-    _, *one = banded_cpu.cross_kernel_vjp(*inputs, cotangent, both=False, threads=2)
+    _, _, *one = banded_cpu.cross_kernel_vjp(*inputs, cotangent, both=False, threads=2)
     assert len(one) == 2
     for got, want in zip(one, (dx1, dv1), strict=True):
         assert relative_error(np.asarray(got), want) < 1e-6
@@ -234,11 +234,11 @@ def test_results_of_a_wrong_shape_are_refused():
     variance = banded_cpu._variance_attributes(network, 1)
     cross = banded_cpu._attributes(network, network.bands, tangent=True, both=True, threads=1)
     pairs, kept = (x1, v1, x2, v2), np.empty(0, np.float32)
-    shapes = [cotangent.shape, x1.shape, v1.shape, x2.shape, v2.shape]
+    shapes = [cotangent.shape, cotangent.shape, x1.shape, v1.shape, x2.shape, v2.shape]
     calls = [
         ("variance_maps", (x1,), [v1.shape], variance),
         ("variance_maps_vjp", (x1, v1), [x1.shape], variance),
-        ("cross", pairs, [cotangent.shape, (0,)], cross),
+        ("cross", pairs, [cotangent.shape, cotangent.shape, (0,)], cross),
         ("cross_vjp", (*pairs, kept, cotangent), shapes, cross),
     ]
     for name, inputs, right, attributes in calls:
@@ -324,8 +324,10 @@ def test_the_vectors_that_few_images_fill_change_no_bit(monkeypatch, count, dtyp
         np.testing.assert_array_equal(one, other)
     v1, v2 = (banded_cpu.variance_maps(network, x, level=best) for x in (x1, x2))
     inputs = network, "ntk", x1, v1, x2, v2
-    kernel, kept = banded_cpu.linearised_cross_kernel(*inputs, threads=2)
-    again = banded_cpu.cross_kernel_vjp(*inputs, cotangent, both=True, threads=2, kept=kept)
+    kernel, kept, _ = banded_cpu.linearised_cross_kernel(*inputs, threads=2)
+    again, _, *pulled = banded_cpu.cross_kernel_vjp(
+        *inputs, cotangent, both=True, threads=2, kept=kept
+    )
     np.testing.assert_array_equal(kernel, chosen[0])
-    for one, other in zip(again, chosen, strict=True):
+    for one, other in zip((again, *pulled), chosen, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -102,17 +102,20 @@ void check_kept(const Network& network, const Values<T>& kept, const Matrix<T>& 
                 kept_values<T>(network, int(kernel[0]), int(kernel[1]), tangent));
 }
 
-// Arguments: both sides. Results: the kernel (n, m), and the values to keep.
+// Arguments: both sides. Results: the kernel (n, m), 1 for endangered pairs (n, m), and the values
+// to keep.
 template <class T>
 void call_cross(const Array* arrays, const Attributes& attributes) {
     const Sides<T> sides(arrays);
-    const Matrix<T> kernel(arrays[4]);
-    const Values<T> kept(arrays[5]);
+    const Matrix<T> kernel(arrays[4]), endangered(arrays[5]);
+    const Values<T> kept(arrays[6]);
     const Network network = make_network(attributes, sides.x1[3]);
     sides.check(network, kernel);
+    require(endangered.has_shape_of(kernel));
     check_kept<T>(network, kept, kernel, attributes.tangent);
     const auto run = attributes.tangent ? cross_kernel<T, true> : cross_kernel<T, false>;
-    run(sides.pairs(network), attributes.thread_count(), kernel.data(), kept.data_or_null());
+    run(sides.pairs(network), attributes.thread_count(), kernel.data(), endangered.data(),
+        kept.data_or_null());
 }
 
 template <class T, bool kTangent, bool kBoth>
@@ -122,22 +125,24 @@ void run_vjp(const Pairs<T>& pairs, const T* kept, const T* cotangent, int threa
 }
 
 // Arguments: both sides, the values that `cross` kept or none, and a cotangent (n, m). Results: the
-// kernel, and cotangents of all four of the sides' arrays; those of side 2 only if `both`.
+// kernel, 1 for endangered pairs (n, m), and cotangents of all four of the sides' arrays, to which
+// endangered pairs add nothing; those of side 2 only if `both`.
 template <class T>
 void call_cross_vjp(const Array* arrays, const Attributes& attributes) {
     const Sides<T> sides(arrays);
     const Values<T> kept(arrays[4]);
-    const Matrix<T> cotangent(arrays[5]), kernel(arrays[6]), dv1(arrays[8]);
-    const Images<T> dx1(arrays[7]);
+    const Matrix<T> cotangent(arrays[5]), kernel(arrays[6]), endangered(arrays[7]), dv1(arrays[9]);
+    const Images<T> dx1(arrays[8]);
     const Network network = make_network(attributes, sides.x1[3]);
     sides.check(network, cotangent);
     check_kept<T>(network, kept, cotangent, attributes.tangent);
-    require(kernel.has_shape_of(cotangent));
+    require(kernel.has_shape_of(cotangent) && endangered.has_shape_of(cotangent));
     require(dx1.has_shape_of(sides.x1) && dv1.has_shape_of(sides.v1));
-    KernelAndCotangents<T> out{kernel.data(), dx1.data(), dv1.data(), nullptr, nullptr};
+    KernelAndCotangents<T> out{kernel.data(), endangered.data(), dx1.data(),
+                               dv1.data(),    nullptr,           nullptr};
     if (attributes.both) {
-        const Images<T> dx2(arrays[9]);
-        const Matrix<T> dv2(arrays[10]);
+        const Images<T> dx2(arrays[10]);
+        const Matrix<T> dv2(arrays[11]);
         require(dx2.has_shape_of(sides.x2) && dv2.has_shape_of(sides.v2));
         out.pixels2 = dx2.data();
         out.variances2 = dv2.data();

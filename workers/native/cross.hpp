@@ -1,6 +1,7 @@
 // The kernel of every image of batch 1 with every image of batch 2.
 #pragma once
 
+#include <type_traits>
 #include <vector>
 
 #include "forward_stage.hpp"
@@ -22,7 +23,8 @@ struct Pairs {
 template <class T>
 class ForwardPass {
   public:
-    ForwardPass(const Network& network, bool tangent) : network_(network), rings_(network) {
+    ForwardPass(const Network& network, bool tangent)
+        : network_(network), rings_(network), nearness_(network) {
         for (int stage = 0; stage <= network.last_stage(); ++stage)
             maps_.emplace_back(network.resolutions[stage + 1], tangent);
     }
@@ -36,6 +38,7 @@ class ForwardPass {
     // The kernel: the NTK if kTangent, else the NNGP kernel.
     template <bool kTangent>
     Lanes<T> run(const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
+        nearness_.clear();
         for (int stage = 0; stage < network_.last_stage(); ++stage)
             run_stage<kTangent>(stage, first, second);
         return run_last_stage<kTangent>(first, second);
@@ -49,6 +52,9 @@ class ForwardPass {
         const Lanes<T> total = kTangent ? sum.nngp + sum.tangent : sum.nngp;
         return total * T(network_.readout_scale()) + T(network_.b2);
     }
+
+    // 1 for pairs of the last `run` that float64 should evaluate, see nearness.hpp; else 0.
+    Lanes<T> endangered() const { return nearness_.endangered(); }
 
     // The number of values that `keep` writes: the outputs of all stages but the last.
     std::size_t kept_values() const {
@@ -65,6 +71,7 @@ class ForwardPass {
     }
 
     void restore(const T* memory) {
+        nearness_.clear();
         for (int stage = 0; stage < network_.last_stage(); ++stage) {
             maps_[stage].copy_from(memory);
             memory += maps_[stage].size() * kLanes<T>;
@@ -76,11 +83,14 @@ class ForwardPass {
   private:
     template <bool kTangent>
     void run_stage(int stage, const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
-        forward_stage<kTangent>(stage_input(stage, first, second), rings_, maps_[stage]);
+        // Rounding of float64 does no harm.
+        Nearness<T>* nearness = std::is_same_v<T, float> ? &nearness_ : nullptr;
+        forward_stage<kTangent>(stage_input(stage, first, second), rings_, maps_[stage], nearness);
     }
 
     const Network& network_;
     ForwardRings<T> rings_;
+    Nearness<T> nearness_;
     std::vector<OffsetMaps<T>> maps_;  // outputs of each stage
 };
 
@@ -97,9 +107,10 @@ std::size_t kept_values(const Network& network, int count1, int count2, bool tan
     return ForwardPass<T>(network, tangent).kept_values() * count1 * lane_blocks<T>(count2);
 }
 
-// `kept` is null, or takes values that save `CrossVjp` work.
+// `endangered` takes 1 or 0 for each pair. `kept` is null, or takes values that save `CrossVjp`
+// work.
 template <class T, bool kTangent>
-void cross_kernel(const Pairs<T>& pairs, int threads, T* kernel, T* kept) {
+void cross_kernel(const Pairs<T>& pairs, int threads, T* kernel, T* endangered, T* kept) {
     const SingleImages<T> batch1(pairs.network, pairs.count1, pairs.pixels1, pairs.variances1);
     const LaneImages<T> batch2(pairs.network, pairs.count2, pairs.pixels2, pairs.variances2,
                                threads);
@@ -112,6 +123,7 @@ void cross_kernel(const Pairs<T>& pairs, int threads, T* kernel, T* kept) {
         ForwardPass<T>& pass = passes[thread];
         const Lanes<T> values = pass.template run<kTangent>(batch1[image], batch2[block]);
         write_kernel(values, image, block, pairs.count2, kernel);
+        write_kernel(pass.endangered(), image, block, pairs.count2, endangered);
         const std::size_t index = std::size_t(image) * batch2.blocks() + block;
         if (kept) pass.keep(kept + index * pass.kept_values());
     });

@@ -10,11 +10,13 @@
 
 namespace kipper {
 
-// The outputs: the kernel, and cotangents with the shapes of the inputs. Those of batch 2 are null
-// if they are not wanted.
+// The outputs: the kernel, 1 for endangered pairs and 0 for others, and cotangents with the shapes
+// of the inputs. Those of batch 2 are null if they are not wanted. Endangered pairs add nothing to
+// them.
 template <class T>
 struct KernelAndCotangents {
     T* kernel;
+    T* endangered;
     T *pixels1, *variances1;
     T *pixels2, *variances2;
 };
@@ -61,6 +63,7 @@ class BackwardPass {
     }
 
     std::size_t kept_values() const { return forward_.kept_values(); }
+    Lanes<T> endangered() const { return forward_.endangered(); }
 
     // Adds to the sums of the current image of batch 1 and to the given sums of batch 2; returns
     // the kernel, which only costs running the last stage. `kept` holds the values that the forward
@@ -71,7 +74,8 @@ class BackwardPass {
         if (kept) forward_.restore(kept);
         const Lanes<T> kernel = kept ? forward_.template run_last_stage<kTangent>(first, second)
                                      : forward_.template run<kTangent>(first, second);
-        const Lanes<T> seed = cotangent * T(network_.readout_scale());
+        const Lanes<T> wanted = forward_.endangered() > 0 ? Lanes<T>{} : cotangent;
+        const Lanes<T> seed = wanted * T(network_.readout_scale());
         cotangents_.back().fill({seed, seed});
         const std::size_t place = block % kGroupVectors;
         const CotangentSums<T> sums{pixel_sums_.data() + place * network_.pixel_values(),
@@ -152,14 +156,15 @@ class CrossVjp {
             passes.emplace_back(pairs_.network);
         in_parallel(tiles_.count(), threads_, [&](std::int64_t tile, int thread) {
             run_tile(int(tile / tiles_.columns.parts), int(tile % tiles_.columns.parts),
-                     passes[thread], out.kernel);
+                     passes[thread], out);
         });
         write1(out);
         if constexpr (kBoth) write2(out);
     }
 
   private:
-    void run_tile(int row, int column, BackwardPass<T, kTangent, kBoth>& pass, T* kernel) {
+    void run_tile(int row, int column, BackwardPass<T, kTangent, kBoth>& pass,
+                  const KernelAndCotangents<T>& out) {
         for (int image = tiles_.rows.begin(row); image < tiles_.rows.end(row); ++image) {
             const int stop = std::min(tiles_.columns.end(column) * kGroupVectors, batch2_.blocks());
             for (int block = tiles_.columns.begin(column) * kGroupVectors; block < stop; ++block) {
@@ -169,7 +174,8 @@ class CrossVjp {
                     batch1_[image], batch2_[block], block, kept, cotangents_of(image, block),
                     kBoth ? pixels2_.copy(row) + block * pixel_values_ : nullptr,
                     kBoth ? variances2_.copy(row) + block * variances_ : nullptr);
-                write_kernel(values, image, block, pairs_.count2, kernel);
+                write_kernel(values, image, block, pairs_.count2, out.kernel);
+                write_kernel(pass.endangered(), image, block, pairs_.count2, out.endangered);
             }
             pass.take_sums(pixels1_.copy(column) + image * pixel_values_,
                            variances1_.copy(column) + image * variances_);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "forward_rows.hpp"
+#include "nearness.hpp"
 
 namespace kipper {
 
@@ -89,6 +90,14 @@ class OffsetPass {
         });
     }
 
+    // Judges the input of the top level.
+    void judge_row(int h, Nearness<T>& nearness) {
+        const int level = input_.convs();
+        const BoxSum<T> sums(row(level - 1, h - 1).nngp, row(level - 1, h).nngp,
+                             row(level - 1, h + 1).nngp);
+        nearness.add_row(sums, T(input_.network.b2), factors(level, h), overlap_.width);
+    }
+
   private:
     Row<T> row(int level, int h) {
         if (!overlap_.has_row(h)) return rings_.zeros.row(0);
@@ -103,7 +112,7 @@ class OffsetPass {
 
 template <bool kTangent, class T, class First>
 void forward_offset(const StageInput<T, First>& input, int dh, int dw, ForwardRings<T>& rings,
-                    OffsetMaps<T>& output) {
+                    OffsetMaps<T>& output, Nearness<T>* nearness = nullptr) {
     OffsetPass<T, First, kTangent> pass(input, Overlap(input.resolution(), dh, dw), rings);
     const Overlap& overlap = pass.overlap();
     const int top_level = input.convs();
@@ -111,16 +120,21 @@ void forward_offset(const StageInput<T, First>& input, int dh, int dw, ForwardRi
         if (!input.maps && step < overlap.bottom) pass.read_images(step);
         for (int level = 1; level < top_level; ++level)
             if (overlap.has_row(step - level)) pass.store_row(level, step - level);
-        if (overlap.has_row(step - top_level)) pass.pool_row(step - top_level, output);
+        const int h = step - top_level;
+        if (!overlap.has_row(h)) continue;
+        pass.pool_row(h, output);
+        if (nearness && nearness->judges(input.stage, h)) pass.judge_row(h, *nearness);
     }
+    if (nearness) nearness->end_offset(input.stage, dh, dw);
 }
 
+// `nearness` is null, or judges the pairs.
 template <bool kTangent, class T, class First>
-void forward_stage(const StageInput<T, First>& input, ForwardRings<T>& rings,
-                   OffsetMaps<T>& output) {
+void forward_stage(const StageInput<T, First>& input, ForwardRings<T>& rings, OffsetMaps<T>& output,
+                   Nearness<T>* nearness) {
     output.clear();
     for_each_offset(input.resolution().band, [&](int dh, int dw) {
-        forward_offset<kTangent>(input, dh, dw, rings, output);
+        forward_offset<kTangent>(input, dh, dw, rings, output, nearness);
     });
 }
 

@@ -1,0 +1,58 @@
+"""Which pairs of images nearly coincide as wholes, from the images alone.
+
+float32 cannot hold the kernels of such pairs (docs/banded_kernel.md, "Images that nearly
+coincide"). Pairs that only share patches are found by the engines while they evaluate.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kipper.common.architecture import Architecture
+from kipper.common.linalg import matmul
+
+# Squared distances, relative to the smaller square of an image, with the bias of its pixels: images
+# nearly coincide up to the first. The rounding of a matrix product is far below the second.
+_NEAR = 1e-4
+_CANDIDATE = 1e-3
+# Pairs whose differences are formed together.
+_PAIRS_AT_A_TIME = 256
+
+
+def crowded(images: np.ndarray, architecture: Architecture) -> np.ndarray:
+    """(n, h, w, c) -> (n,) boolean: whether an image nearly coincides with another one."""
+    near = np.zeros(len(images), bool)
+    for start in range(0, len(images), _PAIRS_AT_A_TIME):
+        rows = slice(start, start + _PAIRS_AT_A_TIME)
+        near[rows] = image_nearness(images[rows], images, architecture).near.any(1)
+    return near
+
+
+class Nearness(NamedTuple):
+    """Boolean arrays (n, m) of pairs: images that are equal, and those that nearly are."""
+
+    equal: np.ndarray
+    near: np.ndarray
+
+
+def image_nearness(x1: np.ndarray, x2: np.ndarray, architecture: Architecture) -> Nearness:
+    """The nearness of images (n, h, w, c) to images (m, h, w, c).
+
+    Each pair is judged by itself, so that nothing depends on the other images.
+    """
+    rows, columns = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
+    bias = rows.shape[1] * (architecture.b_std / architecture.w_std) ** 2
+    nearness = Nearness(*(np.zeros((len(x1), len(x2)), bool) for _ in range(2)))
+    # Infinite images mean that a run has diverged, which the regression reports.
+    with np.errstate(over="ignore", invalid="ignore"):
+        q1, q2 = (np.square(side).sum(1, dtype=np.float64) for side in (rows, columns))
+        smaller = np.minimum.outer(q1, q2) + bias
+        distances = np.add.outer(q1, q2) - 2.0 * matmul(rows, columns.T)
+        first, second = np.nonzero(distances <= _CANDIDATE * smaller)
+        for start in range(0, len(first), _PAIRS_AT_A_TIME):
+            pairs = first[start:][:_PAIRS_AT_A_TIME], second[start:][:_PAIRS_AT_A_TIME]
+            differences = rows[pairs[0]].astype(np.float64) - columns[pairs[1]]
+            exact = np.square(differences).sum(1)
+            nearness.equal[pairs] = ~differences.any(1)
+            nearness.near[pairs] = differences.any(1) & (exact <= _NEAR * smaller[pairs])
+    return nearness
