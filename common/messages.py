@@ -146,7 +146,7 @@ class Block:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class KernelBlock:
-    """Kernel values (rows, columns): float64 for support images, else the kernel's dtype."""
+    """Kernel values (rows, columns) in the kernel's dtype; of support images, float64 as well."""
 
     kernel: np.ndarray = array_field(_FLOATS, 2)
 

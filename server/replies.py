@@ -106,16 +106,16 @@ def outcome(future: "concurrent.futures.Future[Reply]") -> Reply | Exception:
     return error if isinstance(error, Exception) else WorkerError(repr(error))
 
 
-def same(one: Reply, other: Reply, same_numerics: bool, dtype: str) -> bool:
+def same(one: Reply, other: Reply, same_numerics: bool, dtype: str | None = None) -> bool:
     """Whether two answers are equal: bit for bit, or but for rounding if identities differ.
 
-    `dtype` is the kernel's; blocks of support images are float64 in any case.
+    `dtype` is the kernel's, if it may not be that of the arrays.
     """
     pairs = list(zip(arrays_of(one), arrays_of(other), strict=True))
     if same_numerics:
         return all(a.tobytes() == b.tobytes() for a, b in pairs)
     rounding = GRADIENT_ROUNDING if isinstance(one, ImageCotangents) else KERNEL_ROUNDING
-    return all(rounding[dtype].allows(a, b) for a, b in pairs)
+    return all(rounding[dtype or a.dtype.name].allows(a, b) for a, b in pairs)
 
 
 def arrays_of(message: Request | Reply) -> list[np.ndarray]:
@@ -140,8 +140,10 @@ def _fits(request: Request, reply: Reply, image_shape: tuple[int, ...], dtype: s
             return isinstance(reply, KernelBlock) and _is(reply.kernel, shape, dtype)
         case Block():
             shape = (request.stop - request.start, len(request.columns))
-            wanted = "float64" if request.columns_key == messages.SUPPORT_KEY else dtype
-            return isinstance(reply, KernelBlock) and _is(reply.kernel, shape, wanted)
+            wanted = {dtype, "float64"} if request.columns_key == messages.SUPPORT_KEY else {dtype}
+            return isinstance(reply, KernelBlock) and any(
+                _is(reply.kernel, shape, one) for one in wanted
+            )
         case BlockVjp():
             both = request.columns_key == messages.SUPPORT_KEY
             columns = len(request.columns) if both else 0

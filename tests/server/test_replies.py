@@ -34,6 +34,8 @@ def failure(request, reply, dtype="float32"):
     [
         (block(1, 0), kernel(2, 3)),
         (block(1, 0, columns=5), kernel(2, 5)),
+        (block(1, 0, key=SUPPORT_KEY), kernel(2, 3)),
+        (block(1, 0, key=SUPPORT_KEY), kernel(2, 3, dtype="float64")),
         (block_vjp(1, 0), cotangents(2, 0)),
         (block_vjp(1, 0, key=SUPPORT_KEY), cotangents(2, 3)),
         (messages.Cancel(block=1), messages.Done()),
@@ -127,6 +129,12 @@ def test_unlike_identities_may_differ_by_a_tolerance(dtype: str, tolerance: floa
     far = kernel(2, 3, dtype=dtype, value=1 + 1.2 * tolerance)
     assert replies.same(near, one, same_numerics=False)
     assert not replies.same(far, one, same_numerics=False)
+
+
+def test_blocks_of_support_images_are_float64_with_the_rounding_of_the_kernels_dtype() -> None:
+    one, other = (kernel(2, 3, dtype="float64", value=value) for value in (1, 1 + 1e-6))
+    assert replies.same(one, other, same_numerics=False, dtype="float32")
+    assert not replies.same(one, other, same_numerics=False, dtype="float64")
 
 
 def ordinary(dtype: str, rounded: float) -> tuple[messages.KernelBlock, messages.ImageCotangents]:
