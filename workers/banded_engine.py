@@ -97,7 +97,7 @@ class BandedEngine:
         if self._x64:
             return kernel, np.zeros(kernel.shape, bool)
         equal, near = self._near(x1, x2)
-        again = near | (endangered & ~equal)
+        again = near | endangered
         crowded = np.logical_or.outer(again.any(1) | x1.crowded, again.any(0) | x2.crowded)
         held = kernel.astype(np.float64)
         for row, columns in self._groups(again | (equal & crowded)):
