@@ -4,6 +4,7 @@ float32 cannot hold the kernels of such pairs (docs/banded_kernel.md, "Images th
 coincide"). Pairs that only share patches are found by the engines while they evaluate.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +41,9 @@ def image_nearness(x1: np.ndarray, x2: np.ndarray, architecture: Architecture) -
 
     Each pair is judged by itself, so that nothing depends on the other images.
     """
-    rows, columns = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
-    bias = rows.shape[1] * (architecture.b_std / architecture.w_std) ** 2
+    values = math.prod(x1.shape[1:])
+    rows, columns = x1.reshape(len(x1), values), x2.reshape(len(x2), values)
+    bias = values * (architecture.b_std / architecture.w_std) ** 2
     nearness = Nearness(*(np.zeros((len(x1), len(x2)), bool) for _ in range(2)))
     # Infinite images mean that a run has diverged, which the regression reports.
     with np.errstate(over="ignore", invalid="ignore"):
