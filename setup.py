@@ -139,7 +139,7 @@ setup(
         "scipy>=1.14.1,<1.19",
         "matplotlib>=3.9.2,<3.12",
         "pillow>=11,<14",
-        "scikit-learn>=1.5.2,<1.10",
+        "scikit-learn>=1.6,<1.10",
         "mlxtend>=0.23.4,<0.26",
         "flax>=0.10.6,<0.13",
         "optax>=0.2.4,<0.3",

@@ -19,6 +19,7 @@ from kipper.common.settings import (
     ExecutionSettings,
     RunSettings,
     SolveLabelsSettings,
+    run_fields,
 )
 from kipper.common.settings.values import fitted_values
 from kipper.launch.interface.by_command import run_by_command
@@ -27,7 +28,7 @@ from kipper.launch.interface.given import Given, GivenData, given_data
 from kipper.launch.interface.loading import result_in
 from kipper.launch.interface.progress import Progress, opened, say
 from kipper.launch.interface.result import Result
-from kipper.launch.interface.signatures import takes_settings
+from kipper.launch.interface.signatures import naming_keywords, takes_settings
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.run import run
 from kipper.server.records import Evaluation
@@ -139,7 +140,9 @@ class Run:
             raise
         if not self.done:
             raise TimeoutError(f"The run in {self.workdir} has not ended after {timeout} s.")
-        return self._outcome()
+        names = frozenset(field.name for field in run_fields(type(self._settings.compute)))
+        with naming_keywords(names):
+            return self._outcome()
 
     def _stop_for_good(self) -> None:
         """Stops the run after Ctrl-C, and waits until it has."""

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
-from kipper.common.errors import UserError
+from kipper.common.errors import KipperError
 from kipper.common.settings import Settings, choices_of
 
 _P = ParamSpec("_P")
@@ -95,9 +95,10 @@ def in_keywords(text: str, names: frozenset[str]) -> str:
 
 @contextlib.contextmanager
 def naming_keywords(names: frozenset[str]) -> Iterator[None]:
-    """Errors for the user that leave the block name keywords instead of flags."""
+    """Errors that leave the block name keywords of those names instead of flags."""
     try:
         yield
-    except UserError as error:
-        error.args = (in_keywords(str(error), names),)
+    except KipperError as error:
+        if len(error.args) == 1:  # a sentence; a `WriteError` has a number and paths
+            error.args = (in_keywords(str(error), names),)
         raise

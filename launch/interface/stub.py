@@ -147,7 +147,7 @@ def type_text(kind: Any) -> str:
 
 
 def _name(kind: Any) -> str:
-    module = kind.__module__
+    module = kind.__module__.partition(".")[0]
     if module in _QUALIFIED:
         return f"{module}.{kind.__name__}"
     return _MODULES.get(module, "") + kind.__name__

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -204,7 +205,7 @@ def test_label_solve_in_the_background(arrays):
 
 def test_what_the_run_finds_wrong_is_raised_by_wait(arrays):
     run = kipper.start(*arrays, support_size=11, **SMALL)
-    with pytest.raises(kipper.UserError, match="multiple of the"):
+    with pytest.raises(kipper.UserError, match=r"^support_size is 11; it must be a multiple of"):
         run.wait()
 
 
@@ -281,3 +282,27 @@ def test_a_run_by_launchpad(arrays):
     result = kipper.distill(*arrays, callback=callback, **LONG, launch="local_mp")
     assert result.step >= 4
     assert result.labels.shape == (10, 10)
+
+
+def test_a_notebook_shows_the_images_as_they_form(arrays, monkeypatch, capsys):
+    """IPython is not installed here; this stands in for it."""
+    shown, updated = [], []
+
+    class Handle:
+        def update(self, run):
+            updated.append(run._repr_html_())
+
+    def display(run, display_id):
+        assert display_id
+        shown.append(run)
+        return Handle()
+
+    monkeypatch.setattr("kipper.launch.interface.progress.in_notebook", lambda: True)
+    stand_in = types.SimpleNamespace(display=display)
+    monkeypatch.setitem(sys.modules, "IPython.display", stand_in)
+    run = kipper.start(*arrays, **{**SMALL, "verbose": True}, steps=1)
+    assert shown == [run]
+    run.wait()
+    assert "finished" in updated[-1]
+    assert '<img src="data:image/png;base64,' in updated[-1]
+    assert "step" not in capsys.readouterr().err
