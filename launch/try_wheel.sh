@@ -42,7 +42,7 @@ for each in map(Requirement, importlib.metadata.requires("kipper")):
         (lowest,) = (bound.version for bound in each.specifier if bound.operator in (">=", "=="))
         print(f"{each.name}=={lowest}")
 PROGRAM
-pip oldest --constraint "$folder/oldest.txt" "$wheel[service]" pytest pytest-timeout hypothesis PyYAML
+pip oldest --constraint "$folder/oldest.txt" "${wheel}[service]" pytest pytest-timeout hypothesis PyYAML
 try oldest "the oldest packages that it admits"
 cd "$folder"
 "$folder/oldest/bin/python" -m pytest -c /dev/null -q --import-mode=importlib -p no:cacheprovider \
