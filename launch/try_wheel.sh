@@ -19,7 +19,7 @@ pip() {
 try() { # try ENVIRONMENT: outside the repository, whose packages are not to be found
   echo "Trying $("$folder/$1/bin/kipper" --version) with $2."
   (cd "$folder" && "$folder/$1/bin/kipper" distill --workdir="$folder/run-$1" --overwrite \
-    --dataset=digits --architecture=fc1 --support_size=10 --steps=5 --evaluate_every=5)
+    --dataset=digits --architecture=fc1 --support_size=10 --steps=5 --eval_every=5)
   [[ -s $folder/run-$1/figures/distilled.png ]]
   (cd "$folder" && "$folder/$1/bin/kipper" doctor)
 }
