@@ -135,7 +135,8 @@ setup(
     install_requires=[
         *of_jax("jax"),
         *of_jax("jaxlib"),
-        "numpy>=1.26,<2.6",
+        *only(WITH_LAUNCHPAD, "numpy>=1.26,<2.6"),
+        *only(LATER, "numpy>=2.1,<2.6"),
         "scipy>=1.14.1,<1.19",
         "matplotlib>=3.9.2,<3.12",
         "pillow>=11,<14",
