@@ -1,21 +1,27 @@
 """Measures time and error per pair of images, for all kernel engines in one run.
 
-    python benchmarks/kernel_engines.py --image=32x32x3 --architecture=convnet --json
-        [--dtypes=float32] [--support=16] [--target=256] [--xla_target=64] [--nt_blocks=4,8]
-        [--threads=2] [--repeats=5]
+    python benchmarks/kernel_engines.py
+        [--cases=convnet:16x16x3,convnet:28x28x1,convnet:32x32x3,myrtle5:32x32x3] [--rounds=2]
+        [--support=16] [--target=256] [--nt_blocks=4,8] [--kernel=ntk] [--threads=2] [--json=PATH]
 
-Every engine does all the work of a block, including variance maps or self covariances.
-neural-tangents is jitted, and its time is the best over the square blocks of `--nt_blocks`. "vjp"
-is K and its vjp with respect to the first images, in one call. Errors are relative to the largest
-entry of neural-tangents' result in float64, on 3 by 5 images that differ. Prints one JSON list with
-an object per engine and dtype. Ratios are neural-tangents' time in the same dtype over the
-engine's. If neural-tangents is not installed, its row is missing, ratios are null, and errors are
-relative to plain JAX in float64.
+Engines take turns, `--rounds` of them, so that other work on the machine meets all; the least time
+of each counts. Every engine does all the work of a block, including variance maps or self
+covariances. neural-tangents is jitted, in float32 and in float64, and its time is the best over the
+square blocks of `--nt_blocks` (of 4 only for Myrtle). kipper's engines compute in float32;
+`banded_xla` has one turn, with fewer targets. "vjp" is K and its vjp with respect to the first
+images, in one call. Ratios are the time of neural-tangents in the better of its dtypes over the
+engine's. Errors are relative to the largest entry of neural-tangents' result in float64, on 3 by 5
+images that differ. Prints a Markdown table, minutes after its start. If neural-tangents is not
+installed, its rows and the ratios are missing, and errors are relative to plain JAX in float64.
 """
 
 import argparse
+import dataclasses
+import functools
 import importlib.util
 import json
+import math
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +30,7 @@ import jax
 import numpy as np
 
 from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.cores import usable_cores
 from kipper.common.precision import enable_x64
 from kipper.workers import banded_cpu
 from kipper.workers.bands import banded_network
@@ -39,9 +46,10 @@ def images(shape: tuple[int, ...], count: int, seed: int, dtype: str) -> np.ndar
     return np.random.default_rng(seed).normal(size=(count, *shape)).astype(dtype)
 
 
-def seconds(function: Callable[[], Any], repeats: int) -> float:
-    """The shortest time over `repeats` calls, after one that may compile."""
-    function()
+def seconds(function: Callable[[], Any], repeats: int, warm: bool = True) -> float:
+    """The shortest time over `repeats` calls, after one that may compile if `warm`."""
+    if warm:
+        function()
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -68,13 +76,14 @@ def engine_timing(
         engine.block_vjp(first, second, cotangent, both=False)
 
     pairs = sizes[0] * sizes[1]
-    return tuple(1e3 * seconds(f, repeats) / pairs for f in (forward, forward_and_vjp))
+    first, second = (1e3 * seconds(f, repeats) / pairs for f in (forward, forward_and_vjp))
+    return first, second
 
 
-def neural_tangents_timing(
-    spec: KernelSpec, shape: tuple[int, ...], blocks: list[int], repeats: int
-) -> Timing:
-    """The best times over block sizes, without compilation."""
+def neural_tangents_calls(
+    spec: KernelSpec, shape: tuple[int, ...], block: int
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """K of a square block, and K with its vjp, compiled."""
     from kipper.workers.neural_tangents import kernel_function
 
     kernel = kernel_function(spec)
@@ -83,16 +92,17 @@ def neural_tangents_timing(
         value, pullback = jax.vjp(lambda x: kernel(x, x2), x1)
         return value, pullback(cotangent)[0]
 
-    best = [float("inf"), float("inf")]
-    for block in blocks:
+    with enable_x64(spec.dtype == "float64"):
         x1, x2 = images(shape, block, 0, spec.dtype), images(shape, block, 1, spec.dtype)
         cotangent = np.ones((block, block), spec.dtype)
-        runs = (jax.jit(kernel), (x1, x2)), (jax.jit(value_and_vjp), (x1, x2, cotangent))
-        for index, (function, arguments) in enumerate(runs):
-            compiled = function.lower(*arguments).compile()
-            once = seconds(lambda c=compiled, a=arguments: jax.block_until_ready(c(*a)), repeats)
-            best[index] = min(best[index], 1e3 * once / block**2)
-    return best[0], best[1]
+        forward = jax.jit(kernel).lower(x1, x2).compile()
+        both = jax.jit(value_and_vjp).lower(x1, x2, cotangent).compile()
+
+    def run(compiled: Any, *arguments: np.ndarray) -> None:
+        with enable_x64(spec.dtype == "float64"):
+            jax.block_until_ready(compiled(*arguments))
+
+    return lambda: run(forward, x1, x2), lambda: run(both, x1, x2, cotangent)
 
 
 def errors(engine: Engine, spec: KernelSpec, shape: tuple[int, ...]) -> Timing:
@@ -129,68 +139,124 @@ def engines_for(spec: KernelSpec) -> list[str]:
     return [*names, "banded_xla", *(["banded_cpu"] if native else [])]
 
 
-def measure(options: argparse.Namespace, dtype: str) -> list[dict[str, Any]]:
-    """Measures each engine; returns one object per engine."""
-    shape = tuple(int(side) for side in options.image.split("x"))
-    spec = KernelSpec(architecture_named(options.architecture), options.kernel, dtype)
-    blocks = [int(block) for block in options.nt_blocks.split(",")]
-    reference: Timing | None = None
+@dataclasses.dataclass
+class Row:
+    """An engine in one case: its times in milliseconds per pair, and its errors."""
+
+    engine: str
+    dtype: str
+    architecture: str
+    image: str
+    forward_ms: float = math.inf
+    vjp_ms: float = math.inf
+    forward_ratio: float | None = None
+    vjp_ratio: float | None = None
+    forward_error: float | None = None
+    vjp_error: float | None = None
+
+    def take(self, forward_ms: float, vjp_ms: float) -> None:
+        self.forward_ms = min(self.forward_ms, forward_ms)
+        self.vjp_ms = min(self.vjp_ms, vjp_ms)
+
+
+# Networks of which a block of more than 4 by 4 takes neural-tangents too much time and memory.
+_MANY_PAIRS = {"myrtle5", "myrtle7", "myrtle10"}
+
+
+def measure(options: argparse.Namespace, architecture: str, image: str) -> list[Row]:
+    """Measures each engine on images of that size, by turns."""
+    shape = tuple(int(side) for side in image.split("x"))
+    spec = KernelSpec(architecture_named(architecture), options.kernel, "float32")
+    pooled = architecture in _MANY_PAIRS
+    targets = options.target // 4 if pooled else options.target
+    turns: list[tuple[Row, Callable[[], Timing], int]] = []  # with the number of rounds
     rows = []
     for name in engines_for(spec):
-        engine = make_engine(name, spec, options.threads)
         if name == "neural_tangents":
-            with enable_x64(dtype == "float64"):
-                timing = reference = neural_tangents_timing(spec, shape, blocks, repeats=1)
-        else:
-            plain = name == "banded_xla"
-            sizes = (options.support, options.xla_target if plain else options.target)
-            timing = engine_timing(engine, shape, sizes, dtype, 1 if plain else options.repeats)
-        ratios = (
-            [round(r / t, 1) for r, t in zip(reference, timing, strict=True)] if reference else []
-        )
-        forward_ratio, vjp_ratio = ratios or (None, None)
-        forward_error, vjp_error = errors(engine, spec, shape)
-        rows.append(
-            {
-                "engine": name,
-                "dtype": dtype,
-                "image": options.image,
-                "architecture": options.architecture,
-                "device": jax.devices()[0].device_kind,
-                "forward_ms_per_pair": float(f"{timing[0]:.4g}"),
-                "vjp_ms_per_pair": float(f"{timing[1]:.4g}"),
-                "forward_ratio": forward_ratio,
-                "vjp_ratio": vjp_ratio,
-                "forward_error": forward_error,
-                "vjp_error": vjp_error,
-            }
-        )
+            for dtype in ("float32", "float64"):
+                row = Row(name, dtype, architecture, image)
+                rows.append(row)
+                for block in (int(block) for block in options.nt_blocks.split(",")):
+                    if pooled and block > 4:
+                        continue
+                    calls = neural_tangents_calls(
+                        dataclasses.replace(spec, dtype=dtype), shape, block
+                    )
+                    timed = functools.partial(once, calls, block**2)
+                    turns.append((row, timed, options.rounds))
+            continue
+        engine = make_engine(name, spec, options.threads)
+        row = Row(name, "float32", architecture, image)
+        row.forward_error, row.vjp_error = errors(engine, spec, shape)
+        rows.append(row)
+        plain = name == "banded_xla"
+        sizes = (options.support, max(2, targets // (32 if pooled else 4)) if plain else targets)
+        repeats = 1 if plain else 5
+        timed = functools.partial(engine_timing, engine, shape, sizes, "float32", repeats)
+        turns.append((row, timed, 1 if plain else options.rounds))
+    for number in range(options.rounds):
+        for row, timed, rounds in turns:
+            if number < rounds:
+                row.take(*timed())
+    reference = [row for row in rows if row.engine == "neural_tangents"]
+    for row in rows if reference else []:
+        row.forward_ratio = min(r.forward_ms for r in reference) / row.forward_ms
+        row.vjp_ratio = min(r.vjp_ms for r in reference) / row.vjp_ms
     return rows
+
+
+def once(calls: tuple[Callable[[], Any], Callable[[], Any]], pairs: int) -> Timing:
+    """The milliseconds per pair of one call of each."""
+    forward, both = (1e3 * seconds(call, repeats=1, warm=False) / pairs for call in calls)
+    return forward, both
+
+
+def table(rows: list[Row]) -> str:
+    """The rows of a case in Markdown."""
+
+    def ratio(value: float | None) -> str:
+        return "" if value is None else f"{value:.3g}x" if value < 100 else f"{value:.0f}x"
+
+    def error(value: float | None) -> str:
+        return "" if value is None else f"{value:.1e}"
+
+    lines = []
+    case = ""
+    for row in rows:
+        this = f"{row.architecture}, {row.image}"
+        lines.append(
+            f"| {this if this != case else ''} | {row.engine}, {row.dtype} "
+            f"| {row.forward_ms:.3g} | {ratio(row.forward_ratio)} "
+            f"| {row.vjp_ms:.3g} | {ratio(row.vjp_ratio)} "
+            f"| {error(row.forward_error)} | {error(row.vjp_error)} |"
+        )
+        case = this
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--image", default="32x32x3")
-    parser.add_argument("--architecture", default="convnet")
+    parser.add_argument(
+        "--cases", default="convnet:16x16x3,convnet:28x28x1,convnet:32x32x3,myrtle5:32x32x3"
+    )
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--kernel", default="ntk")
-    parser.add_argument("--dtypes", default="float32,float64")
     parser.add_argument("--support", type=int, default=16)
     parser.add_argument("--target", type=int, default=256)
-    parser.add_argument("--xla_target", type=int, default=64)
     parser.add_argument("--nt_blocks", default="4,8")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="print JSON only, without the table")
+    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--json", help="write the rows to this file, too")
     options = parser.parse_args()
-    rows = [row for dtype in options.dtypes.split(",") for row in measure(options, dtype)]
-    if not options.json:
-        for row in rows:
-            print(
-                f"{row['engine']:16} {row['dtype']}  "
-                f"forward {row['forward_ms_per_pair']:10.6f} ms ({row['forward_ratio'] or '-'}x)  "
-                f"vjp {row['vjp_ms_per_pair']:10.6f} ms ({row['vjp_ratio'] or '-'}x)"
-            )
-    print(json.dumps(rows))
+    print(f"{jax.devices()[0].device_kind}, {options.threads} threads, milliseconds per pair\n")
+    print("| network, image | engine | K | | K with vjp | | error of K | of the vjp |")
+    print("|" + " --- |" * 8, flush=True)
+    rows: list[Row] = []
+    for case in options.cases.split(","):
+        some = measure(options, *case.split(":"))
+        print(table(some), flush=True)
+        rows += some
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps([dataclasses.asdict(row) for row in rows]))
 
 
 if __name__ == "__main__":
