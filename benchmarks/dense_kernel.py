@@ -41,8 +41,8 @@ def milliseconds(
 ) -> dict[str, list[float]]:
     cotangent = np.random.default_rng(2).normal(size=(len(x1), len(x2))).astype(x1.dtype)
     with enable_x64(x1.dtype == np.float64):
-        images = jax.device_put((x1, dense.mean_squares(x1), x2, dense.mean_squares(x2)))
-        _, q1, _, q2 = images
+        images = jax.device_put((x1, dense.root_mean_squares(x1), x2, dense.root_mean_squares(x2)))
+        _, rms1, _, rms2 = images
         product = jax.jit(dense.input_gaps)
         gaps, cotangent = product(*images), jax.device_put(cotangent)
         parts = {
@@ -50,11 +50,11 @@ def milliseconds(
             "product, plain JAX": functools.partial(product, *images),
             "product of vjp": functools.partial(
                 dense_cpu.images_vjp,
-                *map(np.asarray, (cotangent, q1, images[0], images[2])),
+                *map(np.asarray, (cotangent, rms1, images[0], images[2])),
                 threads=2,
             ),
             "product of vjp, plain JAX": functools.partial(
-                jax.jit(dense.images_vjp), cotangent, q1, images[0], images[2]
+                jax.jit(dense.images_vjp), cotangent, rms1, images[0], images[2]
             ),
         }
         for depth in hidden:
@@ -68,7 +68,9 @@ def milliseconds(
             }
             for name, function in functions.items():
                 host = name.startswith("native")
-                inputs = (gaps, q1, q2, cotangent) if name.endswith("vjp") else (gaps, q1, q2)
+                inputs = (
+                    (gaps, rms1, rms2, cotangent) if name.endswith("vjp") else (gaps, rms1, rms2)
+                )
                 given = [np.asarray(array) if host else array for array in inputs]
                 parts[f"fc{depth} {name}"] = functools.partial(function, *given)
         seconds: dict[str, list[float]] = {name: [] for name in parts}

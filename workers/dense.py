@@ -15,16 +15,25 @@ from jax import Array
 
 from kipper.common.architecture import Architecture, is_tangent
 from kipper.common.linalg import matmul
-from kipper.workers.arc_cosine import acos_and_rest, reciprocal
+from kipper.workers.arc_cosine import acos_and_rest
 
 # Gaps below these are recomputed with rounding of float64 or less: the rounding of the matrix
 # product, times 1 / sqrt(gap), would show there (docs/dense_kernel.md).
 _NEAR = {"float32": 1e-2, "float64": 1e-5}
+# In float32, pairs with smaller gaps are evaluated in float64 from the start: their gradient is a
+# small difference of large numbers, unless they are equal. So are pairs that are nearly opposite,
+# by the second bound, whose 2 - gap has the rounding of the product.
+_CLOSE, _NEARLY_OPPOSITE = 1e-4, 2 - 1e-2
+# Gaps of equal images, as `_gaps_by_product` rounds them.
+_EQUAL = 4e-15
 # Directions closer than 16 epsilons, |u - u'| = sqrt(2 gap), count as equal: their difference is
 # rounding, and the derivative is singular there.
 _COINCIDENT_EPSILONS = 16
 # Pairs whose differences are formed together; their memory stays below that of a block.
 _PAIRS_AT_A_TIME = 256
+HEADROOM = 3  # powers of two, see `product_scales`
+# Squares of numbers between these neither overflow nor lose digits in float64.
+_ROOTS_OF_SQUARES = (1e-140, 1e140)
 # Images whose squares stay in the processor's caches.
 _ROWS_AT_A_TIME = 32
 
@@ -51,19 +60,25 @@ def dense_network(architecture: Architecture) -> DenseNetwork | None:
     return DenseNetwork(hidden, architecture.w_std**2, architecture.b_std**2)
 
 
-def mean_squares(images: np.ndarray) -> np.ndarray:
-    """(n, h, w, c) -> (n,): the mean of x^2, summed in float64 and rounded to the images' dtype.
+def root_mean_squares(images: np.ndarray) -> np.ndarray:
+    """(n, h, w, c) -> (n,): the root of the mean of x^2, in the images' dtype, at any scale.
 
-    The bits do not depend on the rest of the batch.
+    Summed in float64. The bits do not depend on the rest of the batch.
     """
     rows = images.reshape(len(images), -1)
-    sums = np.empty(len(rows))
+    roots = np.empty(len(rows))
     # Infinite images mean that a run has diverged, which the regression reports.
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(rows), _ROWS_AT_A_TIME):
             few = slice(start, start + _ROWS_AT_A_TIME)
-            sums[few] = _row_products(rows[few].astype(np.float64), rows[few])
-        return (sums / rows.shape[1]).astype(images.dtype)
+            roots[few] = np.sqrt(_row_products(rows[few].astype(np.float64), rows[few]))
+        ordinary = (roots > _ROOTS_OF_SQUARES[0]) & (roots < _ROOTS_OF_SQUARES[1])
+        for i in np.flatnonzero(~ordinary):
+            row = rows[i].astype(np.float64)
+            largest = np.abs(row).max()
+            if largest > 0:
+                roots[i] = largest * np.sqrt(np.square(row / largest).sum())
+        return (roots / math.sqrt(rows.shape[1])).astype(images.dtype)
 
 
 def _row_products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -74,21 +89,43 @@ def _row_products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (first * second).sum(1)
 
 
-def input_gaps(x1: Array, q1: Array, x2: Array, q2: Array) -> Array:
+def input_gaps(x1: Array, rms1: Array, x2: Array, rms2: Array) -> Array:
     """(n, m): 1 - cos of the angle of each pair of images, with the rounding of a matrix product.
 
-    Images are (n, h, w, c) and (m, h, w, c), with mean squares (n,) and (m,) as from
-    `mean_squares`; the gap is 1 where one is 0. All arrays have one floating dtype.
+    Images are (n, h, w, c) and (m, h, w, c), with (n,) and (m,) as from `root_mean_squares`; the
+    gap is 1 where one is 0. All arrays have one floating dtype. Images of any finite size are
+    right, because those of batch 1 are first multiplied by powers of two.
     """
     rows, columns = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
+    fraction, limit, powers = product_scales(rows.shape[1], x1.dtype)
+    exponents = jnp.clip(jnp.frexp(rms1)[1] + powers, -limit, limit)
+    scales = jnp.ldexp(jnp.ones_like(rms1), -exponents)
     # XLA's product on CPUs is several times slower if both operands are contiguous along the sum
     # and its length is a multiple of 1024. One of them is transposed first, behind a barrier that
     # keeps XLA from undoing that.
-    turned = jax.lax.optimization_barrier(rows.T)
+    turned = jax.lax.optimization_barrier((rows * scales[:, None]).T)
     product = jnp.matmul(columns, turned, precision=jax.lax.Precision.HIGHEST)
-    gram = jax.lax.optimization_barrier(product).T / rows.shape[1]
-    cosine = gram * reciprocal(jnp.sqrt(q1))[:, None] * reciprocal(jnp.sqrt(q2))
+    norms1 = jnp.ldexp(fraction * rms1, powers - HEADROOM - exponents)
+    # One factor, so that the gap of x and x' is that of x' and x to the bit.
+    factor = _inverse(norms1)[:, None] * _inverse(fraction * rms2)
+    cosine = jax.lax.optimization_barrier(product).T * factor
     return 1 - jnp.clip(cosine, -1, 1)
+
+
+def product_scales(length: int, dtype: np.dtype) -> tuple[float, int, int]:
+    """What keeps the products of rows of that length within the range of `dtype`.
+
+    With sqrt(length) = f 2^t: f; the largest power of two of a scale; and the power by which a row
+    with a root mean square of 1 is made smaller, 2 t + 3. Sums of its products with another row are
+    then smaller than the other's root mean square, and a factor 1 / rms' stays a normal number.
+    """
+    fraction, exponent = math.frexp(math.sqrt(length))
+    return fraction, int(np.finfo(dtype).maxexp) - 28, 2 * exponent + HEADROOM
+
+
+def _inverse(x: Array) -> Array:
+    """1 / x, or 0 for 0."""
+    return jnp.where(x == 0, 0, 1 / jnp.where(x == 0, 1, x))
 
 
 def refined_gaps(gaps: np.ndarray, x1: np.ndarray, x2: np.ndarray, threads: int = 1) -> np.ndarray:
@@ -110,8 +147,49 @@ def refined_gaps(gaps: np.ndarray, x1: np.ndarray, x2: np.ndarray, threads: int 
     i, j = np.nonzero(near)
     for start in range(0, len(i), _PAIRS_AT_A_TIME):
         few = i[start : start + _PAIRS_AT_A_TIME], j[start : start + _PAIRS_AT_A_TIME]
-        gaps[few] = _gaps_by_difference(rows[few[0]], columns[few[1]])
+        first, second = _of_ordinary_size(rows[few[0]]), _of_ordinary_size(columns[few[1]])
+        gaps[few] = _gaps_by_difference(first, second)
     return gaps
+
+
+class ClosePairs(NamedTuple):
+    """Some pairs of a block (n, m).
+
+    Attributes:
+        rows: indices of the images of batch 1 that are in one, (r,).
+        columns: the same of batch 2, (c,).
+        pairs: which pairs of these are meant, (r, c).
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    pairs: np.ndarray
+
+    def block(self) -> tuple[np.ndarray, ...]:
+        """The index of the submatrix."""
+        return np.ix_(self.rows, self.columns)
+
+
+def close_pairs(
+    network: DenseNetwork, gaps: np.ndarray, rms1: np.ndarray, rms2: np.ndarray
+) -> ClosePairs | None:
+    """The pairs that float32 does not suffice for, from `refined_gaps`; None if there are none."""
+    faintest = math.sqrt(_CLOSE * network.b2 / network.w2)
+    faint1, faint2 = rms1 < faintest, rms2 < faintest
+    any_faint = faint1.any() and faint2.any()
+    if gaps.min(initial=1) >= _CLOSE and gaps.max(initial=1) <= _NEARLY_OPPOSITE and not any_faint:
+        return None
+    close = (gaps < _CLOSE) | (gaps > _NEARLY_OPPOSITE)
+    if any_faint:  # the bias brings them close
+        close |= faint1[:, None] & faint2
+    close &= ~((gaps <= _EQUAL) & (rms1[:, None] == rms2))
+    rows, columns = np.flatnonzero(close.any(1)), np.flatnonzero(close.any(0))
+    return ClosePairs(rows, columns, close[np.ix_(rows, columns)]) if rows.size else None
+
+
+def _of_ordinary_size(rows: np.ndarray) -> np.ndarray:
+    """(p, d) in float64, each row multiplied by a power of two so that its squares are ordinary."""
+    return np.ldexp(rows, -np.frexp(np.abs(rows).max(1))[1][:, None])
 
 
 def _gaps_by_product(rows: np.ndarray, columns: np.ndarray, threads: int) -> np.ndarray:
@@ -134,11 +212,16 @@ def _gaps_by_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class _Deviations(NamedTuple):
-    """Standard deviations of single images, stacked over the layers, the read-out last."""
+    """Standard deviations of single images, stacked over the layers, the read-out last.
 
-    into: Array  # before the bias is added
-    sigma: Array  # after the bias is added
+    The shares are cosine and sine of one angle: by them, layers have no unit. Of an image of
+    deviation 0 the shares are 0 and 1.
+    """
+
+    sigma: Array
     inverse: Array  # 1 / sigma, or 0 for 0
+    weights: Array  # the deviation before the bias is added, over sigma
+    bias: Array  # the deviation of the bias, over sigma
 
     def layer(self, index: int) -> "_Deviations":
         return _Deviations(*(array[index] for array in self))
@@ -147,37 +230,44 @@ class _Deviations(NamedTuple):
         return _Deviations(*(array[:-1] for array in self))
 
 
-def _deviations(network: DenseNetwork, q: Array) -> _Deviations:
-    """The deviations at mean squares `q`; a ReLU halves variances."""
-    variances = [network.w2 * q + network.b2]
-    for _ in range(network.hidden):
-        variances.append(network.w2 / 2 * variances[-1] + network.b2)
-    into = jnp.stack([network.w2 * q, *(network.w2 / 2 * v for v in variances[:-1])])
-    sigma = jnp.sqrt(jnp.stack(variances))
-    return _Deviations(jnp.sqrt(into), sigma, jnp.where(sigma > 0, reciprocal(sigma), 0))
+def _deviations(network: DenseNetwork, rms: Array) -> _Deviations:
+    """The deviations at root mean squares `rms`; a ReLU halves variances."""
+    bias, into = math.sqrt(network.b2), math.sqrt(network.w2) * rms
+    layers = []
+    for _ in range(network.hidden + 1):
+        largest = jnp.maximum(into, bias)
+        unit = jnp.where(largest == 0, 1, largest)
+        sigma = largest * jnp.sqrt((into / unit) ** 2 + (bias / unit) ** 2)
+        null, divisor = sigma == 0, jnp.where(sigma == 0, 1, sigma)
+        inverse = jnp.where(null, 0, 1 / divisor)
+        layers.append(
+            _Deviations(sigma, inverse, into / divisor, jnp.where(null, 1, bias / divisor))
+        )
+        into = math.sqrt(network.w2 / 2) * sigma
+    return _Deviations(*map(jnp.stack, zip(*layers, strict=True)))
 
 
 class _Layer(NamedTuple):
     """The kernels of a hidden layer, before and behind its ReLU; all (n, m)."""
 
     gap: Array  # 1 - c, 0 where the images coincide
-    half_k0: Array  # k0(c) / 2
-    tangent: Array  # the tangent kernel
+    k0: Array
+    tangent: Array  # the tangent kernel over the product of the standard deviations
 
 
-def _gap(network: DenseNetwork, deficit: Array, one: _Deviations, two: _Deviations) -> Array:
+def _gap(deficit: Array, one: _Deviations, two: _Deviations) -> Array:
     """1 - c behind a Dense layer, from the `deficit` in front of it; the bias makes it smaller."""
-    p = one.into[:, None] * two.into
-    s = one.sigma[:, None] * two.sigma
-    apart = one.into[:, None] - two.into
-    between = network.b2 * apart * apart * reciprocal(s + p + network.b2)
-    gap = (p * deficit + between) * (one.inverse[:, None] * two.inverse)
-    return jnp.where(s > 0, gap, 1)
+    apart = one.weights[:, None] - two.weights
+    bias_apart = one.bias[:, None] - two.bias
+    return _by_weights(one, two) * deficit + 0.5 * (apart * apart + bias_apart * bias_apart)
 
 
-def _forward(
-    network: DenseNetwork, gaps: Array, first: _Deviations, second: _Deviations
-) -> tuple[_Layer, Array, Array]:
+def _by_weights(one: _Deviations, two: _Deviations) -> Array:
+    """The share of the product of deviations that comes through the weights."""
+    return one.weights[:, None] * two.weights
+
+
+def _forward(gaps: Array, first: _Deviations, second: _Deviations) -> tuple[_Layer, Array, Array]:
     """The hidden layers, stacked; the covariance and the tangent kernel of the read-out."""
 
     def through_layer(
@@ -185,15 +275,15 @@ def _forward(
     ) -> tuple[tuple[Array, Array], _Layer]:
         deficit, carried = carry
         one, two = deviations
-        gap = _gap(network, deficit, one, two)
+        gap = _gap(deficit, one, two)
         smallest = 0.5 * (_COINCIDENT_EPSILONS * float(jnp.finfo(gap.dtype).eps)) ** 2
         gap = jnp.where(gap <= smallest, 0, jnp.minimum(gap, 2))
         acos, rest = acos_and_rest(jnp.minimum(gap, 2 - gap))
-        turn = acos * (0.5 / math.pi)
-        half_k0 = jnp.where(gap <= 1, 0.5 - turn, turn)
-        tangent = carried + one.sigma[:, None] * two.sigma * (1 - gap)
+        turn = acos * (1 / math.pi)
+        k0 = jnp.where(gap <= 1, 1 - turn, turn)
+        tangent = carried * _by_weights(one, two) + (1 - gap)
         deficit = jnp.minimum(gap, 1) - rest * (1 / math.pi)  # 1 - k1(c)
-        return (deficit, network.w2 * tangent * half_k0), _Layer(gap, half_k0, tangent)
+        return (deficit, k0 * tangent), _Layer(gap, k0, tangent)
 
     # A loop, because XLA would merge layers and recompute each for every use in the next.
     start = gaps, jnp.zeros_like(gaps)
@@ -201,19 +291,23 @@ def _forward(
         through_layer, start, (first.hidden(), second.hidden())
     )
     one, two = first.layer(-1), second.layer(-1)
-    covariance = one.sigma[:, None] * two.sigma * (1 - _gap(network, deficit, one, two))
-    return layers, covariance, carried + covariance
+    covariance, unit = 1 - _gap(deficit, one, two), one.sigma[:, None] * two.sigma
+    tangent = carried * _by_weights(one, two) + covariance
+    return layers, unit * covariance, unit * tangent
 
 
-def kernel(network: DenseNetwork, kind: str, gaps: Array, q1: Array, q2: Array) -> Array:
-    """The kernel `ntk` or `nngp` of every pair (n, m), from gaps (n, m) and mean squares."""
-    first, second = _deviations(network, q1), _deviations(network, q2)
-    _, covariance, tangent = _forward(network, gaps, first, second)
+def kernel(network: DenseNetwork, kind: str, gaps: Array, rms1: Array, rms2: Array) -> Array:
+    """The kernel `ntk` or `nngp` of every pair (n, m), from gaps (n, m) and root mean squares.
+
+    If it overflows it is infinite or NaN.
+    """
+    first, second = _deviations(network, rms1), _deviations(network, rms2)
+    _, covariance, tangent = _forward(gaps, first, second)
     return tangent if is_tangent(kind) else covariance
 
 
 def kernel_vjp(
-    network: DenseNetwork, kind: str, gaps: Array, q1: Array, q2: Array, cotangent: Array
+    network: DenseNetwork, kind: str, gaps: Array, rms1: Array, rms2: Array, cotangent: Array
 ) -> tuple[Array, Array, Array]:
     """Pulls a cotangent (n, m) of `kernel` back to the inner products.
 
@@ -222,23 +316,22 @@ def kernel_vjp(
         (m,).
     """
     w2 = network.w2
-    first, second = _deviations(network, q1), _deviations(network, q2)
-    layers, _, _ = _forward(network, gaps, first, second)
+    first, second = _deviations(network, rms1), _deviations(network, rms2)
+    layers, _, _ = _forward(gaps, first, second)
 
     def back_through_layer(
         carry: tuple[Array, Array], layer: tuple[_Layer, _Deviations, _Deviations]
     ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         of_tangent, of_covariance = carry
-        (gap, half_k0, tangent), one, two = layer
+        (gap, k0, tangent), one, two = layer
         sine = jnp.sqrt(gap * (2 - gap))
-        slope = jnp.where(sine > 0, 1 / jnp.where(sine > 0, sine, 1), 0)
-        slope = slope * (w2 / (2 * math.pi)) * (one.inverse[:, None] * two.inverse)
+        slope = jnp.where(sine > 0, (w2 / (2 * math.pi)) / jnp.where(sine > 0, sine, 1), 0)
         by_k = of_tangent * tangent * slope
         by_s = of_covariance * sine * (w2 / (2 * math.pi)) - (1 - gap) * by_k
         of_v1 = 0.5 * one.inverse * jnp.sum(by_s * two.sigma, 1)
         of_v2 = 0.5 * two.inverse * jnp.sum(by_s * one.sigma[:, None], 0)
-        of_tangent = w2 * half_k0 * of_tangent
-        return (of_tangent, w2 * half_k0 * of_covariance + by_k + of_tangent), (of_v1, of_v2)
+        of_tangent = 0.5 * w2 * k0 * of_tangent
+        return (of_tangent, 0.5 * w2 * k0 * of_covariance + by_k + of_tangent), (of_v1, of_v2)
 
     # The covariance's cotangent includes that through the tangent kernel, which contains it.
     start = cotangent if is_tangent(kind) else jnp.zeros_like(cotangent), cotangent

@@ -12,7 +12,7 @@ import numpy as np
 
 from kipper.common.architecture import is_tangent
 from kipper.common.linalg import matmul
-from kipper.workers.dense import DenseNetwork
+from kipper.workers.dense import HEADROOM, DenseNetwork, product_scales
 from kipper.workers.native_library import entry_point, runnable_levels, unavailable
 
 __all__ = [
@@ -26,15 +26,19 @@ __all__ = [
 
 
 def input_gaps(
-    x1: np.ndarray, q1: np.ndarray, x2: np.ndarray, q2: np.ndarray, *, threads: int
+    x1: np.ndarray, rms1: np.ndarray, x2: np.ndarray, rms2: np.ndarray, *, threads: int
 ) -> np.ndarray:
     """(n, m), see `dense.input_gaps`."""
     rows, columns = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
+    fraction, limit, powers = product_scales(rows.shape[1], rows.dtype)
+    exponents = np.clip(np.frexp(rms1)[1] + powers, -limit, limit)
     # Infinite images mean that a run has diverged, which the regression reports.
     with np.errstate(over="ignore", invalid="ignore"):
-        gaps = matmul(rows, columns.T, threads=threads)
-        gaps *= (_reciprocal(np.sqrt(q1)) / q1.dtype.type(rows.shape[1]))[:, None]
-        gaps *= _reciprocal(np.sqrt(q2))
+        scales = np.ldexp(np.ones_like(rms1), -exponents)
+        norms1 = np.ldexp(rms1.dtype.type(fraction) * rms1, powers - HEADROOM - exponents)
+        gaps = matmul(rows * scales[:, None], columns.T, threads=threads)
+        # One factor, so that the gap of x and x' is that of x' and x to the bit.
+        gaps *= np.multiply.outer(_inverse(norms1), _inverse(rms2.dtype.type(fraction) * rms2))
         np.clip(gaps, -1, 1, out=gaps)
         return np.subtract(1, gaps, out=gaps)
 
@@ -43,8 +47,8 @@ def kernel(
     network: DenseNetwork,
     kind: str,
     gaps: np.ndarray,
-    q1: np.ndarray,
-    q2: np.ndarray,
+    rms1: np.ndarray,
+    rms2: np.ndarray,
     *,
     threads: int,
     level: str | None = None,
@@ -54,7 +58,7 @@ def kernel(
     `level` is the instruction set, by default the best one.
     """
     call = entry_point("dense", gaps, [gaps.shape], level)
-    (values,) = call(gaps, q1, q2, **_attributes(network, kind, threads))
+    (values,) = call(gaps, rms1, rms2, **_attributes(network, kind, threads))
     return values
 
 
@@ -62,16 +66,16 @@ def kernel_vjp(
     network: DenseNetwork,
     kind: str,
     gaps: np.ndarray,
-    q1: np.ndarray,
-    q2: np.ndarray,
+    rms1: np.ndarray,
+    rms2: np.ndarray,
     cotangent: np.ndarray,
     *,
     threads: int,
     level: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`dense.kernel_vjp`: cotangents of <x, x'> / d (n, m), of q1 (n,) and of q2 (m,)."""
-    call = entry_point("dense_vjp", gaps, [gaps.shape, q1.shape, q2.shape], level)
-    of_gram, of_q1, of_q2 = call(gaps, q1, q2, cotangent, **_attributes(network, kind, threads))
+    """`dense.kernel_vjp`: cotangents of <x, x'> / d (n, m), and of <x, x> / d (n,) and (m,)."""
+    call = entry_point("dense_vjp", gaps, [gaps.shape, rms1.shape, rms2.shape], level)
+    of_gram, of_q1, of_q2 = call(gaps, rms1, rms2, cotangent, **_attributes(network, kind, threads))
     return of_gram, of_q1, of_q2
 
 
@@ -87,9 +91,9 @@ def images_vjp(
         return pulled.reshape(x1.shape)
 
 
-def _reciprocal(x: np.ndarray) -> np.ndarray:
-    """1 / x for x > 0, and a finite number for 0."""
-    return 1 / np.maximum(x, np.finfo(x.dtype).tiny)
+def _inverse(x: np.ndarray) -> np.ndarray:
+    """1 / x, or 0 for 0."""
+    return np.divide(1, x, out=np.zeros_like(x), where=x != 0)
 
 
 def _attributes(network: DenseNetwork, kind: str, threads: int) -> dict[str, Any]:

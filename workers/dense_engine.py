@@ -1,9 +1,11 @@
 """The engine for fully connected kernels, on any device.
 
-The feature of an image is its mean square. On CPUs native code computes, if its library is
-available and correct; elsewhere everything is plain JAX.
+The feature of an image is its root mean square. On CPUs native code computes, if its library is
+available and correct; elsewhere everything is plain JAX. In float32, pairs of images that are close
+are evaluated in float64.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,7 +19,7 @@ from kipper.common.architecture import KernelSpec
 from kipper.common.precision import enable_x64
 from kipper.workers import dense, dense_cpu
 from kipper.workers.arithmetic import dense_arithmetic, xla_arithmetic
-from kipper.workers.dense import DenseNetwork, dense_network
+from kipper.workers.dense import ClosePairs, DenseNetwork, dense_network
 from kipper.workers.engine import PreparedImages, Pullback
 
 # Between native code and plain JAX, relative. Correct code was within a hundredth of these.
@@ -32,9 +34,9 @@ class Functions(NamedTuple):
 
     Attributes:
         put: moves arrays to where the others compute.
-        input_gaps: of x1, q1, x2, q2.
-        kernel: of gaps, q1, q2.
-        images_vjp: the cotangents of x1, and of x2 if `both`, from gaps, x1, q1, x2, q2, the
+        input_gaps: of x1, rms1, x2, rms2.
+        kernel: of gaps, rms1, rms2.
+        images_vjp: the cotangents of x1, and of x2 if `both`, from gaps, x1, rms1, x2, rms2, the
             cotangent of the kernel, and both=.
     """
 
@@ -59,12 +61,19 @@ def make_engine(spec: KernelSpec, threads: int) -> "DenseEngine":
     if not on_cpu or missing or not _native_is_right(spec.kind, spec.dtype):
         return plain_engine(spec)
     functions = _native_functions(_network(spec), spec.kind, threads)
-    return DenseEngine(spec, dense_arithmetic(), functions, threads)
+    exact = functools.partial(make_engine, _in_float64(spec), threads)
+    return DenseEngine(spec, dense_arithmetic(), functions, exact, threads)
 
 
 def plain_engine(spec: KernelSpec) -> "DenseEngine":
     """The engine in plain JAX."""
-    return DenseEngine(spec, xla_arithmetic(), _plain_functions(_network(spec), spec.kind))
+    functions = _plain_functions(_network(spec), spec.kind)
+    exact = functools.partial(plain_engine, _in_float64(spec))
+    return DenseEngine(spec, f"formulas 2 by {xla_arithmetic()}", functions, exact)
+
+
+def _in_float64(spec: KernelSpec) -> KernelSpec:
+    return dataclasses.replace(spec, dtype="float64")
 
 
 def _network(spec: KernelSpec) -> DenseNetwork:
@@ -101,13 +110,13 @@ def _images_vjp(
     images_vjp: Callable[..., _AnyArray],
     gaps: _AnyArray,
     x1: _AnyArray,
-    q1: _AnyArray,
+    rms1: _AnyArray,
     x2: _AnyArray,
-    q2: _AnyArray,
+    rms2: _AnyArray,
     cotangent: _AnyArray,
     both: bool,
 ) -> tuple[_AnyArray, ...]:
-    of_gram, of_q1, of_q2 = kernel_vjp(gaps, q1, q2, cotangent)
+    of_gram, of_q1, of_q2 = kernel_vjp(gaps, rms1, rms2, cotangent)
     first = images_vjp(of_gram, of_q1, x1, x2)
     return (first, images_vjp(of_gram.T, of_q2, x2, x1)) if both else (first,)
 
@@ -117,14 +126,24 @@ class DenseEngine:
 
     name = "dense"
 
-    def __init__(self, spec: KernelSpec, arithmetic: str, functions: Functions, threads: int = 1):
+    def __init__(
+        self,
+        spec: KernelSpec,
+        arithmetic: str,
+        functions: Functions,
+        exact: Callable[[], "DenseEngine"],
+        threads: int = 1,
+    ):
+        """`exact` makes the engine for the same kernel in float64."""
         self.arithmetic = arithmetic
+        self._network = _network(spec)
         self._functions = functions
+        self._exact = exact
         self._threads = threads
         self._x64 = spec.dtype == "float64"
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        return dense.mean_squares(images)[:, None]
+        return dense.root_mean_squares(images)[:, None]
 
     def block(self, x1: PreparedImages, x2: PreparedImages) -> np.ndarray:
         return self._block(x1, x2)[0]
@@ -138,12 +157,21 @@ class DenseEngine:
     def linearise(
         self, x1: PreparedImages, x2: PreparedImages, both: bool
     ) -> tuple[np.ndarray, Pullback]:
-        kernel, residuals = self._block(x1, x2)
+        kernel, residuals, close = self._block(x1, x2)
 
         def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
-            with enable_x64(self._x64):
-                pieces = self._functions.images_vjp(*residuals, cotangent, both=both)
-                return tuple(map(np.asarray, pieces))
+            if close is None:
+                return self._pulled(residuals, cotangent, both)
+            of_close = np.where(close.pairs, cotangent[close.block()], 0)
+            others = cotangent.copy()
+            others[close.block()] -= of_close
+            pieces = tuple(map(np.array, self._pulled(residuals, others, both)))
+            engine, *images = self._in_float64(close, x1, x2)
+            _, exact = engine.block_vjp(*images, of_close.astype(np.float64), both)
+            with np.errstate(over="ignore"):
+                for piece, chosen, rest in zip(pieces, close, exact, strict=False):
+                    piece[chosen] += rest
+            return pieces
 
         return kernel, pullback
 
@@ -154,15 +182,45 @@ class DenseEngine:
 
     def _block(
         self, x1: PreparedImages, x2: PreparedImages
-    ) -> tuple[np.ndarray, tuple[_AnyArray, ...]]:
-        """The kernel; and on the device the gaps, x1, its mean squares, x2, its mean squares."""
+    ) -> tuple[np.ndarray, tuple[_AnyArray, ...], ClosePairs | None]:
+        """The kernel; gaps, x1, its features, x2 and its features on the device; close pairs."""
         with enable_x64(self._x64):
             inputs = self._functions.put(_flat(x1, x2))
             rounded = np.asarray(self._functions.input_gaps(*inputs))
             refined = dense.refined_gaps(rounded, x1.images, x2.images, self._threads)
             (gaps,) = self._functions.put((refined,))
-            _, q1, _, q2 = inputs
-            return np.asarray(self._functions.kernel(gaps, q1, q2)), (gaps, *inputs)
+            _, rms1, _, rms2 = inputs
+            kernel = np.asarray(self._functions.kernel(gaps, rms1, rms2))
+        close = None
+        if not self._x64:
+            features = x1.features[:, 0], x2.features[:, 0]
+            close = dense.close_pairs(self._network, refined, *features)
+        if close is not None:
+            engine, *images = self._in_float64(close, x1, x2)
+            kernel, exact = kernel.copy(), engine.block(*images)
+            with np.errstate(over="ignore"):  # overflow shall be infinite
+                kernel[close.block()] = np.where(close.pairs, exact, kernel[close.block()])
+        return kernel, (gaps, *inputs), close
+
+    def _pulled(
+        self, residuals: tuple[_AnyArray, ...], cotangent: np.ndarray, both: bool
+    ) -> tuple[np.ndarray, ...]:
+        with enable_x64(self._x64):
+            pieces = self._functions.images_vjp(*residuals, cotangent, both=both)
+            return tuple(map(np.asarray, pieces))
+
+    def _in_float64(
+        self, close: ClosePairs, x1: PreparedImages, x2: PreparedImages
+    ) -> tuple["DenseEngine", PreparedImages, PreparedImages]:
+        """The engine for close pairs, and their images of both batches."""
+        engine = self._exact()
+        chosen = (x1.images[close.rows], x2.images[close.columns])
+        first, second = (images.astype(np.float64) for images in chosen)
+        return (
+            engine,
+            PreparedImages(first, engine.features(first)),
+            PreparedImages(second, engine.features(second)),
+        )
 
 
 def _flat(x1: PreparedImages, x2: PreparedImages) -> tuple[np.ndarray, ...]:
@@ -174,7 +232,7 @@ def _native_is_right(kind: str, dtype: str) -> bool:
     """Compares native code with plain JAX, once per process, and warns if they differ."""
     network, rng = DenseNetwork(hidden=2, w2=2.0, b2=0.01), np.random.default_rng(0)
     x1, x2 = (rng.normal(size=(count, 3, 2, 1)).astype(dtype) for count in (3, 40))
-    inputs = x1, dense.mean_squares(x1), x2, dense.mean_squares(x2)
+    inputs = x1, dense.root_mean_squares(x1), x2, dense.root_mean_squares(x2)
     cotangent = rng.normal(size=(3, 40)).astype(dtype)
 
     def results(functions: Functions) -> list[np.ndarray]:

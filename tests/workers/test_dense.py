@@ -11,6 +11,9 @@ import jax
 import numpy as np
 import pytest
 from harness import assembled
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from near_images import FAMILIES, near_pair, pair_errors
 from oracle import loss_and_gradients, relative_error
 
 from kipper.common.architecture import (
@@ -174,6 +177,82 @@ def test_degenerate_images_have_finite_kernels_and_gradients(name, b_std, dtype,
         np.testing.assert_allclose(np.diag(results[0]), 6 * variances, rtol=1e-6)
 
 
+def _of_pair(engine, pair):
+    """K (2, 2) of a pair, and the gradient of its entry (0, 1) by both images."""
+    both, first, second = _prepared(engine, pair, pair[:1], pair[1:])
+    _, pulled = engine.block_vjp(first, second, np.ones((1, 1), pair.dtype), both=True)
+    return engine.block(both, both), np.stack(pulled)
+
+
+@pytest.mark.parametrize("make", ENGINES)
+@settings(max_examples=60, deadline=None)
+@given(
+    family=st.sampled_from(list(FAMILIES)),
+    closeness=st.floats(-6, -1),
+    scale=st.floats(-25, 18),
+    seed=st.integers(0, 9),
+)
+@example(family="one pixel", closeness=-5.0, scale=0.0, seed=0)
+@example(family="all pixels", closeness=-2.0, scale=-6.5, seed=0)
+def test_float32_keeps_every_distance_and_gradient(make, family, closeness, scale, seed):
+    """The closeness 10^closeness and the scale 10^scale are log-uniform."""
+    pair = near_pair(family, 10**closeness, (6, 6, 2), np.random.default_rng(seed), 10**scale)
+    got = _of_pair(make(_spec("fc3", "float32")), pair)
+    errors = pair_errors(got, _of_pair(make(_spec("fc3")), pair.astype(float)))
+    assert errors.kernel < 1e-6
+    assert errors.distance_error < 1e-6  # entries of K are rounded to 6e-8
+    assert errors.gradient < 1e-5
+    assert np.array_equal(got[0], got[0].T)
+
+
+@pytest.mark.parametrize("make", ENGINES)
+def test_frames_of_a_video_have_a_positive_definite_kernel(make):
+    rng = np.random.default_rng(8)
+    frames = np.repeat(230 + rng.integers(-3, 4, (1, 16, 16, 3)), 20, 0)
+    frames[1:][rng.random(frames[1:].shape) < 0.02] += 1
+    frames = ((frames / 255 - 0.45) / 0.25).astype(np.float32)
+    engine = make(_spec("fc3", "float32"))
+    kernel = engine.block(*_prepared(engine, frames, frames)).astype(float)
+    assert np.array_equal(kernel, kernel.T)
+    assert np.linalg.eigvalsh(kernel / np.trace(kernel) * 20)[0] > 1e-4
+
+
+@pytest.mark.parametrize("make", ENGINES)
+@pytest.mark.parametrize("b_std", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+def test_numbers_out_of_range_are_not_finite_and_others_are_right(make, b_std, kind):
+    architecture = Architecture("fc2", architecture_named("fc2").layers, b_std=b_std)
+    normal = np.random.default_rng(5).normal(size=(12, 8, 8, 3))
+    scales = 10.0 ** np.array([-25, -18, -12, -3, 0, 3, 12, 18, 18.7, 19.2, 25, 37])
+    x = (normal * scales[:, None, None, None]).astype(np.float32)
+    single, double = (make(KernelSpec(architecture, kind, t)) for t in ("float32", "float64"))
+    got = single.block(*_prepared(single, x, x))
+    with np.errstate(over="ignore"):
+        want = double.block(*_prepared(double, x.astype(float), x.astype(float)))
+        fits = np.isfinite(want.astype(np.float32))
+    np.testing.assert_allclose(got[fits], want[fits], rtol=2e-6, atol=1e-37)
+    assert not np.isfinite(got[~fits]).any()
+    (pulled,), (exact,) = (
+        engine.block_vjp(*_prepared(engine, *[x.astype(t)] * 2), np.ones(got.shape, t), False)[1]
+        for engine, t in ((single, "float32"), (double, "float64"))
+    )
+    for image, right in zip(pulled, exact, strict=True):
+        if np.isfinite(image).all():
+            assert relative_error(image, right) < 1e-5
+
+
+@pytest.mark.parametrize("exponent", [-160, -120, 120, 150])
+def test_float64_images_of_any_size_have_right_kernels(exponent):
+    architecture = Architecture("fc2", architecture_named("fc2").layers, b_std=0.0)
+    engine = make_engine("dense", KernelSpec(architecture, "ntk", "float64"), 1)
+    x = _images(4, 0)
+    x[1] = x[0] * (1 + 1e-4 * x[2])
+    want = engine.block(*_prepared(engine, x, x))
+    scaled = x * 2.0 ** (3 * exponent)
+    got = engine.block(*_prepared(engine, scaled, scaled))
+    np.testing.assert_allclose(np.ldexp(got, -6 * exponent), want, rtol=1e-13)
+
+
 @NATIVE
 def test_native_code_and_plain_jax_agree_for_any_number_of_threads():
     spec = _spec("fc3")
@@ -276,8 +355,8 @@ def test_every_library_agrees(level, dtype):
     network, rng = dense.dense_network(architecture_named("fc3")), np.random.default_rng(0)
     gaps = rng.uniform(0, 1.9, (3, 70)).astype(dtype)
     gaps[0, :2] = 0, 1e-9
-    q1, q2 = rng.uniform(0.5, 2, 3).astype(dtype), rng.uniform(0.5, 2, 70).astype(dtype)
-    inputs = "ntk", gaps, q1, q2
+    rms1, rms2 = rng.uniform(0.5, 2, 3).astype(dtype), rng.uniform(0.5, 2, 70).astype(dtype)
+    inputs = "ntk", gaps, rms1, rms2
     with enable_x64(dtype == "float64"):
         native = functools.partial(dense_cpu.kernel, network, level=level, threads=2)(*inputs)
         pulled = dense_cpu.kernel_vjp(network, *inputs, gaps, level=level, threads=2)
@@ -292,17 +371,17 @@ def test_every_library_agrees(level, dtype):
 def test_arrays_of_a_wrong_shape_are_refused(wrong):
     shapes = [(3, 70), (3,), (70,), (3, 70)]
     shapes[wrong] = tuple(size - 1 for size in shapes[wrong])
-    gaps, q1, q2, cotangent = (np.ones(shape, np.float32) for shape in shapes)
+    gaps, rms1, rms2, cotangent = (np.ones(shape, np.float32) for shape in shapes)
     network = dense.dense_network(architecture_named("fc3"))
     with pytest.raises(Exception, match="shapes of arrays and network do not fit"):
-        dense_cpu.kernel_vjp(network, "ntk", gaps, q1, q2, cotangent, threads=1)
+        dense_cpu.kernel_vjp(network, "ntk", gaps, rms1, rms2, cotangent, threads=1)
 
 
 @NATIVE
 def test_a_network_without_hidden_layers_is_refused():
-    gaps, q1, q2 = (np.ones(shape, np.float32) for shape in ((3, 5), (3,), (5,)))
+    gaps, rms1, rms2 = (np.ones(shape, np.float32) for shape in ((3, 5), (3,), (5,)))
     with pytest.raises(Exception, match="shapes of arrays and network do not fit"):
-        dense_cpu.kernel(DenseNetwork(-2, 2.0, 0.01), "ntk", gaps, q1, q2, threads=1)
+        dense_cpu.kernel(DenseNetwork(-2, 2.0, 0.01), "ntk", gaps, rms1, rms2, threads=1)
 
 
 _BLOCK = """

@@ -9,14 +9,14 @@ namespace {
 template <class T>
 DensePairs<T> dense_pairs(const Array* arrays, const Attributes& attributes) {
     const Tensor<T, 2> gaps(arrays[0]);
-    const Tensor<T, 1> q1(arrays[1]), q2(arrays[2]);
-    require(is_size(attributes.hidden) && gaps[0] == q1[0] && gaps[1] == q2[0]);
+    const Tensor<T, 1> rms1(arrays[1]), rms2(arrays[2]);
+    require(is_size(attributes.hidden) && gaps[0] == rms1[0] && gaps[1] == rms2[0]);
     require(gaps[0] <= INT32_MAX && gaps[1] <= INT32_MAX);
     return {int(attributes.hidden), attributes.w2, attributes.b2, int(gaps[0]),
-            int(gaps[1]),           gaps.data(),   q1.data(),     q2.data()};
+            int(gaps[1]),           gaps.data(),   rms1.data(),   rms2.data()};
 }
 
-// Arguments: gaps (n, m), mean squares (n,), (m,). Result: the kernel (n, m).
+// Arguments: gaps (n, m), root mean squares (n,), (m,). Result: the kernel (n, m).
 template <class T>
 void call_dense(const Array* arrays, const Attributes& attributes) {
     const auto pairs = dense_pairs<T>(arrays, attributes);

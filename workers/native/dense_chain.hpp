@@ -24,14 +24,14 @@ struct DensePairs {
     int count1;
     int count2;
     const T* gaps;  // (count1, count2)
-    const T* q1;    // mean squares
-    const T* q2;
+    const T* rms1;  // root mean squares
+    const T* rms2;
 };
 
 template <class T>
 struct DenseCotangents {
     T* gram;  // (count1, count2)
-    T* q1;
+    T* q1;    // of mean squares
     T* q2;
 };
 
@@ -49,7 +49,7 @@ class DenseChain {
           tiles_((pairs.count2 + kTileColumns - 1) / kTileColumns),
           rows_(pairs.count1 * layers_) {
         for (int i = 0; i < pairs.count1; ++i)
-            for_each_layer(pairs.q1[i], [&](std::size_t l, const Deviations<T>& deviations) {
+            for_each_layer(pairs.rms1[i], [&](std::size_t l, const Deviations<T>& deviations) {
                 rows_[i * layers_ + l] = deviations;
             });
     }
@@ -98,12 +98,13 @@ class DenseChain {
             cotangents.clear();
             for (int j = begin; j < end; ++j) {
                 const int block = (j - begin) / kLanes<T>, lane = (j - begin) % kLanes<T>;
-                chain.for_each_layer(chain.pairs_.q2[j],
+                chain.for_each_layer(chain.pairs_.rms2[j],
                                      [&](std::size_t l, const Deviations<T>& one) {
                                          Deviations<Lanes<T>>& all = deviations[block * stride + l];
-                                         all.into[lane] = one.into;
                                          all.sigma[lane] = one.sigma;
                                          all.inverse[lane] = one.inverse;
+                                         all.weights[lane] = one.weights;
+                                         all.bias[lane] = one.bias;
                                      });
             }
         }
@@ -135,14 +136,21 @@ class DenseChain {
         return columns;
     }
 
-    // Calls visit(l, deviations) for all layers, the read-out last, of an image with mean square q.
+    // Calls visit(l, deviations) for all layers, the read-out last, of an image with root mean square
+    // `rms`, in float64 for both types.
     template <class Visit>
-    void for_each_layer(T q, Visit visit) const {
-        T into = T(pairs_.w2) * q;
+    void for_each_layer(double rms, Visit visit) const {
+        const double bias = std::sqrt(pairs_.b2);
+        double into = std::sqrt(pairs_.w2) * rms;
         for (std::size_t l = 0; l < layers_; ++l) {
-            const T variance = into + T(pairs_.b2), sigma = std::sqrt(variance);
-            visit(l, Deviations<T>{std::sqrt(into), sigma, sigma > 0 ? 1 / sigma : T(0)});
-            into = T(0.5 * pairs_.w2) * variance;
+            const double largest = into < bias ? bias : into;  // a NaN stays one
+            const double ratio = (into < bias ? into : bias) / largest;
+            const double sigma = largest == 0 ? 0 : largest * std::sqrt(1 + ratio * ratio);
+            if (sigma == 0)
+                visit(l, Deviations<T>{T(0), T(0), T(0), T(1)});
+            else
+                visit(l, Deviations<T>{T(sigma), T(1 / sigma), T(into / sigma), T(bias / sigma)});
+            into = std::sqrt(0.5 * pairs_.w2) * sigma;
         }
     }
 
@@ -165,17 +173,17 @@ class DenseChain {
 
     Lanes<T> read_out(const Deviations<T>* one, const Deviations<Lanes<T>>* two,
                       Lanes<T> gap) const {
-        const T w2 = T(pairs_.w2), b2 = T(pairs_.b2);
         Lanes<T> deficit = gap, carried{};
         for (int l = 0; l < pairs_.hidden; ++l) {
-            const auto layer = dense_layer<T>(one[l], two[l], b2, deficit, carried);
+            const auto layer = dense_layer<T>(one[l], two[l], deficit, carried);
             deficit = layer.deficit;
-            carried = w2 * layer.tangent * layer.half_k0;
+            carried = layer.k0 * layer.tangent;
         }
-        const Deviations<T>& last = one[pairs_.hidden];
-        gap = gap_behind<T>(last, two[pairs_.hidden], b2, deficit);
-        const Lanes<T> covariance = last.sigma * two[pairs_.hidden].sigma * (T(1) - gap);
-        return kTangent ? carried + covariance : covariance;
+        const Deviations<T>& last1 = one[pairs_.hidden];
+        const Deviations<Lanes<T>>& last2 = two[pairs_.hidden];
+        Lanes<T> value = T(1) - gap_behind<T>(last1, last2, deficit);
+        if constexpr (kTangent) value = last1.weights * last2.weights * carried + value;
+        return last1.sigma * last2.sigma * value;
     }
 
     void vjp_tile(int tile, const T* cotangent, Columns& columns, const DenseCotangents<T>& out,
@@ -204,13 +212,14 @@ class DenseChain {
     Lanes<T> pull_back(const Deviations<T>* one, const Deviations<Lanes<T>>* two, Lanes<T> gap,
                        Lanes<T> seed, DenseLayer<T>* layers, Lanes<T>& of_row,
                        Lanes<T>& of_column) const {
-        const T w2 = T(pairs_.w2), b2 = T(pairs_.b2), scale = T(0.5 * pairs_.w2 * kOneOverPi);
+        const T w2 = T(pairs_.w2), half_w2 = T(0.5 * pairs_.w2);
+        const T scale = T(0.5 * pairs_.w2 * kOneOverPi);
         Lanes<T> deficit = gap, carried{};
         T factor = w2;  // the derivative of a layer's variance by q
         for (int l = 0; l < pairs_.hidden; ++l) {
-            layers[l] = dense_layer<T>(one[l], two[l], b2, deficit, carried);
+            layers[l] = dense_layer<T>(one[l], two[l], deficit, carried);
             deficit = layers[l].deficit;
-            carried = w2 * layers[l].tangent * layers[l].half_k0;
+            carried = layers[l].k0 * layers[l].tangent;
             if (l) factor *= T(0.5) * w2;
         }
         Lanes<T> of_tangent = kTangent ? seed : Lanes<T>{}, of_covariance = seed;
@@ -218,14 +227,13 @@ class DenseChain {
             const DenseLayer<T>& layer = layers[l];
             const Lanes<T> sine = square_root<T>(layer.gap * (T(2) - layer.gap));
             const Lanes<T> slope = sine > T(0) ? scale / sine : Lanes<T>{};
-            const Lanes<T> by_k =
-                of_tangent * layer.tangent * slope * (one[l].inverse * two[l].inverse);
+            const Lanes<T> by_k = of_tangent * layer.tangent * slope;
             const Lanes<T> by_s =
                 (of_covariance * sine * scale - (T(1) - layer.gap) * by_k) * (T(0.5) * factor);
             of_row += by_s * two[l].sigma * one[l].inverse;
             of_column += by_s * one[l].sigma * two[l].inverse;
-            of_tangent = w2 * layer.half_k0 * of_tangent;
-            of_covariance = w2 * layer.half_k0 * of_covariance + by_k + of_tangent;
+            of_tangent = half_w2 * layer.k0 * of_tangent;
+            of_covariance = half_w2 * layer.k0 * of_covariance + by_k + of_tangent;
             factor *= T(2 / pairs_.w2);
         }
         return w2 * of_covariance;
