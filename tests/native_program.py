@@ -144,8 +144,8 @@ def check_fully_connected(monkeypatch, call, counts, level, dtype):
     network, rng = DenseNetwork(hidden=3, w2=2.0, b2=0.01), np.random.default_rng(0)
     gaps, cotangent = rng.uniform(0, 1.9, counts), rng.normal(size=counts)
     gaps[0, 0] = 0
-    q1, q2 = (rng.uniform(0.5, 2, count) for count in counts)
-    *inputs, cotangent = (array.astype(dtype) for array in (gaps, q1, q2, cotangent))
+    rms1, rms2 = (rng.uniform(0.5, 2, count) for count in counts)
+    *inputs, cotangent = (array.astype(dtype) for array in (gaps, rms1, rms2, cotangent))
 
     def passes(level=None):
         results = []

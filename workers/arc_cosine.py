@@ -79,8 +79,9 @@ def _is_double(array: Array) -> bool:
 
 
 def _angle(k: Array, s: Array) -> _Angle:
-    # Where s = 0, k = 0 too: any finite reciprocal gives the right c = 0.
-    c = jnp.clip(k * reciprocal(s), -1, 1)
+    # Where s = 0, k = 0 too: any finite reciprocal gives the right c = 0. Where s has overflowed,
+    # its reciprocal 0 would give a finite wrong c; 0 s makes it NaN.
+    c = jnp.clip(k * reciprocal(s) + 0 * s, -1, 1)
     gap = 1 - jnp.abs(c)
     gap = jnp.where(gap <= ROUNDING_UNITS * jnp.finfo(k.dtype).eps, 0, gap)
     return _Angle(c, gap, *acos_and_rest(gap))

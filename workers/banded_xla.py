@@ -168,7 +168,7 @@ def _in_lanes(network: BandedNetwork, images: Array, variances: Array, lanes: in
 
 def _square_root(variances: Array) -> Array:
     """The square root, with derivative 0 at 0."""
-    positive = variances > 0
+    positive = variances != 0  # so that NaN, as of an overflow, stays NaN
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, variances, 1)), 0)
 
 
@@ -306,7 +306,7 @@ def _conv_relu(maps: Maps, s: Array, b2: float, scale: float, tangent: bool) -> 
     `maps` are k, and n except in the first layer, [h, w, J]. `s` are products of the standard
     deviations, 0 where the second pixel is outside its image. `tangent` asks for n.
     """
-    inside = s > 0
+    inside = s != 0  # also where s has overflowed
     k = _box_sum(maps[0]) + b2
     inside_k = jnp.where(inside, k, 0)
     if not tangent:

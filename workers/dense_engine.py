@@ -166,8 +166,8 @@ class DenseEngine:
             others = cotangent.copy()
             others[close.block()] -= of_close
             pieces = tuple(map(np.array, self._pulled(residuals, others, both)))
-            engine, *images = self._in_float64(close, x1, x2)
-            _, exact = engine.block_vjp(*images, of_close.astype(np.float64), both)
+            engine, first, second = self._in_float64(close, x1, x2)
+            _, exact = engine.block_vjp(first, second, of_close.astype(np.float64), both)
             with np.errstate(over="ignore"):
                 for piece, chosen, rest in zip(pieces, close, exact, strict=False):
                     piece[chosen] += rest
@@ -196,8 +196,8 @@ class DenseEngine:
             features = x1.features[:, 0], x2.features[:, 0]
             close = dense.close_pairs(self._network, refined, *features)
         if close is not None:
-            engine, *images = self._in_float64(close, x1, x2)
-            kernel, exact = kernel.copy(), engine.block(*images)
+            engine, first, second = self._in_float64(close, x1, x2)
+            kernel, exact = kernel.copy(), engine.block(first, second)
             with np.errstate(over="ignore"):  # overflow shall be infinite
                 kernel[close.block()] = np.where(close.pairs, exact, kernel[close.block()])
         return kernel, (gaps, *inputs), close
