@@ -223,7 +223,10 @@ def architecture_named(name: str) -> Architecture:
         return Architecture(file.name, (), file=file)
     match = _NAME.fullmatch(name)
     if match is None:
-        raise UserError(f"Unknown architecture {name!r}; known are {_KNOWN}.")
+        raise UserError(
+            f"Unknown architecture {name!r}; known are {_KNOWN}; K is from 1 to 99, and of "
+            "convnetK from 1 to 9."
+        )
     layers = _rectified_layers(match)
     if match["activation"]:
         activation = _ACTIVATIONS[match["activation"]]

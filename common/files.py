@@ -5,7 +5,6 @@ A full disk makes a `WriteError`, which is one sentence.
 
 import contextlib
 import errno
-import json
 import os
 import pathlib
 import shutil
@@ -19,6 +18,7 @@ from absl import logging
 
 from kipper.common.errors import OF_THE_MACHINE, UserError, WriteError
 from kipper.common.spare_files import with_spare_files
+from kipper.common.strict_json import json_text
 
 
 @contextlib.contextmanager
@@ -228,7 +228,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes `value` as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TypeGuard
 
 from kipper.common.files import read_regular_file, write_json
+from kipper.common.strict_json import finite
 
 CHECKSUM = "checksum"
 _DIGITS = 16  # of SHA-256, in hexadecimal
@@ -28,8 +29,9 @@ class ChecksumError(ValueError):
 
 
 def sealed(record: Mapping[str, object]) -> dict[str, object]:
-    """The record with its checksum as a last field."""
-    return {**record, CHECKSUM: _checksum(record)}
+    """The record with its checksum as a last field; numbers that are not finite become None."""
+    written = finite(record)
+    return {**written, CHECKSUM: _checksum(written)}
 
 
 def parse_object(text: str | bytes) -> dict[str, object]:

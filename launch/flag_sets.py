@@ -3,8 +3,11 @@
 Each command has a FlagValues of its own: Launchpad and TensorFlow define flags in the global one.
 """
 
+import contextlib
 import dataclasses
+import difflib
 import itertools
+import re
 import types
 import typing
 from typing import Any
@@ -37,7 +40,10 @@ def parse(
     """
     flag_values = _define(settings_classes)
     try:
-        rest = flag_values([command, *arguments])[1:]
+        given = flag_values.read_flags_from_files(arguments, force_gnu=True)
+        rest = flag_values([command, *_with_underscores(given, flag_values)])[1:]
+    except flags.IllegalFlagValueError as error:
+        raise UserError(f"{_refused(str(error))}; see kipper {command} --help.") from error
     except flags.Error as error:
         raise UserError(f"{error}; see kipper {command} --help.") from error
     if positional is not None:
@@ -51,6 +57,29 @@ def parse(
         check_required(settings_class, values)
         parsed.append(settings_class(**values))
     return parsed
+
+
+def _with_underscores(arguments: list[str], known: flags.FlagValues) -> list[str]:
+    """The arguments with flags as they are named: --support-size is --support_size."""
+    found: list[str] = []
+    for position, argument in enumerate(arguments):
+        if argument == "--":
+            return [*found, *arguments[position:]]
+        name, equals, value = argument.partition("=")
+        named = name.lstrip("-").replace("-", "_")
+        positive = named.removeprefix("no_")
+        if name.startswith("-") and named in known:
+            argument = f"--{named}{equals}{value}"
+        elif name.startswith("-") and positive != named and positive in known:
+            argument = f"--no{positive}{equals}{value}"
+        found.append(argument)
+    return found
+
+
+def _refused(said: str) -> str:
+    """The sentence about a value, from absl's: flag --NAME=VALUE: REASON."""
+    match = re.fullmatch(r"flag --(\w+)=(.*?): (.*)", said, re.DOTALL)
+    return f"--{match[1]} is {match[2]}; {match[3]}" if match else said
 
 
 def _take(flag_values: flags.FlagValues, name: str, rest: list[str]) -> list[str]:
@@ -99,22 +128,23 @@ def _define(settings_classes: tuple[type[Settings], ...]) -> flags.FlagValues:
         if words := words_for_counts(field):
             flags.DEFINE(_CountParser(words), field.name, default, text, flag_values=flag_values)
         elif choices:
-            flags.DEFINE_enum(field.name, default, choices, text, flag_values=flag_values)
+            flags.DEFINE(_Choice(choices), field.name, default, text, flag_values=flag_values)
         elif kind is bool:
             flags.DEFINE_boolean(field.name, default, text, flag_values=flag_values)
+            flag_values[field.name].parser = _TruthParser()
         elif kind is tuple:
             flags.DEFINE_multi_string(field.name, default, text, flag_values=flag_values)
         elif kind is int:
-            flags.DEFINE_integer(field.name, default, text, flag_values=flag_values)
+            flags.DEFINE(_CountParser(()), field.name, default, text, flag_values=flag_values)
         elif kind is float:
-            flags.DEFINE_float(field.name, default, text, flag_values=flag_values)
+            flags.DEFINE(_NumberParser(), field.name, default, text, flag_values=flag_values)
         else:
             flags.DEFINE_string(field.name, default, text, flag_values=flag_values)
     return flag_values
 
 
 class _CountParser(flags.ArgumentParser):
-    """Takes a whole number, or one of the words that stand for one."""
+    """Takes a whole number, also as 1e3, or one of the words that stand for one."""
 
     def __init__(self, words: tuple[str, ...]):
         self._words = words
@@ -122,14 +152,45 @@ class _CountParser(flags.ArgumentParser):
     def parse(self, argument: str | int) -> str | int:
         if argument in self._words:
             return argument
-        try:
+        with contextlib.suppress(ValueError):
             return int(argument)
-        except ValueError:
-            words = " or ".join(self._words)
-            raise ValueError(f"it must be a whole number or {words}") from None
+        with contextlib.suppress(ValueError):
+            number = float(argument)
+            if number.is_integer():
+                return int(number)
+        raise ValueError(f"it must be {' or '.join(('a whole number', *self._words))}")
 
     def flag_type(self) -> str:
-        return f"int or {' or '.join(self._words)}"
+        return " or ".join(("int", *self._words))
+
+
+class _NumberParser(flags.ArgumentParser):
+    def parse(self, argument: str | float) -> float:
+        try:
+            return float(argument)
+        except ValueError:
+            raise ValueError("it must be a number") from None
+
+
+class _TruthParser(flags.BooleanParser):
+    def parse(self, argument: str | int) -> bool:
+        try:
+            found: bool = super().parse(argument)
+            return found
+        except ValueError:
+            raise ValueError("it must be true or false") from None
+
+
+class _Choice(flags.ArgumentParser):
+    def __init__(self, choices: tuple[str, ...]):
+        self._choices = choices
+
+    def parse(self, argument: str) -> str:
+        if argument in self._choices:
+            return argument
+        close = difflib.get_close_matches(argument, self._choices, 1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(f"it must be one of {', '.join(self._choices)}{meant}")
 
 
 def _flag_type(annotation: Any) -> type:

@@ -10,6 +10,7 @@ import numpy as np
 from kipper.common.architecture import KernelSpec, architecture_named, check_image_side
 from kipper.common.cores import usable_cores
 from kipper.common.errors import UserError
+from kipper.common.forking import check_not_forked
 from kipper.server.distributed_kernel import mirrored
 from kipper.server.tiling import Tiling, spans, tiling_for, triangle
 from kipper.workers.choice import make_engine
@@ -184,6 +185,7 @@ def _images(
 
 
 def _engine_and_tiling(spec: KernelSpec, name: str, images: np.ndarray) -> tuple[Engine, Tiling]:
+    check_not_forked()  # also where the engine was made in the parent
     height, width, channels = images.shape[1:]
     return _engine(spec, name), tiling_for(spec, name, (height, width, channels), None, None)
 

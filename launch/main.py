@@ -1,5 +1,6 @@
 """The `kipper` command. Imports nothing heavy until a command needs it."""
 
+import difflib
 import importlib
 import logging
 import platform
@@ -57,11 +58,14 @@ def run(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(f"kipper {__version__} on Python {platform.python_version()}")
         return ExitCode.DONE
-    name, flags = arguments[0], arguments[1:]
+    name, flags = arguments[0].replace("-", "_"), arguments[1:]
     command = COMMANDS.get(name)
     if command is None:
         known = ", ".join(COMMANDS)
-        print(f"kipper: Unknown command {name!r}; known are {known}.", file=sys.stderr)
+        close = difflib.get_close_matches(name, COMMANDS, 1)
+        meant = f" Did you mean kipper {close[0]}?" if close else ""
+        sentence = f"Unknown command {printable(arguments[0])!r}; known are {known}.{meant}"
+        print(f"kipper: {sentence}", file=sys.stderr)
         return ExitCode.UNUSABLE
     if any(flag in _HELP for flag in flags):
         print(_help(name, command))

@@ -1,5 +1,6 @@
 """Scores of support sets on whole row sets, streamed over blocks of the kernel."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -99,7 +100,12 @@ class _Sums:
         return Score(R_SQUARED, self._r2(), loss)
 
     def _r2(self) -> float:
-        """R², averaged over outputs; of a constant output 1 if predicted without error, else 0."""
+        """R², averaged over outputs; of a constant output 1 if predicted without error, else 0.
+
+        NaN for a single image. All as `sklearn.metrics.r2_score`.
+        """
+        if len(self._expected) < 2:
+            return math.nan
         mean = linalg.column_means(self._expected)
         spread = linalg.column_sums((self._expected - mean) ** 2)
         varies = spread > 0

@@ -8,6 +8,8 @@ import numpy as np
 from kipper.common import linalg
 from kipper.common.architecture import check_image_side
 from kipper.common.datasets import Dataset, limit
+from kipper.common.datasets.dataset import numbered_names
+from kipper.common.errors import UserError
 from kipper.common.labels import strata, target_values
 from kipper.common.preprocessing import Preprocessing, fit_preprocessing
 from kipper.common.settings import ComputeSettings
@@ -130,6 +132,7 @@ def choose_rows(settings: ComputeSettings, dataset: Dataset) -> Rows:
     height, width = dataset.x_train.shape[1:3]
     for spec in settings.kernel_specs:
         check_image_side(spec.architecture, height, width)
+    _check_no_class_is_empty(dataset)
     every = np.arange(len(dataset.y_train))
     validation = every[:0]
     if algorithm_of(settings).holds_out_validation:
@@ -137,8 +140,34 @@ def choose_rows(settings: ComputeSettings, dataset: Dataset) -> Rows:
         validation = sampling.validation_rows(*balanced, settings.seed)
     target = np.setdiff1d(every, validation)
     balanced = strata(dataset.y_train[target], dataset.num_outputs)
-    support = sampling.support_rows(*balanced, settings.support_size, settings.seed)
+    held_out: list[int] = []
+    if dataset.has_classes:
+        counts = np.bincount(dataset.y_train[validation], minlength=dataset.num_classes)
+        held_out = counts.tolist()
+    support = sampling.support_rows(
+        *balanced, settings.support_size, settings.seed, dataset.class_names, held_out
+    )
     return Rows(dataset, target, validation, support)
+
+
+def _check_no_class_is_empty(dataset: Dataset) -> None:
+    """Raises a UserError for a class without training images, of which none can be distilled."""
+    if not dataset.has_classes:
+        return
+    counts = np.bincount(dataset.y_train, minlength=dataset.num_classes)
+    empty = np.flatnonzero(counts == 0)
+    if not empty.size:
+        return
+    first, last = int(empty[0]), dataset.num_classes - 1
+    if dataset.class_names == numbered_names(dataset.num_classes):
+        advice = "subtract 1 from all labels" if first == 0 else "leave no number out"
+        raise UserError(
+            f"Class {first} has no training images, though labels go up to {last}: labels must "
+            f"number the classes from 0; {advice}."
+        )
+    raise UserError(
+        f"Class {dataset.class_names[first]!r} has no training images; every class needs one."
+    )
 
 
 def prepare(settings: ComputeSettings, dataset: Dataset) -> Experiment:

@@ -1,6 +1,7 @@
 """How well a support set predicts: accuracy on classes, R² on real-valued targets."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,7 +44,8 @@ class Score:
     Attributes:
         measure: accuracy is the share of images whose largest prediction is at their class; R² is
             the share of the targets' variance that is predicted, averaged over outputs.
-        value: at most 1; larger is better.
+        value: at most 1; larger is better. NaN for R² of a single image, as in scikit-learn, whose
+            variance is not defined; null in records.
         loss: half the mean squared error over all entries, against centred one-hot vectors or
             centred targets; None for a score of classes that was read from a record.
     """
@@ -56,6 +58,13 @@ class Score:
     def shown(self) -> float:
         """The value in the unit of `measure.name`."""
         return self.measure.factor * self.value
+
+    @property
+    def rank(self) -> float:
+        """A number to compare scores on the same images by: the larger, the better."""
+        if math.isnan(self.value):
+            return -math.inf if self.loss is None else -self.loss
+        return self.value
 
     def record(self, part: str) -> dict[str, float]:
         """Fields of a record: PART_accuracy, or PART_r2 and PART_mse in the targets' own units."""
@@ -73,9 +82,11 @@ class Score:
         """
         mse = record.get(f"{part}_mse")
         for measure in (ACCURACY, R_SQUARED):
-            value = record.get(f"{part}_{measure.key}")
-            if value is not None:
-                if not (is_number(value) and (mse is None or is_number(mse))):
-                    raise TypeError(f"its {part} score cannot be {value!r:.40}")
-                return cls(measure, float(value), None if mse is None else mse / 2)
+            if (name := f"{part}_{measure.key}") not in record:
+                continue
+            value = math.nan if record[name] is None else record[name]
+            is_readable = record[name] is None or is_number(value)
+            if not (is_readable and (mse is None or is_number(mse))):
+                raise TypeError(f"its {part} score cannot be {value!r:.40}")
+            return cls(measure, float(value), None if mse is None else mse / 2)
         return None

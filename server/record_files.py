@@ -4,7 +4,6 @@ A reader leaves damaged lines out, with a warning; a run that resumes moves them
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Iterable
 
@@ -12,6 +11,7 @@ from absl import logging
 
 from kipper.common.files import append_line, read_regular_file, set_aside, write_bytes
 from kipper.common.sealed import is_number, parse_object, sealed
+from kipper.common.strict_json import json_text
 from kipper.server.records import Facts, Json
 
 _WARNED_OF = 5  # lines of a file
@@ -61,7 +61,7 @@ class RecordFile:
         Raises:
             OSError: the file cannot be written, and is as it was.
         """
-        append_line(self._path, json.dumps(sealed(record)).encode())
+        append_line(self._path, json_text(sealed(record)).encode())
 
     def mend(self, keep: Callable[[Json], bool] = lambda _record: True) -> None:
         """Moves damaged lines to NAME.damaged and drops those that `keep` is false of.

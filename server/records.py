@@ -41,7 +41,7 @@ class Facts:
 
     @classmethod
     def read(cls: type[FactsType], record: Json) -> FactsType:
-        """The facts in a JSON object, whose unknown fields are ignored.
+        """The facts in a JSON object, whose unknown fields are ignored; null is NaN for a number.
 
         Raises:
             TypeError: it is no object, a field without default is missing, or one has a value of
@@ -56,9 +56,11 @@ class Facts:
             elif field.type is Account:
                 values[field.name] = Account.read(record)
             elif field.name in record:
-                values[field.name] = record[field.name]
+                value = record[field.name]
+                values[field.name] = math.nan if value is None and field.type is float else value
         for field in dataclasses.fields(cls):
-            if field.name in values and not fits(values[field.name], field.type):
+            is_null = field.type is float and record.get(field.name, 0) is None
+            if field.name in values and not is_null and not fits(values[field.name], field.type):
                 raise TypeError(f"its {field.name} cannot be {values[field.name]!r:.40}")
         return cls(**values)
 

@@ -4,6 +4,7 @@ So a resumed run draws the same as an uninterrupted one.
 """
 
 import enum
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,10 +29,25 @@ def _generator(stream: _Stream, seed: int, step: int = 0) -> np.random.Generator
     return np.random.default_rng([stream, seed, step])
 
 
-def support_rows(labels: np.ndarray, num_classes: int, size: int, seed: int) -> np.ndarray:
+def support_rows(
+    labels: np.ndarray,
+    num_classes: int,
+    size: int,
+    seed: int,
+    class_names: Sequence[str] = (),
+    held_out: Sequence[int] = (),
+) -> np.ndarray:
     """Rows of the natural support images, the same number of each class, sorted by class.
 
     Data without classes count as one class, here and below; see `labels.strata`.
+
+    Args:
+        labels: of the images to draw from, (N,).
+        num_classes: of the data set.
+        size: number of rows.
+        seed: of the run.
+        class_names: for messages; by default the classes' numbers.
+        held_out: for messages: training images of each class that `labels` do not include.
 
     Raises:
         UserError: `size` is not a multiple of the number of classes, or a class has too few images.
@@ -42,10 +58,16 @@ def support_rows(labels: np.ndarray, num_classes: int, size: int, seed: int) -> 
         )
     if num_classes == 1 and size > len(labels):
         raise UserError(f"--support_size is {size}, but there are {len(labels)} training images.")
-    if size // num_classes > np.bincount(labels, minlength=num_classes).min():
+    counts = np.bincount(labels, minlength=num_classes)
+    smallest = int(counts.argmin())
+    if size // num_classes > counts[smallest]:
+        name = class_names[smallest] if class_names else str(smallest)
+        besides = held_out[smallest] if len(held_out) else 0
+        without = f", without {besides} held out to choose among snapshots" if besides else ""
         raise UserError(
             f"--support_size is {size}, {size // num_classes} for each of {num_classes} classes, "
-            "but the smallest class has fewer training images than that."
+            f"but class {name!r} has fewer training images: {counts[smallest]}{without}; give "
+            f"--support_size={num_classes * counts[smallest]} or less."
         )
     rows = balanced_rows(labels, num_classes, size, _generator(_Stream.SUPPORT, seed))
     return rows[np.argsort(labels[rows], kind="stable")]

@@ -198,7 +198,7 @@ class Session:
         last = MadeSet(set_key(images, labels), self.algorithm.steps, result.test)
         if not self.workdir.best.exists():
             return (last,)
-        step = max(self.workdir.validations(), key=lambda each: each.validation.value).step
+        step = max(self.workdir.validations(), key=lambda each: each.validation.rank).step
         best = MadeSet(set_key(*load_distilled(self.workdir.best)), step)
         return (best, last)  # if both are the same set, readers take the last
 

@@ -72,7 +72,7 @@ class SnapshotSink(Protocol):
 def best_before(validations: Sequence[Validation], step: float = math.inf) -> Validation | None:
     """The best of those before a step, the first of several; None if there is none."""
     earlier = (each for each in validations if each.step < step)
-    return max(earlier, key=lambda each: each.validation.value, default=None)
+    return max(earlier, key=lambda each: each.validation.rank, default=None)
 
 
 def mend_best(workdir: Workdir) -> None:
@@ -119,8 +119,8 @@ class BestKeeper:
             self.go_back(snapshot.step)
         score = self._score(snapshot.images, snapshot.labels)
         # The set before the record: in the other order a crash between them would lose the best.
-        if score.value > self._best:
-            self._best = score.value
+        if score.rank > self._best:
+            self._best = score.rank
             save_distilled(self._workdir.best, snapshot.images, snapshot.labels)
         self._seen[snapshot.step] = snapshot.loss
         validation = Validation(snapshot.step, snapshot.loss, score)
@@ -154,7 +154,7 @@ class BestKeeper:
         best = best_before(validations)
         self._seen = {validation.step: validation.loss for validation in validations}
         has_best = best is not None and self._workdir.best.exists()
-        self._best = best.validation.value if best is not None and has_best else -math.inf
+        self._best = best.validation.rank if best is not None and has_best else -math.inf
 
     def finish(self) -> None:
         """Returns at once: `put` scores snapshots itself."""

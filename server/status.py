@@ -1,7 +1,6 @@
 """status.json: how far a run is, for other processes to read."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import socket
@@ -12,6 +11,7 @@ from typing import Any
 from kipper.common.errors import WriteError
 from kipper.common.files import Dispensable, not_following, write_bytes
 from kipper.common.sealed import sealed
+from kipper.common.strict_json import json_text
 from kipper.server.measures import Score
 from kipper.server.records import Account, Facts, Json, read_facts
 
@@ -97,7 +97,7 @@ class StatusWriter:
         """Changes fields of the status; `now` writes it even if the last write was a moment ago."""
         self.status = dataclasses.replace(self.status, **changes)
         if now or time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
-            content = json.dumps(sealed(self.status.record())).encode()
+            content = json_text(sealed(self.status.record())).encode()
             with self._writing.attempt():
                 try:
                     write_bytes(self._path, content, durably=False)

@@ -16,7 +16,7 @@ from kipper.common.network_file import without_hashes
 from kipper.common.process_identity import ProcessIdentity
 from kipper.common.sealed import ChecksumError, read_object, write_object
 from kipper.common.settings import RunSettings, free_names, run_fields
-from kipper.server.algorithms import algorithm_of
+from kipper.server.algorithms import algorithm_of, command_named
 from kipper.server.checkpoint import configs_in, is_intact, numerics_before, steps_in
 from kipper.server.record_files import RecordFile
 from kipper.server.records import (
@@ -473,8 +473,8 @@ def _changes(before: Config, config: Config, settings: RunSettings) -> str:
     """The changes of settings that a run must keep; empty if there are none."""
     # An older version without some setting behaved as its default does now.
     defaults = {field.name: field.default for field in run_fields(type(settings.compute))}
-    old = {**defaults, **before.settings, "command": before.command}
-    new = {**config.settings, "command": config.command}
+    old = {**defaults, **before.settings, "command": command_named(before.command)}
+    new = {**config.settings, "command": command_named(config.command)}
     kept = [name for name in new if name not in free_names(type(settings.compute))]
     changed = [name for name in kept if old.get(name) != new[name]]
     return ", ".join(_change(name, old.get(name), new[name]) for name in changed)

@@ -9,6 +9,7 @@ from absl import logging
 from kipper.common.architecture import KernelSpec
 from kipper.common.engines import EngineEntry, engines_for
 from kipper.common.errors import UserError
+from kipper.common.forking import check_not_forked
 from kipper.workers.engine import Engine, EngineModule
 
 
@@ -27,6 +28,7 @@ def make_engine(name: str, spec: KernelSpec, threads: int) -> Engine:
         UserError: the engine does not exist, or cannot evaluate this kernel or run here.
         WorkerError: the engine computes wrong results on this machine.
     """
+    check_not_forked()
     check_engine(name, spec)
     *preferred, chosen = engines_for(name, spec.architecture)
     lacking = []

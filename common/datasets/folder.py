@@ -100,12 +100,14 @@ def _find(folder: pathlib.Path) -> _Files:
     """The images in each subfolder, which is a class."""
     found: _Files = {}
     for of_class in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if of_class.name.startswith("."):
+        if _is_hidden(of_class.name):
             continue
         found[of_class.name] = sorted(
             path
             for path in of_class.rglob("*")
-            if path.suffix.lower() in _SUFFIXES and path.is_file() and path.name[0] != "."
+            if path.suffix.lower() in _SUFFIXES
+            and path.is_file()
+            and not any(map(_is_hidden, path.relative_to(of_class).parts))
         )
         if not found[of_class.name]:
             raise UserError(
@@ -114,6 +116,11 @@ def _find(folder: pathlib.Path) -> _Files:
     if not found:
         raise UserError(f"{folder} holds no folders, expected one of images for each class")
     return found
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file or folder is not meant for people: copies of Jupyter, leftovers of macOS."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _read_alike(files: Sequence[pathlib.Path], size: int | None) -> np.ndarray:

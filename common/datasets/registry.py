@@ -1,5 +1,6 @@
 """The data sets by name."""
 
+import difflib
 import pathlib
 from collections.abc import Callable, Mapping
 
@@ -56,8 +57,10 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
     if name.startswith(ARRAYS_PREFIX):
         return load_arrays(name, data_dir)
     if name not in _FROM_FOLDER:
+        close = difflib.get_close_matches(name, (*_EMBEDDED, *_FROM_FOLDER), 1)
+        meant = f"; did you mean {close[0]}?" if close else ""
         raise UserError(
-            f"the data set {name!r} is not known, expected one of {', '.join(DATASET_NAMES)}"
+            f"the data set {name!r} is not known, expected one of {', '.join(DATASET_NAMES)}{meant}"
         )
     if not data_dir:
         raise UserError(f"data_dir is not given, expected the folder with the files of {name}")

@@ -16,21 +16,32 @@ class LaunchSettings(Settings):
     ssh: str = setting(
         "ssh -o BatchMode=yes -o ServerAliveInterval=15",
         "Hosts: the words before a host's name and a command that run the command there.",
+        elsewhere=True,
     )
     python: str | None = setting(
-        None, "Hosts, Slurm: the Python with kipper on every host; by default this one's path."
+        None,
+        "Hosts, Slurm: the Python with kipper on every host; by default this one's path.",
+        elsewhere=True,
     )
     directory: str | None = setting(
-        None, "Hosts: the working directory on every host; by default this one."
+        None,
+        "Hosts: the working directory on every host; by default this one.",
+        elsewhere=True,
     )
     sbatch: str | None = setting(
-        None, "Slurm: options of sbatch for all jobs, such as '--partition=gpu --time=24:00:00'."
+        None,
+        "Slurm: options of sbatch for all jobs, such as '--partition=gpu --time=24:00:00'.",
+        elsewhere=True,
     )
     sbatch_coordinator: str | None = setting(
-        None, "Slurm: further options of sbatch for the coordinator, such as '--partition=cpu'."
+        None,
+        "Slurm: further options of sbatch for the coordinator, such as '--partition=cpu'.",
+        elsewhere=True,
     )
     sbatch_worker: str | None = setting(
-        None, "Slurm: further options of sbatch for the workers, such as '--nodelist=n1,n2'."
+        None,
+        "Slurm: further options of sbatch for the workers, such as '--nodelist=n1,n2'.",
+        elsewhere=True,
     )
 
 

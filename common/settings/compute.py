@@ -33,8 +33,8 @@ class ComputeSettings(Settings):
     architecture: str = setting(
         "fc1",
         "fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7, myrtle10, conv_vecK "
-        "or conv_gapK, each also with _leaky, _erf or _gelu in place of its ReLU; or a network of "
-        "your own: FILE.py:FUNCTION.",
+        "or conv_gapK (K is from 1 to 99, and of convnetK from 1 to 9), each also with _leaky, "
+        "_erf or _gelu in place of its ReLU; or a network of your own: FILE.py:FUNCTION.",
     )
     kernel: Kernel = setting("ntk", "Neural tangent kernel, or NNGP covariance.")
     support_size: int = setting(

@@ -99,7 +99,8 @@ class ExecutionSettings(Settings):
 
     def check(self) -> None:
         super().check()
-        self.check_at_least(1, "threads", "port")
+        self.check_at_least(1, "threads")
+        self.check_port(self.port, 1)
         self._check_workers()
         if not 0 <= self.verify_fraction <= 1:
             raise UserError(f"--verify_fraction is {self.verify_fraction}; it must be from 0 to 1.")

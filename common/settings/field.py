@@ -1,11 +1,16 @@
 """Fields of settings classes: help texts, choices and required values; the checks they share."""
 
 import dataclasses
+import os
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from kipper.common.errors import UserError
+
+# Architectures are separated by commas.
+_HOME = re.compile(r"(^|^npz:|^folder:|^hosts:|,\s*)(~[^/,]*)(?=/|$)")
 
 Kernel = Literal["ntk", "nngp"]
 KernelDtype = Literal["float32", "float64"]
@@ -15,7 +20,11 @@ LogFormat = Literal["text", "json"]
 
 
 def setting(
-    default: Any, text: str, choices: tuple[str, ...] | None = None, free: bool = False
+    default: Any,
+    text: str,
+    choices: tuple[str, ...] | None = None,
+    free: bool = False,
+    elsewhere: bool = False,
 ) -> Any:
     """An optional field of a settings class.
 
@@ -24,20 +33,47 @@ def setting(
         text: the help text of its flag.
         choices: the values that it may take, where a `Literal` type cannot list them.
         free: whether a resumed run may change it although it decides what is computed.
+        elsewhere: whether it is a path or a command of another host.
     """
-    metadata = {"help": text, "choices": choices, "free": free, "missing": None}
+    metadata = {
+        "help": text,
+        "choices": choices,
+        "free": free,
+        "elsewhere": elsewhere,
+        "missing": None,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def required(text: str, missing: str = "--{name} is required.") -> Any:
     """A field that the user must give; `missing` is the error message if it is not given."""
-    metadata = {"help": text, "choices": None, "free": False, "missing": missing}
+    metadata = {
+        "help": text,
+        "choices": None,
+        "free": False,
+        "elsewhere": False,
+        "missing": missing,
+    }
     return dataclasses.field(metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of all settings classes."""
+    """Base of all settings classes.
+
+    `~` and `~NAME` at the beginning of a path stand for a home folder, also after npz:, folder: and
+    hosts:, whoever gives the path. Where a path is another host's, it is kept.
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.metadata["elsewhere"]:
+                continue
+            if isinstance(value, str):
+                object.__setattr__(self, field.name, _at_home(value))
+            elif isinstance(value, tuple):
+                object.__setattr__(self, field.name, tuple(map(_at_home, value)))
 
     def check(self) -> None:
         """Refuses values that are wrong whatever the data set, the machine or the cluster.
@@ -59,6 +95,16 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"--{name} is {value}; it must be {least} or more.")
+
+    def check_port(self, port: int | None, least: int) -> None:
+        """Raises a UserError for a port that is given and not one from `least` on."""
+        if port is not None and not least <= port < 2**16:
+            raise UserError(f"--port is {port}; it must be from {least} to {2**16 - 1}.")
+
+
+def _at_home(text: str) -> str:
+    """The text with the home folders that its paths begin with."""
+    return _HOME.sub(lambda match: match[1] + os.path.expanduser(match[2]), text)
 
 
 def choices_of(field: "dataclasses.Field[Any]") -> tuple[str, ...]:

@@ -71,6 +71,7 @@ class WorkerSettings(Settings):
             parse_chaos(self.chaos)
         with_hashes(self.architecture or "")
         self.check_at_least(1, "threads")
-        self.check_at_least(0, "port", "device", "patience")
+        self.check_at_least(0, "device", "patience")
+        self.check_port(self.port, 0)
         if self.all_devices and self.device is not None:
             raise UserError("--device and --all_devices exclude each other; give one of them.")

@@ -5,7 +5,6 @@ With the flags of a run it estimates the cost of that run instead: see `estimate
 
 import dataclasses
 import importlib.util
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from kipper.common.engines import ENGINES
 from kipper.common.errors import KipperError, UserError
 from kipper.common.preprocessing import fit_preprocessing
 from kipper.common.settings import BenchSettings, EstimateSettings, RunSettings
+from kipper.common.strict_json import json_text
 from kipper.launch.commands.display import print_table
 from kipper.server.tiling import Tiling, tiling_for
 from kipper.workers.choice import check_engine, make_engine
@@ -76,7 +76,7 @@ def bench(settings: BenchSettings | EstimateSettings, run: RunSettings | None = 
     assert isinstance(settings, BenchSettings)
     rates, missing = measure(settings)
     if settings.json:
-        print(json.dumps({"engines": [rate.record() for rate in rates], "missing": missing}))
+        print(json_text({"engines": [rate.record() for rate in rates], "missing": missing}))
         return
     rows = [
         (

@@ -5,13 +5,13 @@ their target images, and on its own evaluation with part of the test images.
 """
 
 import dataclasses
-import json
 import time
 from typing import Any
 
 from kipper.common.cores import usable_cores
 from kipper.common.durations import duration
 from kipper.common.settings import ComputeSettings, EstimateSettings, RunSettings
+from kipper.common.strict_json import json_text
 from kipper.launch.commands.display import print_table
 from kipper.launch.commands.pace import Measuring
 from kipper.launch.coordinator import check_settings
@@ -111,7 +111,7 @@ def print_estimate(estimating: EstimateSettings, settings: RunSettings) -> None:
     """Prints the estimate; see `estimate_run`."""
     estimate = estimate_run(settings)
     if estimating.json:
-        print(json.dumps(estimate.record()))
+        print(json_text(estimate.record()))
     else:
         _print(estimate)
 

@@ -1,10 +1,10 @@
 """`kipper evaluate`: the accuracy of a distilled set, from its two files and a data set."""
 
 import dataclasses
-import json
 from typing import Any
 
 from kipper.common.settings import EvaluateSettings
+from kipper.common.strict_json import json_text
 from kipper.launch.commands.distilled_file import (
     Conditions,
     conditions,
@@ -83,10 +83,10 @@ def print_evaluation(settings: EvaluateSettings) -> None:
     """Prints the evaluation as one JSON object; warns on stderr if it contradicts the record."""
     settings.check()
     if settings.natural is not None:
-        print(json.dumps(evaluate_natural(settings).record()))
+        print(json_text(evaluate_natural(settings).record()))
         return
     found = evaluate_file(settings)
-    print(json.dumps(found.record()))
+    print(json_text(found.record()))
     if found.recorded is not None and found.agrees_with_record is False:
         name = "accuracy" if found.test.measure is ACCURACY else "R²"
         remark(

@@ -32,6 +32,13 @@ def recorded_algorithm(class_name: str, record: Json) -> Algorithm:
     raise UserError(f"This version of kipper has no algorithm with {class_name!r}.")
 
 
+def command_named(class_name: str) -> str:
+    """The command of a run, from the name of its settings' class; of an unknown one the name."""
+    return next(
+        (cls.command for cls in ALGORITHMS if cls.settings_class.__name__ == class_name), class_name
+    )
+
+
 def guessed_algorithm(record: Json) -> Algorithm:
     """The algorithm of settings recorded without their class: the one that knows most of them."""
     return _with_known(max(ALGORITHMS, key=lambda cls: len(record.keys() & _names(cls))), record)

@@ -7,6 +7,7 @@ the recorded instructions.
 
 import dataclasses
 import json
+import math
 import pathlib
 import typing
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import IO, Any, NamedTuple
 from kipper.common.errors import UserError
 from kipper.common.files import Dispensable, open_log
 from kipper.common.sealed import sealed
+from kipper.common.strict_json import json_text
 from kipper.server.scheduler.decoding import decode
 from kipper.server.scheduler.events import Event, Instruction, from_json, to_json
 from kipper.server.scheduler.rules import VERSION, Policy
@@ -103,7 +105,7 @@ class EventLog:
 
 
 def _line(record: Mapping[str, object]) -> str:
-    return json.dumps(sealed(record), separators=(",", ":")) + "\n"
+    return json_text(sealed(record), separators=(",", ":")) + "\n"
 
 
 def read_record(line: str) -> Record:
@@ -138,7 +140,11 @@ def read_state(line: str) -> tuple[Policy, State | None]:
     """
     try:
         begin = json.loads(line)
-        return Policy(**begin["policy"]), decode(State | None, begin.get("state"))
+        # JSON has no infinity: null is the patience of a run that workers may join.
+        policy: dict[str, Any] = {
+            name: math.inf if n is None else n for name, n in begin["policy"].items()
+        }
+        return Policy(**policy), decode(State | None, begin.get("state"))
     except (AttributeError, LookupError, TypeError) as error:
         raise ValueError(f"{line[:80]!r} holds no policy") from error
 

@@ -2,13 +2,12 @@
 
 import dataclasses
 import functools
-import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from kipper.common.strict_json import json_text
 from kipper.server.watch import timeline
 from kipper.server.watch.following import Work
 from kipper.server.watch.matrix import MatrixView
@@ -144,16 +143,4 @@ class RunView:
 
 def as_json(value: Any) -> bytes:
     """JSON in UTF-8, with null in place of NaN and infinities."""
-    try:
-        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    except ValueError:
-        text = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
-    return text.encode()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json_text(value, separators=(",", ":")).encode()

@@ -52,6 +52,18 @@ def test_train_and_test_of_each_class_in_the_order_of_paths(split) -> None:
     assert dataset.x_test.shape == (2, 4, 5, 1)
 
 
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX"])
+def test_hidden_folders_are_left_out_at_any_depth(split, tmp_path, name) -> None:
+    before = loaded(tmp_path)
+    for folder in (tmp_path / "train", *(tmp_path / "train").iterdir()):
+        if folder.is_dir() and not folder.name.startswith("."):
+            (folder / name).mkdir()
+            write(folder / name / "copy.png")
+    after = loaded(tmp_path)
+    assert len(after.x_train) == len(before.x_train)
+    assert after.class_names == before.class_names
+
+
 def test_without_a_split_every_fifth_image_of_a_class_is_for_testing(tmp_path) -> None:
     pixels = {
         name: [write(tmp_path / name / f"{i:02}.png") for i in range(count)]

@@ -104,3 +104,70 @@ def test_help_shows_defaults_of_zero_and_no_others_that_mean_nothing():
     lines = flag_sets.describe(DistillSettings).splitlines()
     assert "  --seed [0]" in lines
     assert "  --learn_labels" in lines
+
+
+def refused(*arguments):
+    with pytest.raises(UserError) as error:
+        parsed(*arguments)
+    return str(error.value)
+
+
+def parsed(*arguments):
+    classes = (DistillSettings, ExecutionSettings)
+    given = ["--workdir=w", "--dataset=digits", *arguments]
+    return RunSettings(*flag_sets.parse(classes, "distill", given))
+
+
+def test_whole_numbers_may_be_written_as_powers_of_ten():
+    assert parsed("--steps=1e3", "--num_workers=2.0") == parsed("--steps=1000", "--num_workers=2")
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("--steps=1.5", "--steps is 1.5; it must be a whole number;"),
+        ("--steps=inf", "--steps is inf; it must be a whole number;"),
+        ("--num_workers=some", "--num_workers is some; it must be a whole number or all;"),
+        ("--ridge=small", "--ridge is small; it must be a number;"),
+        ("--overwrite=maybe", "--overwrite is maybe; it must be true or false;"),
+        ("--kernel=ntx", "it must be one of ntk, nngp (did you mean ntk?);"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_in_a_sentence(argument, sentence):
+    assert sentence in refused(argument)
+
+
+def test_flags_may_have_hyphens(tmp_path):
+    with_hyphens = [
+        "--support-size=20",
+        "--learn-labels",
+        "--no-dashboard-open",
+        "--data-dir",
+        "a-b",
+    ]
+    (tmp_path / "flags").write_text("--target-batch-size=7\n")
+    found = parsed(*with_hyphens, f"--flagfile={tmp_path / 'flags'}")
+    underscores = ["--support_size=20", "--learn_labels", "--data_dir=a-b", "--target_batch_size=7"]
+    assert found == parsed(*underscores)
+
+
+def test_paths_may_begin_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    found = parsed("--data_dir=~/data", "--sample_architectures=fc2,~/nets.py:net")
+    assert found.execution.data_dir == "/home/anna/data"
+    assert found.compute.sample_architectures == "fc2,/home/anna/nets.py:net"
+    for before in ("npz:", "folder:"):
+        made = RunSettings.of(DistillSettings, workdir="~", dataset=f"{before}~/x")
+        assert made.compute.dataset == f"{before}/home/anna/x"
+        assert made.execution.workdir == "/home/anna"
+    assert CompareSettings(runs=("~/a", "b~c")).runs == ("/home/anna/a", "b~c")
+    elsewhere = LaunchSettings(cluster="hosts:~/hosts", python="~/bin/python")
+    assert elsewhere.cluster == "hosts:/home/anna/hosts"
+    assert elsewhere.python == "~/bin/python"  # of the other hosts
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, 80000])
+def test_a_port_beyond_all_ports_is_refused(port):
+    settings = RunSettings.of(DistillSettings, workdir="w", dataset="digits", port=port)
+    with pytest.raises(UserError, match=f"--port is {port}; it must be from 1 to 65535"):
+        settings.check()

@@ -1,10 +1,14 @@
 """Scores against scikit-learn's, for predictions whole and in chunks."""
 
+import json
+
 import numpy as np
 import pytest
 from sklearn import metrics
 
+from kipper.common.strict_json import json_text
 from kipper.server.evaluation import score_of, streamed_scores
+from kipper.server.measures import R_SQUARED, Score
 
 RNG = np.random.default_rng(0)
 
@@ -53,3 +57,23 @@ def test_chunks_give_the_score_of_the_whole(expected):
 def test_accuracy_is_the_share_of_largest_predictions_at_the_label() -> None:
     predictions = np.array([[0.1, 0.9], [0.8, 0.2], [-1.0, -2.0], [3.0, 4.0]])
     assert score_of(predictions, np.array([1, 1, 0, 1])).value == 0.75
+
+
+def test_r2_of_a_single_image_is_not_a_number_as_in_scikit_learn():
+    expected, predictions = np.ones((1, 2)), np.zeros((1, 2))
+    with pytest.warns(UserWarning, match="not well-defined"):
+        assert np.isnan(metrics.r2_score(expected, predictions))
+    score = score_of(predictions, expected)
+    assert np.isnan(score.value)
+    assert score.loss == 0.5
+    assert score.rank == -0.5
+
+
+def test_a_score_that_is_not_a_number_is_null_in_records():
+    score = score_of(np.zeros((1, 1)), np.ones((1, 1)))
+    record = json.loads(json_text(score.record("test")))
+    assert record == {"test_r2": None, "test_mse": 1.0}
+    read = Score.read(record, "test")
+    assert np.isnan(read.value)
+    assert read.measure is R_SQUARED
+    assert read.loss == 0.5

@@ -106,3 +106,10 @@ def test_validation_is_a_tenth_and_at_most_5000(num_rows: int, held_out: int) ->
     assert (np.diff(rows) > 0).all()
     per_class = np.bincount(labels[rows], minlength=10)
     assert per_class.max() - per_class.min() <= 1
+
+
+def test_the_class_that_is_too_small_is_named_with_what_was_held_out() -> None:
+    with pytest.raises(UserError) as error:
+        support_rows(IMBALANCED, 3, 15, 0, ("cat", "dog", "emu"), [20, 3, 1])
+    assert "class 'emu' has fewer training images: 4, without 1 held out" in str(error.value)
+    assert "--support_size=12 or less" in str(error.value)

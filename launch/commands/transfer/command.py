@@ -1,7 +1,6 @@
 """`kipper transfer`: trains finite networks on a distilled set and tests them."""
 
 import dataclasses
-import json
 import pathlib
 import statistics
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from kipper.common.errors import Interrupted, TemporaryError, WriteError
 from kipper.common.files import write_bytes, write_json, write_text, written_for
 from kipper.common.settings import TransferSettings
+from kipper.common.strict_json import json_text
 from kipper.launch.commands.transfer.all_kernels import evaluate_all_kernels, title
 from kipper.launch.commands.transfer.data import (
     RegressionAccuracy,
@@ -40,7 +40,7 @@ def print_transfer(settings: TransferSettings) -> None:
             f"{error} The networks that were finished before are kept; once that is mended, the "
             "same command resumes."
         ) from error
-    print(json.dumps(report))
+    print(json_text(report))
 
 
 def transfer(settings: TransferSettings) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def transfer(settings: TransferSettings) -> dict[str, Any]:
         "milliseconds_per_step": None if pace is None else round(1000 * pace, 2),
     }
     records = [dataclasses.asdict(point) for point in curve]
-    lines = [json.dumps(record) + "\n" for record in records]
+    lines = [json_text(record) + "\n" for record in records]
     write_text(folder / "transfer_curve.jsonl", "".join(lines))
     picture = folder / "figures" / "transfer.png"
     write_bytes(picture, png(transfer_figure(report, records)))
