@@ -50,6 +50,10 @@ class NumericalError(KipperError):
     """A computation failed in floating point, although it is well posed."""
 
 
+class Diverged(NumericalError):
+    """A run has left the range in which its steps could still lead anywhere."""
+
+
 class WorkerError(KipperError):
     """The workers could not finish the blocks they were given."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from kipper.common.datasets import Dataset, dataset_hash, load_dataset
-from kipper.common.errors import KipperError
+from kipper.common.errors import Interrupted, KipperError
 from kipper.common.settings import RunSettings
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.link.chaos import with_faults
@@ -117,6 +117,7 @@ def coordinate(
     score_here = make_sink is None and len(experiment.validation.labels) > 0
     stop = stop or StopRequest()
     with contextlib.ExitStack() as stack:
+        stack.push(functools.partial(_report_what_there_is, workdir, stop))
         watch = stack.enter_context(shown_live(settings, experiment))
         session = stack.enter_context(
             open_session(
@@ -146,6 +147,14 @@ def coordinate(
         result = session.algorithm.run(session, make_sink() if make_sink else None)
     _report(workdir)
     return result
+
+
+def _report_what_there_is(
+    workdir: Workdir, stop: StopRequest, kind: type[BaseException] | None, *_: object
+) -> None:
+    """Writes the report of a run that was interrupted, unless there is no time for it."""
+    if kind is not None and issubclass(kind, Interrupted) and not stop.is_urgent():
+        _report(workdir)
 
 
 def _report(workdir: Workdir) -> None:

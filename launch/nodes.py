@@ -35,8 +35,9 @@ def enter_node(settings: RunSettings, own_process: bool) -> None:
     logs.now_about(run=settings.execution.run_name)
     if own_process:
         die_with_parent()
-        # A terminal's Ctrl-C reaches every process, but the launcher decides what to do.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A terminal's Ctrl-C and its end reach every process, but the launcher decides what to do.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         keep_freed_memory()
         logs.start(settings.execution.log_format)
 

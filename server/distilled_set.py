@@ -20,6 +20,7 @@ from kipper.common.errors import UserError
 from kipper.common.files import write_npz
 from kipper.common.preprocessing import Preprocessing, preprocessing_from_arrays
 from kipper.common.printable import printable
+from kipper.common.strict_json import json_text
 from kipper.common.wire import content_key
 from kipper.server.measures import Score
 from kipper.server.released import ReleasedName, parse_released_name
@@ -178,7 +179,7 @@ def save_recipe(path: pathlib.Path, recipe: Recipe) -> None:
         "data_hash": recipe.data_hash,
         "kipper_version": recipe.kipper_version,
     }
-    arrays["origin"] = np.array(json.dumps(origin))
+    arrays["origin"] = np.array(json_text(origin))
     if recipe.numerics is not None:  # apart from the origin, whose names early versions know
         arrays["numerics"] = np.array(json.dumps(recipe.numerics.record()))
     write_npz(path, arrays)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from absl import logging
 
-from kipper.common.errors import Interrupted, NumericalError
+from kipper.common.errors import Diverged, Interrupted, NumericalError
 from kipper.common.files import write_json
 from kipper.server import checkpoint
 from kipper.server.confirmations import LiesUsed
@@ -56,7 +56,11 @@ def _settled(session: Session, attempt: Callable[[], RunResult]) -> RunResult:
 
 def _may_be_lies(session: Session, error: BaseException) -> bool:
     """Whether wrong numbers of a worker may be the error's reason; then blocks are verified."""
-    if not isinstance(error, NumericalError) or not session.pool.verify_up_to_here():
+    # Wrong gradients cannot make a run diverge: Adam moves by the learning rate, however large
+    # they are.
+    if isinstance(error, Diverged) or not isinstance(error, NumericalError):
+        return False
+    if not session.pool.verify_up_to_here():
         return False
     logging.warning(
         "%s A worker may have computed wrong numbers, so the steps since the last checkpoint are "
@@ -83,7 +87,9 @@ def _go_back(session: Session, sink: SnapshotSink | None, position: int) -> int:
         step,
     )
     result = workdir.read_result()
-    if result is not None and (session.algorithm.steps is None or position <= result.steps):
+    if result is None:
+        workdir.distilled.unlink(missing_ok=True)  # of an interruption
+    elif session.algorithm.steps is None or position <= result.steps:
         for path in (workdir.result, workdir.distilled):
             path.unlink(missing_ok=True)
     write_json(workdir.going_back, {"step": step})

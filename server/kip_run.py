@@ -16,6 +16,7 @@ from kipper.server import kip, krr, sampling
 from kipper.server.algorithms.kip import Kip
 from kipper.server.checkpoint import ResumePoints
 from kipper.server.distributed_kernel import DistributedKernel
+from kipper.server.divergence import Divergence
 from kipper.server.evaluation import begin_score, score_of
 from kipper.server.experiment import Experiment
 from kipper.server.going_back import without_lies
@@ -82,7 +83,11 @@ class _KipRun:
         self._rows = functools.lru_cache(maxsize=2)(draw)
 
     def descend(self) -> tuple[kip.KipState, Evaluation]:
-        """Makes all steps; returns the last state and its evaluation."""
+        """Makes all steps; returns the last state and its evaluation.
+
+        Raises:
+            Diverged: further steps cannot lead anywhere.
+        """
         step, state = self._start()
         while True:
             logs.now_about(step=step)
@@ -93,6 +98,8 @@ class _KipRun:
                 rows = self._rows(step)
                 state, regression = self._loss(step, state, rows)
                 self._show(step, regression)
+                values = self._targets(step, rows).values
+                self._divergence.check(step, regression.loss, values, state.images)
                 score = (
                     self._begin_score(state.images, state.labels)
                     if self._algorithm.is_evaluated(step)
@@ -119,6 +126,7 @@ class _KipRun:
                     return state, evaluation
             except (Interrupted, KeyboardInterrupt):
                 self._save(step, state)
+                self._session.write_unfinished(step, state.images, state.labels)
                 raise
             step, state = step + 1, new_state
 
@@ -144,6 +152,7 @@ class _KipRun:
     def _start(self) -> tuple[int, kip.KipState]:
         workdir = self._session.workdir
         initial = first_state(self._session.experiment, self._algorithm)
+        self._divergence = Divergence(initial.images)
         found = self._resume_points.newest(initial)
         self._session.begin_at(found)
         for records in (workdir.metrics, workdir.spectrum):

@@ -82,11 +82,12 @@ class Score:
         """
         mse = record.get(f"{part}_mse")
         for measure in (ACCURACY, R_SQUARED):
-            if (name := f"{part}_{measure.key}") not in record:
+            value = record.get(f"{part}_{measure.key}")
+            if value is None and (mse is None or measure is ACCURACY):
                 continue
-            value = math.nan if record[name] is None else record[name]
-            is_readable = record[name] is None or is_number(value)
+            is_readable = value is None or is_number(value)
             if not (is_readable and (mse is None or is_number(mse))):
                 raise TypeError(f"its {part} score cannot be {value!r:.40}")
-            return cls(measure, float(value), None if mse is None else mse / 2)
+            number = math.nan if value is None else float(value)
+            return cls(measure, number, None if mse is None else mse / 2)
         return None

@@ -184,18 +184,26 @@ class Session:
 
     def write_results(self, images: np.ndarray, labels: np.ndarray, result: RunResult) -> None:
         """Writes the distilled set, its recipe, result.json, and what only the report needs."""
-        sets = self._sets(images, labels, result)
+        last = MadeSet(set_key(images, labels), self.algorithm.steps, result.test)
+        self._save_set(images, labels, self._with_best(last))
+        write_object(self.workdir.result, result.record())
+        keep_end(self.workdir, self.experiment, images, self.pool.devices)
+
+    def write_unfinished(self, step: int, images: np.ndarray, labels: np.ndarray) -> None:
+        """Writes the set that an interrupted run has made, unless it was finished before."""
+        if self.workdir.result.exists():
+            return
+        known = {each.step: each.test for each in self.workdir.evaluations()}
+        made = MadeSet(set_key(images, labels), step, known.get(step))
+        self._save_set(images, labels, self._with_best(made))
+
+    def _save_set(self, images: np.ndarray, labels: np.ndarray, sets: tuple[MadeSet, ...]) -> None:
         numerics = self.admission.numerics
         recipe = _recipe(self.settings, self.experiment, self.workdir, sets, numerics)
         save_recipe(self.workdir.preprocessing, recipe)
         save_distilled(self.workdir.distilled, images, labels)
-        write_object(self.workdir.result, result.record())
-        keep_end(self.workdir, self.experiment, images, self.pool.devices)
 
-    def _sets(
-        self, images: np.ndarray, labels: np.ndarray, result: RunResult
-    ) -> tuple[MadeSet, ...]:
-        last = MadeSet(set_key(images, labels), self.algorithm.steps, result.test)
+    def _with_best(self, last: MadeSet) -> tuple[MadeSet, ...]:
         if not self.workdir.best.exists():
             return (last,)
         step = max(self.workdir.validations(), key=lambda each: each.validation.rank).step

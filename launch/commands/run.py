@@ -1,11 +1,16 @@
 """`kipper distill` and `kipper solve_labels`: a run, with its progress and outcome as text."""
 
+from kipper.common.errors import Interrupted, UserError
 from kipper.common.settings import DryRunSettings, EstimateSettings, RunSettings
 from kipper.launch.commands.display import showing_progress
 from kipper.launch.run import run
+from kipper.server.algorithms import algorithm_of
 from kipper.server.confirmations import about_liars
+from kipper.server.distilled_set import read_set
 from kipper.server.measures import ACCURACY
 from kipper.server.records import RunResult
+from kipper.server.snapshots import best_before
+from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
 
 
@@ -18,9 +23,56 @@ def run_with_display(dry_run: DryRunSettings, settings: RunSettings) -> None:
         return
     settings.check()
     workdir = Workdir(settings.execution.workdir)
-    with showing_progress(workdir):
-        result = run(settings)
+    workdir.check_free()  # before the progress of another command's run is shown
+    finished = _finished_before(settings, workdir)
+    if finished is not None:
+        print(f"The run in {workdir.path} is finished already; nothing was computed.")
+        print(summary(workdir, finished))
+        return
+    try:
+        with showing_progress(workdir):
+            result = run(settings)
+    except Interrupted as error:
+        raise Interrupted(f"{error}{_what_there_is(workdir)}") from error
     print(summary(workdir, result))
+
+
+def _finished_before(settings: RunSettings, workdir: Workdir) -> RunResult | None:
+    """The result of the very run that is asked for, if its files are whole; else None.
+
+    Raises:
+        UserError: the folder holds another run.
+    """
+    algorithm, status = algorithm_of(settings.compute), read_status(workdir.status)
+    if settings.execution.overwrite or status.state != "finished":
+        return None
+    found = workdir.read_result()
+    if found is None or found.steps != (algorithm.steps or 0) or found.test is None:
+        return None
+    try:
+        sets = [workdir.distilled, *([workdir.best] if workdir.validations() else [])]
+        known = {read_set(path).made for path in sets}
+    except UserError:
+        return None
+    whole = workdir.report.exists() and None not in known and found.natural is not None
+    if not whole or len(workdir.evaluations()) != len(workdir.read_records(workdir.spectrum)):
+        return None
+    from kipper.launch.coordinator import check_settings
+
+    _, data_hash = check_settings(settings)
+    workdir.check(settings, data_hash)
+    return found
+
+
+def _what_there_is(workdir: Workdir) -> str:
+    """What an interrupted run leaves that can be used, to follow a sentence."""
+    said = [f"{workdir.distilled} is the set so far"] if workdir.distilled.exists() else []
+    best = best_before(workdir.validations())
+    if best is not None and workdir.best.exists():
+        said.append(f"{workdir.best}, of step {best.step}, does best on images held out")
+    if workdir.report.exists():
+        said.append(f"{workdir.report} shows it")
+    return f" {'; '.join(said)}." if said else ""
 
 
 def summary(workdir: Workdir, result: RunResult) -> str:

@@ -66,7 +66,7 @@ class StopRequest:
     def asked_by_signals(
         self,
         on_signal: Callable[[int], None] | None = None,
-        signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
+        signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
     ) -> Iterator[None]:
         """Replaces the handlers of `signals` by ones that ask, while the block runs.
 
@@ -74,7 +74,7 @@ class StopRequest:
 
         Args:
             on_signal: called by the handler with the count of requests; must not block.
-            signals: the signals that ask.
+            signals: the signals that ask; a SIGHUP that is ignored, as after nohup, stays so.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -85,7 +85,9 @@ class StopRequest:
             if on_signal is not None:
                 on_signal(times)
 
-        before = {number: signal.signal(number, handler) for number in signals}
+        hangup_is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        heeded = [each for each in signals if each != signal.SIGHUP or not hangup_is_ignored]
+        before = {number: signal.signal(number, handler) for number in heeded}
         try:
             yield
         finally:

@@ -101,6 +101,8 @@ def is_stderr(stream: TextIO) -> bool:
 
 
 def _protected(stream: TextIO) -> LossyText:
-    found = LossyText.to(stream.fileno(), "wb", {errno.EPIPE}, stream.encoding)
+    # EIO: the terminal is gone.
+    reasons = {errno.EPIPE, errno.EIO}
+    found = LossyText.to(stream.fileno(), "wb", reasons, stream.encoding)
     found.reconfigure(line_buffering=stream.fileno() == _STDERR or stream.isatty())
     return found

@@ -97,6 +97,24 @@ def test_the_same_command_again_gives_the_same_files(finished, capsys):
     assert (finished / "distilled.npz").read_bytes() == before
 
 
+def test_a_finished_run_that_is_asked_for_again_computes_nothing(finished, capsys):
+    files = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    assert _distill(finished, "--learn_labels") == 0
+    said = capsys.readouterr().out
+    assert f"The run in {finished} is finished already; nothing was computed." in said
+    assert "(distilled)" in said
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert _distill(finished, "--learn_labels", "--steps=3") == 2
+    assert "has made 4 steps already; give --steps=4 or more" in capsys.readouterr().err
+
+
+def test_commands_and_flags_may_have_hyphens_and_nearly_right_names_a_suggestion(capsys):
+    assert run(["solve-labels", "--dataset=digit", "--workdir=w"]) == 2
+    assert "did you mean digits?" in capsys.readouterr().err
+    assert run(["distil", "--workdir=w"]) == 2
+    assert "Did you mean kipper distill?" in capsys.readouterr().err
+
+
 def test_a_finished_run_continues_with_more_steps(tmp_path):
     short, long = tmp_path / "short", tmp_path / "long"
     assert _distill(short) == 0

@@ -47,6 +47,7 @@ def _run(settings, version, times):
         coordinate(settings, experiment, links, stop=stop)
     workdir = Workdir(settings.execution.workdir)
     assert json.loads(workdir.status.read_text())["state"] == "interrupted"
+    assert workdir.report.exists() == (times == 1)  # there is no time for it at the second request
     return max((int(path.name[5:]) for path in workdir.checkpoints.glob("step-*")), default=None)
 
 

@@ -15,7 +15,8 @@ from kipper.common.sealed import parse_object
 from kipper.common.settings import RunSettings
 from kipper.server import checkpoint
 from kipper.server.algorithms.kip import Kip
-from kipper.server.distilled_set import load_distilled
+from kipper.server.checkpoint import support_of
+from kipper.server.distilled_set import load_distilled, read_set
 from kipper.server.records import RunResult
 from kipper.server.snapshots import SupportSnapshot
 from kipper.server.status import read_status
@@ -143,6 +144,10 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     assert saved(parts)[-1] == at
     assert not (parts / "result.json").exists()
     assert [record["step"] for record in lines(parts / "metrics.jsonl")][-1] < at
+    left = read_set(parts / "distilled.npz")
+    assert left.made is not None
+    assert left.made.step == at
+    assert np.array_equal(left.images, support_of(parts / "checkpoints")[1])
     resumed = run(kip_settings(parts, **changes))
     for name in ("metrics.jsonl", "spectrum.jsonl"):
         assert lines(parts / name) == lines(whole / name)

@@ -29,7 +29,7 @@ def test_asking_at_once_is_asking_twice():
     assert stop.is_urgent()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_ask_while_the_block_runs_and_not_after(number):
     stop, heard, before = StopRequest(), [], signal.getsignal(number)
     with stop.asked_by_signals(on_signal=heard.append):
@@ -39,6 +39,18 @@ def test_signals_ask_while_the_block_runs_and_not_after(number):
         assert stop.wait_until_urgent(60.0)
     assert heard == [1, 2]
     assert signal.getsignal(number) is before
+
+
+def test_a_hangup_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = StopRequest()
+        with stop.asked_by_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.wait(0.05)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_request_follows_its_parents_and_its_condition_and_hears_its_own():
