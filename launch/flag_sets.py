@@ -8,15 +8,22 @@ import dataclasses
 import difflib
 import itertools
 import re
+import textwrap
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from kipper.common.errors import UserError
-from kipper.common.settings import Settings, choices_of
+from kipper.common.settings import DryRunSettings, EstimateSettings, Settings, choices_of
 from kipper.common.settings.field import check_required, words_for_counts
+
+_WIDTH, _INDENT = 96, 6 * " "  # of help texts
+
+# Of an estimate, which writes nothing.
+_NO_WORKDIR = "kipper-run"
 
 
 def parse(
@@ -50,6 +57,10 @@ def parse(
         rest = _take(flag_values, positional, rest)
     if rest:
         raise UserError(f"Unexpected argument {rest[0]!r}; flags are given as --name=value.")
+    is_estimate = EstimateSettings in settings_classes
+    if is_estimate or (DryRunSettings in settings_classes and flag_values["dry_run"].value):
+        workdir = flag_values["workdir"]
+        workdir.value = workdir.value or _NO_WORKDIR
     parsed: list[Settings] = []
     for settings_class in settings_classes:
         fields = dataclasses.fields(settings_class)
@@ -101,13 +112,47 @@ def _value(field: "dataclasses.Field[Any]", flag_values: flags.FlagValues) -> An
 
 def describe(settings_class: type[Settings]) -> str:
     """The flags of a command with defaults and choices, for --help."""
+    return _described(dataclasses.fields(settings_class))
+
+
+def grouped(settings_classes: Sequence[type[Settings]]) -> str:
+    """The flags of several classes for --help: required ones, then those of each class.
+
+    A class that others derive from has a group of its own, before theirs.
+    """
+    fields = [field for each in settings_classes for field in dataclasses.fields(each)]
+    groups = {"Required": [field for field in fields if field.metadata["missing"]]}
+    for each in settings_classes:
+        for cls in reversed(each.__mro__):
+            heading = (cls.__doc__ or "").partition("\n")[0].rstrip(".")
+            if heading.startswith(("A setting of", "Settings of")):
+                heading = "Options"
+            own = [
+                field
+                for field in dataclasses.fields(each)
+                if field.name in vars(cls).get("__annotations__", {})
+                and not field.metadata["missing"]
+            ]
+            groups.setdefault(heading, []).extend(own)
+    shown = [f"{heading}:\n{_described(own)}" for heading, own in groups.items() if own]
+    return "\n\n".join(shown)
+
+
+def _described(fields: "Sequence[dataclasses.Field[Any]]") -> str:
     lines = []
-    for field in dataclasses.fields(settings_class):
+    for field in fields:
         shown = "|".join(choices_of(field))
         default = shown_default(field)
         bracketed = f" [{default}]" if default else ""
         lines.append(f"  --{field.name}{'=' + shown if shown else ''}{bracketed}")
-        lines.append(f"      {field.metadata['help']}")
+        lines += textwrap.wrap(
+            field.metadata["help"],
+            _WIDTH,
+            initial_indent=_INDENT,
+            subsequent_indent=_INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
     return "\n".join(lines)
 
 

@@ -36,7 +36,7 @@ usage: kipper COMMAND --flag=value …      (--flagfile=FILE reads flags from a 
 
 {commands}
 
-kipper COMMAND --help lists the flags of a command."""
+kipper COMMAND --help lists the flags of a command; they may have hyphens for underscores."""
 _HELP = ("--help", "-h", "-help")
 
 
@@ -129,19 +129,17 @@ def _joined(settings: list[Settings]) -> list[Settings | RunSettings]:
 
 
 def _help(name: str, command: Command) -> str:
-    lines = [f"kipper {name}: {command.summary}", ""]
-    for settings in command.settings:
-        if settings is ExecutionSettings:
-            lines += ["", "How the run is carried out; all of this may change when you resume it:"]
-        lines.append(flag_sets.describe(settings))
+    lines = [f"kipper {name}: {command.summary}", "", f"  {command.example}", ""]
+    lines.append(flag_sets.grouped(command.settings))
     if command.needs_run:
         lines.append(
-            "It also takes all flags of kipper distill, or those of kipper solve_labels after "
+            "\nIt also takes all flags of kipper distill, or those of kipper solve_labels after "
             f"kipper {name} solve_labels."
         )
     elif command.before_run is not None:
         lines += [
-            f"kipper {name} distill and kipper {name} solve_labels take the flags of that run, and",
+            f"\nkipper {name} distill and kipper {name} solve_labels take the flags of that run, "
+            "and",
             flag_sets.describe(command.before_run),
         ]
     return "\n".join(lines)

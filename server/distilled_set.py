@@ -102,13 +102,19 @@ def set_key(images: np.ndarray, labels: np.ndarray) -> str:
     return hashlib.sha256(both.encode()).hexdigest()
 
 
+def set_file(path: pathlib.Path) -> pathlib.Path:
+    """The file of a distilled set: the path, or distilled.npz in the folder of a run."""
+    return path / "distilled.npz" if path.is_dir() else path
+
+
 def read_set(path: pathlib.Path) -> DistilledSet:
-    """A distilled.npz, or any file of that form, with the recipe beside it.
+    """A distilled.npz, or any file of that form, with the recipe beside it; also by its folder.
 
     Raises:
         UserError: a file cannot be read, the recipe belongs to other sets, or the file's name
             contradicts its content.
     """
+    path = set_file(path)
     images, labels = load_distilled(path)
     recipe_path = recipe_path_of(path)
     recipe = load_recipe(recipe_path) if recipe_path.exists() else None

@@ -20,8 +20,8 @@ class DistillSettings(ComputeSettings):
 
     initial: str | None = setting(
         None,
-        "Start from the images and labels of a distilled set: a distilled.npz with its "
-        "preprocessing.npz, or a file released with the KIP paper.",
+        "Start from the images and labels of a distilled set: the folder of a run, a distilled.npz "
+        "with its preprocessing.npz, or a file released with the KIP paper.",
     )
     support_init: Literal["natural", "noise"] = setting(
         "natural", "Start from training images, or from noise."

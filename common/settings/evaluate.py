@@ -7,7 +7,7 @@ from kipper.common.engines import ENGINES
 from kipper.common.errors import UserError
 from kipper.common.settings.field import Kernel, KernelDtype, Preprocess, Settings, setting
 
-NO_DISTILLED = "--distilled is required: the .npz file of a distilled set."
+NO_DISTILLED = "--distilled is required: the folder of a run, or the .npz file of a distilled set."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,9 @@ class EvaluateSettings(Settings):
     """Settings of `evaluate`; those not given are as in the run that made the distilled set."""
 
     distilled: str | None = setting(
-        None, "A distilled.npz, or a file released with the KIP paper; required without --natural."
+        None,
+        "Folder of a run, a distilled.npz, or a file released with the KIP paper; required without "
+        "--natural.",
     )
     natural: str | None = setting(
         None,
@@ -43,6 +45,7 @@ class EvaluateSettings(Settings):
     block_support: int | None = setting(None, "As for distill.")
     block_target: int | None = setting(None, "As for distill.")
     test_limit: int | None = setting(None, "Use only this many test images, balanced by class.")
+    json: bool = setting(False, "Print JSON on a terminal too, where a table is printed otherwise.")
 
     @property
     def natural_sizes(self) -> list[int]:

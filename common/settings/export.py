@@ -14,7 +14,7 @@ class ExportSettings(Settings):
     """Settings of `export`: a distilled set in a format that other programs read."""
 
     distilled: str = required(
-        "A distilled.npz, or a file released with the KIP paper.", NO_DISTILLED
+        "Folder of a run, a distilled.npz, or a file released with the KIP paper.", NO_DISTILLED
     )
     to: ExportFormat = required(
         "released: like the paper's files, with the preprocessing beside it; images: a folder of "

@@ -25,6 +25,7 @@ class CompareSettings(Settings):
         "The folders of runs are missing: kipper compare RUN RUN….",
     )
     output: str = setting("compare.png", "The figure to write, a PNG.")
+    json: bool = setting(False, "Print JSON instead of a table.")
 
     def check(self) -> None:
         super().check()

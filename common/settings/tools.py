@@ -32,6 +32,7 @@ class StatusSettings(Settings):
         "Folder of a run; also as kipper status RUN.",
         "The folder of a run is missing: kipper status RUN.",
     )
+    json: bool = setting(False, "Print JSON.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class ListSettings(Settings):
     """Settings of `list`."""
 
     folder: str = setting(".", "Folder to search for runs; also as kipper list FOLDER.")
+    json: bool = setting(False, "Print JSON: an array with an object for each run.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,8 @@ class ReplaySettings(Settings):
     """Settings of `replay`."""
 
     log: str = required(
-        "The logs/events.jsonl of a workdir; also as kipper replay LOG.",
-        "--log is required: the logs/events.jsonl of a workdir.",
+        "Folder of a run, or its logs/events.jsonl; also as kipper replay RUN.",
+        "--log is required: the folder of a run, or its logs/events.jsonl.",
     )
 
 
@@ -62,7 +64,7 @@ class ReplaySettings(Settings):
 class CompletionSettings(Settings):
     """Settings of `completion`."""
 
-    shell: Literal["bash"] = required(
+    shell: Literal["bash", "zsh", "fish"] = required(
         "The shell; also as kipper completion bash.",
         "The shell is missing: kipper completion bash.",
     )

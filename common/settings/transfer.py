@@ -16,7 +16,7 @@ class TransferSettings(Settings):
     """Settings of `transfer`; defaults except `width` are those of arXiv 2107.13034."""
 
     distilled: str = required(
-        "A distilled.npz, or a file released with the KIP paper.", NO_DISTILLED
+        "Folder of a run, a distilled.npz, or a file released with the KIP paper.", NO_DISTILLED
     )
     dataset: str | None = setting(None, "As for distill; by default that of the run.")
     data_dir: str | None = setting(None, "Folder of the data set's original files.")

@@ -2,12 +2,14 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from kipper.common.errors import UserError
 from kipper.common.files import write_bytes, written_for
 from kipper.common.settings import CompareSettings
+from kipper.common.strict_json import json_text
 from kipper.launch.commands.display import print_table
 from kipper.server.figures import style
 from kipper.server.figures.support_sizes import SizedScore, support_sizes_figure
@@ -27,12 +29,16 @@ def print_comparison(settings: CompareSettings) -> None:
     """
     settings.check()
     runs, measure = read_comparable(settings.runs)
-    _print_table(runs, measure)
+    if not settings.json:
+        _print_table(runs, measure)
     path = pathlib.Path(settings.output)
     png = style.png(figure_of(runs, measure))
     with written_for(f"--output={path}", path):
         write_bytes(path, png)
-    print(f"\nfigure   {path}")
+    if settings.json:
+        print(json_text({"runs": [_record(run) for run in runs], "figure": str(path)}))
+    else:
+        print(f"\nfigure   {path}")
 
 
 def read_comparable(folders: Sequence[str]) -> tuple[list[RunFiles], Measure]:
@@ -60,6 +66,20 @@ def figure_of(runs: Sequence[RunFiles], measure: Measure) -> Figure:
     """The scores of runs against their numbers of support images."""
     shared, scores = sized_scores(runs)
     return support_sizes_figure(scores, measure, shared)
+
+
+def _record(run: RunFiles) -> dict[str, Any]:
+    """A run for JSON."""
+    named = zip(_TRAITS, _traits(run), strict=True)
+    scores = {"test": run.test, "natural": run.natural}
+    return {
+        "run": str(run.workdir.path),
+        **dict(named),
+        "support_size": _size(run),
+        **{k: v for part, each in scores.items() if each for k, v in each.record(part).items()},
+        "steps": run.step or 0,
+        "finished": run.result is not None,
+    }
 
 
 def _size(run: RunFiles) -> int:

@@ -7,11 +7,12 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
 
 from kipper.common.durations import duration
 from kipper.common.printable import printable
+from kipper.common.strict_json import json_text
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import Evaluation
 from kipper.server.status import Status, read_status
@@ -99,6 +100,23 @@ def _show_plain(workdir: Workdir, shown: _Shown, ended: threading.Event, termina
     shown.print_new(workdir, read_status(workdir.status), show)
 
 
+@contextlib.contextmanager
+def working_on(what: str) -> Iterator[None]:
+    """Says on stderr what takes a while: a line with a clock on a terminal, else a sentence."""
+    if not sys.stderr.isatty():
+        print(f"kipper: {what} …", file=sys.stderr, flush=True)
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(what)
+        yield
+
+
 def _evaluation_line(evaluation: Evaluation) -> str:
     scores = (("train", evaluation.train), ("test", evaluation.test))
     words = "  ".join(f"{part} {_value(score)}" for part, score in scores if score is not None)
@@ -160,3 +178,40 @@ def print_table(
     with console.capture() as text:
         console.print(table)
     print("\n".join(line.rstrip() for line in text.get().splitlines()))
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Prints one JSON object."""
+    print(json_text(record))
+
+
+def print_facts(record: Mapping[str, Any]) -> None:
+    """Prints the fields of a record that have values, one a line; objects in a list as a table."""
+    facts, tables = [], []
+    for name, value in record.items():
+        if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            tables.append(value)
+        elif isinstance(value, dict):
+            facts += [(f"{name} {inner}", each) for inner, each in value.items()]
+        elif value is not None:
+            facts.append((name, value))
+    width = max((len(name) for name, _ in facts), default=0)
+    for name, value in facts:
+        print(printable(f"{name.replace('_', ' '):{width}}  {_shown(value)}"))
+    for rows in tables:
+        heads = [*dict.fromkeys(name for row in rows for name in row)]
+        print()
+        print_table(heads, ([_shown(row.get(head)) for head in heads] for row in rows), 0)
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
+        case int():
+            return f"{value:,}"
+        case list() | tuple():
+            return ", ".join(map(_shown, value))
+    return "" if value is None else str(value)

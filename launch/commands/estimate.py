@@ -12,7 +12,7 @@ from kipper.common.cores import usable_cores
 from kipper.common.durations import duration
 from kipper.common.settings import ComputeSettings, EstimateSettings, RunSettings
 from kipper.common.strict_json import json_text
-from kipper.launch.commands.display import print_table
+from kipper.launch.commands.display import print_table, working_on
 from kipper.launch.commands.pace import Measuring
 from kipper.launch.coordinator import check_settings
 from kipper.launch.inprocess import inprocess_links
@@ -109,7 +109,8 @@ class Estimate:
 
 def print_estimate(estimating: EstimateSettings, settings: RunSettings) -> None:
     """Prints the estimate; see `estimate_run`."""
-    estimate = estimate_run(settings)
+    with working_on("Measuring a step, and kernels without gradient, on this machine"):
+        estimate = estimate_run(settings)
     if estimating.json:
         print(json_text(estimate.record()))
     else:

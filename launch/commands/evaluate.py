@@ -1,10 +1,11 @@
 """`kipper evaluate`: the accuracy of a distilled set, from its two files and a data set."""
 
 import dataclasses
+import sys
 from typing import Any
 
 from kipper.common.settings import EvaluateSettings
-from kipper.common.strict_json import json_text
+from kipper.launch.commands.display import print_facts, print_json
 from kipper.launch.commands.distilled_file import (
     Conditions,
     conditions,
@@ -80,13 +81,17 @@ class FileEvaluation:
 
 
 def print_evaluation(settings: EvaluateSettings) -> None:
-    """Prints the evaluation as one JSON object; warns on stderr if it contradicts the record."""
+    """Prints the evaluation; warns on stderr if it contradicts the record.
+
+    On a terminal it is a table, elsewhere or by `json` one JSON object.
+    """
     settings.check()
+    show = print_json if settings.json or not sys.stdout.isatty() else print_facts
     if settings.natural is not None:
-        print(json_text(evaluate_natural(settings).record()))
+        show(evaluate_natural(settings).record())
         return
     found = evaluate_file(settings)
-    print(json_text(found.record()))
+    show(found.record())
     if found.recorded is not None and found.agrees_with_record is False:
         name = "accuracy" if found.test.measure is ACCURACY else "R²"
         remark(

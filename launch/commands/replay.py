@@ -4,6 +4,7 @@ import pathlib
 
 from kipper.common.settings import ReplaySettings
 from kipper.server.scheduler.event_log import replay
+from kipper.server.workdir import Workdir
 
 
 def print_replay(settings: ReplaySettings) -> None:
@@ -13,5 +14,7 @@ def print_replay(settings: ReplaySettings) -> None:
         UserError: the file is not such a log, or this version decides differently.
     """
     settings.check()
-    count = replay(pathlib.Path(settings.log))
-    print(f"{count:,} events gave the same instructions as in {settings.log}")
+    log = pathlib.Path(settings.log)
+    if log.is_dir():
+        log = Workdir(log).logs / "events.jsonl"
+    print(f"{replay(log):,} events gave the same instructions as in {log}")

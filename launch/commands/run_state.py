@@ -5,6 +5,7 @@ import datetime
 import pathlib
 import socket
 import urllib.parse
+from typing import Any
 
 from kipper.common.durations import duration
 from kipper.common.errors import UserError
@@ -42,6 +43,25 @@ class RunState:
     def progress(self) -> str:
         """How far the run is, in the unit of its algorithm."""
         return self.run.algorithm.progress(self.run.status, self.run.step or 0)
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        run, algorithm = self.run, self.run.algorithm
+        scores = {"test": run.test, "natural": run.natural}
+        return {
+            "run": str(run.workdir.path),
+            "state": self.state,
+            "waits_for": self.waits_for or None,
+            "changed": None if self.changed is None else self.changed.isoformat(timespec="seconds"),
+            "command": algorithm.command,
+            "dataset": algorithm.settings.dataset,
+            "architecture": run.architecture,
+            "support_size": algorithm.settings.support_size,
+            "step": run.step,
+            "steps": algorithm.steps,
+            **{k: v for part, each in scores.items() if each for k, v in each.record(part).items()},
+            "status": run.status.record(),
+        }
 
     @property
     def score(self) -> str:

@@ -6,6 +6,7 @@ import sys
 from kipper.common.errors import UserError
 from kipper.common.printable import printable
 from kipper.common.settings import ListSettings, StatusSettings
+from kipper.common.strict_json import json_text
 from kipper.launch.commands.display import print_table
 from kipper.launch.commands.run_state import RunState, lines_about, state_of
 from kipper.server.workdir import Workdir
@@ -17,7 +18,11 @@ _DEPTH = 3
 def print_status(settings: StatusSettings) -> None:
     """Prints the state of a run; raises a UserError if the folder holds none."""
     settings.check()
-    lines = lines_about(state_of(settings.run))
+    state = state_of(settings.run)
+    if settings.json:
+        print(json_text(state.record()))
+        return
+    lines = lines_about(state)
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         print(f"{name:{width}}  {printable(value)}")
@@ -40,6 +45,9 @@ def print_list(settings: ListSettings) -> None:
             found.append(state_of(folder))
         except UserError as error:  # of another version, or damaged; the others are listed
             print(f"kipper: {printable(f'{folder}: {error}')}", file=sys.stderr)
+    if settings.json:
+        print(json_text([state.record() for state in found]))
+        return
     print_table(("run", "state", "what", "images", "progress", "test"), map(_row, found))
 
 

@@ -17,8 +17,10 @@ _terminal = _STDERR
 
 def tell_terminal(sentence: str) -> None:
     """Writes a line to stderr without Python's buffers, so that signal handlers may call it."""
+    # A progress line is there, and the ^C that the terminal echoes.
+    begin = "\r\x1b[K" if os.isatty(_terminal) else ""
     with contextlib.suppress(OSError):
-        os.write(_terminal, f"kipper: {sentence}\n".encode())
+        os.write(_terminal, f"{begin}kipper: {sentence}\n".encode())
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from kipper.launch.commands.transfer.unfinished import (
     read_finished,
     write_finished,
 )
+from kipper.server.distilled_set import set_file
 from kipper.server.figures.kernels import kernels_figure
 from kipper.server.figures.style import png
 from kipper.server.figures.transfer import transfer_figure
@@ -155,7 +156,7 @@ def _output_folder(settings: TransferSettings) -> pathlib.Path:
     Raises:
         UserError: it cannot be made.
     """
-    folder = pathlib.Path(settings.output or pathlib.Path(settings.distilled).parent)
+    folder = pathlib.Path(settings.output or set_file(pathlib.Path(settings.distilled)).parent)
     with written_for(f"The folder {folder}", folder, "; give another --output"):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     return folder
