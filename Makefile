@@ -1,4 +1,4 @@
-# make demo      sets up, distils handwritten digits over two worker processes, shows the result
+# make demo      sets up, distills handwritten digits over two worker processes, shows the result
 # make test      sets up, runs the tests of every room that take little time: a few minutes
 # make test-all  runs every test except the slow ones; CI runs this
 # make check     checks Python, C++, shell and JavaScript: lint, format, types; known

@@ -1,4 +1,4 @@
-"""Distils image data sets with exact infinite-width convolutional kernels.
+"""Distills image data sets with exact infinite-width convolutional kernels.
 
 `kipper.distill` and `kipper.solve_labels` take data and return a result; `kipper.start` returns a
 handle of the run at once. `kipper.load` reads results, `kipper.compare` compares them, and

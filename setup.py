@@ -114,7 +114,7 @@ class WheelForAnyPython(bdist_wheel):
 setup(
     name="kipper",
     version="0.1.0",
-    description="Distils image data sets with exact infinite-width convolutional kernels.",
+    description="Distills image data sets with exact infinite-width convolutional kernels.",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=["kipper", *(f"kipper.{room}" for room in ROOMS)],

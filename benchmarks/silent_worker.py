@@ -40,7 +40,7 @@ FLAGS = (
 STEPS_BEFORE = 20
 
 
-def distil(workdir: Workdir, steps: int, *flags: str) -> "subprocess.Popen[bytes]":
+def distill(workdir: Workdir, steps: int, *flags: str) -> "subprocess.Popen[bytes]":
     command = (*KIPPER, "distill", f"--workdir={workdir.path}", f"--steps={steps}", *FLAGS, *flags)
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
@@ -74,10 +74,10 @@ def main() -> None:
         subprocess.run([*KIPPER, "certificates", str(folder / "certificates")], check=True)
         over_tls = ("--transport=grpc_tls", certificates)
         quiet, silent = Workdir(folder / "quiet"), Workdir(folder / "silent")
-        if distil(quiet, options.steps).wait() != 0:
+        if distill(quiet, options.steps).wait() != 0:
             raise SystemExit("The quiet run failed.")
         port = free_port()
-        run = distil(
+        run = distill(
             silent,
             options.steps,
             "--num_workers=0",

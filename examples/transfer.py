@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From infinite width to a network that you can train
 #
-# This example distils ten images with the kernel of an infinitely wide network, then trains finite
+# This example distills ten images with the kernel of an infinitely wide network, then trains finite
 # networks on these ten alone and tests them. It uses scikit-learn's handwritten digits, 8x8 pixels,
 # and small networks. Run the file as a script, or cell by cell in an editor that supports `# %%`.
 

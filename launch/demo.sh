@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Distils mnist5k to ten images over two worker processes: demo.sh FOLDER_OF_EXECUTABLES
+# Distills mnist5k to ten images over two worker processes: demo.sh FOLDER_OF_EXECUTABLES
 # Launchpad starts the processes where it is installed, and Ray elsewhere.
 set -euo pipefail
 

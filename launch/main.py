@@ -30,7 +30,7 @@ from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.process import keep_freed_memory
 from kipper.launch.processes.streams import protect_output
 
-_USAGE = """Distils image data sets with exact infinite-width kernels.
+_USAGE = """Distills image data sets with exact infinite-width kernels.
 
 usage: kipper COMMAND --flag=value …      (--flagfile=FILE reads flags from a file)
 

@@ -31,7 +31,7 @@ from kipper.server.spectrum import record_spectrum
 
 
 def run_kip(session: Session, algorithm: Kip, sink: SnapshotSink | None) -> RunResult:
-    """Distils until `steps`, from the newest checkpoint if there is one; see `Algorithm.run`."""
+    """Distills until `steps`, from the newest checkpoint if there is one; see `Algorithm.run`."""
 
     def attempt() -> RunResult:
         run = _KipRun(session, algorithm, sink)

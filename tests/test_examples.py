@@ -23,8 +23,8 @@ def _values(name):
     return runpy.run_path(str(EXAMPLES / f"{name}.py"))
 
 
-def test_distil_your_own_images(capsys):
-    result = _values("distil_your_own_images")["result"]
+def test_distill_your_own_images(capsys):
+    result = _values("distill_your_own_images")["result"]
     assert result.test_accuracy > result.natural_accuracy + 0.2
     assert result.pixels.shape == (10, 8, 8, 1)
     shown = capsys.readouterr().out.splitlines()

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Distil your own images
+# # Distill your own images
 #
 # This example turns arrays into ten synthetic images with learned labels. The arrays are
 # scikit-learn's handwritten digits, 8x8 pixels; replace them with yours. Run the file as a script,
@@ -19,7 +19,7 @@ x_test, y_test = images[1437:], labels[1437:]
 
 # %% [markdown]
 # Every flag of `kipper distill` is a keyword. Pooling kernels such as `architecture="convnet"` take
-# longer and distil better; `preprocess="zca"` helps with colour images. With `workdir="runs/mine"`
+# longer and distill better; `preprocess="zca"` helps with colour images. With `workdir="runs/mine"`
 # the same call resumes the run in that folder.
 
 # %%
