@@ -11,6 +11,7 @@ import pytest
 from event_curves import accumulated, curve, curves_agree_with_records
 from PIL import Image
 
+from kipper.launch.commands import pace
 from kipper.launch.main import run
 
 DIGITS = ["--dataset=digits", "--steps=4", "--target_batch_size=200", "--test_limit=100"]
@@ -249,3 +250,55 @@ def test_help_imports_nothing_heavy(arguments):
         "found = heavy & set(sys.modules); assert not found, found"
     )
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_folder_of_a_run_stands_for_its_set_and_its_log(finished, tmp_path, capsys):
+    output = str(tmp_path / "set.safetensors")
+    assert run(["export", str(finished), "--to=safetensors", f"--output={output}"]) == 0
+    assert run(["replay", str(finished)]) == 0
+    assert "logs/events.jsonl" in capsys.readouterr().out
+    assert run(["evaluate", str(finished), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["agrees_with_record"] is True
+
+
+def test_evaluate_prints_a_table_on_a_terminal(finished, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert run(["evaluate", str(finished)]) == 0
+    lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["agrees with record"].strip() == "yes"
+    assert lines["support size"].strip() == "10"
+
+
+def test_comparisons_and_states_can_be_had_as_json(finished, tmp_path, capsys):
+    figure = str(tmp_path / "compare.png")
+    assert run(["compare", str(finished), f"--output={figure}", "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert compared["figure"] == figure
+    assert run(["status", str(finished), "--json"]) == 0
+    state = json.loads(capsys.readouterr().out)
+    assert run(["list", str(finished.parent), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [state]
+    assert (state["state"], state["step"], state["support_size"]) == ("finished", 4, 10)
+    assert compared["runs"][0]["test_accuracy"] == state["test_accuracy"]
+
+
+def test_an_estimate_needs_no_workdir_and_says_that_it_measures(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(pace, "SECONDS", 0.05)
+    monkeypatch.chdir(tmp_path)
+    assert run(["distill", *DIGITS, "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "steps" in said.out
+    assert "Measuring a step" in said.err
+    assert not list(tmp_path.iterdir())
+    assert run(["distill", *DIGITS]) == 2
+    assert "--workdir is required" in capsys.readouterr().err
+
+
+def test_help_begins_with_an_example_and_what_is_required(capsys):
+    assert run(["distill", "--help"]) == 0
+    said = capsys.readouterr().out
+    places = [said.index(word) for word in ("kipper distill --dataset=", "Required:", "--workdir")]
+    assert places == sorted(places)
+    assert "--workdir [required]" in said
+    assert said.count("--seed [0]") == 1
+    assert max(map(len, said.splitlines())) <= 100
