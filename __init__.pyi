@@ -1,4 +1,4 @@
-"""Distils image data sets with exact infinite-width convolutional kernels."""
+"""Distills image data sets with exact infinite-width convolutional kernels."""
 
 # Written by `python -m kipper.launch.interface.stub`.
 
@@ -98,8 +98,9 @@ class Distiller(ClassifierMixin, BaseEstimator):
             preprocess: Standardise each channel, or apply regularised ZCA (colour images). One of
                 standard, zca.
             architecture: fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7,
-                myrtle10, conv_vecK or conv_gapK, each also with _leaky, _erf or _gelu in place of
-                its ReLU; or a network of your own: FILE.py:FUNCTION.
+                myrtle10, conv_vecK or conv_gapK (K is from 1 to 99, and of convnetK from 1 to 9),
+                each also with _leaky, _erf or _gelu in place of its ReLU; or a network of your own:
+                FILE.py:FUNCTION.
             kernel: Neural tangent kernel, or NNGP covariance. One of ntk, nngp.
             ridge: Regularisation, as a multiple of trace(K_ss) / support_size.
             seed: Seed of the initial draw and of every target batch.
@@ -111,8 +112,8 @@ class Distiller(ClassifierMixin, BaseEstimator):
                 memory.
             block_target: Maximum number of target images in a kernel block; by default chosen by
                 memory.
-            initial: Start from the images and labels of a distilled set: a distilled.npz with its
-                preprocessing.npz, or a file released with the KIP paper.
+            initial: Start from the images and labels of a distilled set: the folder of a run, a
+                distilled.npz with its preprocessing.npz, or a file released with the KIP paper.
             support_init: Start from training images, or from noise. One of natural, noise.
             freeze_pixels: Share of each support image's pixels that start as noise and are never
                 learned.
@@ -171,7 +172,7 @@ class Distiller(ClassifierMixin, BaseEstimator):
         X: ArrayLike,
         y: ArrayLike,
     ) -> Distiller:
-        """Distils a training set.
+        """Distills a training set.
 
         Args:
             X: images (N, h, w[, c]), or rows of numbers (N, features). uint8 is divided by 255.
@@ -284,6 +285,7 @@ class Result:
         block_support: int | None = None,
         block_target: int | None = None,
         test_limit: int | None = None,
+        json: bool = False,
     ) -> FileEvaluation:
         """Measures the set on test images, by default on those of its run.
 
@@ -304,6 +306,7 @@ class Result:
             block_support: As for distill.
             block_target: As for distill.
             test_limit: Use only this many test images, balanced by class.
+            json: Print JSON on a terminal too, where a table is printed otherwise.
 
         Returns:
             `test_accuracy` or `test_r2`; `test.loss`, half the mean squared error;
@@ -578,7 +581,7 @@ def distill(
     log_format: Literal["text", "json"] = "text",
     overwrite: bool = False,
 ) -> Result:
-    """Distils a training set by KIP: `start` and `wait`.
+    """Distills a training set by KIP: `start` and `wait`.
 
     Args:
         *data: see `start`.
@@ -588,8 +591,9 @@ def distill(
         preprocess: Standardise each channel, or apply regularised ZCA (colour images). One of
             standard, zca.
         architecture: fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7,
-            myrtle10, conv_vecK or conv_gapK, each also with _leaky, _erf or _gelu in place of
-            its ReLU; or a network of your own: FILE.py:FUNCTION.
+            myrtle10, conv_vecK or conv_gapK (K is from 1 to 99, and of convnetK from 1 to 9),
+            each also with _leaky, _erf or _gelu in place of its ReLU; or a network of your own:
+            FILE.py:FUNCTION.
         kernel: Neural tangent kernel, or NNGP covariance. One of ntk, nngp.
         support_size: Number of support images, over all classes; a multiple of the number of
             classes.
@@ -605,8 +609,8 @@ def distill(
             memory.
         train_limit: Use only this many training images, balanced by class.
         test_limit: Use only this many test images, balanced by class.
-        initial: Start from the images and labels of a distilled set: a distilled.npz with its
-            preprocessing.npz, or a file released with the KIP paper.
+        initial: Start from the images and labels of a distilled set: the folder of a run, a
+            distilled.npz with its preprocessing.npz, or a file released with the KIP paper.
         support_init: Start from training images, or from noise. One of natural, noise.
         freeze_pixels: Share of each support image's pixels that start as noise and are never
             learned.
@@ -690,7 +694,8 @@ def kernel(
         engine: as the flag of `kipper distill`.
 
     Returns:
-        (n, m) in `dtype`.
+        (n, m) in `dtype`; K(x1, x1) is symmetric and float64 for any `dtype`, because distances of
+        images that nearly coincide lie below the rounding of float32.
 
     Raises:
         UserError: a name is unknown, or the images do not fit it or each other.
@@ -802,8 +807,9 @@ def solve_labels(
         preprocess: Standardise each channel, or apply regularised ZCA (colour images). One of
             standard, zca.
         architecture: fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7,
-            myrtle10, conv_vecK or conv_gapK, each also with _leaky, _erf or _gelu in place of
-            its ReLU; or a network of your own: FILE.py:FUNCTION.
+            myrtle10, conv_vecK or conv_gapK (K is from 1 to 99, and of convnetK from 1 to 9),
+            each also with _leaky, _erf or _gelu in place of its ReLU; or a network of your own:
+            FILE.py:FUNCTION.
         kernel: Neural tangent kernel, or NNGP covariance. One of ntk, nngp.
         support_size: Number of support images, over all classes; a multiple of the number of
             classes.
@@ -914,7 +920,7 @@ def start(
     log_format: Literal["text", "json"] = "text",
     overwrite: bool = False,
 ) -> Run:
-    """Starts to distil a training set by KIP, and returns at once; `wait` has the result.
+    """Starts to distill a training set by KIP, and returns at once; `wait` has the result.
 
     Args:
         *data: a data set of `load_data`, the name of one, or the arrays x_train, y_train, x_test,
@@ -932,8 +938,9 @@ def start(
         preprocess: Standardise each channel, or apply regularised ZCA (colour images). One of
             standard, zca.
         architecture: fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7,
-            myrtle10, conv_vecK or conv_gapK, each also with _leaky, _erf or _gelu in place of
-            its ReLU; or a network of your own: FILE.py:FUNCTION.
+            myrtle10, conv_vecK or conv_gapK (K is from 1 to 99, and of convnetK from 1 to 9),
+            each also with _leaky, _erf or _gelu in place of its ReLU; or a network of your own:
+            FILE.py:FUNCTION.
         kernel: Neural tangent kernel, or NNGP covariance. One of ntk, nngp.
         support_size: Number of support images, over all classes; a multiple of the number of
             classes.
@@ -949,8 +956,8 @@ def start(
             memory.
         train_limit: Use only this many training images, balanced by class.
         test_limit: Use only this many test images, balanced by class.
-        initial: Start from the images and labels of a distilled set: a distilled.npz with its
-            preprocessing.npz, or a file released with the KIP paper.
+        initial: Start from the images and labels of a distilled set: the folder of a run, a
+            distilled.npz with its preprocessing.npz, or a file released with the KIP paper.
         support_init: Start from training images, or from noise. One of natural, noise.
         freeze_pixels: Share of each support image's pixels that start as noise and are never
             learned.
@@ -1059,8 +1066,9 @@ def start_solve_labels(
         preprocess: Standardise each channel, or apply regularised ZCA (colour images). One of
             standard, zca.
         architecture: fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7,
-            myrtle10, conv_vecK or conv_gapK, each also with _leaky, _erf or _gelu in place of
-            its ReLU; or a network of your own: FILE.py:FUNCTION.
+            myrtle10, conv_vecK or conv_gapK (K is from 1 to 99, and of convnetK from 1 to 9),
+            each also with _leaky, _erf or _gelu in place of its ReLU; or a network of your own:
+            FILE.py:FUNCTION.
         kernel: Neural tangent kernel, or NNGP covariance. One of ntk, nngp.
         support_size: Number of support images, over all classes; a multiple of the number of
             classes.

@@ -65,7 +65,7 @@ class Distiller(ClassifierMixin, BaseEstimator):
             raise TypeError(f"Distiller has no parameter {next(iter(settings))!r}.")
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "Distiller":
-        """Distils a training set.
+        """Distills a training set.
 
         Args:
             X: images (N, h, w[, c]), or rows of numbers (N, features). uint8 is divided by 255.

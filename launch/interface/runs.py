@@ -240,7 +240,7 @@ def start(
     callback: Callback | None = None,
     **settings: object,
 ) -> Run:
-    """Starts to distil a training set by KIP, and returns at once; `wait` has the result.
+    """Starts to distill a training set by KIP, and returns at once; `wait` has the result.
 
     Args:
         *data: a data set of `load_data`, the name of one, or the arrays x_train, y_train, x_test,
@@ -271,7 +271,7 @@ def distill(
     callback: Callback | None = None,
     **settings: object,
 ) -> Result:
-    """Distils a training set by KIP: `start` and `wait`.
+    """Distills a training set by KIP: `start` and `wait`.
 
     Args:
         *data: see `start`.

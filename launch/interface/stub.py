@@ -16,7 +16,7 @@ import kipper
 from kipper.launch.interface.given import Given
 from kipper.launch.interface.runs import Callback
 
-_HEAD = '''"""Distils image data sets with exact infinite-width convolutional kernels."""
+_HEAD = '''"""Distills image data sets with exact infinite-width convolutional kernels."""
 
 # Written by `python -m kipper.launch.interface.stub`.
 
