@@ -320,7 +320,7 @@ class Result:
     def natural(
         self,
         sizes: Sequence[int],
-        *,
+        *data: Given,
         seeds: int = 3,
         figure: str | os.PathLike[str] | None = None,
     ) -> NaturalEvaluation:
@@ -328,6 +328,7 @@ class Result:
 
         Args:
             sizes: numbers of natural images, each a multiple of the number of classes.
+            *data: as for `kipper.start`; by default those of the run.
             seeds: number of draws for each.
             figure: a PNG to draw, of the score against the number of images.
 
@@ -341,7 +342,7 @@ class Result:
         ...
     def transfer(
         self,
-        *,
+        *data: Given,
         data_dir: str | None = None,
         preprocess: Literal["standard", "zca"] | None = None,
         architecture: str | None = None,
@@ -363,6 +364,7 @@ class Result:
         Progress goes to stderr; transfer.json, its curve and a figure to `output`.
 
         Args:
+            *data: as for `kipper.start`; by default those of the run.
             data_dir: Folder of the data set's original files.
             preprocess: Only for a file without preprocessing.npz beside it: fitted to the training
                 images. One of standard, zca.

@@ -6,10 +6,7 @@
 # and small networks. Run the file as a script, or cell by cell in an editor that supports `# %%`.
 
 # %%
-import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -36,20 +33,12 @@ print(f"by kernel regression: natural {result.natural_accuracy:.1%}, ", end="")
 print(f"distilled {result.test_accuracy:.1%}")
 
 # %% [markdown]
-# `kipper transfer` trains a finite network with the same layers, by gradient descent with momentum
-# at the largest stable learning rate. It prints JSON and writes its curves to
-# `figures/transfer.png`.
+# `transfer` trains finite networks with the same layers, by gradient descent with momentum at the
+# largest stable learning rate, and writes their curves to `figures/transfer.png`; `kipper transfer`
+# does so from files.
 
 # %%
-command = [
-    *(sys.executable, "-m", "kipper", "transfer"),
-    f"--distilled={result.workdir / 'distilled.npz'}",
-    "--width=256",
-    "--steps=1500",
-    "--seeds=2",
-]
-finished = subprocess.run(command, check=True, capture_output=True, text=True)
-transferred = json.loads(finished.stdout)
+transferred = result.transfer(width=256, steps=1500, seeds=2)
 print(
     f"by networks: {transferred['test_accuracy']:.1%} ± {transferred['test_accuracy_spread']:.1%}"
 )

@@ -1,12 +1,13 @@
 """The result of a run as an object: its arrays and scores, and all that can be done with them."""
 
+import contextlib
 import dataclasses
 import functools
 import html
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -195,30 +196,43 @@ class Result:
         """
         from kipper.launch.commands.evaluate import evaluate_file
 
+        values = fitted_values((EvaluateSettings,), settings)
+        with self._reading(data) as of_data:
+            return evaluate_file(
+                EvaluateSettings(distilled=str(self.path), **{**of_data, **values})
+            )
+
+    @contextlib.contextmanager
+    def _reading(self, data: Sequence[Given]) -> Iterator[dict[str, Any]]:
+        """The settings that name the data, which are held while the block runs; {} for none."""
+        if not data:
+            yield {}
+            return
         if len(data) == 2:
             images, labels = data
             given = given_test_set(images, labels, self.class_names)
-        elif data:
-            given = given_data(data)
         else:
-            given = None
-        values = fitted_values((EvaluateSettings,), settings)
-        if given is not None:
-            values |= {"dataset": given.name}
-            if given.data_dir is not None:
-                values["data_dir"] = given.data_dir
-            held = data[0] if isinstance(data[0], Dataset) else given.held
-            if held is not None:  # the run's own limit was for the run's data
-                values.setdefault("test_limit", len(held.x_test))
-        return evaluate_file(EvaluateSettings(distilled=str(self.path), **values))
+            given = given_data(data)
+        values: dict[str, Any] = {"dataset": given.name, "data_dir": given.data_dir}
+        held = data[0] if isinstance(data[0], Dataset) else given.held
+        recipe = self._found.recipe
+        is_of_run = recipe is not None and recipe.settings.get("dataset") == given.name
+        if held is not None and not is_of_run:  # the run's limit was for the run's data
+            values["test_limit"] = len(held.x_test)
+        yield {name: value for name, value in values.items() if value is not None}
 
     def natural(
-        self, sizes: Sequence[int], *, seeds: int = 3, figure: str | os.PathLike[str] | None = None
+        self,
+        sizes: Sequence[int],
+        *data: Given,
+        seeds: int = 3,
+        figure: str | os.PathLike[str] | None = None,
     ) -> "NaturalEvaluation":
         """Measures numbers of natural images, to find how many would do as well as the set.
 
         Args:
             sizes: numbers of natural images, each a multiple of the number of classes.
+            *data: as for `kipper.start`; by default those of the run.
             seeds: number of draws for each.
             figure: a PNG to draw, of the score against the number of images.
 
@@ -233,15 +247,19 @@ class Result:
 
         given = {"seeds": seeds, "figure": figure, "natural": ",".join(map(str, sizes))}
         values = fitted_values((EvaluateSettings,), given)
-        return evaluate_natural(EvaluateSettings(distilled=str(self.path), **values))
+        with self._reading(data) as of_data:
+            return evaluate_natural(
+                EvaluateSettings(distilled=str(self.path), **{**of_data, **values})
+            )
 
     @takes_settings(TransferSettings, without=_OF_THE_SET)
-    def transfer(self, **settings: object) -> dict[str, Any]:
+    def transfer(self, *data: Given, **settings: object) -> dict[str, Any]:
         """Trains finite networks on the set and tests them.
 
         Progress goes to stderr; transfer.json, its curve and a figure to `output`.
 
         Args:
+            *data: as for `kipper.start`; by default those of the run.
             **settings: see below.
 
         Returns:
@@ -256,8 +274,9 @@ class Result:
 
         given = {"output": self.workdir, **settings}
         values = fitted_values((TransferSettings,), given)
-        own = TransferSettings(distilled=str(self.path), **values)
-        return all_kernels(own) if own.all_kernels else transfer(own)
+        with self._reading(data) as of_data:
+            own = TransferSettings(distilled=str(self.path), **{**of_data, **values})
+            return all_kernels(own) if own.all_kernels else transfer(own)
 
     def export(self, to: str, path: str | os.PathLike[str]) -> pathlib.Path:
         """Writes the set in a format that other programs read.

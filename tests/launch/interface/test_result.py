@@ -120,3 +120,7 @@ def test_arrays_of_another_process_are_asked_for(result, tmp_path):
     with pytest.raises(kipper.UserError, match="was given as arrays in Python"):
         loaded.evaluate()
     assert loaded.evaluate(*arrays[2:]).test_accuracy == loaded.test_accuracy
+    assert loaded.evaluate(*arrays).agrees_with_record
+    assert loaded.natural([10], *arrays, seeds=1).comparison.test.value == loaded.test_accuracy
+    small = {"width": 4, "steps": 2, "seeds": 1, "curve_images": 10, "output": tmp_path}
+    assert loaded.transfer(*arrays, **small)["test_size"] == 30
