@@ -104,6 +104,8 @@ def set_up_ray(address: str) -> None:
     """
     # Ray prints nothing of its own on the terminal. That a worker died, say, is in kipper's log.
     wanted = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_USAGE_STATS_ENABLED": "0"}
+    # A process that has lost its cluster would otherwise connect to any other that it finds.
+    wanted["RAY_ENABLE_AUTO_CONNECT"] = "0"
     if address == LOCAL_RAY:
         # As on those systems, it listens on the loopback address alone.
         wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

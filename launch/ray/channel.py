@@ -3,7 +3,6 @@
 import concurrent.futures
 from collections.abc import Callable
 
-import grpc
 import ray
 from ray.actor import ActorHandle
 
@@ -12,9 +11,6 @@ from kipper.launch.link.transports.threads import DaemonThreads
 from kipper.launch.ray.words import reason_of
 
 _threads = DaemonThreads("ray-call")
-
-# What Ray raises if it cannot do what it is asked; its client also has errors of gRPC.
-RAY_ERRORS = (ray.exceptions.RayError, ConnectionError, RuntimeError, grpc.RpcError)
 
 
 class RayChannel:

@@ -80,7 +80,7 @@ def lifelines_of(settings: ExecutionSettings) -> list[Lifeline]:
         return near_and_far(is_own(settings))
     address = named(settings.ray_address)
     client = address.removeprefix(_CLIENT)
-    return [far(client)] if client != address else []  # it was connected before
+    return [far(client, by_client=True)] if client != address else []  # it was connected before
 
 
 def named(address: str) -> str:

@@ -21,7 +21,7 @@ from kipper.launch.link.registration import Registration, Unreachable
 from kipper.launch.link.registry import Registry
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.processes.supervisor import Deaths, GaveUp, Limits
-from kipper.launch.ray.channel import RAY_ERRORS, RayChannel
+from kipper.launch.ray.channel import RayChannel
 from kipper.launch.ray.words import missing_module, reason_of
 
 # Until an actor's silence is told to the registry, and until another actor is made for the worker.
@@ -76,7 +76,7 @@ class Keepers:
         def take() -> None:
             try:
                 self._take_census(prefix, registry)
-            except RAY_ERRORS as error:
+            except Exception as error:  # Ray's client raises those of gRPC, and bare ones
                 if not over.is_set():
                     logging.warning("Ray does not say which nodes it has: %s.", reason_of(error))
 
@@ -105,7 +105,7 @@ class Keepers:
         """Adds keepers, or ends those that wait in vain, so that there are as many as wanted.
 
         Raises:
-            one of RAY_ERRORS: Ray does not say what it has.
+            Exception: Ray does not say what it has.
         """
         wanted = self._wanted()
         with self._changing:
@@ -196,7 +196,7 @@ class _Keeper:
             except UserError as error:
                 logging.warning("The worker takes no part: %s", error)
                 self.error = error
-            except (KipperError, *RAY_ERRORS) as error:
+            except Exception as error:  # Ray's client raises those of gRPC, and bare ones
                 pause, reason = deaths.add(time.monotonic() - born), reason_of(error)
                 if pause is not None:
                     logging.warning("The worker's actor ended: %s; another is made.", reason)
@@ -207,7 +207,7 @@ class _Keeper:
             finally:
                 self.actor = None
                 if actor is not None:
-                    with contextlib.suppress(*RAY_ERRORS):
+                    with contextlib.suppress(Exception):
                         ray.kill(actor)
             self._ended()
             return

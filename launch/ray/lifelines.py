@@ -15,11 +15,13 @@ import ray
 from kipper.common import logs
 from kipper.common.errors import KipperError, TemporaryError
 from kipper.launch.link.transports.addresses import is_listening
+from kipper.launch.ray.channel import is_client
 
 _POLL_SECONDS, _CONNECT_SECONDS = 2.0, 5.0
 # The kernel of this machine answers for a process at once. A head node may be started again, or
 # its network be away; Ray itself waits for a minute.
 _NEAR_SECONDS, _FAR_SECONDS = 6.0, 45.0
+_CLIENT_SECONDS = 30.0  # as long as Ray's client tries to reconnect
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +33,18 @@ class Lifeline:
         address: where it listens.
         patience_seconds: it is lost once it has not answered for so long.
         remedy: what to do then, to end the sentence.
+        by_client: whether this process is connected to it by Ray's client, for good or not at all.
     """
 
     what: str
     address: str
     patience_seconds: float
     remedy: str
+    by_client: bool = False
+
+    def answers(self) -> bool:
+        """Whether it listens, and has not dropped this process."""
+        return is_listening(self.address, _CONNECT_SECONDS) and (not self.by_client or is_client())
 
     @property
     def loss(self) -> str:
@@ -47,10 +55,11 @@ class Lifeline:
         )
 
 
-def far(address: str) -> Lifeline:
+def far(address: str, by_client: bool = False) -> Lifeline:
     """The head of a cluster, or its client server."""
     remedy = "once the Ray cluster runs again, the same command resumes the run"
-    return Lifeline("The head of the Ray cluster", address, _FAR_SECONDS, remedy)
+    patience = _CLIENT_SECONDS if by_client else _FAR_SECONDS
+    return Lifeline("The head of the Ray cluster", address, patience, remedy, by_client)
 
 
 def near_and_far(is_own: bool) -> list[Lifeline]:
@@ -83,7 +92,7 @@ def watched(
     def watch() -> None:
         while not over.wait(poll_seconds):
             for line in lines:
-                if is_listening(line.address, _CONNECT_SECONDS):
+                if line.answers():
                     silent_since.pop(line, None)
                     continue
                 since = silent_since.setdefault(line, time.monotonic())
