@@ -171,9 +171,18 @@ class ClosePairs(NamedTuple):
 
 
 def close_pairs(
-    network: DenseNetwork, gaps: np.ndarray, rms1: np.ndarray, rms2: np.ndarray
+    network: DenseNetwork,
+    gaps: np.ndarray,
+    rms1: np.ndarray,
+    rms2: np.ndarray,
+    crowded1: np.ndarray | bool = False,
+    crowded2: np.ndarray | bool = False,
 ) -> ClosePairs | None:
-    """The pairs that float32 does not suffice for, from `refined_gaps`; None if there are none."""
+    """The pairs that float32 does not suffice for, from `refined_gaps`; None if there are none.
+
+    Among them are images with themselves, if one is close to another, in this block or (`crowded`,
+    see `PreparedImages`) elsewhere: cosines are measured by their kernel.
+    """
     faintest = math.sqrt(_CLOSE * network.b2 / network.w2)
     faint1, faint2 = rms1 < faintest, rms2 < faintest
     any_faint = faint1.any() and faint2.any()
@@ -182,7 +191,10 @@ def close_pairs(
     close = (gaps < _CLOSE) | (gaps > _NEARLY_OPPOSITE)
     if any_faint:  # the bias brings them close
         close |= faint1[:, None] & faint2
-    close &= ~((gaps <= _EQUAL) & (rms1[:, None] == rms2))
+    equal = (gaps <= _EQUAL) & (rms1[:, None] == rms2)
+    close &= ~equal
+    crowded = np.logical_or.outer(close.any(1) | crowded1, close.any(0) | crowded2)
+    close |= equal & crowded
     rows, columns = np.flatnonzero(close.any(1)), np.flatnonzero(close.any(0))
     return ClosePairs(rows, columns, close[np.ix_(rows, columns)]) if rows.size else None
 

@@ -2,7 +2,7 @@
 
 The feature of an image is its root mean square. On CPUs native code computes, if its library is
 available and correct; elsewhere everything is plain JAX. In float32, pairs of images that are close
-are evaluated in float64.
+are evaluated in float64, and blocks with such pairs are float64.
 """
 
 import dataclasses
@@ -193,13 +193,12 @@ class DenseEngine:
             kernel = np.asarray(self._functions.kernel(gaps, rms1, rms2))
         close = None
         if not self._x64:
-            features = x1.features[:, 0], x2.features[:, 0]
-            close = dense.close_pairs(self._network, refined, *features)
+            _, rms1, _, rms2 = _flat(x1, x2)
+            close = dense.close_pairs(self._network, refined, rms1, rms2, x1.crowded, x2.crowded)
         if close is not None:
             engine, first, second = self._in_float64(close, x1, x2)
-            kernel, exact = kernel.copy(), engine.block(first, second)
-            with np.errstate(over="ignore"):  # overflow shall be infinite
-                kernel[close.block()] = np.where(close.pairs, exact, kernel[close.block()])
+            kernel, exact = kernel.astype(np.float64), engine.block(first, second)
+            kernel[close.block()] = np.where(close.pairs, exact, kernel[close.block()])
         return kernel, (gaps, *inputs), close
 
     def _pulled(
