@@ -42,7 +42,8 @@ def kernel(
 
     Returns:
         (n, m) in `dtype`; K(x1, x1) is symmetric and float64 for any `dtype`, because distances of
-        images that nearly coincide lie below the rounding of float32.
+        images that nearly coincide lie below the rounding of float32. Numbers beyond the dtype's
+        range are infinite or NaN.
 
     Raises:
         UserError: a name is unknown, or the images do not fit it or each other.
@@ -93,7 +94,13 @@ def kernel_vjp(
     spec = _spec(architecture, kernel, dtype)
     first = _images("x1", x1, spec)
     second = _images("x2", x2, spec, like=first)
-    weights = np.asarray(cotangent, dtype)
+    given = np.asarray(cotangent)
+    if isinstance(cotangent, np.ma.MaskedArray) or given.dtype.kind not in "fiub":
+        raise UserError(
+            f"cotangent is a {type(cotangent).__name__} of dtype {given.dtype}; it must be real "
+            "numbers, none of them masked."
+        )
+    weights = given.astype(dtype)
     if weights.shape != (len(first), len(second)):
         raise UserError(
             f"cotangent is of shape {weights.shape}; it must be {(len(first), len(second))}, as "

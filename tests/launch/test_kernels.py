@@ -99,6 +99,11 @@ def test_boolean_images_are_zeros_and_ones():
         (lambda: kipper.kernel(np.ma.masked_less(X1, 0)), "x1 is a masked array"),
         (lambda: kipper.kernel(X1, X2[:, :, :4]), "x2 holds images of shape (8, 4, 2)"),
         (lambda: kipper.kernel(X1[:, :4, :4]), "too small for 'convnet'"),
+        (lambda: kipper.kernel_vjp(X1, X2, 1j * COTANGENT), "cotangent is a ndarray of dtype comp"),
+        (
+            lambda: kipper.kernel_vjp(X1, X2, np.ma.masked_less(COTANGENT, 0)),
+            "cotangent is a MaskedArray of dtype float64",
+        ),
         (lambda: kipper.kernel_vjp(X1, X2, COTANGENT.T), "it must be (5, 7), as the kernel."),
     ],
 )
