@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from kipper.server.figures.style import FAINT, INK, MUTED, ORANGE, SKY, VERMILION, Page, styled
@@ -50,11 +51,15 @@ class Diagram:
     """A white page; x to the right and y downwards, in pixels."""
 
     def __init__(self, width: int, height: int):
-        page = Page(width, height)
-        self.figure = page.figure
-        self._axes = page.axes(0, 0, width, height)
+        self._page = Page(width, height)
+        self.figure = self._page.figure
+        self._axes = self._page.axes(0, 0, width, height)
         self._axes.set(xlim=(0, width), ylim=(height, 0))
         self._axes.set_axis_off()
+
+    def axes(self, x: float, y: float, width: float, height: float, **properties: Any) -> Axes:
+        """Axes for curves, with that rectangle as their data area."""
+        return self._page.axes(x, y, width, height, **properties)
 
     def text(self, x: float, y: float, words: str, **properties: Any) -> None:
         """Writes `words`, by default with their top left corner at (x, y)."""

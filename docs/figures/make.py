@@ -1,14 +1,18 @@
 """Draws the figures of the documents: python docs/figures/make.py [FOLDER].
 
-The default folder is the script's own. Bands and tilings come from the sources. The same version of
-matplotlib writes the same bytes, which tests/test_documents_figures.py checks.
+The default folder is the script's own. Bands and tilings come from the sources, and measurements
+from kernel_scaling.json beside it. The same version of matplotlib writes the same bytes, which
+tests/test_documents_figures.py checks.
 """
 
+import json
+import math
 import pathlib
 import sys
 from collections.abc import Callable
 
 from diagrams import Diagram, as_svg
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from kipper.common.architecture import architecture_named
 from kipper.server.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, VERMILION
@@ -213,6 +217,34 @@ def worker_states() -> Diagram:
     return page
 
 
+def kernel_scaling() -> Diagram:
+    """How the cost of a pair grows, as `benchmarks/kernel_scaling.py --json` measured it."""
+    rows = json.loads((pathlib.Path(__file__).parent / "kernel_scaling.json").read_text())["rows"]
+    by_side = [row for row in rows if row["section"] == "side"]
+    by_pairs = [row for row in rows if row["section"] == "pairs"]
+    sides = [int(row["label"].split(" ")[0]) for row in by_side]
+    counts = [math.prod(map(int, row["label"].split(" x "))) for row in by_pairs]
+    page = Diagram(760, 270)
+    panels = (
+        ("milliseconds per pair", "image side, convnet", sides, by_side, "ms"),
+        ("megabytes of a block", "image side, convnet", sides, by_side, "mb"),
+        ("milliseconds per pair", "pairs in a call, 8 x 8", counts, by_pairs, "ms"),
+    )
+    for number, (title, across, places, measured, unit) in enumerate(panels):
+        axes = page.axes(52 + 252 * number, 40, 190, 170, xscale="log", yscale="log")
+        for name, words, colour in (("forward", "K", BLUE), ("vjp", "K with vjp", VERMILION)):
+            values = [max(row[f"{name}_{unit}"], 0.1 if unit == "mb" else 0.0) for row in measured]
+            axes.plot(places, values, "o-", color=colour, label=words)
+        axes.set_title(title)
+        axes.set_xlabel(across)
+        axes.xaxis.set_major_locator(FixedLocator(places))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.legend()
+    return page
+
+
 FIGURES: tuple[Callable[[], Diagram], ...] = (
     regression,
     bands,
@@ -221,6 +253,7 @@ FIGURES: tuple[Callable[[], Diagram], ...] = (
     step,
     block_states,
     worker_states,
+    kernel_scaling,
 )
 
 
