@@ -13,6 +13,7 @@ from PIL import Image
 
 from kipper.launch.commands import pace
 from kipper.launch.main import run
+from kipper.server.workdir import Workdir
 
 DIGITS = ["--dataset=digits", "--steps=4", "--target_batch_size=200", "--test_limit=100"]
 
@@ -107,6 +108,16 @@ def test_a_finished_run_that_is_asked_for_again_computes_nothing(finished, capsy
     assert {path: path.stat().st_mtime_ns for path in files} == files
     assert _distill(finished, "--learn_labels", "--steps=3") == 2
     assert "has made 4 steps already; give --steps=4 or more" in capsys.readouterr().err
+
+
+def test_a_run_in_a_folder_that_another_works_in_is_refused_before_it_shows_anything(
+    finished, capsys
+):
+    with Workdir(finished).locked():
+        assert _distill(finished, "--learn_labels", "--steps=9") == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "is working in" in said.err
 
 
 def test_commands_and_flags_may_have_hyphens_and_nearly_right_names_a_suggestion(capsys):
