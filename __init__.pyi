@@ -697,7 +697,8 @@ def kernel(
 
     Returns:
         (n, m) in `dtype`; K(x1, x1) is symmetric and float64 for any `dtype`, because distances of
-        images that nearly coincide lie below the rounding of float32.
+        images that nearly coincide lie below the rounding of float32. Numbers beyond the dtype's
+        range are infinite or NaN.
 
     Raises:
         UserError: a name is unknown, or the images do not fit it or each other.
