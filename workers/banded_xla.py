@@ -30,7 +30,6 @@ _GAP_ROUNDING = 1e-7
 _NEAR_GAP = 1e-3
 _MOST_DAMAGE = 8e-3
 _MOST_NEAR = 0.5
-_STEP_OF_FIRST, _STEP_OF_ONLY = 16, 5
 
 Maps = tuple[Array, ...]  # covariances k, or covariances k and tangent kernels n
 
@@ -261,8 +260,7 @@ def _stage_maps(
             scale = _scale_behind(network, index, layer)
             s = deviations[0] * deviations[1]
             k, maps = _conv_relu(maps, s, network.b2, scale, tangent)
-        only = len(network.stages) == 1
-        step = 1 if index else (_STEP_OF_ONLY if only else _STEP_OF_FIRST)
+        step = _judged_step(network, index)
         judged = (array[step // 2 :: step] for array in (k, s, *deviations))
         return maps, *_nearness(*judged)
 
@@ -274,6 +272,14 @@ def _stage_maps(
     shape = offsets.shape[:2]
     maps = tuple(map_.reshape(*shape, *map_.shape[1:]) for map_ in maps)
     return maps, damaged.reshape(*shape, -1), near.reshape(*shape, -1)
+
+
+def _judged_step(network: BandedNetwork, index: int) -> int:
+    """One in so many rows of a stage is judged."""
+    height = network.sizes[index][0]
+    if len(network.stages) == 1:
+        return min(2 * network.stages[0].convs + 1, height)
+    return max(height // (6 if index else 2), 1)
 
 
 def _nearness(k: Array, s: Array, deviations1: Array, deviations2: Array) -> tuple[Array, Array]:

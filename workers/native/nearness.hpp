@@ -6,7 +6,8 @@
 // stage, which has nearly all of the work and leaves its traces in the next.
 #pragma once
 
-#include <cmath>
+#include <algorithm>
+#include <cstdlib>
 #include <vector>
 
 #include "rows.hpp"
@@ -36,8 +37,7 @@ class Nearness {
                 rows = before_pool(rows, resolution.band.rows);
                 columns = before_pool(columns, resolution.band.columns);
             }
-            const bool only = network.last_stage() == 0;
-            stages_[stage] = {rows, columns, stage ? 1 : (only ? kStepOfOnly : kStepOfFirst)};
+            stages_[stage] = {rows, columns, step(network, stage)};
         }
     }
 
@@ -50,18 +50,20 @@ class Nearness {
 
     // `sums` are of the convolution in front of the ReLU.
     template <class First>
-    void add_row(BoxSum<T> sums, T bias, const RowFactors<T, First>& factors, int width) {
-        const Lanes<T> one = all_lanes<T>(1);
-        for (int w = 0; w < width; ++w) {
-            const Lanes<T> inverses1 = Lanes<T>{} + factors.inverses1[w];
-            const Lanes<T> inverses2 = factors.inverses2[w];
-            const Lanes<T> c = (sums.next(w) + bias) * (inverses1 * inverses2);
-            const Lanes<T> gap = positive_part<T>(one - magnitude<T>(c));
-            const auto near = (gap < T(kNearGap)) & (inverses1 != inverses2);
-            near_ += near ? one : Lanes<T>{};
-            damaged_ += near ? T(kGapRounding) / (T(kGapRounding) + gap) : Lanes<T>{};
-        }
+    void add_row(const BoxSum<T>& sums, T bias, const RowFactors<T, First>& factors, int width) {
         count_ += width;
+        Lanes<T> most{};
+        for_each(sums, bias, factors, width, [&](Lanes<T> t) { most = t > most ? t : most; });
+        // Ordinary images rarely have near patches, and divisions are slow.
+        T nearest = 0;
+        for (int lane = 0; lane < kLanes<T>; ++lane) nearest = std::max(nearest, T(most[lane]));
+        if (nearest <= T(1 - kNearGap)) return;
+        for_each(sums, bias, factors, width, [&](Lanes<T> t) {
+            const Lanes<T> gap = positive_part<T>(T(1) - t);
+            const auto near = gap < T(kNearGap);
+            near_ += near ? all_lanes<T>(1) : Lanes<T>{};
+            damaged_ += near ? T(kGapRounding) / (T(kGapRounding) + gap) : Lanes<T>{};
+        });
     }
 
     // After the rows of an offset.
@@ -83,8 +85,24 @@ class Nearness {
     }
 
   private:
-    // Only every so many rows of a network's first stage, and of its only one, are judged.
-    static constexpr int kStepOfFirst = 16, kStepOfOnly = 5;
+    // Calls visit(|c|) for each pixel of a row, with 0 where deviations are equal.
+    template <class First, class Visit>
+    static void for_each(BoxSum<T> sums, T bias, const RowFactors<T, First>& factors, int width,
+                         Visit visit) {
+        for (int w = 0; w < width; ++w) {
+            const Lanes<T> inverses1 = Lanes<T>{} + factors.inverses1[w];
+            const Lanes<T> inverses2 = factors.inverses2[w];
+            const Lanes<T> c = (sums.next(w) + bias) * (inverses1 * inverses2);
+            visit(inverses1 == inverses2 ? Lanes<T>{} : magnitude<T>(c));
+        }
+    }
+
+    // One in so many rows of a stage is judged.
+    static int step(const Network& network, int stage) {
+        const int height = network.resolutions[stage].height;
+        if (network.last_stage() == 0) return std::min(2 * network.stages[0].convs + 1, height);
+        return std::max(height / (stage ? 6 : 2), 1);
+    }
 
     // The weights of offsets in rows or columns, by |d|: the share of a mean over pixel pairs.
     struct Judged {
