@@ -16,7 +16,7 @@ import threadpoolctl
 
 from kipper.common.cores import usable_cores
 from kipper.common.native.build import library_path
-from kipper.common.processor import instruction_sets
+from kipper.common.processor import TOO_OLD, instruction_sets
 
 # The libraries of one number give the same bits, if they are fused alike; raise it, in
 # native/linalg.cpp too, with any change of them.
@@ -204,10 +204,12 @@ def unavailable() -> str | None:
     """One sentence on why the native library cannot be used; None if it can."""
     if _library() is not None:
         return None
+    if not instruction_sets():
+        return f"{TOO_OLD} Results depend on it and on the versions of numpy and scipy."
     return (
         "No library of linear algebra for this processor can be loaded, so results depend on the "
-        "processor and the versions of numpy and scipy; install a C++ compiler (g++ 11 or later) "
-        "and run `python -m kipper.workers.native.build`."
+        "processor and the versions of numpy and scipy; install a C++ compiler (g++ 11 or later, "
+        "or clang++) and run `python -m kipper.workers.native.build`."
     )
 
 

@@ -12,6 +12,12 @@ _LEVELS = {
     "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
 }
 
+# Why there are none for a processor.
+TOO_OLD = (
+    "No native library can run here: the processor lacks what x86-64-v2 requires, such as SSE4.2, "
+    "or the system does not tell."
+)
+
 
 def processor_kind() -> Literal["x86-64", "arm64", "other"]:
     """The kind of instructions that this process runs."""

@@ -21,7 +21,7 @@ from kipper.common.architecture import (
 )
 from kipper.common.native import build as common_build
 from kipper.common.precision import enable_x64
-from kipper.workers import banded_cpu, dense_cpu
+from kipper.workers import banded_cpu, dense_cpu, native_library
 from kipper.workers.bands import banded_network
 from kipper.workers.dense import DenseNetwork
 from kipper.workers.native import build as native_build
@@ -102,7 +102,7 @@ def call_in(folder, emulator=()):
     return call
 
 
-def check_every_pass(monkeypatch, call, name, level, dtype):
+def check_every_pass(monkeypatch, call, name, level, dtype, vector_bytes):
     """Compares all passes of a problem by `call` with those of the installed libraries."""
     shape, counts = PROBLEMS[name]
     network = network_of(name, shape)
@@ -112,6 +112,7 @@ def check_every_pass(monkeypatch, call, name, level, dtype):
     with enable_x64(dtype == "float64"):
         expected = _passes(network, x1, x2, cotangent)
         monkeypatch.setattr(banded_cpu, "entry_point", call)
+        monkeypatch.setattr(native_library, "_vector_bytes", lambda *_: vector_bytes)
         results = _passes(network, x1, x2, cotangent, level)
     for got, want in zip(results, expected, strict=True):
         assert np.isfinite(got).all()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kipper.common.processor import instruction_sets
+from kipper.common.processor import TOO_OLD, instruction_sets
 from kipper.workers.native.build import LIBRARIES, library_path, sources_hash
 
 # The functions of each library, native/NAME.cpp.
@@ -60,10 +60,13 @@ def runnable_levels() -> list[str]:
 def unavailable() -> str | None:
     """One sentence on why the native libraries cannot be used; None if they can."""
     levels = runnable_levels()
+    if not instruction_sets():
+        return TOO_OLD
     if not levels:
         return (
             f"No native kernel library for this processor is in {LIBRARIES}; install a C++ "
-            "compiler (g++ 11 or later) and run `python -m kipper.workers.native.build`."
+            "compiler (g++ 11 or later, or clang++) and run "
+            "`python -m kipper.workers.native.build`."
         )
     try:
         _loaded(levels[0], LIBRARIES)
@@ -74,8 +77,7 @@ def unavailable() -> str | None:
 
 def lanes(dtype: np.dtype, level: str | None) -> int:
     """The number of values of `dtype` in a vector, as in common/native/lanes.hpp."""
-    vector_bytes = {"x86-64-v4": 64, "x86-64-v3": 32}.get(level or runnable_levels()[0], 16)
-    return vector_bytes // np.dtype(dtype).itemsize
+    return _vector_bytes(level or runnable_levels()[0], LIBRARIES) // np.dtype(dtype).itemsize
 
 
 def level_for(dtype: np.dtype, images: int, *, rows: int = 0, threads: int = 1) -> str:
@@ -152,6 +154,12 @@ def _attributes(values: dict[str, Any]) -> _Attributes:
 @functools.lru_cache(maxsize=64)
 def _numbers(values: tuple[int, ...]) -> _Numbers:
     return _Numbers((ctypes.c_int64 * len(values))(*values), len(values))
+
+
+@functools.cache
+def _vector_bytes(level: str, folder: pathlib.Path) -> int:
+    """The width of an instruction set's vectors, to which compilers contribute."""
+    return int(ctypes.CDLL(os.fspath(library_path("banded", level, folder))).kipper_vector_bytes())
 
 
 @functools.cache

@@ -32,8 +32,9 @@ X86_LEVELS = {
     "x86-64-v3": ["-march=x86-64-v3"],
     "x86-64-v2": ["-march=x86-64-v2"],
 }
-# NEON, which all 64-bit ARM processors have, and fused multiplication and addition with it.
-ARM_LEVELS = {"armv8-a": ["-march=armv8-a"]}
+# NEON and fused operations, which all 64-bit ARM processors have and compilers presuppose. Vectors
+# of SVE are as wide as NEON's on most, and where wider, half as many at a time.
+ARM_LEVELS: dict[str, list[str]] = {"armv8-a": []}
 # The compiler's default instruction set, for other processors.
 _ANY_PROCESSOR: dict[str, list[str]] = {"native": []}
 LEVELS = {**X86_LEVELS, **ARM_LEVELS, **_ANY_PROCESSOR}

@@ -1,6 +1,8 @@
 // Dense linear algebra with a C interface, for kipper/common/linalg.py, which checks all shapes.
 //
 // Functions return a status; no exception leaves them. Strides count elements.
+#define KIPPER_ONE_REGISTER  // a vector: micro-tiles of matmul.hpp are made of them
+
 #include <cstdint>
 #include <new>
 

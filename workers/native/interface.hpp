@@ -12,6 +12,7 @@
 #include <exception>
 #include <stdexcept>
 
+#include "lanes.hpp"
 #include "parallel.hpp"
 
 #define KIPPER_EXPORT extern "C" __attribute__((visibility("default")))
@@ -101,6 +102,9 @@ int guarded(char* message, Run run) {
 
 // The hash of the sources that the library was built from; see native/build.py.
 KIPPER_EXPORT const char* kipper_sources() { return KIPPER_SOURCES; }
+
+// The width of the library's vectors.
+KIPPER_EXPORT int kipper_vector_bytes() { return kipper::kVectorBytes; }
 
 // Exports kipper_NAME_DTYPE, which calls kipper::call_NAME<T>(arrays, attributes).
 #define KIPPER_FUNCTION(name, T, dtype)                                                        \
