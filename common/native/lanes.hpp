@@ -11,7 +11,8 @@
 #include <arm_neon.h>
 #endif
 
-#define KIPPER_INLINE inline __attribute__((always_inline))
+#define KIPPER_INLINED __attribute__((always_inline))
+#define KIPPER_INLINE inline KIPPER_INLINED
 
 namespace kipper {
 
@@ -61,6 +62,13 @@ KIPPER_INLINE Lanes<T> magnitude(Lanes<T> x) {
     return (Lanes<T>)((Bits)x & LaneTypes<T>::kAllButSign);
 }
 
+// x, or -x in lanes where the sign of `of` is negative.
+template <class T>
+KIPPER_INLINE Lanes<T> with_sign_of(Lanes<T> x, Lanes<T> of) {
+    using Bits = typename LaneTypes<T>::Bits;
+    return (Lanes<T>)((Bits)x ^ ((Bits)of & ~LaneTypes<T>::kAllButSign));
+}
+
 // Whether `multiply_add` rounds once, which changes bits.
 #if defined(__FMA__) || (defined(KIPPER_ONE_REGISTER) && defined(__aarch64__))
 constexpr bool kFused = true;
@@ -91,12 +99,6 @@ KIPPER_INLINE Lanes<double> multiply_add(Lanes<double> a, Lanes<double> b, Lanes
 #else
     return a * b + c;
 #endif
-}
-
-// A NaN stays one.
-template <class T>
-KIPPER_INLINE Lanes<T> positive_part(Lanes<T> x) {
-    return x < T(0) ? Lanes<T>{} : x;
 }
 
 // A loop over lanes that the compiler turns into one instruction.

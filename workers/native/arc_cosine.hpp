@@ -1,11 +1,12 @@
-// The arc-cosine kernels of a ReLU, kappa_0 and kappa_1, at a correlation c, and their derivatives.
+// The arc-cosine kernel kappa_0 of a ReLU and the sine of the angle, at a correlation c.
 //
-// Nothing cancels as c approaches 1 (docs/banded_kernel.md): with t = |c|,
-//     kappa_1(c) = max(c, 0) + (sqrt(1 - t^2) - t acos t) / pi
-//     kappa_0(c) = 1 - acos(t) / pi if c >= 0, else acos(t) / pi
-// float32 uses one square root and two minimax polynomials, with relative errors of 1e-7; float64
-// uses the angle, which is a square root and a rational function.
+// They give the other kernel too, kappa_1(c) = c kappa_0(c) + sqrt(1 - c^2) / pi, and all
+// derivatives (docs/banded_kernel.md). Nothing cancels as c approaches 1. float32 uses one square
+// root and one minimax polynomial; float64 uses the angle, which is a square root and a rational
+// function.
 #pragma once
+
+#include <array>
 
 #include "lanes.hpp"
 
@@ -13,16 +14,8 @@ namespace kipper {
 
 template <class T>
 struct ArcCosine {
-    Lanes<T> kappa0;
-    Lanes<T> kappa1;
-};
-
-// The backward pass does not need kappa_1 itself.
-template <class T>
-struct ArcCosineVjp {
-    Lanes<T> kappa0;        // and the derivative of kappa_1
-    Lanes<T> kappa0_slope;  // 1 / (pi sqrt(1 - c^2)); 0 where c counts as 1
-    Lanes<T> sine;          // sqrt(1 - c^2) / pi, which is kappa_1 - c kappa_0
+    Lanes<T> kappa0;  // 1 - acos(c) / pi, times the scale
+    Lanes<T> sine;    // sqrt(1 - c^2); 0 where |c| counts as 1
 };
 
 // Smaller distances of |c| from 1 are rounding and count as 0. The angle has a vertical tangent at
@@ -32,16 +25,16 @@ constexpr T kCoincidence = T(5e-7);
 template <>
 constexpr double kCoincidence<double> = 1e-15;
 
-// 1 - t, or 0 if that is rounding; t may exceed 1 by rounding.
+// sqrt(1 - c^2), or 0 if that is rounding; |c| may exceed 1 by rounding. NaNs stay NaNs.
 template <class T>
-KIPPER_INLINE Lanes<T> distance_from_one(Lanes<T> t) {
-    const Lanes<T> distance = T(1) - t;
-    return distance < kCoincidence<T> ? Lanes<T>{} : distance;
-}
-
-template <class T>
-KIPPER_INLINE Lanes<T> kappa0_from_angle(Lanes<T> c, Lanes<T> angle_over_pi) {
-    return c < T(0) ? angle_over_pi : T(1) - angle_over_pi;
+KIPPER_INLINE Lanes<T> sine_of(Lanes<T> c) {
+    Lanes<T> square;
+    if constexpr (kFused)
+        square = multiply_add(-c, c, all_lanes<T>(1));  // rounds once
+    else
+        square = (T(1) - c) * (T(1) + c);
+    const Lanes<T> sine = square_root<T>(square);
+    return square < 2 * kCoincidence<T> ? Lanes<T>{} : sine;
 }
 
 constexpr double kOneOverPi = 0.31830988618379067154;
@@ -55,12 +48,6 @@ constexpr double kAngle[] = {
 constexpr double kRest[] = {
     -0.0005327846156433225, 0.0026009585708379745, -0.007156701758503914,
     0.018684444949030876,   -0.07078687101602554,  0.9999998807907104,
-};
-// acos(t) / sqrt(1 - t^2):
-constexpr double kAngleOverSine[] = {
-    0.017478657886385918, -0.09726409614086151, 0.25208479166030884,
-    -0.42358121275901794, 0.5565553903579712,   -0.660969078540802,
-    0.7848809361457825,   -0.9999815225601196,  1.570796251296997,
 };
 
 // A polynomial divided by pi, by Horner's rule.
@@ -83,15 +70,6 @@ struct AngleAndRest {
 KIPPER_INLINE AngleAndRest<float> angle_and_rest(Lanes<float> t, Lanes<float> gap) {
     const Lanes<float> root = square_root<float>(gap);
     return {root * over_pi(kAngle, t), root * gap * over_pi(kRest, t)};
-}
-
-KIPPER_INLINE ArcCosineVjp<float> arc_cosine_vjp(Lanes<float> c) {
-    const Lanes<float> t = magnitude<float>(c);
-    const Lanes<float> distance = distance_from_one<float>(t);
-    const Lanes<float> root = square_root<float>(distance * (1 + t));
-    const Lanes<float> slope = distance == 0 ? Lanes<float>{} : float(kOneOverPi) / root;
-    return {kappa0_from_angle<float>(c, root * over_pi(kAngleOverSine, t)), slope,
-            root * float(kOneOverPi)};
 }
 
 // (asin(x) - x) / x as a function of z = x^2 up to 1/4, from the highest power down.
@@ -129,20 +107,61 @@ KIPPER_INLINE AngleAndRest<double> angle_and_rest(Lanes<double> t, Lanes<double>
     return {angle * kOneOverPi, (root * square_root<double>(2 - gap) - t * angle) * kOneOverPi};
 }
 
-template <class T>
-KIPPER_INLINE ArcCosine<T> arc_cosine(Lanes<T> c) {
-    const Lanes<T> t = magnitude<T>(c);
-    const auto [angle, rest] = angle_and_rest(t, distance_from_one<T>(t));
-    return {kappa0_from_angle<T>(c, angle), positive_part<T>(c) + rest};
-}
+// acos(t) / sqrt(1 - t^2) for t from 0 to 1: a polynomial in t, from the highest power down. Its
+// error times sqrt(1 - t^2) / pi is at most 2.2e-8, and its relative error 2.2e-7.
+constexpr std::array<double, 9> kAngleOverSine = {
+    0.019724639217751055, -0.10589338444780563, 0.2654998584389535,
+    -0.434391742930173,   0.561356854070101,    -0.6621204326346454,
+    0.7850156365157166,   -0.999987471588256,   1.5707962590373445,
+};
 
-KIPPER_INLINE ArcCosineVjp<double> arc_cosine_vjp(Lanes<double> c) {
-    const Lanes<double> t = magnitude<double>(c);
-    const Lanes<double> distance = distance_from_one<double>(t);
-    const Lanes<double> sine = square_root<double>(distance * (1 + t));
-    const Lanes<double> slope = distance == 0 ? Lanes<double>{} : kOneOverPi / sine;
-    const Lanes<double> angle_over_pi = angle_and_rest(t, distance).angle_over_pi;
-    return {kappa0_from_angle<double>(c, angle_over_pi), slope, sine * kOneOverPi};
-}
+template <class T>
+class ScaledArcCosine;
+
+// kappa_0 carries the factor `scale`, at no cost.
+template <>
+class ScaledArcCosine<float> {
+  public:
+    explicit ScaledArcCosine(float scale) : half_(all_lanes<float>(scale / 2)) {
+        for (std::size_t i = 0; i < coefficients_.size(); ++i)
+            coefficients_[i] = all_lanes<float>(float(scale * kOneOverPi * kAngleOverSine[i]));
+    }
+
+    // With the angle's distance from a right one, kappa_0 is 1/2 plus or minus it. At c = 1 that is
+    // the scale, exactly.
+    KIPPER_INLINE ArcCosine<float> operator()(Lanes<float> c) const {
+        const Lanes<float> sine = sine_of<float>(c);
+        const Lanes<float> t = magnitude<float>(c);
+        Lanes<float> angle_over_sine = coefficients_[0];
+#pragma GCC unroll 16
+        for (std::size_t i = 1; i < coefficients_.size(); ++i)
+            angle_over_sine = angle_over_sine * t + coefficients_[i];
+        const Lanes<float> from_right = half_ - sine * angle_over_sine;
+        return {half_ + with_sign_of<float>(from_right, c), sine};
+    }
+
+  private:
+    // In lanes, because the compiler would repeat them in each turn of a loop.
+    Lanes<float> half_;
+    std::array<Lanes<float>, kAngleOverSine.size()> coefficients_;
+};
+
+// kappa_0 carries the factor `scale`.
+template <>
+class ScaledArcCosine<double> {
+  public:
+    explicit ScaledArcCosine(double scale) : scale_(scale) {}
+
+    KIPPER_INLINE ArcCosine<double> operator()(Lanes<double> c) const {
+        const Lanes<double> sine = sine_of<double>(c);
+        const Lanes<double> t = magnitude<double>(c);
+        const Lanes<double> gap = sine == 0 ? Lanes<double>{} : 1 - t;
+        const Lanes<double> angle = angle_and_rest(t, gap).angle_over_pi;
+        return {scale_ * (c < 0 ? angle : 1 - angle), sine};
+    }
+
+  private:
+    double scale_;
+};
 
 }  // namespace kipper

@@ -2,7 +2,8 @@
 //
 // Rows hold cotangents of a layer's pre-activations: `tangent` of the tangent kernel and `nngp` of
 // the NNGP kernel. The latter includes the former, because the tangent kernel contains the NNGP
-// kernel. Formulas: docs/banded_kernel.md ("Backward").
+// kernel; rows of the first layer hold only the latter. Formulas: docs/banded_kernel.md
+// ("Backward").
 #pragma once
 
 #include <type_traits>
@@ -11,16 +12,31 @@
 
 namespace kipper {
 
-// A source of pre-activations: rows that the forward pass kept.
+// A source of states: those that the forward pass kept.
 template <class T, class Kinds>
 struct Kept {
-    KIPPER_INLINE Entry<T> next(int w) const {
-        const Lanes<T> nngp = row.nngp[w + 1];
-        if constexpr (Kinds::tangent_in) return {nngp, row.tangent[w + 1]};
-        return {nngp, nngp};
+    KIPPER_INLINE const ReluState<T>& next(int w) const { return states[w]; }
+
+    KIPPER_INLINE ReluState<T> state(const ReluState<T>& kept, int) const {
+        const Lanes<T> tangent = Kinds::tangent_in ? kept.tangent : kept.correlation;
+        return {kept.correlation, tangent, kept.kappa0, kept.sine};
     }
 
-    Row<T> row;
+    const ReluState<T>* __restrict states;
+};
+
+// A source of states: pre-activations, of which the ReLU is evaluated here.
+template <class T, class First, class Preactivations>
+struct Evaluated {
+    KIPPER_INLINE Entry<T> next(int w) { return preactivations.next(w); }
+
+    KIPPER_INLINE ReluState<T> state(const Entry<T>& input, int w) const {
+        return relu<T, First>(input, w, factors, arc_cosine).state;
+    }
+
+    Preactivations preactivations;
+    const RowFactors<T, First> factors;
+    const ScaledArcCosine<T> arc_cosine;
 };
 
 // A source of cotangents of a ReLU's outputs: the convolution above, which is its own transpose.
@@ -33,12 +49,13 @@ class ConvolvedCotangents {
                    Kinds::tangent_out ? above.here.tangent : above.here.nngp,
                    Kinds::tangent_out ? above.below.tangent : above.below.nngp) {}
 
-    KIPPER_INLINE bool has(int) const { return true; }
-
-    KIPPER_INLINE Entry<T> next(int w) {
+    template <class PullBack>
+    KIPPER_INLINE void next(int w, PullBack pull_back) {
         const Lanes<T> nngp = nngp_.next(w);
-        if constexpr (Kinds::tangent_out) return {nngp, tangent_.next(w)};
-        return {nngp, Lanes<T>{}};
+        if constexpr (Kinds::tangent_out)
+            pull_back(Entry<T>{nngp, tangent_.next(w)});
+        else
+            pull_back(Entry<T>{nngp, Lanes<T>{}});
     }
 
   private:
@@ -48,53 +65,56 @@ class ConvolvedCotangents {
 // A source of cotangents of a ReLU's outputs: the pool above.
 template <class T, class Kinds>
 struct PooledCotangents {
-    KIPPER_INLINE bool has(int w) const { return w < window.width() && window.has(w); }
-
-    KIPPER_INLINE Entry<T> next(int w) const {
-        if constexpr (Kinds::tangent_out) return {window.nngp(w), window.tangent(w)};
-        return {window.nngp(w), Lanes<T>{}};
+    template <class PullBack>
+    KIPPER_INLINE void next(int w, PullBack pull_back) {
+        if (w >= window.width()) return;
+        const Row<T> above = window.template next<Kinds::tangent_out>();
+        if (!above.nngp) return;
+        if constexpr (Kinds::tangent_out)
+            pull_back(Entry<T>{*above.nngp, *above.tangent});
+        else
+            pull_back(Entry<T>{*above.nngp, Lanes<T>{}});
     }
 
-    const PoolWindow<T>& window;
+    PoolWindow<T> window;
 };
 
-// Sums s, over offsets and images of batch 2, of cotangents times the partners' deviations. The
-// cotangents of variances are s / (2 deviation). `second` may be null.
+// Sums over offsets and images of batch 2 of cotangents times the partners' deviations, for the
+// cotangents of variances. Those of image 1 lack the factor Network::sine_scale, which the
+// deviations of image 1 carry. `second` may be null.
 template <class T>
 struct VarianceSums {
     Lanes<T>* __restrict first;
     Lanes<T>* __restrict second;
 };
 
-template <bool kBoth, class Kinds, class T, class First, class Preactivations, class Cotangents>
-KIPPER_INLINE void relu_row_vjp(Preactivations preactivations, Cotangents cotangents, int width,
-                                const RowFactors<T, First>& factors, Row<T> out,
-                                const VarianceSums<T>& sums) {
-    for (int w = 0; w < width; ++w) {
-        const Entry<T> input = preactivations.next(w);
+template <bool kBoth, class Kinds, class T, class First, class Source, class Cotangents>
+KIPPER_INLINE void relu_row_vjp(Source source, Cotangents cotangents, int width,
+                                const RowFactors<T, First> factors, Row<T> out,
+                                const VarianceSums<T> sums) {
+    for_each_of(width, [&](int w) KIPPER_INLINED {
+        const auto& input = source.next(w);
         Entry<T> result{};
-        if (cotangents.has(w)) {
-            const Entry<T> cotangent = cotangents.next(w);
-            const Lanes<T> inverses = factors.inverses1[w] * factors.inverses2[w];
-            const Lanes<T> correlation = input.nngp * inverses;
-            const ArcCosineVjp<T> relu = arc_cosine_vjp(correlation);
-            const Lanes<T> nngp = cotangent.nngp * factors.scale;
-            result.nngp = nngp * relu.kappa0;
-            Lanes<T> deviation = nngp * relu.sine;
+        cotangents.next(w, [&](const Entry<T>& cotangent) KIPPER_INLINED {
+            const ReluState<T> relu = source.state(input, w);
+            Lanes<T> deviation = cotangent.nngp * relu.sine;
             if constexpr (Kinds::tangent_out) {
-                const Lanes<T> tangent = cotangent.tangent * factors.scale;
+                // Through kappa_0, over its constant factor. It cancels where the images coincide.
                 const Lanes<T> through_kappa0 =
-                    tangent * input.tangent * relu.kappa0_slope * inverses;
-                result.tangent = tangent * relu.kappa0;
-                result.nngp += through_kappa0 + result.tangent;
-                deviation -= through_kappa0 * correlation;
+                    relu.sine == 0 ? Lanes<T>{} : cotangent.tangent * relu.tangent / relu.sine;
+                result.tangent = cotangent.tangent * relu.kappa0;
+                result.nngp = (cotangent.nngp + cotangent.tangent) * relu.kappa0 +
+                              through_kappa0 * factors.sine_scale;
+                deviation -= through_kappa0 * relu.correlation;
+            } else {
+                result.nngp = cotangent.nngp * relu.kappa0;
             }
             sums.first[w] += deviation * factors.deviations2[w];
             if constexpr (kBoth) sums.second[w] += deviation * factors.deviations1[w];
-        }
+        });
         out.nngp[w + 1] = result.nngp;
-        if constexpr (Kinds::tangent_out) out.tangent[w + 1] = result.tangent;
-    }
+        if constexpr (Kinds::tangent_in) out.tangent[w + 1] = result.tangent;
+    });
 }
 
 // Adds the contribution of a row to the cotangents of both images' pixels; `second_sum` may be

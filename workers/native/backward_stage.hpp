@@ -1,8 +1,8 @@
 // A stage backward. It repeats its forward pass, so that only the stage's inputs must be stored.
 //
-// With M levels, row h of level l < M goes forward at step h + l. Its pre-activations are kept
-// until step h + 2M - l, when the cotangents of rows h - 1 to h + 1 of level l + 1 are available.
-// Level M does both at step h + M. Level 0 is the input of the stage.
+// With M levels, row h of level l < M goes forward at step h + l. The states of its ReLU are
+// kept until step h + 2M - l, when the cotangents of rows h - 1 to h + 1 of level l + 1 are
+// available. Level M does both at step h + M. Level 0 is the input of the stage.
 #pragma once
 
 #include <vector>
@@ -19,7 +19,7 @@ struct BackwardRings {
         int top_level = 1;
         for (const Stage& stage : network.stages) top_level = std::max(top_level, stage.convs);
         for (int level = 0; level <= top_level; ++level) {
-            kept.emplace_back(2 * (top_level - level) + 1, width);
+            states.emplace_back(2 * (top_level - level) + 1, width);
             cotangents.emplace_back(width);
         }
     }
@@ -28,7 +28,7 @@ struct BackwardRings {
         for (RowRing<T>& ring : cotangents) ring.set_width(width);
     }
 
-    std::vector<RowStore<T>> kept;       // pre-activations, by level
+    std::vector<StateRing<T>> states;    // of ReLUs, by level
     std::vector<RowRing<T>> cotangents;  // of the pre-activations
 };
 
@@ -67,7 +67,7 @@ class BackwardOffset {
             if (!below_ && step < overlap.bottom) forward_.read_images(step);
             for (int level = 1; level < top_level; ++level) {
                 const int h = step - level;
-                if (overlap.has_row(h)) forward_.store_and_keep_row(level, h, kept_rows(level, h));
+                if (overlap.has_row(h)) forward_.store_and_keep_row(level, h, states(level, h));
             }
             if (overlap.has_row(step - top_level)) turn_row(step - top_level);
             for (int level = top_level - 1; level >= 0; --level) {
@@ -85,31 +85,32 @@ class BackwardOffset {
         const PoolWindow<T> window(above_, input_.pooled(), forward_.overlap(), h);
         forward_.with_preactivations(level, h, [&](auto source, auto kinds) {
             using Kinds = decltype(kinds);
-            row_vjp<Kinds>(source, PooledCotangents<T, Kinds>{window}, level, h);
+            const RowFactors<T, First> factors = forward_.factors(level, h);
+            const Evaluated<T, First, decltype(source)> evaluated{source, factors,
+                                                                  *factors.arc_cosine};
+            row_vjp<Kinds>(evaluated, PooledCotangents<T, Kinds>{window}, level, h);
         });
     }
 
     void kept_row(int level, int h) {
         const Window<T> window = cotangent_window(level + 1, h);
-        const Row<T> kept = kept_rows(level, h);
         auto run = [&](auto kinds) {
             using Kinds = decltype(kinds);
-            row_vjp<Kinds>(Kept<T, Kinds>{kept}, ConvolvedCotangents<T, Kinds>(window), level, h);
+            row_vjp<Kinds>(Kept<T, Kinds>{states(level, h)}, ConvolvedCotangents<T, Kinds>(window),
+                           level, h);
         };
         if (kTangent && !input_.is_first_layer(level)) return run(Kinds<kTangent, kTangent>{});
         return run(Kinds<false, kTangent>{});
     }
 
-    template <class Kinds, class Preactivations, class Cotangents>
-    KIPPER_INLINE void row_vjp(Preactivations preactivations, Cotangents cotangents, int level,
-                               int h) {
+    template <class Kinds, class Source, class Cotangents>
+    KIPPER_INLINE void row_vjp(Source source, Cotangents cotangents, int level, int h) {
         const Overlap& overlap = forward_.overlap();
         const std::size_t map = input_.network.map_start(input_.stage, level);
         const VarianceSums<T> sums{sums_.variances1 + map + overlap.pixel1(h),
                                    kBoth ? sums_.variances2 + map + overlap.pixel2(h) : nullptr};
-        relu_row_vjp<kBoth, Kinds, T>(preactivations, cotangents, overlap.width,
-                                      forward_.factors(level, h), rings_.cotangents[level].row(h),
-                                      sums);
+        relu_row_vjp<kBoth, Kinds, T>(source, cotangents, overlap.width, forward_.factors(level, h),
+                                      rings_.cotangents[level].row(h), sums);
     }
 
     // Level 0.
@@ -134,10 +135,7 @@ class BackwardOffset {
         }
     }
 
-    Row<T> kept_rows(int level, int h) {
-        RowStore<T>& kept = rings_.kept[level];
-        return kept.row(h % kept.count());
-    }
+    ReluState<T>* states(int level, int h) { return rings_.states[level].row(h); }
 
     Window<T> cotangent_window(int level, int h) {
         return {cotangent_row(level, h - 1), cotangent_row(level, h), cotangent_row(level, h + 1)};

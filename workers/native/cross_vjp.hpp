@@ -192,15 +192,16 @@ class CrossVjp {
         return lanes;
     }
 
-    // The pixels of batch 2 carry no scale, so the cotangents of batch 1 lack it.
+    // Batch 2 carries no scales, so the cotangents of batch 1 lack them.
     void write1(const KernelAndCotangents<T>& out) {
         const T scale = T(pairs_.network.pixel_scale());
         const T *pixels = pixels1_.total(), *variances = variances1_.total();
         for (std::size_t i = 0; i < pairs_.count1 * pixel_values_; ++i)
             out.pixels1[i] = scale * pixels[i];
+        const std::vector<T> sine_scales = pairs_.network.template sine_scales<T>();
         const T* inverses = batch1_[0].inverses;
         for (std::size_t i = 0; i < pairs_.count1 * variances_; ++i)
-            out.variances1[i] = variances[i] * inverses[i] / 2;
+            out.variances1[i] = variances[i] * sine_scales[i % variances_] * inverses[i] / 2;
     }
 
     void write2(const KernelAndCotangents<T>& out) {

@@ -66,9 +66,9 @@ class Convolved {
 // Sink: a row, for the next convolution.
 template <class T, class Kinds>
 struct StoreRow {
-    KIPPER_INLINE bool has(int) const { return true; }
-
-    KIPPER_INLINE void put(int w, const Entry<T>&, const Entry<T>& output) const {
+    template <class Evaluate>
+    KIPPER_INLINE void next(int w, Evaluate evaluate) {
+        const auto [output, state] = evaluate();
         row.nngp[w + 1] = output.nngp;
         if constexpr (Kinds::tangent_out) row.tangent[w + 1] = output.tangent;
     }
@@ -76,46 +76,67 @@ struct StoreRow {
     Row<T> row;
 };
 
-// Sink: a row for the next convolution, and the pre-activations for the backward pass.
+// Sink: a row for the next convolution, and the states for the backward pass.
 template <class T, class Kinds>
 struct StoreAndKeepRow {
-    KIPPER_INLINE bool has(int) const { return true; }
-
-    KIPPER_INLINE void put(int w, const Entry<T>& input, const Entry<T>& output) const {
-        StoreRow<T, Kinds>{row}.put(w, input, output);
-        kept.nngp[w + 1] = input.nngp;
-        if constexpr (Kinds::tangent_in) kept.tangent[w + 1] = input.tangent;
+    template <class Evaluate>
+    KIPPER_INLINE void next(int w, Evaluate evaluate) {
+        const auto [output, state] = evaluate();
+        row.nngp[w + 1] = output.nngp;
+        if constexpr (Kinds::tangent_out) row.tangent[w + 1] = output.tangent;
+        states[w].correlation = state.correlation;
+        if constexpr (Kinds::tangent_in) states[w].tangent = state.tangent;
+        states[w].kappa0 = state.kappa0;
+        states[w].sine = state.sine;
     }
 
     Row<T> row;
-    Row<T> kept;
+    ReluState<T>* __restrict states;
 };
 
 // Sink: the sums of a pool.
 template <class T, class Kinds>
 struct AddToPool {
-    KIPPER_INLINE bool has(int w) const { return window.has(w); }
-
-    KIPPER_INLINE void put(int w, const Entry<T>&, const Entry<T>& output) const {
-        window.nngp(w) += output.nngp;
-        if constexpr (Kinds::tangent_out) window.tangent(w) += output.tangent;
+    template <class Evaluate>
+    KIPPER_INLINE void next(int, Evaluate evaluate) {
+        const Row<T> sums = window.template next<Kinds::tangent_out>();
+        if (!sums.nngp) return;
+        const auto [output, state] = evaluate();
+        *sums.nngp += output.nngp;
+        if constexpr (Kinds::tangent_out) *sums.tangent += output.tangent;
     }
 
-    const PoolWindow<T>& window;
+    PoolWindow<T> window;
 };
 
+template <class T>
+struct Relu {
+    Entry<T> output;
+    ReluState<T> state;
+};
+
+// The ReLU of a pixel's pre-activations. Where the images coincide, c = 1, the output is the input
+// times the scale, exactly: an image with itself has the kernels of its variance map.
+template <class T, class First>
+KIPPER_INLINE Relu<T> relu(const Entry<T>& input, int w, const RowFactors<T, First>& factors,
+                           const ScaledArcCosine<T>& arc_cosine) {
+    const Lanes<T> inverses = factors.inverses1[w] * factors.inverses2[w];
+    const Lanes<T> correlation = input.nngp * inverses;
+    const auto [kappa0, sine] = arc_cosine(correlation);
+    const Lanes<T> deviations = factors.deviations1[w] * factors.deviations2[w];
+    return {{input.nngp * kappa0 + deviations * sine, input.tangent * kappa0},
+            {correlation, input.tangent * inverses, kappa0, sine}};
+}
+
 template <class T, class First, class Source, class Sink>
-KIPPER_INLINE void relu_row(Source source, int width, const RowFactors<T, First>& factors,
-                            const Sink& sink) {
-    for (int w = 0; w < width; ++w) {
+KIPPER_INLINE void relu_row(Source source, int width, const RowFactors<T, First> factors,
+                            Sink sink) {
+    const ScaledArcCosine<T> arc_cosine = *factors.arc_cosine;
+    for_each_of(width, [&](int w) KIPPER_INLINED {
         const Entry<T> input = source.next(w);
-        if (!sink.has(w)) continue;
-        const ArcCosine<T> relu =
-            arc_cosine<T>(input.nngp * (factors.inverses1[w] * factors.inverses2[w]));
-        const Lanes<T> deviations =
-            factors.deviations2[w] * (factors.deviations1[w] * factors.scale);
-        sink.put(w, input, {deviations * relu.kappa1, input.tangent * factors.scale * relu.kappa0});
-    }
+        sink.next(w,
+                  [&]() KIPPER_INLINED { return relu<T, First>(input, w, factors, arc_cosine); });
+    });
 }
 
 }  // namespace kipper

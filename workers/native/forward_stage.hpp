@@ -74,9 +74,9 @@ class OffsetPass {
         });
     }
 
-    void store_and_keep_row(int level, int h, Row<T> kept) {
+    void store_and_keep_row(int level, int h, ReluState<T>* states) {
         with_preactivations(level, h, [&](auto source, auto kinds) {
-            const StoreAndKeepRow<T, decltype(kinds)> sink{rings_.rings[level].row(h), kept};
+            const StoreAndKeepRow<T, decltype(kinds)> sink{rings_.rings[level].row(h), states};
             relu_row<T>(source, overlap_.width, factors(level, h), sink);
         });
     }

@@ -29,7 +29,8 @@ KIPPER_INLINE Lanes<T> inverses_or_zeros(Lanes<T> deviations) {
     return deviations == 0 ? Lanes<T>{} : 1 / deviations;
 }
 
-// Batch 1. Its pixels carry the scale of the first convolution.
+// Batch 1. Its pixels carry the scale of the first convolution, its deviations those of
+// Network::sine_scale.
 template <class T>
 class SingleImages {
   public:
@@ -41,9 +42,11 @@ class SingleImages {
           inverses_(count * variances_per_image_) {
         const T scale = T(network.pixel_scale());
         for (std::size_t i = 0; i < pixels_.size(); ++i) pixels_[i] = scale * pixels[i];
+        const std::vector<T> sine_scales = network.sine_scales<T>();
         for (std::size_t i = 0; i < deviations_.size(); ++i) {
-            deviations_[i] = std::sqrt(variances[i]);
-            inverses_[i] = inverse_or_zero(deviations_[i]);
+            const T deviation = std::sqrt(variances[i]);
+            deviations_[i] = sine_scales[i % variances_per_image_] * deviation;
+            inverses_[i] = inverse_or_zero(deviation);
         }
     }
 

@@ -66,6 +66,22 @@ struct Network {
         return 0.5 * pool * (followed_by_conv ? conv_scale() : 1.0);
     }
 
+    // The factor of sqrt(1 - c^2) in a ReLU's stored output.
+    double sine_scale(int stage, int level) const {
+        return relu_scale(stage, level) / 3.14159265358979323846;
+    }
+
+    // `sine_scale` of every variance of an image.
+    template <class T>
+    std::vector<T> sine_scales() const {
+        std::vector<T> scales;
+        for (int stage = 0; stage <= last_stage(); ++stage)
+            for (int level = 1; level <= stages[stage].convs; ++level)
+                scales.insert(scales.end(), resolutions[stage].pixels(),
+                              T(sine_scale(stage, level)));
+        return scales;
+    }
+
     // The factor of the read-out's sum over pixel pairs: all pairs, or each pixel with itself.
     double readout_scale() const {
         const double pixels = static_cast<double>(resolutions.back().pixels());

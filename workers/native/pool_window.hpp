@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "offset_maps.hpp"
 
@@ -15,38 +16,47 @@ template <class T>
 class PoolWindow {
   public:
     KIPPER_INLINE PoolWindow(OffsetMaps<T>& maps, bool pooled, const Overlap& overlap, int h)
-        : shift_(pooled ? 1 : 0), left_(overlap.left), width_(0), rows_{} {
+        : step_(pooled ? 1 : 2), width_(0), here_{}, other_{} {
         const Resolution& resolution = maps.resolution();
-        const int pooled1 = h >> shift_, pooled2 = (h + overlap.dh) >> shift_;
+        const int shift = pooled ? 1 : 0;
+        const int pooled1 = h >> shift, pooled2 = (h + overlap.dh) >> shift;
         if (std::max(pooled1, pooled2) >= resolution.height) return;
-        for (int parity = 0; parity <= shift_; ++parity) {
-            const int dh = pooled2 - pooled1, dw = (parity + overlap.dw) >> shift_;
-            if (!maps.has_offset(dh, dw)) continue;
+        const auto place = [&](int w) {
+            const int column = overlap.left + w;
+            const int dh = pooled2 - pooled1;
+            const int dw = ((column + overlap.dw) >> shift) - (column >> shift);
+            if (!maps.has_offset(dh, dw)) return Row<T>{};
             const Row<T> row = maps.row(dh, dw, pooled1);
-            const int first_entry = 1 - std::max(0, -dw);
-            rows_[parity] = {row.nngp + first_entry,
-                             row.tangent ? row.tangent + first_entry : nullptr};
-            // The last pixel of an odd side belongs to no pooled pixel.
-            width_ = std::clamp((resolution.width << shift_) - std::max(0, overlap.dw) - left_, 0,
-                                overlap.width);
-        }
+            const int entry = (column >> shift) + 1 - std::max(0, -dw);
+            return Row<T>{row.nngp + entry, row.tangent ? row.tangent + entry : nullptr};
+        };
+        here_ = place(0);
+        other_ = place(1);
+        if (!here_.nngp && !other_.nngp) return;
+        // The last pixel of an odd side belongs to no pooled pixel.
+        width_ = std::clamp((resolution.width << shift) - std::max(0, overlap.dw) - overlap.left, 0,
+                            overlap.width);
     }
 
     // Pixels from here on belong to no pooled pixel.
     int width() const { return width_; }
 
-    KIPPER_INLINE bool has(int w) const { return rows_[parity(w)].nngp != nullptr; }
-    KIPPER_INLINE Lanes<T>& nngp(int w) const { return rows_[parity(w)].nngp[pooled(w)]; }
-    KIPPER_INLINE Lanes<T>& tangent(int w) const { return rows_[parity(w)].tangent[pooled(w)]; }
+    // The entries of pixel 0, of pixel 1, and so on; null if outside the band.
+    template <bool kTangent>
+    KIPPER_INLINE Row<T> next() {
+        const Row<T> entries = here_;
+        if (entries.nngp) {
+            here_.nngp += step_;
+            if constexpr (kTangent) here_.tangent += step_;
+        }
+        std::swap(here_, other_);
+        return entries;
+    }
 
   private:
-    KIPPER_INLINE int parity(int w) const { return (left_ + w) & shift_; }
-    KIPPER_INLINE int pooled(int w) const { return (left_ + w) >> shift_; }
-
-    int shift_;
-    int left_;
+    int step_;
     int width_;
-    Row<T> rows_[2];
+    Row<T> here_, other_;  // of the next pixel, and of the one after it
 };
 
 }  // namespace kipper

@@ -24,6 +24,15 @@ struct Row {
     Lanes<T>* tangent;
 };
 
+// What the backward pass of a ReLU layer needs of the forward pass.
+template <class T>
+struct ReluState {
+    Lanes<T> correlation;
+    Lanes<T> tangent;  // the tangent kernel, over the same deviations as the correlation
+    Lanes<T> kappa0;   // times the layer's scale
+    Lanes<T> sine;
+};
+
 // Rows h - 1, h and h + 1.
 template <class T>
 struct Window {
@@ -67,18 +76,45 @@ class RowRing {
     RowStore<T> rows_;
 };
 
+// The states of a few rows of a layer: row h replaces row h - count.
+template <class T>
+class StateRing {
+  public:
+    StateRing(int count, int max_width)
+        : count_(count), stride_(max_width), states_(count * stride_) {}
+
+    ReluState<T>* row(int h) { return states_.data() + (h % count_) * stride_; }
+
+  private:
+    int count_;
+    std::size_t stride_;
+    AlignedArray<ReluState<T>> states_;
+};
+
+// Calls visit(0), visit(1), ... visit(count - 1), written out twice in the loop: what passes from
+// one pixel to the next then changes registers without being copied.
+template <class Visit>
+KIPPER_INLINE void for_each_of(int count, Visit visit) {
+    int i = 0;
+    for (; i + 1 < count; i += 2) {
+        visit(i);
+        visit(i + 1);
+    }
+    if (i < count) visit(i);
+}
+
 // 3x3 box sums from left to right, which sum each column once.
 template <class T>
 class BoxSum {
   public:
     KIPPER_INLINE BoxSum(const Lanes<T>* above, const Lanes<T>* here, const Lanes<T>* below)
-        : above_(above), here_(here), below_(below), previous_{}, current_(column(1)) {}
+        : above_(above), here_(here), below_(below), current_(column(1)), pair_(current_) {}
 
     // The sum around pixel w; call it for w = 0, 1, 2, ...
     KIPPER_INLINE Lanes<T> next(int w) {
         const Lanes<T> following = column(w + 2);
-        const Lanes<T> sum = previous_ + current_ + following;
-        previous_ = current_;
+        const Lanes<T> sum = pair_ + following;
+        pair_ = current_ + following;
         current_ = following;
         return sum;
     }
@@ -89,7 +125,8 @@ class BoxSum {
     }
 
     const Lanes<T>* __restrict above_, * __restrict here_, * __restrict below_;
-    Lanes<T> previous_, current_;
+    Lanes<T> current_;  // the column of the next pixel
+    Lanes<T> pair_;     // the sum of it and the column before it
 };
 
 }  // namespace kipper

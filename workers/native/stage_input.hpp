@@ -1,6 +1,7 @@
 // The inputs of a pass over a stage: the images, and the outputs of the stage before.
 #pragma once
 
+#include "arc_cosine.hpp"
 #include "images.hpp"
 #include "offset_maps.hpp"
 
@@ -10,11 +11,12 @@ namespace kipper {
 // T for one image of batch 1, Lanes<T> if batch 1 is in lanes as well.
 template <class T, class First>
 struct RowFactors {
-    const First* __restrict deviations1;
+    const First* __restrict deviations1;  // times sine_scale
     const First* __restrict inverses1;
     const Lanes<T>* __restrict deviations2;
     const Lanes<T>* __restrict inverses2;
-    T scale;  // see Network::relu_scale
+    const ScaledArcCosine<T>* arc_cosine;
+    T sine_scale;
 };
 
 template <class T, class First>
@@ -28,8 +30,8 @@ class StageInput {
           first(first),
           second(second),
           maps(maps),
-          inner_scale_(T(network.relu_scale(stage, 0))),
-          top_scale_(T(network.relu_scale(stage, convs()))) {}
+          inner_arc_cosine_(T(network.relu_scale(stage, 0))),
+          top_arc_cosine_(T(network.relu_scale(stage, convs()))) {}
 
     const Resolution& resolution() const { return network.resolutions[stage]; }
     int convs() const { return network.stages[stage].convs; }
@@ -41,8 +43,12 @@ class StageInput {
     RowFactors<T, First> factors(int level, const Overlap& overlap, int h) const {
         const std::size_t map = network.map_start(stage, level);
         const std::size_t pixel1 = map + overlap.pixel1(h), pixel2 = map + overlap.pixel2(h);
-        return {first.deviations + pixel1, first.inverses + pixel1, second.deviations + pixel2,
-                second.inverses + pixel2, level == convs() ? top_scale_ : inner_scale_};
+        return {first.deviations + pixel1,
+                first.inverses + pixel1,
+                second.deviations + pixel2,
+                second.inverses + pixel2,
+                level == convs() ? &top_arc_cosine_ : &inner_arc_cosine_,
+                T(network.sine_scale(stage, level))};
     }
 
     const Network& network;
@@ -52,7 +58,7 @@ class StageInput {
     OffsetMaps<T>* const maps;
 
   private:
-    const T inner_scale_, top_scale_;  // of the ReLUs below the top level, and of the top one
+    const ScaledArcCosine<T> inner_arc_cosine_, top_arc_cosine_;  // below the top level, and there
 };
 
 }  // namespace kipper

@@ -24,6 +24,7 @@ class VariancePass {
           scaled_pixels_(network.pixel_values()),
           variances_(network.variances()),
           deviations_(network.variances()),
+          scaled_deviations_(network.variances()),
           inverses_(network.variances()),
           below_(network.resolutions[0].height, network.resolutions[0].width),
           here_(network.resolutions[0].height, network.resolutions[0].width) {
@@ -44,10 +45,10 @@ class VariancePass {
     const AlignedArray<Lanes<T>>& inverses() const { return inverses_; }  // of deviations
     ForwardRings<T>& rings() { return rings_; }
 
-    // The input of a stage, after `run`. The pixels of image 1 carry their scale.
+    // The input of a stage, after `run`. Image 1 carries the scales of SingleImages.
     StageInput<T, Lanes<T>> stage_input(int stage) {
-        return {network_, stage, view(scaled_pixels_), view(pixels_),
-                stage ? &maps_[stage - 1] : nullptr};
+        return {network_, stage, view(scaled_pixels_, scaled_deviations_),
+                view(pixels_, deviations_), stage ? &maps_[stage - 1] : nullptr};
     }
 
   private:
@@ -61,8 +62,9 @@ class VariancePass {
         });
     }
 
-    ImageView<Lanes<T>> view(const AlignedArray<Lanes<T>>& pixels) const {
-        return {pixels.data(), deviations_.data(), inverses_.data()};
+    ImageView<Lanes<T>> view(const AlignedArray<Lanes<T>>& pixels,
+                             const AlignedArray<Lanes<T>>& deviations) const {
+        return {pixels.data(), deviations.data(), inverses_.data()};
     }
 
     // All levels of a stage at offset (0, 0), for the whole image.
@@ -98,28 +100,30 @@ class VariancePass {
         const Lanes<T>* under = last_row ? rings_.zeros.row(0).nngp : below_.row(h + 1).nngp;
         BoxSum<T> box(above, below_.row(h).nngp, under);
         const T scale = T(network_.relu_scale(input.stage, level));
+        const T sine_scale = T(network_.sine_scale(input.stage, level));
         const std::size_t row = network_.map_start(input.stage, level) + h * resolution.width;
         for (int w = 0; w < resolution.width; ++w) {
             const Lanes<T> variance = box.next(w) + T(network_.b2);
             const Lanes<T> deviation = square_root<T>(variance);
             variances_[row + w] = variance;
             deviations_[row + w] = deviation;
+            scaled_deviations_[row + w] = sine_scale * deviation;
             inverses_[row + w] = inverses_or_zeros<T>(deviation);
             here_.row(h).nngp[w + 1] = variance * scale;
         }
     }
 
     void pool_row(const StageInput<T, Lanes<T>>& input, const Overlap& overlap, int h) {
-        const PoolWindow<T> window(maps_[input.stage], input.pooled(), overlap, h);
+        PoolWindow<T> window(maps_[input.stage], input.pooled(), overlap, h);
         const Lanes<T>* row = here_.row(h).nngp + 1;
         for (int w = 0; w < window.width(); ++w)
-            if (window.has(w)) window.nngp(w) += row[w];
+            if (Lanes<T>* sum = window.template next<false>().nngp) *sum += row[w];
     }
 
     const Network& network_;
     ForwardRings<T> rings_;
     AlignedArray<Lanes<T>> pixels_, scaled_pixels_;
-    AlignedArray<Lanes<T>> variances_, deviations_, inverses_;
+    AlignedArray<Lanes<T>> variances_, deviations_, scaled_deviations_, inverses_;
     RowStore<T> below_, here_;         // all rows of a level and of the next
     std::vector<OffsetMaps<T>> maps_;  // outputs of each stage but the last
 };

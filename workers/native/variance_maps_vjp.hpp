@@ -17,6 +17,7 @@ class VarianceBackwardPass {
         : network_(network),
           forward_(network),
           rings_(network),
+          sine_scales_(network.sine_scales<T>()),
           variances_(network.variances()),
           pixel_sums1_(network.pixel_values()),
           pixel_sums2_(network.pixel_values()),
@@ -62,8 +63,10 @@ class VarianceBackwardPass {
         const Lanes<T>* inverses = forward_.inverses().data();
         const std::size_t first = network_.map_start(input.stage, 1);
         const std::size_t last = network_.map_start(input.stage, input.convs() + 1);
-        for (std::size_t i = first; i < last; ++i)
-            variances_[i] += (variance_sums1_[i] + variance_sums2_[i]) * inverses[i] / 2;
+        for (std::size_t i = first; i < last; ++i) {
+            const Lanes<T> sum = variance_sums1_[i] * sine_scales_[i] + variance_sums2_[i];
+            variances_[i] += sum * inverses[i] / 2;
+        }
     }
 
     // All levels of a stage at offset (0, 0), for the whole image.
@@ -93,9 +96,10 @@ class VarianceBackwardPass {
         }
         std::copy_n(variances_.data() + row, overlap.width, out);
         if (input.stage == network_.last_stage()) return;
-        const PoolWindow<T> window(cotangents_[input.stage], input.pooled(), overlap, h);
+        PoolWindow<T> window(cotangents_[input.stage], input.pooled(), overlap, h);
         for (int w = 0; w < window.width(); ++w)
-            if (window.has(w)) out[w] += scale * window.nngp(w);
+            if (const Lanes<T>* cotangent = window.template next<false>().nngp)
+                out[w] += scale * *cotangent;
     }
 
     void input_row(const StageInput<T, Lanes<T>>& input, const Overlap& overlap, int h,
@@ -117,6 +121,7 @@ class VarianceBackwardPass {
     const Network& network_;
     VariancePass<T> forward_;
     BackwardRings<T> rings_;
+    std::vector<T> sine_scales_;
     std::vector<OffsetMaps<T>> cotangents_;  // of the outputs of each stage but the last
     AlignedArray<Lanes<T>> variances_;       // cotangents of the variance maps
     // An image is both image 1 and image 2.
