@@ -101,6 +101,12 @@ KIPPER_INLINE Lanes<double> multiply_add(Lanes<double> a, Lanes<double> b, Lanes
 #endif
 }
 
+// A NaN stays one.
+template <class T>
+KIPPER_INLINE Lanes<T> positive_part(Lanes<T> x) {
+    return x < T(0) ? Lanes<T>{} : x;
+}
+
 // A loop over lanes that the compiler turns into one instruction.
 template <class T>
 KIPPER_INLINE Lanes<T> square_root(Lanes<T> x) {
