@@ -91,7 +91,8 @@ class Version:
         )
 
     def milliseconds_per_pair(self, *request: str | int) -> float:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return float(self._process.stdout.readline())
@@ -142,7 +143,8 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help="used by the script itself")
     options = parser.parse_args()
     if options.serve:
-        return serve()
+        serve()
+        return
     if options.other is None:
         parser.error("--other=DIR is needed: the root of the other version")
     from kernel_scaling import matrix_product_gflops
