@@ -65,8 +65,9 @@ def make_engine(spec: KernelSpec, threads: int) -> "DenseEngine":
     return DenseEngine(spec, dense_arithmetic(), functions, exact, threads)
 
 
+@functools.lru_cache(maxsize=8)
 def plain_engine(spec: KernelSpec) -> "DenseEngine":
-    """The engine in plain JAX."""
+    """The engine in plain JAX, one for all workers of a process, which compiles once."""
     functions = _plain_functions(_network(spec), spec.kind)
     exact = functools.partial(plain_engine, _in_float64(spec))
     return DenseEngine(spec, f"formulas 2 by {xla_arithmetic()}", functions, exact)
