@@ -682,7 +682,7 @@ def kernel(
     *,
     architecture: str = "convnet",
     kernel: str = "ntk",
-    dtype: str = "float32",
+    dtype: str | None = None,
     engine: str = "auto",
 ) -> np.ndarray:
     """K(x1, x2) of an infinitely wide network.
@@ -692,13 +692,13 @@ def kernel(
         x2: images (m, h, w, c) or (m, h, w); None stands for x1, at half the cost.
         architecture: as the flag of `kipper distill`.
         kernel: "ntk" or "nngp".
-        dtype: "float32" or "float64", of the arithmetic and the result.
+        dtype: "float32" or "float64", of the arithmetic and the result. By default both are
+            float32, but K(x1, x1) is a float64 array: distances of images that nearly coincide lie
+            below the rounding of float32.
         engine: as the flag of `kipper distill`.
 
     Returns:
-        (n, m) in `dtype`; K(x1, x1) is symmetric and float64 for any `dtype`, because distances of
-        images that nearly coincide lie below the rounding of float32. Numbers beyond the dtype's
-        range are infinite or NaN.
+        (n, m). K(x1, x1) is symmetric. Numbers beyond the dtype's range are infinite or NaN.
 
     Raises:
         UserError: a name is unknown, or the images do not fit it or each other.

@@ -45,7 +45,13 @@ def test_kernels_and_gradients_are_the_reference_ones(architecture, kind, tiling
         assert relative_error(g1, gradients[0]) < tolerance
         assert relative_error(g2, gradients[1]) < tolerance
         alone = kipper.kernel(X1, **names)
+        assert alone.dtype == dtype
         assert relative_error(alone, kipper.kernel(X1, X1, **names)) < tolerance
+
+
+def test_images_with_themselves_give_float64_unless_a_dtype_is_named():
+    assert kipper.kernel(X1, architecture="fc1").dtype == np.float64
+    assert kipper.kernel(X1, X2, architecture="fc1").dtype == np.float32
 
 
 @pytest.mark.parametrize("architecture", ["convnet", "fc1"])
