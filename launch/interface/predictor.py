@@ -66,6 +66,7 @@ class Predictor:
             x2,
             architecture=self.architecture,
             kernel=self.kind,
-            dtype=self.dtype,
+            # By default float32 arithmetic, whose K_ss is a float64 array.
+            dtype=None if self.dtype == "float32" else self.dtype,
             engine=self.engine,
         ).astype(np.float64)
