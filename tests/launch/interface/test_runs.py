@@ -93,6 +93,15 @@ def test_an_error_of_the_callback_ends_the_run():
         kipper.distill("digits", callback=callback, **LONG)
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """SIGINT interrupts, also in the background of a shell, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_ends_a_sweep_and_the_run_resumes(tmp_path):
     """KeyboardInterrupt comes after the run has stopped, and `except Exception` does not see it."""
 
