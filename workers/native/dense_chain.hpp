@@ -136,8 +136,8 @@ class DenseChain {
         return columns;
     }
 
-    // Calls visit(l, deviations) for all layers, the read-out last, of an image with root mean square
-    // `rms`, in float64 for both types.
+    // Calls visit(l, deviations) for all layers, the read-out last, of an image with root mean
+    // square `rms`, in float64 for both types.
     template <class Visit>
     void for_each_layer(double rms, Visit visit) const {
         const double bias = std::sqrt(pairs_.b2);

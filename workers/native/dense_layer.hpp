@@ -7,8 +7,8 @@
 
 namespace kipper {
 
-// Standard deviations of one image of batch 1, or of a register of images of batch 2. The shares are
-// cosine and sine of one angle; of an image of deviation 0 they are 0 and 1.
+// Standard deviations of one image of batch 1, or of a register of images of batch 2. The shares
+// are cosine and sine of one angle; of an image of deviation 0 they are 0 and 1.
 template <class Value>
 struct Deviations {
     Value sigma;
@@ -30,8 +30,7 @@ template <class T>
 KIPPER_INLINE Lanes<T> gap_behind(const Deviations<T>& one, const Deviations<Lanes<T>>& two,
                                   Lanes<T> deficit) {
     const Lanes<T> apart = one.weights - two.weights, bias_apart = one.bias - two.bias;
-    return one.weights * two.weights * deficit +
-           T(0.5) * (apart * apart + bias_apart * bias_apart);
+    return one.weights * two.weights * deficit + T(0.5) * (apart * apart + bias_apart * bias_apart);
 }
 
 // Directions closer than 16 epsilons count as equal.
