@@ -36,4 +36,5 @@ def known_block(spec: KernelSpec, engine_name: str, image_shape: tuple[int, ...]
     engine = make_engine(engine_name, spec, threads=1)
     x1, x2 = (PreparedImages(x, engine.features(x)) for x in (images[:few], images[few:]))
     probe = messages.Probe(x1=x1.images, x2=x2.images)
-    return KnownBlock(probe, engine.block(x1, x2), numerics_of([engine], [spec]))
+    kernel = engine.block(x1, x2).astype(spec.dtype, copy=False)  # as workers answer a probe
+    return KnownBlock(probe, kernel, numerics_of([engine], [spec]))
