@@ -75,14 +75,12 @@ def bits(workdir: pathlib.Path) -> dict[str, bytes]:
         return {name: arrays[name].tobytes() for name in arrays.files}
 
 
-@pytest.mark.parametrize("architecture", ["convnet1", "fc2"])
 def test_native_kernels_have_the_same_bits_on_both(
-    tmp_path: pathlib.Path, start: Any, joined: tuple[Any, list[str]], architecture: str
+    tmp_path: pathlib.Path, start: Any, joined: tuple[Any, list[str]]
 ) -> None:
     coordinating, worker = joined
-    flags = [f"--architecture={architecture}", *FEW]
-    finished(start(command(tmp_path / "own", *flags)))
-    run = start(coordinating(tmp_path / "other", *flags, "--num_workers=0"))
+    finished(start(command(tmp_path / "own", *CONVNET)))
+    run = start(coordinating(tmp_path / "other", *CONVNET, "--num_workers=0"))
     finished(start(worker))
     finished(run)
     sets = [bits(tmp_path / name) for name in ("own", "other")]
@@ -91,6 +89,7 @@ def test_native_kernels_have_the_same_bits_on_both(
     assert recipes[0].numerics == recipes[1].numerics
 
 
+@pytest.mark.parametrize("pythons", ["the worker has it"], indirect=True)
 def test_xla_of_another_version_is_refused_and_the_worker_ends(
     tmp_path: pathlib.Path, start: Any, joined: tuple[Any, list[str]]
 ) -> None:
