@@ -6,7 +6,6 @@ handle of the run at once. `kipper.load` reads results, `kipper.compare` compare
 kernels alone. The `kipper` command does the same from files. See README.md.
 """
 
-import importlib
 from typing import Any
 
 __version__ = "0.1.0"
@@ -37,7 +36,9 @@ def __getattr__(name: str) -> Any:
     # Imported when first used: `kipper --help` must not wait for JAX.
     if name not in _MODULES:
         raise AttributeError(f"module 'kipper' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"kipper.{_MODULES[name]}"), name)
+    from kipper.common.lazy_imports import import_without_collection
+
+    return getattr(import_without_collection(f"kipper.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

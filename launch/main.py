@@ -1,7 +1,6 @@
 """The `kipper` command. Imports nothing heavy until a command needs it."""
 
 import difflib
-import importlib
 import logging
 import platform
 import sys
@@ -16,6 +15,7 @@ from kipper.common.errors import (
     TemporaryError,
     UserError,
 )
+from kipper.common.lazy_imports import import_without_collection
 from kipper.common.printable import printable
 from kipper.common.settings import (
     ComputeSettings,
@@ -74,7 +74,7 @@ def run(arguments: list[str]) -> int:
     try:
         settings = _parse(name, command, flags)
         module, function = command.function.split(":")
-        carry_out = getattr(importlib.import_module(f"kipper.launch.{module}"), function)
+        carry_out = getattr(import_without_collection(f"kipper.launch.{module}"), function)
         with _logging(settings):
             carry_out(*_joined(settings))
         sys.stdout.flush()

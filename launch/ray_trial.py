@@ -7,9 +7,14 @@ import sys
 
 from kipper.common import logs
 from kipper.common.errors import KipperError
+from kipper.common.lazy_imports import import_without_collection
 from kipper.common.settings import ExecutionSettings
 from kipper.common.settings.execution import LOCAL_RAY
-from kipper.launch.ray_run import check_ray, set_up_ray
+
+# First of all that brings JAX.
+import_without_collection("jax")
+
+from kipper.launch.ray_run import check_ray, set_up_ray  # noqa: E402
 
 
 def describe_ray(address: str) -> str:

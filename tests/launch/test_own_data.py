@@ -106,6 +106,6 @@ def test_an_invalid_network_is_refused_and_nothing_is_written(folder, tmp_path, 
     network.write_text(NETWORK.replace("stax.Flatten(), ", ""))
     assert run(_command(tmp_path / "run", folder, network)) == 2
     error = capsys.readouterr().err
-    assert "net.py: the kernel of make() is float32 of shape (1, 2, 8, 8" in error
+    assert "net.py: the kernel of make() is float64 of shape (1, 2, 8, 8" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
