@@ -156,6 +156,11 @@ class KernelSpec:
     kind: str
     dtype: str
 
+    @property
+    def in_float64(self) -> "KernelSpec":
+        """The same kernel by arithmetic in float64."""
+        return dataclasses.replace(self, dtype="float64")
+
 
 def is_tangent(kind: str) -> bool:
     """Whether a kernel of that kind is the tangent kernel; ValueError for an unknown one."""

@@ -11,11 +11,6 @@ from kipper.common.lazy_imports import import_without_collection
 from kipper.common.settings import ExecutionSettings
 from kipper.common.settings.execution import LOCAL_RAY
 
-# First of all that brings JAX.
-import_without_collection("jax")
-
-from kipper.launch.ray_run import check_ray, set_up_ray  # noqa: E402
-
 
 def describe_ray(address: str) -> str:
     """Connects to the Ray at an address, as --ray_address takes it, and says what is there.
@@ -23,6 +18,9 @@ def describe_ray(address: str) -> str:
     Raises:
         KipperError: a run could not begin there; the message says why.
     """
+    import_without_collection("jax")  # which the next one brings
+    from kipper.launch.ray_run import check_ray, set_up_ray
+
     check_ray()
     set_up_ray(address)
     import ray

@@ -1,6 +1,5 @@
 """The banded engine in native code, for CPUs."""
 
-import dataclasses
 import functools
 
 import numpy as np
@@ -62,7 +61,7 @@ class NativeBandedEngine(BandedEngine):
             functools.partial(banded_cpu.variance_maps_vjp, threads=threads),
             cross,
             cross_vjp,
-            lambda: unchecked_engine(dataclasses.replace(spec, dtype="float64"), threads),
+            lambda: unchecked_engine(spec.in_float64, threads),
             None,
         )
         self._threads = threads
@@ -74,7 +73,7 @@ class NativeBandedEngine(BandedEngine):
         rounded, kept, endangered = banded_cpu.linearised_cross_kernel(
             network, self._spec.kind, *images, threads=self._threads
         )
-        kernel, again = self._judged(x1, x2, rounded, endangered)
+        kernel, again = self._judged(x1, x2, self._nearness(x1, x2), rounded, endangered)
 
         def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
             usual = np.where(again, 0, cotangent)

@@ -62,17 +62,20 @@ class BandedEngine:
     def block(self, x1: PreparedImages, x2: PreparedImages) -> np.ndarray:
         with enable_x64(self._x64):
             kernel, endangered = self._cross(self._network(x1.images), *flat(x1, x2))
-        return self._judged(x1, x2, np.asarray(kernel), np.asarray(endangered))[0]
+        judged = np.asarray(kernel), np.asarray(endangered)
+        return self._judged(x1, x2, self._nearness(x1, x2), *judged)[0]
 
     def block_vjp(
         self, x1: PreparedImages, x2: PreparedImages, cotangent: np.ndarray, both: bool
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         network = self._network(x1.images)
-        usual = cotangent if self._x64 else np.where(self._near(x1, x2).near, 0, cotangent)
+        nearness = self._nearness(x1, x2)
+        usual = cotangent if nearness is None else np.where(nearness.near, 0, cotangent)
         with enable_x64(self._x64):
             rounded, endangered, *pieces = self._cross_vjp(network, flat(x1, x2), usual, both=both)
             cotangents = self._of_images(x1, x2, pieces)
-        kernel, again = self._judged(x1, x2, np.asarray(rounded), np.asarray(endangered))
+        judged = np.asarray(rounded), np.asarray(endangered)
+        kernel, again = self._judged(x1, x2, nearness, *judged)
         return kernel, self._with_exact(x1, x2, cotangent, again, cotangents)
 
     def linearise(
@@ -84,19 +87,25 @@ class BandedEngine:
         del x1, x2, both
         return None
 
-    def _near(self, x1: PreparedImages, x2: PreparedImages) -> Nearness:
-        return image_nearness(x1.images, x2.images, self._spec.architecture)
+    def _nearness(self, x1: PreparedImages, x2: PreparedImages) -> Nearness | None:
+        """That of the images; None in float64, which holds all pairs."""
+        return None if self._x64 else image_nearness(x1.images, x2.images, self._spec.architecture)
 
     def _judged(
-        self, x1: PreparedImages, x2: PreparedImages, kernel: np.ndarray, endangered: np.ndarray
+        self,
+        x1: PreparedImages,
+        x2: PreparedImages,
+        nearness: Nearness | None,
+        kernel: np.ndarray,
+        endangered: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The kernel in float64, and which pairs (n, m) float64 had to evaluate.
 
         It also evaluates images with themselves, if they have a near partner.
         """
-        if self._x64:
+        if nearness is None:
             return kernel, np.zeros(kernel.shape, bool)
-        equal, near = self._near(x1, x2)
+        equal, near = nearness
         again = near | endangered
         crowded = np.logical_or.outer(again.any(1) | x1.crowded, again.any(0) | x2.crowded)
         held = kernel.astype(np.float64)

@@ -1,6 +1,5 @@
 """The banded engine in plain JAX, for any device."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
@@ -65,7 +64,7 @@ def _engine(spec: KernelSpec) -> BandedEngine:
         _in_pieces(variance_vjp),
         jax.jit(cross, static_argnums=0),
         jax.jit(cross_vjp, static_argnums=0, static_argnames="both"),
-        lambda: _engine(dataclasses.replace(spec, dtype="float64")),
+        lambda: _engine(spec.in_float64),
         _EXACT_PAIRS_AT_A_TIME,
     )
 

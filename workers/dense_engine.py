@@ -5,7 +5,6 @@ available and correct; elsewhere everything is plain JAX. In float32, pairs of i
 are evaluated in float64, and blocks with such pairs are float64.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -61,7 +60,7 @@ def make_engine(spec: KernelSpec, threads: int) -> "DenseEngine":
     if not on_cpu or missing or not _native_is_right(spec.kind, spec.dtype):
         return plain_engine(spec)
     functions = _native_functions(_network(spec), spec.kind, threads)
-    exact = functools.partial(make_engine, _in_float64(spec), threads)
+    exact = functools.partial(make_engine, spec.in_float64, threads)
     return DenseEngine(spec, dense_arithmetic(), functions, exact, threads)
 
 
@@ -69,12 +68,8 @@ def make_engine(spec: KernelSpec, threads: int) -> "DenseEngine":
 def plain_engine(spec: KernelSpec) -> "DenseEngine":
     """The engine in plain JAX, one for all workers of a process, which compiles once."""
     functions = _plain_functions(_network(spec), spec.kind)
-    exact = functools.partial(plain_engine, _in_float64(spec))
+    exact = functools.partial(plain_engine, spec.in_float64)
     return DenseEngine(spec, f"formulas 2 by {xla_arithmetic()}", functions, exact)
-
-
-def _in_float64(spec: KernelSpec) -> KernelSpec:
-    return dataclasses.replace(spec, dtype="float64")
 
 
 def _network(spec: KernelSpec) -> DenseNetwork:

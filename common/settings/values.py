@@ -12,6 +12,14 @@ from kipper.common.errors import UserError
 from kipper.common.settings.field import Settings, words_for_counts
 
 
+def keyword_fields(
+    *classes: type[Settings], without: tuple[str, ...] = ()
+) -> "list[dataclasses.Field[Any]]":
+    """The fields of settings classes but `without`, each once."""
+    fields = {field.name: field for cls in classes for field in dataclasses.fields(cls)}
+    return [field for name, field in fields.items() if name not in without]
+
+
 def fitted_values(
     settings_classes: tuple[type[Settings], ...],
     values: Mapping[str, object],
@@ -25,12 +33,7 @@ def fitted_values(
     Raises:
         UserError: a name is unknown, or a value is of another type.
     """
-    fields = {
-        field.name: field
-        for cls in settings_classes
-        for field in dataclasses.fields(cls)
-        if field.name not in without
-    }
+    fields = {field.name: field for field in keyword_fields(*settings_classes, without=without)}
     fitted = {}
     for name, value in values.items():
         if name not in fields:

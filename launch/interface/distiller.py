@@ -11,9 +11,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from kipper.common.datasets import dataset_of_arrays
 from kipper.common.errors import UserError
 from kipper.common.settings import DistillSettings, ExecutionSettings
+from kipper.common.settings.values import keyword_fields
 from kipper.launch.interface.result import Result
 from kipper.launch.interface.runs import distill
-from kipper.launch.interface.signatures import keyword_fields, takes_settings
+from kipper.launch.interface.signatures import takes_settings
 from kipper.server import sampling
 
 _OWN = ("workdir", "dataset", "data_dir", "train_limit", "test_limit", "dashboard")

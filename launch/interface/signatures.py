@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from kipper.common.errors import KipperError
 from kipper.common.settings import Settings, choices_of
+from kipper.common.settings.values import keyword_fields
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -57,14 +58,6 @@ def takes_settings(
         return called
 
     return changed
-
-
-def keyword_fields(
-    *classes: type[Settings], without: tuple[str, ...] = ()
-) -> "list[dataclasses.Field[Any]]":
-    """The fields of settings classes but `without`, each once."""
-    fields = {field.name: field for cls in classes for field in dataclasses.fields(cls)}
-    return [field for name, field in fields.items() if name not in without]
 
 
 def _with_entries(doc: str, fields: "list[dataclasses.Field[Any]]", names: frozenset[str]) -> str:
