@@ -4,13 +4,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from exact_kernel import distance, exact_derivative, exact_kernel
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from near_images import FAMILIES, near_pair, pair_errors
 
-from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.architecture import (
+    Architecture,
+    AvgPool,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    KernelSpec,
+    Relu,
+    architecture_named,
+)
 from kipper.launch.kernels import kernel, kernel_vjp
-from kipper.workers import banded_cpu, banded_xla
+from kipper.workers import banded_cpu, banded_cpu_engine, banded_xla, dense_engine
 from kipper.workers.bands import banded_network
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import PreparedImages
@@ -19,6 +30,15 @@ from kipper.workers.near_pairs import crowded, image_nearness
 NATIVE = pytest.mark.skipif(
     banded_cpu.unavailable() is not None, reason=str(banded_cpu.unavailable())
 )
+
+
+_CONV = (Conv(), Relu())
+_FOR_FOUR_PIXELS = {
+    "two pools": (*_CONV, AvgPool(), *_CONV, AvgPool(), Flatten(), Dense()),
+    "no pool": (*_CONV, *_CONV, Flatten(), Dense()),
+    "global average": (*_CONV, AvgPool(), *_CONV, GlobalAvgPool(), Dense()),
+    "fully connected": (Flatten(), Dense(), Relu(), Dense(), Relu(), Dense()),
+}
 
 
 def _pair(engine, images):
@@ -30,6 +50,38 @@ def _pair(engine, images):
     values = np.array(values)
     values[1, 0] = values[0, 1]
     return values, np.stack([first[0], second[1]])
+
+
+@NATIVE
+@given(
+    name=st.sampled_from(sorted(_FOR_FOUR_PIXELS)),
+    kind=st.sampled_from(["ntk", "nngp"]),
+    family=st.sampled_from(sorted(FAMILIES)),
+    exponent=st.floats(-8, -0.5),
+    seed=st.integers(0, 2**20),
+)
+@example("no pool", "ntk", "scaled", -5.0, 0)
+@settings(max_examples=8, deadline=None)
+def test_float64_holds_to_fifty_digits_at_any_closeness(name, kind, family, exponent, seed):
+    rng = np.random.default_rng(seed)
+    images = near_pair(family, 10**exponent, (4, 4, 2), rng).astype(np.float64)
+    if np.array_equal(*images):
+        return
+    spec = KernelSpec(Architecture(name, _FOR_FOUR_PIXELS[name], 2**0.5, 0.1), kind, "float64")
+    if name == "fully connected":
+        engine = dense_engine.make_engine(spec, 1)
+    else:
+        engine = banded_cpu_engine.unchecked_engine(spec, 1)
+    values, gradient = _pair(engine, images)
+    expected = exact_kernel(spec, *images)
+    np.testing.assert_allclose(values, expected.astype(float), rtol=2e-8)
+    got = 1 - values[0, 1] / np.sqrt(values[0, 0] * values[1, 1])
+    assert abs(got - distance(expected)) < max(1e-3 * distance(expected), 2e-8)
+    if exponent >= -5:
+        direction = rng.normal(size=images.shape)
+        slope = exact_derivative(spec, images, direction)
+        size = np.linalg.norm(gradient) * np.linalg.norm(direction)
+        assert abs(np.sum(gradient * direction) - slope) < 1e-4 * size
 
 
 @NATIVE
