@@ -47,6 +47,8 @@ def test_workers_of_a_host_differ_and_one_that_returns_keeps_its_name() -> None:
 def test_containers_with_one_host_name_have_different_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    held: list[socket.socket] = []
+    monkeypatch.setattr(worker_names, "_held", held)
     seen = set()
     for container in ("mnt:[4026531840]", "mnt:[4026532999]"):
         monkeypatch.setattr(worker_names.os, "readlink", lambda _, inode=container: inode)
@@ -54,4 +56,6 @@ def test_containers_with_one_host_name_have_different_names(
     for boot in ("a", "b"):  # on another machine, namespaces may have the same numbers
         monkeypatch.setattr(pathlib.Path, "read_text", lambda _, text=boot: text)
         seen.add(worker_names.own_name())
+    for place in held:
+        place.close()
     assert len(seen) == 4
