@@ -285,7 +285,6 @@ class Result:
         block_support: int | None = None,
         block_target: int | None = None,
         test_limit: int | None = None,
-        json: bool = False,
     ) -> FileEvaluation:
         """Measures the set on test images, by default on those of its run.
 
@@ -306,7 +305,6 @@ class Result:
             block_support: As for distill.
             block_target: As for distill.
             test_limit: Use only this many test images, balanced by class.
-            json: Print JSON on a terminal too, where a table is printed otherwise.
 
         Returns:
             `test_accuracy` or `test_r2`; `test.loss`, half the mean squared error;

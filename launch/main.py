@@ -82,7 +82,8 @@ def run(arguments: list[str]) -> int:
         print(f"kipper: {printable(str(error))}", file=sys.stderr)
         return ExitCode.UNUSABLE
     except KeyboardInterrupt:
-        print("kipper: Interrupted; the same command resumes the run.", file=sys.stderr)
+        then = "resumes the run" if command.makes_run else "starts afresh"
+        print(f"kipper: Interrupted; the same command {then}.", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except KipperError as error:
         print(f"kipper: {printable(str(error))}", file=sys.stderr)

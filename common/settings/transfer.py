@@ -60,6 +60,7 @@ class TransferSettings(Settings):
     max_minutes: float = setting(
         5.0, "With --all_kernels: skip a kernel that would take longer than this."
     )
+    json: bool = setting(False, "Print JSON on a terminal too, where a table is printed otherwise.")
 
     def check(self) -> None:
         super().check()

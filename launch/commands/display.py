@@ -180,9 +180,12 @@ def print_table(
     print("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 
-def print_json(record: Mapping[str, Any]) -> None:
-    """Prints one JSON object."""
-    print(json_text(record))
+def print_record(record: Mapping[str, Any], as_json: bool) -> None:
+    """Prints a result: as a table on a terminal, and elsewhere, or if asked, as one JSON object."""
+    if as_json or not sys.stdout.isatty():
+        print(json_text(record))
+    else:
+        print_facts(record)
 
 
 def print_facts(record: Mapping[str, Any]) -> None:
@@ -199,9 +202,12 @@ def print_facts(record: Mapping[str, Any]) -> None:
     for name, value in facts:
         print(printable(f"{name.replace('_', ' '):{width}}  {_shown(value)}"))
     for rows in tables:
-        heads = [*dict.fromkeys(name for row in rows for name in row)]
+        names = [*dict.fromkeys(name for row in rows for name in row)]
+        texts = [name for name in names if any(isinstance(row.get(name), str) for row in rows)]
+        names.sort(key=lambda name: name not in texts)  # numbers are aligned to the right
+        heads = [name.replace("_", " ") for name in names]
         print()
-        print_table(heads, ([_shown(row.get(head)) for head in heads] for row in rows), 0)
+        print_table(heads, ([_shown(row.get(name)) for name in names] for row in rows), len(texts))
 
 
 def _shown(value: object) -> str:

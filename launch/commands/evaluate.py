@@ -1,11 +1,10 @@
 """`kipper evaluate`: the accuracy of a distilled set, from its two files and a data set."""
 
 import dataclasses
-import sys
 from typing import Any
 
 from kipper.common.settings import EvaluateSettings
-from kipper.launch.commands.display import print_facts, print_json
+from kipper.launch.commands.display import print_record
 from kipper.launch.commands.distilled_file import (
     Conditions,
     conditions,
@@ -81,17 +80,13 @@ class FileEvaluation:
 
 
 def print_evaluation(settings: EvaluateSettings) -> None:
-    """Prints the evaluation; warns on stderr if it contradicts the record.
-
-    On a terminal it is a table, elsewhere or by `json` one JSON object.
-    """
+    """Prints the evaluation; warns on stderr if it contradicts the record."""
     settings.check()
-    show = print_json if settings.json or not sys.stdout.isatty() else print_facts
     if settings.natural is not None:
-        show(evaluate_natural(settings).record())
+        print_record(evaluate_natural(settings).record(), settings.json)
         return
     found = evaluate_file(settings)
-    show(found.record())
+    print_record(found.record(), settings.json)
     if found.recorded is not None and found.agrees_with_record is False:
         name = "accuracy" if found.test.measure is ACCURACY else "R²"
         remark(

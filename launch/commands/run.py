@@ -5,6 +5,8 @@ from kipper.common.settings import DryRunSettings, EstimateSettings, RunSettings
 from kipper.launch.commands.display import showing_progress
 from kipper.launch.run import run
 from kipper.server.algorithms import algorithm_of
+from kipper.server.algorithms.algorithm import Algorithm
+from kipper.server.checkpoint import steps_in
 from kipper.server.confirmations import about_liars
 from kipper.server.distilled_set import read_set
 from kipper.server.measures import ACCURACY
@@ -33,7 +35,7 @@ def run_with_display(dry_run: DryRunSettings, settings: RunSettings) -> None:
         with showing_progress(workdir):
             result = run(settings)
     except Interrupted as error:
-        raise Interrupted(f"{error}{_what_there_is(workdir)}") from error
+        raise Interrupted(f"{error}{what_there_is(workdir, settings)}") from error
     print(summary(workdir, result))
 
 
@@ -64,15 +66,27 @@ def _finished_before(settings: RunSettings, workdir: Workdir) -> RunResult | Non
     return found
 
 
-def _what_there_is(workdir: Workdir) -> str:
+def what_there_is(workdir: Workdir, settings: RunSettings) -> str:
     """What an interrupted run leaves that can be used, to follow a sentence."""
-    said = [f"{workdir.distilled} is the set so far"] if workdir.distilled.exists() else []
+    if not workdir.distilled.exists():
+        return f" {_what_a_set_waits_for(workdir, algorithm_of(settings.compute))}"
+    said = [f"{workdir.distilled} is the set so far"]
     best = best_before(workdir.validations())
     if best is not None and workdir.best.exists():
         said.append(f"{workdir.best}, of step {best.step}, does best on images held out")
     if workdir.report.exists():
         said.append(f"{workdir.report} shows it")
-    return f" {'; '.join(said)}." if said else ""
+    return f" {'; '.join(said)}."
+
+
+def _what_a_set_waits_for(workdir: Workdir, algorithm: Algorithm) -> str:
+    if algorithm.steps is not None:
+        return "There is no distilled set yet, since no step was made."
+    summed = max(steps_in(workdir.checkpoints), default=0)
+    return (
+        "There is no distilled set before the end, since labels are solved for once the sums over "
+        f"all target images are complete; those over {summed:,} are in {workdir.checkpoints}."
+    )
 
 
 def summary(workdir: Workdir, result: RunResult) -> str:

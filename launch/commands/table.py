@@ -39,6 +39,11 @@ class Command:
     needs_run: bool = False
 
     @property
+    def makes_run(self) -> bool:
+        """Whether the command makes a run, or goes on with one."""
+        return self.needs_run or s.ExecutionSettings in self.settings
+
+    @property
     def forms(self) -> dict[str, Classes]:
         """The settings classes by the name of the run that follows the command; "" for none."""
         if self.needs_run:
@@ -77,7 +82,7 @@ COMMANDS: Mapping[str, Command] = {
         positional="distilled",
     ),
     "transfer": Command(
-        "Train finite networks on a distilled set and test them; prints JSON.",
+        "Train finite networks on a distilled set and test them.",
         "kipper transfer runs/mine --width=256",
         "commands.transfer.command:print_transfer",
         (s.TransferSettings,),

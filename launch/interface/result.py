@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from kipper.launch.commands.natural import NaturalEvaluation
 
 # What a method of `Result` sets itself.
-_OF_THE_SET = ("distilled", "dataset")
+_OF_THE_SET = ("distilled", "dataset", "json")
 _OF_NATURAL = (*_OF_THE_SET, "natural", "seeds", "figure")
 
 

@@ -22,6 +22,7 @@ from kipper.common.settings import (
     run_fields,
 )
 from kipper.common.settings.values import fitted_values
+from kipper.launch.commands.run import what_there_is
 from kipper.launch.interface.by_command import run_by_command
 from kipper.launch.interface.folder import RunFolder
 from kipper.launch.interface.given import Given, GivenData, given_data
@@ -171,8 +172,14 @@ class Run:
             try:
                 self._result = result_in(self._folder, self._data.held, self._last)
             except UserError:
-                raise error or Interrupted() from None
+                raise Interrupted(self._why_no_set()) from error
         return self._result
+
+    def _why_no_set(self) -> str:
+        if self._folder.is_temporary:
+            return "The run was stopped before it had a set; nothing is kept without a workdir."
+        left = what_there_is(self._workdir, self._settings)
+        return f"The run was stopped; the same call resumes it.{left}"
 
     def _work(self, showing: AbstractContextManager[None]) -> None:
         try:

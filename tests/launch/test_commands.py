@@ -280,6 +280,25 @@ def test_evaluate_prints_a_table_on_a_terminal(finished, capsys, monkeypatch):
     assert lines["support size"].strip() == "10"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "then"),
+    [
+        (["report", "runs/mine"], "starts afresh"),
+        (["distill", "--workdir=w", *DIGITS], "resumes the run"),
+    ],
+)
+def test_an_interrupted_command_says_what_giving_it_again_does(
+    capsys, tmp_path, monkeypatch, arguments, then
+):
+    def interrupted(*settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kipper.launch.commands.report.print_report", interrupted)
+    monkeypatch.setattr("kipper.launch.commands.run.run_with_display", interrupted)
+    assert run([*arguments]) == 130
+    assert capsys.readouterr().err == f"kipper: Interrupted; the same command {then}.\n"
+
+
 def test_comparisons_and_states_can_be_had_as_json(finished, tmp_path, capsys):
     figure = str(tmp_path / "compare.png")
     assert run(["compare", str(finished), f"--output={figure}", "--json"]) == 0

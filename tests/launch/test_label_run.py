@@ -7,6 +7,7 @@ import pytest
 from kipper.common.errors import Interrupted
 from kipper.common.messages import SUPPORT_KEY, Block
 from kipper.common.settings import RunSettings, SolveLabelsSettings
+from kipper.launch.commands.run import what_there_is
 from kipper.launch.coordinator import check_run, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.processes.stopping import StopRequest
@@ -115,6 +116,8 @@ def test_ctrl_c_keeps_the_sums_so_far(quiet, tmp_path, times):
     assert not (tmp_path / "result.json").exists()
     (kept,) = _saved(tmp_path)
     assert kept in POSITIONS[:-1]
+    left = f"sums over all target images are complete; those over {kept:,} are in {tmp_path}/ch"
+    assert left in what_there_is(Workdir(tmp_path), settings)
     result = _run(settings)
     assert _outcome(tmp_path) == quiet[0]
     # The support matrix is computed twice; unfinished blocks of the first run may count too.

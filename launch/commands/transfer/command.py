@@ -9,6 +9,7 @@ from kipper.common.errors import Interrupted, TemporaryError, WriteError
 from kipper.common.files import write_bytes, write_json, write_text, written_for
 from kipper.common.settings import TransferSettings
 from kipper.common.strict_json import json_text
+from kipper.launch.commands.display import print_record
 from kipper.launch.commands.transfer.all_kernels import evaluate_all_kernels, title
 from kipper.launch.commands.transfer.data import (
     RegressionAccuracy,
@@ -31,7 +32,7 @@ from kipper.server.figures.transfer import transfer_figure
 
 
 def print_transfer(settings: TransferSettings) -> None:
-    """Prints the result as one JSON object; progress goes to stderr."""
+    """Prints the result: a table on a terminal, else JSON; progress goes to stderr."""
     try:
         report = all_kernels(settings) if settings.all_kernels else transfer(settings)
     except KeyboardInterrupt:
@@ -41,7 +42,7 @@ def print_transfer(settings: TransferSettings) -> None:
             f"{error} The networks that were finished before are kept; once that is mended, the "
             "same command resumes."
         ) from error
-    print(json_text(report))
+    print_record(report, settings.json)
 
 
 def transfer(settings: TransferSettings) -> dict[str, Any]:

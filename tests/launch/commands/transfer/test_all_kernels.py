@@ -1,6 +1,7 @@
 """`kipper transfer --all_kernels`: one distilled set by the kernels of many architectures."""
 
 import json
+import sys
 
 import pytest
 
@@ -55,3 +56,18 @@ def test_kernels_that_are_too_slow_are_left_out_and_their_pairs_printed(
     report = table(distilled, tmp_path, capsys, "--max_minutes=1e-9")
     for row in report["kernels"]:
         assert row["left_out"].startswith("20,500 kernel pairs would take about ")
+
+
+def test_a_terminal_gets_a_table_or_by_a_flag_json(distilled, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(all_kernels, "ARCHITECTURES", ())
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    flags = ["--all_kernels", "--test_limit=20", f"--output={tmp_path}"]
+    assert run(["transfer", str(distilled), *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "made with architecture  fc1" in lines
+    assert "architecture  kernel  pairs  test accuracy" in lines[lines.index("") + 1]
+    assert [line.split()[1] for line in lines[-2:]] == ["ntk", "nngp"]
+    assert run(["transfer", str(distilled), *flags, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["kernels"]) == 2
