@@ -5,6 +5,7 @@ from absl import logging
 
 from kipper.common import linalg
 from kipper.common.errors import Diverged
+from kipper.common.numbers import significant
 
 # A loss of this share of that of predicting nothing: the set has lost nearly all that it knew.
 _HARDLY_BETTER = 0.95
@@ -45,7 +46,8 @@ class Divergence:
             return
         said = (
             f"at step {step} support images are {size:.2g} times as large as at first, and the "
-            f"loss is {loss:.4g}, where predicting nothing has {nothing:.4g}; lower --learning_rate"
+            f"loss is {significant(loss)}, where predicting nothing has {significant(nothing)}; "
+            "lower --learning_rate"
         )
         if size > _LOST:
             raise Diverged(

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from kipper.common.numbers import percent, r_squared
 from kipper.common.sealed import is_number
 
 
@@ -22,15 +23,18 @@ class Measure:
     key: str
     factor: float
 
-    def digits(self, value: float) -> str:
-        """A shown value, rounded."""
-        return f"{value:.1f}" if self.factor == 100.0 else f"{value:.3f}"
+    def amount(self, value: float) -> str:
+        """A shown value with its unit, rounded: 85.5 %, or 0.855."""
+        return percent(value / 100) if self.factor == 100.0 else r_squared(value)
 
     def text(self, value: float | None) -> str:
-        """A shown value in words; empty for None."""
-        if value is None:
-            return ""
-        return f"accuracy {value:.1f} %" if self.factor == 100.0 else f"R² {value:.3f}"
+        """A shown value in words, such as accuracy 85.5 %; empty for None."""
+        return "" if value is None else f"{self.title} {self.amount(value)}"
+
+    @property
+    def title(self) -> str:
+        """Its name without its unit."""
+        return self.name.removesuffix(" (%)")
 
 
 ACCURACY = Measure("accuracy (%)", "accuracy", 100.0)
@@ -58,6 +62,16 @@ class Score:
     def shown(self) -> float:
         """The value in the unit of `measure.name`."""
         return self.measure.factor * self.value
+
+    @property
+    def amount(self) -> str:
+        """The value as people read it: 85.5 %, or 0.855 for R²."""
+        return self.measure.amount(self.shown)
+
+    @property
+    def words(self) -> str:
+        """The same with the measure's name: accuracy 85.5 %."""
+        return self.measure.text(self.shown)
 
     @property
     def rank(self) -> float:

@@ -30,7 +30,7 @@ def print_comparison(settings: CompareSettings) -> None:
     settings.check()
     runs, measure = read_comparable(settings.runs)
     if not settings.json:
-        _print_table(runs, measure)
+        _print_table(runs)
     path = pathlib.Path(settings.output)
     png = style.png(figure_of(runs, measure))
     with written_for(f"--output={path}", path):
@@ -117,11 +117,11 @@ def sized_scores(runs: Sequence[RunFiles]) -> tuple[str, list[SizedScore]]:
     return ", ".join(shared), scores
 
 
-def _print_table(runs: Sequence[RunFiles], measure: Measure) -> None:
-    print_table(HEADS, rows_of(runs, measure), _TEXT_COLUMNS)
+def _print_table(runs: Sequence[RunFiles]) -> None:
+    print_table(HEADS, rows_of(runs), _TEXT_COLUMNS)
 
 
-def rows_of(runs: Sequence[RunFiles], measure: Measure) -> list[tuple[str, ...]]:
+def rows_of(runs: Sequence[RunFiles]) -> list[tuple[str, ...]]:
     """The cells of a table of runs, under `HEADS`."""
     rows = []
     for run in runs:
@@ -132,7 +132,7 @@ def rows_of(runs: Sequence[RunFiles], measure: Measure) -> list[tuple[str, ...]]
                 str(run.workdir.path),
                 *_traits(run),
                 f"{_size(run):,}",
-                *("" if score is None else measure.digits(score.shown) for score in scores),
+                *("" if score is None else score.amount for score in scores),
                 steps if run.result is not None else f"{steps} so far",
             )
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from kipper.common.durations import duration
+from kipper.common.numbers import percent, r_squared, significant
 from kipper.common.printable import printable
 from kipper.common.strict_json import json_text
 from kipper.server.measures import ACCURACY, Score
@@ -119,15 +120,15 @@ def working_on(what: str) -> Iterator[None]:
 
 def _evaluation_line(evaluation: Evaluation) -> str:
     scores = (("train", evaluation.train), ("test", evaluation.test))
-    words = "  ".join(f"{part} {_value(score)}" for part, score in scores if score is not None)
+    words = "  ".join(f"{part} {_value(score):>7}" for part, score in scores if score is not None)
     return (
-        f"step {evaluation.step:>6}  loss {evaluation.loss:.6f}  {words}  "
+        f"step {evaluation.step:>6}  loss {significant(evaluation.loss):<10} {words}  "
         f"{evaluation.seconds:8.1f} s"
     )
 
 
 def _value(score: Score) -> str:
-    return f"{'' if score.measure is ACCURACY else 'R² '}{score.value:.4f}"
+    return score.amount if score.measure is ACCURACY else score.words
 
 
 def progress_line(status: Status) -> str:
@@ -140,7 +141,7 @@ def progress_line(status: Status) -> str:
     if status.rows_total:
         parts.append(f"{status.rows_of} {status.rows:,}/{status.rows_total:,}")
     if status.loss is not None:
-        parts.append(f"loss {status.loss:.6f}")
+        parts.append(f"loss {significant(status.loss)}")
     if status.test is not None:
         parts.append(f"test {_value(status.test)} (step {status.evaluated_step})")
     parts.append(f"{status.blocks or 0} blocks")
@@ -190,34 +191,40 @@ def print_record(record: Mapping[str, Any], as_json: bool) -> None:
 
 def print_facts(record: Mapping[str, Any]) -> None:
     """Prints the fields of a record that have values, one a line; objects in a list as a table."""
-    facts, tables = [], []
+    facts: list[tuple[str, str]] = []
+    tables = []
     for name, value in record.items():
         if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
             tables.append(value)
         elif isinstance(value, dict):
-            facts += [(f"{name} {inner}", each) for inner, each in value.items()]
+            facts += [(f"{name} {inner}", _shown(inner, each)) for inner, each in value.items()]
         elif value is not None:
-            facts.append((name, value))
+            facts.append((name, _shown(name, value)))
     width = max((len(name) for name, _ in facts), default=0)
-    for name, value in facts:
-        print(printable(f"{name.replace('_', ' '):{width}}  {_shown(value)}"))
+    for name, shown in facts:
+        print(printable(f"{name.replace('_', ' '):{width}}  {shown}"))
     for rows in tables:
         names = [*dict.fromkeys(name for row in rows for name in row)]
         texts = [name for name in names if any(isinstance(row.get(name), str) for row in rows)]
         names.sort(key=lambda name: name not in texts)  # numbers are aligned to the right
         heads = [name.replace("_", " ") for name in names]
         print()
-        print_table(heads, ([_shown(row.get(name)) for name in names] for row in rows), len(texts))
+        cells = ([_shown(name, row.get(name)) for name in names] for row in rows)
+        print_table(heads, cells, len(texts))
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
+        case float() if "accuracy" in name:
+            return percent(value)
+        case float() if "r2" in name:
+            return r_squared(value)
         case float():
-            return f"{value:.4g}"
+            return significant(value)
         case int():
             return f"{value:,}"
         case list() | tuple():
-            return ", ".join(map(_shown, value))
+            return ", ".join(_shown(name, each) for each in value)
     return "" if value is None else str(value)

@@ -58,8 +58,8 @@ class FileEvaluation:
     def __repr__(self) -> str:
         """In a few words; `record` has everything."""
         said = {True: "; the run recorded the same", False: "; the run recorded another", None: ""}
-        words = self.test.measure.text(self.test.shown)
-        return f"<test {words} by {self.support_size} images{said[self.agrees_with_record]}>"
+        agrees = said[self.agrees_with_record]
+        return f"<test {self.test.words} by {self.support_size} images{agrees}>"
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -88,10 +88,9 @@ def print_evaluation(settings: EvaluateSettings) -> None:
     found = evaluate_file(settings)
     print_record(found.record(), settings.json)
     if found.recorded is not None and found.agrees_with_record is False:
-        name = "accuracy" if found.test.measure is ACCURACY else "R²"
         remark(
-            f"The {name} is {found.test.value:.4f}, but the run recorded "
-            f"{found.recorded.value:.4f} for this set with the same data and settings; the kernel "
+            f"The {found.test.measure.title} is {found.test.amount}, but the run recorded "
+            f"{found.recorded.amount} for this set with the same data and settings; the kernel "
             "or the preprocessing has changed."
         )
 

@@ -100,7 +100,7 @@ class Comparison:
     def record(self) -> dict[str, Any]:
         """For JSON."""
         test, size = self.test, self.support_size
-        reached = f"{test.value:.2%}" if test.measure is ACCURACY else f"R² {test.value:.4f}"
+        reached = test.amount if test.measure is ACCURACY else test.words
         number = self.most if self.needed is None else self.needed
         ratio = f"{number / size:,.3g}" if number < 1000 * size else f"{number / size:,.0f}"
         about = "more than" if self.needed is None else "about"

@@ -9,7 +9,6 @@ from kipper.server.algorithms.algorithm import Algorithm
 from kipper.server.checkpoint import steps_in
 from kipper.server.confirmations import about_liars
 from kipper.server.distilled_set import read_set
-from kipper.server.measures import ACCURACY
 from kipper.server.records import RunResult
 from kipper.server.snapshots import best_before
 from kipper.server.status import read_status
@@ -94,11 +93,10 @@ def summary(workdir: Workdir, result: RunResult) -> str:
     account, test, natural = result.account, result.test, result.natural
     assert test is not None
     assert natural is not None
-    name = "accuracy" if test.measure is ACCURACY else test.measure.name
     confirmed = f"{confirmation(result)}\n" if confirmation(result) else ""
     return (
-        f"test {name} {natural.value:.4f} (natural images, natural labels) -> "
-        f"{test.value:.4f} (distilled)\n"
+        f"test {test.measure.title} {natural.amount} (natural images, natural labels) -> "
+        f"{test.amount} (distilled)\n"
         f"{account.kernel_pairs:,} kernel pairs in {account.seconds:.0f} s by "
         f"{account.engine} ({account.pairs_per_second:,} a second)\n"
         f"{confirmed}"

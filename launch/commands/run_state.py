@@ -9,6 +9,7 @@ from typing import Any
 
 from kipper.common.durations import duration
 from kipper.common.errors import UserError
+from kipper.common.numbers import significant
 from kipper.launch.cluster import slurm_queue
 from kipper.launch.cluster.meeting_point import read_launch
 from kipper.launch.link.open_network import is_loopback
@@ -69,10 +70,10 @@ class RunState:
         test, natural = self.run.test, self.run.natural
         if test is None:
             return ""
-        words = test.measure.text(test.shown)
+        words = test.words
         if natural is None:
             return words
-        return f"{words}; of natural images {natural.measure.digits(natural.shown)}"
+        return f"{words}; of natural images {natural.amount}"
 
 
 def state_of(folder: str | pathlib.Path) -> RunState:
@@ -131,7 +132,7 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
         ("what", f"{run.title}, {run.algorithm.settings.support_size} images"),
         ("state", _state(state)),
         ("progress", state.progress),
-        ("loss", f"{status.loss:.6f}" if status.loss is not None else ""),
+        ("loss", significant(status.loss) if status.loss is not None else ""),
         ("test", _scored(state)),
         ("workers", _workers(state)),
         ("blocks", f"{status.blocks:,}" if status.blocks is not None else ""),

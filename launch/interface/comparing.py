@@ -73,4 +73,4 @@ def compare(*runs: Result | str | os.PathLike[str]) -> RunTable:
         raise UserError("There is nothing to compare; give results or folders of runs.")
     folders = [str(each.workdir if isinstance(each, Result) else each) for each in runs]
     found, measure = read_comparable(folders)
-    return RunTable(HEADS, tuple(rows_of(found, measure)), tuple(found), measure)
+    return RunTable(HEADS, tuple(rows_of(found)), tuple(found), measure)

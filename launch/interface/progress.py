@@ -12,6 +12,7 @@ from typing import Protocol
 
 from kipper.common.durations import duration
 from kipper.common.errors import UserError
+from kipper.common.numbers import percent, r_squared, significant
 from kipper.launch.commands.display import POLL_SECONDS, showing_progress
 from kipper.launch.interface.notebook import in_notebook
 from kipper.launch.interface.pictures import inline_picture
@@ -89,11 +90,11 @@ class Progress:
         elif status.rows_total:
             parts.append(f"{status.rows_of} {status.rows or 0:,}/{status.rows_total:,}")
         if self.loss is not None:
-            parts.append(f"loss {self.loss:.5f}")
+            parts.append(f"loss {significant(self.loss)}")
         if self.test_accuracy is not None:
-            parts.append(f"test {self.test_accuracy:.1%}")
+            parts.append(f"test {percent(self.test_accuracy)}")
         if self.test_r2 is not None:
-            parts.append(f"test R² {self.test_r2:.3f}")
+            parts.append(f"test R² {r_squared(self.test_r2)}")
         if self.seconds_left is not None and self.state == "running":
             parts.append(f"{duration(self.seconds_left)} left")
         return "  ".join(parts)

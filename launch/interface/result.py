@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from kipper.common.datasets import Dataset
 from kipper.common.errors import UserError
 from kipper.common.files import written_for
+from kipper.common.numbers import percent, r_squared
 from kipper.common.settings import (
     ComputeSettings,
     EvaluateSettings,
@@ -370,11 +371,12 @@ class Result:
         facts = [f"{len(self.images)} images {shape}"]
         if self.test_accuracy is not None:
             before = self.natural_accuracy
-            natural = "" if before is None else f"natural images {before:.1%}, "
-            facts.append(f"test accuracy: {natural}distilled {self.test_accuracy:.1%}")
+            natural = "" if before is None else f"natural images {percent(before)}, "
+            facts.append(f"test accuracy: {natural}distilled {percent(self.test_accuracy)}")
         if self.test_r2 is not None:
-            natural = "" if self.natural_r2 is None else f"natural images {self.natural_r2:.3f}, "
-            facts.append(f"test R²: {natural}distilled {self.test_r2:.3f}")
+            before = self.natural_r2
+            natural = "" if before is None else f"natural images {r_squared(before)}, "
+            facts.append(f"test R²: {natural}distilled {r_squared(self.test_r2)}")
         if self.step:
             facts.append(f"{self.step:,} steps")
         temporary = " (temporary)" if self._folder.is_temporary else ""

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from kipper.common.numbers import significant
 from kipper.server.figures import style
 from kipper.server.figures.style import LINE, Page
 from kipper.server.measures import ACCURACY, Score
@@ -102,7 +103,7 @@ def _end_labels(axes: Axes, ends: Sequence[tuple[Score, str, str]]) -> None:
     for score, name, colour in sorted(ends, key=lambda end: (end[0].shown, end[1])):
         place = max(score.shown, place + 15 * per_pixel)
         axes.annotate(
-            f"{name} {score.measure.digits(score.shown)}",
+            f"{name} {score.amount}",
             (1, place),
             xycoords=("axes fraction", "data"),
             xytext=(9, 0),
@@ -119,13 +120,13 @@ def _bars(loss: float, scores: list[tuple[str, Score, str]], natural: Score | No
         scores = [("natural images, natural labels", natural, style.MUTED), *scores]
     page = Page(740, 4 * LINE + 30 * len(scores) + 30)
     title = _title([score for _, score, _ in scores])
-    page.text(f"{title}; loss {loss:.4g}", 16, 12, fontweight="bold")
+    page.text(f"{title}; loss {significant(loss)}", 16, 12, fontweight="bold")
     axes = page.axes(210, 2 * LINE + 6, 440, 30 * len(scores))
     axes.grid(False, axis="y")
     axes.grid(True, axis="x")
     for row, (_, score, colour) in enumerate(scores):
         axes.barh(row, score.shown, 0.6, color=colour)
-        words = f"  {score.measure.digits(score.shown)}"
+        words = f"  {score.amount}"
         at = max(score.shown, 0)
         axes.text(at, row, words, va="center", fontsize=style.SMALL, clip_on=False)
         if score.measure is ACCURACY:

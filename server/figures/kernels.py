@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from kipper.server.figures import style
 from kipper.server.figures.style import LINE, SMALL, Page
+from kipper.server.measures import ACCURACY
 from kipper.server.records import Json
 
 _LEFT, _WIDTH, _ROW = 92, 640, 44
@@ -32,7 +33,7 @@ def kernels_figure(report: Json) -> Figure:
         axes.barh(places, values, height=_BAR, color=colour, label=kind.upper())
         for kernel, place, value in zip(rows, places, values, strict=True):
             left_out = "left_out" in kernel
-            _say(axes, value, place, "left out" if left_out else f"{value:.1f}", left_out)
+            _say(axes, value, place, "left out" if left_out else ACCURACY.amount(value), left_out)
             if {k: kernel[k] for k in ("architecture", "kernel")} == report["made_with"]:
                 _mark(axes, value, place)
     axes.set_yticks(range(len(names)), [style.shortened(name, 14) for name in names])

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kipper.common.numbers import percent
 from kipper.server.figures import style
 from kipper.server.figures.curve import step_axis
 from kipper.server.figures.style import LINE, Page
@@ -32,7 +33,7 @@ def transfer_figure(report: Json, curve: Sequence[Json]) -> Figure:
         color=style.MUTED,
         linestyle=(0, (4, 2)),
         label=f"kernel regression ({regression['architecture']}, {regression['kernel'].upper()}) "
-        f"on the same set: {100 * regression['test_accuracy']:.1f} %",
+        f"on the same set: {percent(regression['test_accuracy'])}",
     )
     sizes = {"test": report["curve_test_size"], "validation": report["curve_validation_size"]}
     for part, colour in (("validation", style.GREEN), ("test", style.BLUE)):

@@ -39,7 +39,7 @@ def figures_of(
 
 
 def _in_words(score: Score | None) -> str:
-    return score.measure.text(score.shown) if score is not None else ""
+    return score.words if score is not None else ""
 
 
 def _after(run: RunFiles, step: int) -> str:

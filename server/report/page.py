@@ -12,9 +12,10 @@ import numpy as np
 from jinja2.filters import do_filesizeformat
 
 from kipper.common.durations import duration
+from kipper.common.numbers import significant
 from kipper.common.settings import run_fields
 from kipper.server.figures.timeline import KINDS, Activity
-from kipper.server.measures import ACCURACY, Score
+from kipper.server.measures import Score
 from kipper.server.records import Account
 from kipper.server.report.environment import EARLIER
 from kipper.server.report.run_files import RunFiles
@@ -123,11 +124,11 @@ def _numbers(run: RunFiles, activity: Activity | None) -> Rows:
     account = _account(run)
     moved = (account.bytes_sent or 0) + (account.bytes_received or 0)
     latest = run.result or (run.metrics[-1] if run.metrics else None)
-    name = run.measure.name.split(" ")[0]
+    name = run.measure.title
     found: list[tuple[str, str | None]] = [
         (f"test {name}", _score(run.test)),
         (f"{name} of natural images", _score(run.natural)),
-        ("loss", _shown(latest and latest.loss, "{:.4g}".format)),
+        ("loss", _shown(latest and latest.loss, significant)),
         ("steps", _shown(run.step, "{:,}".format)),
         ("time", _shown(account.seconds, lambda seconds: duration(seconds, exact=True))),
         ("kernel pairs", _shown(account.kernel_pairs, "{:,}".format)),
@@ -144,10 +145,7 @@ def _account(run: RunFiles) -> Account:
 
 
 def _score(score: Score | None) -> str | None:
-    if score is None:
-        return None
-    unit = " %" if score.measure is ACCURACY else ""
-    return score.measure.digits(score.shown) + unit
+    return None if score is None else score.amount
 
 
 def _shown(value: Any, show: Callable[[Any], str]) -> str | None:
@@ -156,7 +154,7 @@ def _shown(value: Any, show: Callable[[Any], str]) -> str | None:
 
 def _plain(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return significant(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_plain(each)}" for key, each in value.items())
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
@@ -177,7 +175,7 @@ def _evaluations(run: RunFiles) -> Rows:
     for each in run.metrics:
         scores = each.train, held_out.get(each.step), each.test
         shown = [_score(score) or "" for score in scores]
-        rows.append((f"{each.step:,}", f"{each.loss:.6g}", *shown, f"{each.seconds:.1f}"))
+        rows.append((f"{each.step:,}", significant(each.loss), *shown, f"{each.seconds:.1f}"))
     return rows
 
 

@@ -73,8 +73,8 @@ def test_kip_predicts_targets_as_its_files_do(tmp_path, data, capsys):
     assert "validation_r2" in kept
     assert "accuracy" not in kept
     shown = capsys.readouterr().out
-    assert f"test R² {result['test_r2']:.4f}" in shown
-    assert f"test R² {result['natural_r2']:.4f} (natural images" in shown
+    assert f"test R² {result['test_r2']:.3f}" in shown
+    assert f"test R² {result['natural_r2']:.3f} (natural images" in shown
 
     capsys.readouterr()
     assert run(["evaluate", f"--distilled={tmp_path / 'distilled.npz'}"]) == 0

@@ -8,6 +8,7 @@ import numpy as np
 
 from kipper.common.architecture import check_image_side
 from kipper.common.errors import NumericalError, UserError
+from kipper.common.numbers import significant
 from kipper.common.settings import RunSettings, TransferSettings
 from kipper.launch.commands.distilled_file import DistilledFile, kernel_on
 from kipper.launch.commands.transfer.data import RegressionAccuracy, read_file, score_by
@@ -129,6 +130,6 @@ def _line(row: KernelRow) -> str:
     if row.score is None:
         return f"{start} left out: {row.left_out}"
     return (
-        f"{start} test {row.score.value:.4f}  loss {row.score.loss:.6f}  "
+        f"{start} test {row.score.amount:>7}  loss {significant(row.score.loss):<10}  "
         f"{row.pairs:>12,} pairs  {row.seconds:7.1f} s"
     )

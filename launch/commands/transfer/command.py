@@ -7,6 +7,7 @@ from typing import Any
 
 from kipper.common.errors import Interrupted, TemporaryError, WriteError
 from kipper.common.files import write_bytes, write_json, write_text, written_for
+from kipper.common.numbers import percent
 from kipper.common.settings import TransferSettings
 from kipper.common.strict_json import json_text
 from kipper.launch.commands.display import print_record
@@ -62,7 +63,7 @@ def transfer(settings: TransferSettings) -> dict[str, Any]:
     folder = _output_folder(settings)
     say("kernel regression, for comparison …")
     regression = regression_accuracy(file, subject.test)
-    say(f"kernel regression: test {regression.test_accuracy:.4f} ({title(regression)})")
+    say(f"kernel regression: test {percent(regression.test_accuracy)} ({title(regression)})")
     networks, curve = _trained(trial, settings, subject, folder)
     pace = trial.seconds_per_step
     report = {

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from kipper.common.durations import duration
+from kipper.common.numbers import percent, significant
 from kipper.common.settings import TransferSettings
 from kipper.launch.commands.transfer import training
 from kipper.launch.commands.transfer.data import TransferData
@@ -144,10 +145,10 @@ def _accuracy(outputs: np.ndarray, classes: np.ndarray) -> float:
 def _progress(point: CurvePoint, left: float) -> str:
     validation = point.validation_accuracy
     parts = [
-        f"seed {point.seed}  step {point.step:>5}  loss {point.loss:.6f}",
-        f"train {point.train_accuracy:.4f}",
-        f"validation {validation:.4f}" if validation is not None else "",
-        f"test {point.test_accuracy:.4f}",
+        f"seed {point.seed}  step {point.step:>5}  loss {significant(point.loss):<10}",
+        f"train {percent(point.train_accuracy):>7}",
+        f"validation {percent(validation):>7}" if validation is not None else "",
+        f"test {percent(point.test_accuracy):>7}",
         f"{point.seconds:7.1f} s",
         f"{duration(left)} of steps left" if left >= 1 else "",
     ]

@@ -32,7 +32,7 @@ function drawPoints() {
     records.some((record) => key in record),
   );
   const words = (key, value) => {
-    if (key.endsWith(measure)) return score(value, 2);
+    if (key.endsWith(measure)) return score(value);
     if (key === "loss") return loss(value);
     return key === "step" ? number(value) : (value?.toFixed(1) ?? NONE);
   };

@@ -50,8 +50,9 @@ function clock(unix) {
   return today ? time : `${date.toLocaleDateString("en-CA")} ${time}`;
 }
 
-function score(value, digits = 1) {
+// As kipper.common.numbers shows accuracies and R².
+function score(value) {
   if (!known(value)) return NONE;
   const percent = latest.measure.factor === 100;
-  return percent ? `${(100 * value).toFixed(digits)} %` : value.toFixed(digits + 2);
+  return percent ? `${(100 * value).toFixed(1)} %` : value.toFixed(3);
 }

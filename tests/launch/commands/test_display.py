@@ -24,7 +24,7 @@ def test_a_running_line_tells_step_loss_rate_engine_and_time_left():
         "seconds_left": 3723.4,
     }
     assert progress_line(Status.read(status)) == (
-        "step 12/300  loss 0.012346  test 0.9000 (step 8)  72 blocks  2 workers  "
+        "step 12/300  loss 0.0123456  test 90.0 % (step 8)  72 blocks  2 workers  "
         "5,678 pairs/s by banded_cpu  1 h 02 min left"
     )
 
@@ -66,4 +66,4 @@ def test_an_evaluation_breaks_the_silence(tmp_path, capsys, monkeypatch):
         write_text(workdir.metrics, record + "\n")
         time.sleep(0.1)
     said = capsys.readouterr().out
-    assert said == "step      3  loss 0.500000  train 0.1000  test 0.2000       4.0 s\n"
+    assert said == "step      3  loss 0.5        train  10.0 %  test  20.0 %       4.0 s\n"

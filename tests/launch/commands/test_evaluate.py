@@ -100,7 +100,7 @@ def test_an_accuracy_that_is_off_is_said(pair, capsys):
     out, err = capsys.readouterr()
     report = json.loads(out)
     assert report["agrees_with_record"] is False
-    assert f"The accuracy is {report['test_accuracy']:.4f}, but the run recorded" in err
+    assert f"The accuracy is {100 * report['test_accuracy']:.1f} %, but the run recorded" in err
 
 
 @pytest.mark.parametrize(

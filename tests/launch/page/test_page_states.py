@@ -105,7 +105,7 @@ def test_the_table_of_evaluations_has_them_all(shown):
     assert [int(row[0].replace(",", "")) for row in found] == [r["step"] for r in records]
     assert [float(row[1]) for row in found] == pytest.approx([r["loss"] for r in records], rel=1e-5)
     assert [float(row[3].rstrip(" %")) for row in found] == pytest.approx(
-        [100 * r["test_accuracy"] for r in records], abs=0.006
+        [100 * r["test_accuracy"] for r in records], abs=0.051
     )
 
 

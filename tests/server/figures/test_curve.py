@@ -45,7 +45,7 @@ def test_each_record_is_a_point_and_the_natural_score_a_line() -> None:
     assert {y for _, y in train} == {50}
     assert {y for _, y in natural} == {25}
     words = {text.get_text() for text in scores.texts}
-    assert words == {"test 70.0", "held out 30.0", "training batch 50.0", "natural 25.0"}
+    assert words == {"test 70.0 %", "held out 30.0 %", "training batch 50.0 %", "natural 25.0 %"}
 
 
 def test_many_steps_make_both_axes_logarithmic_where_that_helps() -> None:

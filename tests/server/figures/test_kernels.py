@@ -23,7 +23,7 @@ def test_each_kernel_has_a_bar_and_those_left_out_say_so():
     (axes,) = kernels_figure(REPORT).axes
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([90, 0, 80, 20])
     words = [text.get_text() for text in axes.texts]
-    assert words == ["90.0", "distilled with it", "left out", "80.0", "20.0"]
+    assert words == ["90.0 %", "distilled with it", "left out", "80.0 %", "20.0 %"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["fc1", "convnet"]
 
 

@@ -1,0 +1,19 @@
+"""Numbers for people: the same quantity looks the same in the terminal, the report and figures.
+
+The live page has the same formats in launch/page/script/words.js.
+"""
+
+
+def percent(share: float) -> str:
+    """A share of 1, such as an accuracy: 85.5 %."""
+    return f"{100 * share:.1f} %"
+
+
+def r_squared(value: float) -> str:
+    """A coefficient of determination: 0.855."""
+    return f"{value:.3f}"
+
+
+def significant(value: float) -> str:
+    """A loss or another quantity of any size, to six digits: 0.0198862."""
+    return f"{value:.6g}"
