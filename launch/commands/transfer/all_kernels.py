@@ -127,7 +127,7 @@ def title(kernel: KernelRow | RegressionAccuracy) -> str:
 
 def _line(row: KernelRow) -> str:
     start = f"{row.architecture:<10} {row.kernel:<5}"
-    if row.score is None:
+    if row.score is None or row.score.loss is None:
         return f"{start} left out: {row.left_out}"
     return (
         f"{start} test {row.score.amount:>7}  loss {significant(row.score.loss):<10}  "
