@@ -127,7 +127,7 @@ setup(
         "kipper.common.native": ["*.hpp", "*.cpp", "lib/*.so"],
         "kipper.launch.page": ["page.html", "page.css", "script/*.js"],
         "kipper.server.report": ["page.html", "base.css"],
-        "kipper.workers.native": ["*.hpp", "*.cpp", "lib/*.so"],
+        "kipper.workers.native": ["*.hpp", "*.cpp", "lib/*.so", "cuda/*.hpp", "cuda/*/*.hpp"],
     },
     cmdclass={"build_py": BuildWithNativeKernels, "bdist_wheel": WheelForAnyPython},
     distclass=WithLibraries,

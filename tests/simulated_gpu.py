@@ -1,0 +1,96 @@
+"""A GPU's kernels on the CPU: workers/native/cuda, compiled with g++ for warps of vectors.
+
+Accesses of shared memory are checked, see native/cuda/simulated/lanes.hpp.
+"""
+
+import ctypes
+import dataclasses
+import os
+import pathlib
+import shlex
+import subprocess
+
+import numpy as np
+
+from kipper.workers import native
+from kipper.workers.cuda_plan import (
+    KernelPlan,
+    NetworkPlan,
+    StagePlan,
+    image_factors,
+    scaled_pixels,
+)
+
+_NATIVE = pathlib.Path(native.__file__).parent
+CUDA = _NATIVE / "cuda"
+SOURCE = CUDA / "simulated" / "simulated.cpp"
+COMPILER = shlex.split(os.environ.get("CXX") or "g++")
+INCLUDES = [f"-I{folder}" for folder in (CUDA / "simulated", CUDA, _NATIVE)]
+# Vectors of 32 lanes have no customary way to be passed to functions, hence psabi.
+FLAGS = (
+    *("-std=c++17", "-fPIC", "-shared", "-fvisibility=hidden"),
+    *("-Wall", "-Wextra", "-Werror", "-Wno-psabi"),
+)
+
+
+def _structure(name: str, plan: type, *more: tuple[str, type]) -> type[ctypes.Structure]:
+    kinds = {int: ctypes.c_int, float: ctypes.c_double}
+    fields = [(field.name, kinds[field.type]) for field in dataclasses.fields(plan)]
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+_Stage, _Plan = _structure("Stage", StagePlan), _structure("Plan", NetworkPlan)
+
+
+class _Launch(ctypes.Structure):
+    _fields_ = (
+        ("plan", ctypes.POINTER(_Plan)),
+        ("stages", ctypes.POINTER(_Stage)),
+        *((name, ctypes.c_int) for name in ("stage_count", "tangent", "blocks", "warps")),
+        *((name, ctypes.c_int) for name in ("count1", "count2")),
+    )
+
+
+class SimulatedGpu:
+    """Launches of the kernels of a library that `build` made."""
+
+    def __init__(self, library: pathlib.Path, *, blocks: int = 2, warps: int = 3):
+        self._library = ctypes.CDLL(os.fspath(library))
+        self._blocks, self._warps = blocks, warps
+
+    def cross(
+        self, plan: KernelPlan, x1: np.ndarray, v1: np.ndarray, x2: np.ndarray, v2: np.ndarray
+    ) -> np.ndarray:
+        """(n1, n2), see `banded_cpu.cross_kernel`."""
+        inputs = [
+            *(scaled_pixels(plan, x1), image_factors(plan, v1, first=True)),
+            *(x2, image_factors(plan, v2, first=False)),
+        ]
+        kernel = np.full((len(x1), len(x2)), np.nan, x1.dtype)
+        self._launch(f"cross_{x1.dtype}", plan, inputs, kernel)
+        return kernel
+
+    def _launch(
+        self, name: str, plan: KernelPlan, inputs: list[np.ndarray], result: np.ndarray
+    ) -> None:
+        stages = (_Stage * len(plan.stages))(
+            *(_Stage(*dataclasses.astuple(stage)) for stage in plan.stages)
+        )
+        launch = _Launch(
+            ctypes.pointer(_Plan(*dataclasses.astuple(plan.rest))),
+            stages,
+            *(len(stages), plan.tangent, self._blocks, self._warps),
+            *(len(inputs[0]), len(inputs[2])),
+        )
+        message = ctypes.create_string_buffer(256)
+        given = [np.ascontiguousarray(array) for array in inputs]
+        pointers = (ctypes.c_void_p * len(given))(*(array.ctypes.data for array in given))
+        function = getattr(self._library, name)
+        if function(ctypes.byref(launch), pointers, ctypes.c_void_p(result.ctypes.data), message):
+            raise RuntimeError(message.value.decode())
+
+
+def build(library: pathlib.Path, *flags: str) -> None:
+    """Compiles the kernels."""
+    command = [*COMPILER, *FLAGS, *INCLUDES, *flags, os.fspath(SOURCE), "-o", os.fspath(library)]
+    subprocess.run(command, check=True)

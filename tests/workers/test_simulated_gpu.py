@@ -1,0 +1,154 @@
+"""The program of a GPU, compiled for the CPU, against neural-tangents and `banded_cpu`."""
+
+import ctypes
+import os
+import pathlib
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+import simulated_gpu
+from installation import needs_neural_tangents
+from oracle import reference_kernel
+from simulated_gpu import SimulatedGpu
+
+from kipper.common.architecture import Architecture, KernelSpec, architecture_named
+from kipper.common.precision import enable_x64
+from kipper.workers import banded_cpu
+from kipper.workers.bands import banded_network
+from kipper.workers.cuda_plan import LARGEST_SIDE, kernel_plan
+
+# The reference of most tests.
+pytestmark = pytest.mark.skipif(
+    banded_cpu.unavailable() is not None, reason=str(banded_cpu.unavailable())
+)
+
+PROBLEMS = [
+    ("convnet", (9, 11, 3), "nngp"),
+    ("convnet3", (13, 8, 1), "ntk"),
+    ("convnet", (32, 32, 3), "ntk"),
+    ("conv_vec1", (1, 1, 2), "ntk"),  # the smallest image
+    ("conv_vec20", (6, 33, 1), "ntk"),  # two columns a lane
+    ("convnet", (8, 70, 2), "ntk"),  # four
+    ("convnet3", (8, 128, 1), "nngp"),
+    ("myrtle10", (13, 9, 1), "ntk"),
+]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    path = tmp_path_factory.mktemp("simulated") / "gpu.so"
+    simulated_gpu.build(path, "-O1")
+    return path
+
+
+def _problem(name, shape, dtype, counts=(2, 3)):
+    """A network, and images with their variance maps."""
+    rng = np.random.default_rng(0)
+    network = banded_network(architecture_named(name), *shape[:2])
+    x1, x2 = (rng.normal(size=(count, *shape)).astype(dtype) for count in counts)
+    v1, v2 = (banded_cpu.variance_maps(network, x) for x in (x1, x2))
+    return network, (x1, v1, x2, v2)
+
+
+def _plan(network, images, kind):
+    return kernel_plan(network, images[0].shape[-1], tangent=kind == "ntk")
+
+
+@needs_neural_tangents
+@pytest.mark.parametrize(
+    ("name", "shape", "kind"),
+    [
+        ("convnet", (5, 7, 3), "ntk"),
+        ("myrtle5", (4, 4, 2), "nngp"),
+        ("conv_vec3", (5, 4, 1), "ntk"),
+    ],
+)
+def test_float64_is_neural_tangents(library, name, shape, kind):
+    network, images = _problem(name, shape, "float64")
+    kernel = SimulatedGpu(library).cross(_plan(network, images, kind), *images)
+    with enable_x64():
+        reference = jax.jit(reference_kernel(KernelSpec(architecture_named(name), kind, "float64")))
+        expected = np.asarray(reference(images[0], images[2]))
+    np.testing.assert_allclose(kernel, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-14), ("float32", 1e-6)])
+@pytest.mark.parametrize(("name", "shape", "kind"), PROBLEMS)
+def test_kernels_are_those_of_a_cpu(library, name, shape, kind, dtype, tolerance):
+    network, images = _problem(name, shape, dtype)
+    kernel = SimulatedGpu(library).cross(_plan(network, images, kind), *images)
+    expected = banded_cpu.cross_kernel(network, kind, *images, threads=1)
+    assert kernel.dtype == dtype
+    np.testing.assert_allclose(kernel, expected, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["convnet3", "myrtle5"])
+def test_bits_depend_neither_on_the_split_nor_on_the_number_of_warps_and_blocks(library, name):
+    network, images = _problem(name, (9, 8, 3), "float32", (2, 5))
+    plan = _plan(network, images, "ntk")
+    kernel = SimulatedGpu(library).cross(plan, *images)
+    for blocks, warps in ((1, 1), (3, 16)):
+        again = SimulatedGpu(library, blocks=blocks, warps=warps).cross(plan, *images)
+        np.testing.assert_array_equal(again, kernel)
+    x1, v1, x2, v2 = images
+    pieces = [
+        SimulatedGpu(library).cross(plan, x1, v1, x2[part], v2[part])
+        for part in (slice(0, 2), slice(2, 5))
+    ]
+    np.testing.assert_array_equal(np.concatenate(pieces, 1), kernel)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_image_with_itself_has_the_kernel_of_its_variance_maps(library, dtype):
+    network, (x1, v1, *_) = _problem("convnet", (8, 8, 3), dtype)
+    images = (x1, v1, x1, v1)
+    kernel = SimulatedGpu(library).cross(_plan(network, images, "nngp"), *images)
+    expected = banded_cpu.cross_kernel(network, "nngp", *images, threads=1)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-14 if dtype == "float64" else 5e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_blank_images_have_kernels_of_zero_and_nans_stay(library, dtype):
+    architecture = Architecture("convnet3", architecture_named("convnet3").layers, b_std=0.0)
+    network = banded_network(architecture, 8, 8)
+    x1, x2 = np.random.default_rng(0).normal(size=(2, 3, 8, 8, 1)).astype(dtype)
+    x1[1], x2[:, :4] = 0, 0
+    x2[2, 5, 5] = np.nan
+    images = (x1, banded_cpu.variance_maps(network, x1), x2, banded_cpu.variance_maps(network, x2))
+    kernel = SimulatedGpu(library).cross(_plan(network, images, "ntk"), *images)
+    assert (kernel[1, :2] == 0).all()
+    assert (kernel[0, :2] > 0).all()
+    assert np.array_equal(np.isnan(kernel), np.broadcast_to(np.arange(3) == 2, kernel.shape))
+
+
+def test_larger_sides_are_refused():
+    network = banded_network(architecture_named("convnet"), 8, LARGEST_SIDE + 1)
+    with pytest.raises(ValueError, match="sides are at most 128"):
+        kernel_plan(network, 3, tangent=True)
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory):
+    path = tmp_path_factory.mktemp("faults") / "faults.so"
+    source = pathlib.Path(__file__).with_name("simulated_faults.cpp")
+    command = [*simulated_gpu.COMPILER, *simulated_gpu.FLAGS, *simulated_gpu.INCLUDES]
+    subprocess.run([*command, os.fspath(source), "-o", os.fspath(path)], check=True)
+    return ctypes.CDLL(os.fspath(path))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("write_outside", "read_outside", "read_before_write", "read_after_forgetting"),
+        *("two_lanes_write", "two_warps_write"),
+        *("a_warp_reads_what_another_writes", "a_warp_writes_what_another_reads"),
+    ],
+)
+def test_faults_that_a_gpu_would_not_report_are_refused(faults, fault):
+    assert getattr(faults, fault)() == 1
+
+
+def test_accesses_in_order_are_allowed(faults):
+    assert faults.none() == 0

@@ -1,0 +1,184 @@
+"""What a GPU's program must know of a network: the numbers of `native/cuda/stage.hpp`.
+
+The mapping of a kernel to warps is described in docs/gpu.md.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from kipper.workers.bands import BandedNetwork, Side
+
+WARP = 32
+LARGEST_SIDE = 4 * WARP  # a lane holds up to four columns
+
+
+@dataclasses.dataclass(frozen=True)
+class StagePlan:
+    """The fields of `Stage` in native/cuda/stage.hpp, which describes them."""
+
+    convs: int
+    pooled: int
+    first: int
+    last: int
+    height: int
+    width: int
+    band_rows: int
+    band_columns: int
+    out_height: int
+    out_width: int
+    out_band_rows: int
+    out_band_columns: int
+    channels: int
+    first_map: int
+    input: int
+    output: int
+    columns: int
+    segment: int
+    bias: float
+    inner_scale: float
+    top_scale: float
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkPlan:
+    """The fields of `Plan` in native/cuda/stage.hpp, which describes them."""
+
+    pixel_values: int
+    variances: int
+    workspace: int
+    sums: int
+    offsets: int
+    readout_scale: float
+    bias: float
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelPlan:
+    """A network's stages and its other numbers.
+
+    Attributes:
+        network: the network.
+        tangent: whether the kernel is the NTK; else the NNGP kernel.
+        channels: of an image.
+        stages: as the program knows them.
+        rest: the numbers that do not belong to a stage.
+    """
+
+    network: BandedNetwork
+    tangent: bool
+    channels: int
+    stages: tuple[StagePlan, ...]
+    rest: NetworkPlan
+
+
+def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool) -> KernelPlan:
+    """The plan of a kernel of images (h, w, channels), of `network`'s height and width.
+
+    Raises:
+        ValueError: a side is longer than LARGEST_SIDE.
+    """
+    if max(network.height, network.width) > LARGEST_SIDE:
+        raise ValueError(
+            f"Images of {network.height} x {network.width} pixels are too large for banded_cuda, "
+            f"whose sides are at most {LARGEST_SIDE}."
+        )
+    stages = []
+    first_map, start, read_from = 0, 0, 0
+    for index, stage in enumerate(network.stages):
+        (height, width), (out_height, out_width) = network.sizes[index : index + 2]
+        bands, out_bands = network.bands[index : index + 2]
+        last = index == len(network.stages) - 1
+        columns = _power_of_two(math.ceil(width / WARP))
+        stages.append(
+            StagePlan(
+                convs=stage.convs,
+                pooled=int(stage.pooled),
+                first=int(index == 0),
+                last=int(last),
+                height=height,
+                width=width,
+                band_rows=bands[0],
+                band_columns=bands[1],
+                out_height=out_height,
+                out_width=out_width,
+                out_band_rows=out_bands[0],
+                out_band_columns=out_bands[1],
+                channels=channels,
+                first_map=first_map,
+                input=read_from,
+                output=start,
+                columns=columns,
+                segment=_power_of_two(math.ceil(width / columns)),
+                bias=network.b2,
+                inner_scale=_scale(network),
+                top_scale=(1 if last else _scale(network) * 2) / 2 / (16 if stage.pooled else 1),
+            )
+        )
+        first_map += stage.convs * height * width
+        read_from = start
+        if not last:
+            start += _map_entries(network.sizes[index + 1], out_bands) * (2 if tangent else 1)
+    rows, columns = network.bands[len(network.stages) - 1]
+    offsets = (2 * rows + 1) * (2 * columns + 1)
+    height, width = network.sizes[-1]
+    return KernelPlan(
+        network,
+        tangent,
+        channels,
+        tuple(stages),
+        NetworkPlan(
+            pixel_values=network.height * network.width * channels,
+            variances=network.variances_per_image,
+            workspace=start + offsets,
+            sums=start,
+            offsets=offsets,
+            readout_scale=network.w2 / (height * width) ** (2 if network.global_average else 1),
+            bias=network.b2,
+        ),
+    )
+
+
+def image_factors(plan: KernelPlan, variances: np.ndarray, *, first: bool) -> np.ndarray:
+    """(n, variances) -> (n, variances, 2): reciprocal deviations, 0 for 0, and deviations.
+
+    The deviations of `first` images carry the factor of sqrt(1 - c^2) in each ReLU's output.
+    """
+    deviations = np.sqrt(variances)
+    inverses = np.divide(1, deviations, out=np.zeros_like(deviations), where=deviations != 0)
+    if first:
+        deviations = deviations * _sine_scales(plan).astype(variances.dtype)
+    return np.stack([inverses, deviations], axis=-1)
+
+
+def scaled_pixels(plan: KernelPlan, images: np.ndarray) -> np.ndarray:
+    """Images (n, h, w, c) with the factor of the first convolution's inner products."""
+    return images * images.dtype.type(plan.network.w2 / 9 / plan.channels)
+
+
+def _sine_scales(plan: KernelPlan) -> np.ndarray:
+    """The factor of sqrt(1 - c^2) in the output of each ReLU, for every variance of an image."""
+    scales = []
+    for stage in plan.stages:
+        levels = [stage.inner_scale] * (stage.convs - 1) + [stage.top_scale]
+        scales.append(np.repeat(levels, stage.height * stage.width) / math.pi)
+    return np.concatenate(scales)
+
+
+def _scale(network: BandedNetwork) -> float:
+    """The factor of a ReLU's outputs that a convolution reads, without a pool in between."""
+    return network.w2 / 9 / 2
+
+
+def _map_entries(size: Side, bands: Side) -> int:
+    """The pairs of pixels at all offsets of the bands, for images of that size."""
+    counts = [
+        sum(side - abs(offset) for offset in range(-band, band + 1))
+        for side, band in zip(size, bands, strict=True)
+    ]
+    return counts[0] * counts[1]
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << (least - 1).bit_length()

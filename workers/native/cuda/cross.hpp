@@ -1,0 +1,236 @@
+// The kernel of a pair of images, by a block of warps.
+//
+// In each stage but the last, offsets add to the maps behind the pool in an order that does not
+// depend on time: a pooled offset D takes from 2 D - 1, 2 D and 2 D + 1, so those of a class (even,
+// 1 modulo 4, 3 modulo 4; in rows and in columns) add to different maps, and a barrier separates
+// classes. The last stage is summed offset by offset, and then over offsets.
+#pragma once
+
+#include "march.hpp"
+
+namespace kipper {
+
+// Offsets in one direction: from `first` by `step`.
+struct OffsetRange {
+    int first, step, count;
+};
+
+// A class of offsets that add to different pooled ones, of 3; those of the first add to all.
+KIPPER_INLINE OffsetRange offset_class(int band, int index) {
+    const int step = index == 0 ? 2 : 4;
+    const int residue = index == 0 ? 0 : 2 * index - 1;
+    // The lowest offset from -band on with that residue; & works on negative numbers, % does not.
+    const int first = -band + ((residue + band) & (step - 1));
+    return {first, step, first > band ? 0 : (band - first) / step + 1};
+}
+
+KIPPER_INLINE OffsetRange all_offsets(int band) { return {-band, 1, 2 * band + 1}; }
+
+// Sink: adds to the maps behind the stage.
+template <bool kTangent, class T, class StageType>
+class AddToMaps {
+  public:
+    // `fresh`: the entries have no value yet.
+    KIPPER_INLINE AddToMaps(const StageType& stage, Memory<T>& maps,
+                            const OffsetGroup<StageType>& group, bool even_columns, bool fresh)
+        : stage_(stage),
+          maps_(maps),
+          group_(group),
+          even_columns_(stage.pooled && even_columns),
+          even_rows_(stage.pooled && group.dh % 2 == 0),
+          fresh_(fresh) {}
+
+    KIPPER_INLINE void take(int h, Row<T, StageType>& row) {
+        if (even_rows_) {
+            // Two rows have the same entries.
+            if (h % 2 == 0) {
+                upper_ = row;
+                return;
+            }
+            KIPPER_UNROLL
+            for (int c = 0; c < stage_.columns; ++c) {
+                row.nngp.at[c] += upper_.nngp.at[c];
+                if constexpr (kTangent) row.tangent.at[c] += upper_.tangent.at[c];
+            }
+        }
+        KIPPER_UNROLL
+        for (int c = 0; c < stage_.columns; ++c) {
+            const MapShape shape = output_maps(stage_);
+            const MapColumn place(shape, stage_.pooled, group_.dh, group_.column(c), group_.dw,
+                                  group_.valid(c));
+            if (!place.has_row(h)) return;
+            // Two columns too, if offsets are even.
+            const Mask writes =
+                place.valid() & ((group_.column(c) % 2 == 0) | (even_columns_ ? 0 : -1));
+            add(place.entry(h), row.nngp, c, writes);
+            if constexpr (kTangent)
+                add(place.entry(h) + map_entries(shape), row.tangent, c, writes);
+        }
+    }
+
+  private:
+    KIPPER_INLINE void add(LaneInt entry, const Columns<T, StageType>& row, int c, Mask writes) {
+        Lanes<T> sum = row.at[c];
+        if (even_columns_) sum += stage_.columns > 1 ? row.at[c ^ 1] : exchanged(row.at[c], 1);
+        if (!fresh_) sum += maps_.load(entry, writes);
+        maps_.store(entry, sum, writes);
+    }
+
+    const StageType& stage_;
+    Memory<T>& maps_;
+    const OffsetGroup<StageType>& group_;
+    const bool even_columns_, even_rows_, fresh_;
+    Row<T, StageType> upper_;
+};
+
+// Over the lanes of each segment of that size, in all of them.
+template <class Vector>
+KIPPER_INLINE Vector sum_over(Vector values, int segment) {
+    KIPPER_UNROLL
+    for (int bit = kWarp / 2; bit > 0; bit /= 2)
+        if (bit < segment) values += exchanged(values, bit);
+    return values;
+}
+
+// Sink: the sum of what the read-out reads.
+template <bool kTangent, class T, class StageType>
+class AddUp {
+  public:
+    KIPPER_INLINE AddUp(const StageType& stage, const OffsetGroup<StageType>& group)
+        : stage_(stage), group_(group), sum_(all_lanes<T>(0)) {}
+
+    KIPPER_INLINE void take(int h, Row<T, StageType>& row) {
+        KIPPER_UNROLL
+        for (int c = 0; c < stage_.columns; ++c) {
+            const MapColumn place(output_maps(stage_), stage_.pooled, group_.dh, group_.column(c),
+                                  group_.dw, group_.valid(c));
+            if (!place.has_row(h)) return;
+            Lanes<T> value = row.nngp.at[c];
+            if constexpr (kTangent) value += row.tangent.at[c];
+            sum_ += where(place.valid(), value, all_lanes<T>(0));
+        }
+    }
+
+    // Over the lanes of each segment, in all of them.
+    KIPPER_INLINE Lanes<T> total() const { return sum_over(sum_, stage_.segment); }
+
+  private:
+    const StageType& stage_;
+    const OffsetGroup<StageType>& group_;
+    Lanes<T> sum_;
+};
+
+// Calls run(group, first) for each group of a warp; `first` is the index of its first offset among
+// all of the ranges.
+template <class StageType, class Run>
+KIPPER_INLINE void each_group(const StageType& stage, const Warp& warp, const OffsetRange& rows,
+                              const OffsetRange& columns, Run run) {
+    const int together = kWarp / stage.segment;
+    const int groups = (columns.count + together - 1) / together;
+    for (int task = warp.index; task < rows.count * groups; task += warp.count) {
+        const int row = task / groups, column = task % groups * together;
+        const OffsetGroup<StageType> group(stage, rows.first + row * rows.step,
+                                           columns.first + column * columns.step, columns.step,
+                                           columns.count - column);
+        run(group, row * columns.count + column);
+    }
+}
+
+// The part of a pass over a pair that all stages have in common.
+template <class T>
+struct Pair {
+    const ImageInput<T>& first;
+    const ImageInput<T>& second;
+    Memory<T>& workspace;
+};
+
+template <bool kTangent, class T, class StageType>
+KIPPER_INLINE void forward_stage(Block& block, const StageType& stage, const Pair<T>& pair) {
+    const int classes = stage.pooled ? 3 : 1;
+    for (int index = 0; index < classes * classes; ++index) {
+        const int of_rows = index / classes, of_columns = index % classes;
+        const OffsetRange rows =
+            stage.pooled ? offset_class(stage.band_rows, of_rows) : all_offsets(stage.band_rows);
+        const OffsetRange columns = stage.pooled ? offset_class(stage.band_columns, of_columns)
+                                                 : all_offsets(stage.band_columns);
+        block.each_warp([&](const Warp& warp) {
+            each_group(stage, warp, rows, columns, [&](const OffsetGroup<StageType>& group, int) {
+                AddToMaps<kTangent, T, StageType> sink(stage, pair.workspace, group,
+                                                       of_columns == 0, index == 0);
+                march<kTangent>(stage, pair.first, pair.second, pair.workspace, group, sink);
+            });
+        });
+        block.barrier();
+    }
+}
+
+// Writes the sums of the offsets to the workspace, from `sums` on.
+template <bool kTangent, class T, class StageType>
+KIPPER_INLINE void last_stage(Block& block, const StageType& stage, const Pair<T>& pair, int sums) {
+    block.each_warp([&](const Warp& warp) {
+        each_group(stage, warp, all_offsets(stage.band_rows), all_offsets(stage.band_columns),
+                   [&](const OffsetGroup<StageType>& group, int first) {
+                       AddUp<kTangent, T, StageType> sink(stage, group);
+                       march<kTangent>(stage, pair.first, pair.second, pair.workspace, group, sink);
+                       const LaneInt offset = lane_index() / stage.segment + first;
+                       pair.workspace.store(offset + sums, sink.total(),
+                                            group.present & (lane_index() % stage.segment == 0));
+                   });
+    });
+    block.barrier();
+}
+
+// Adds up the sums of all offsets, and calls write(total) in one warp.
+template <class T, class Write>
+KIPPER_INLINE void read_out(Block& block, Memory<T>& workspace, int sums, int count, Write write) {
+    block.each_warp([&](const Warp& warp) {
+        if (warp.index > 0) return;
+        Lanes<T> total = all_lanes<T>(0);
+        for (int start = 0; start < count; start += kWarp) {
+            const LaneInt offset = lane_index() + start;
+            total += workspace.load(offset + sums, offset < count);
+        }
+        write(sum_over(total, kWarp));
+    });
+    block.barrier();
+}
+
+// Images, as `ImageInput` has each.
+template <class T>
+struct Batch {
+    const T *pixels, *factors;
+    int count;
+
+    template <class Plan>
+    KIPPER_INLINE ImageInput<T> image(const Plan& plan, int index) const {
+        const std::size_t start = index;
+        return {Input<T>(pixels + start * plan.pixel_values, plan.pixel_values),
+                Input<T>(factors + start * 2 * plan.variances, 2 * plan.variances)};
+    }
+};
+
+// The work of one block of a launch: every `blocks`-th pair, from `first` on. `stages` calls its
+// argument with each stage of the network. Writes the kernel (batch1.count, batch2.count).
+template <bool kTangent, class T, class Plan, class Stages>
+KIPPER_INLINE void cross_block(Block& block, const Plan& plan, const Stages& stages,
+                               const Batch<T>& batch1, const Batch<T>& batch2, Memory<T>& workspace,
+                               Memory<T>& kernel, int first, int blocks) {
+    for (int pair = first; pair < batch1.count * batch2.count; pair += blocks) {
+        const ImageInput<T> image1 = batch1.image(plan, pair / batch2.count);
+        const ImageInput<T> image2 = batch2.image(plan, pair % batch2.count);
+        const Pair<T> images{image1, image2, workspace};
+        workspace.forget();
+        stages([&](const auto& stage) {
+            if (stage.last)
+                last_stage<kTangent>(block, stage, images, plan.sums);
+            else
+                forward_stage<kTangent>(block, stage, images);
+        });
+        read_out<T>(block, workspace, plan.sums, plan.offsets, [&](Lanes<T> total) {
+            const Lanes<T> value = total * T(plan.readout_scale) + T(plan.bias);
+            kernel.store(LaneInt{} + pair, value, lane_index() == 0);
+        });
+    }
+}
+
+}  // namespace kipper
