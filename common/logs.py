@@ -20,10 +20,11 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TextIO, TypeVar
 
 from absl import logging as absl_logging
 
+from kipper.common.notices import DataWarning
 from kipper.common.printable import printable, printable_json, printable_lines
 
 KIPPER = str(pathlib.Path(__file__).resolve().parents[1]) + os.sep
@@ -88,14 +89,30 @@ def start(log_format: str = "text") -> None:
 def to_stderr(log_format: str = "text", level: int = logging.WARNING) -> Iterator[None]:
     """Logs to stderr from `level` upwards while the block runs.
 
-    Includes warnings of libraries and of Python if `level` is below WARNING and stderr is not a
-    terminal: then stderr is the process's log.
+    Includes notices about data. Includes warnings of libraries and of Python if `level` is below
+    WARNING and stderr is not a terminal: then stderr is the process's log.
     """
     handler = _prepared(_Stderr(level), log_format)
     if level >= logging.WARNING or sys.stderr.isatty():
         handler.addFilter(_is_ours)
     showwarning = warnings.showwarning
     logging.captureWarnings(True)
+    of_libraries = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, DataWarning):
+            absl_logging.warning("%s", message)
+        else:
+            of_libraries(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
     try:
         with _logging_to([handler]):
             yield

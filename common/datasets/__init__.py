@@ -3,15 +3,19 @@
 Loaders raise UserError for files that are missing, corrupt or of unexpected content.
 """
 
+from kipper.common.datasets.arrays import PARTS, dataset_of_arrays
 from kipper.common.datasets.dataset import Dataset, dataset_hash
 from kipper.common.datasets.memory import keep, remember
-from kipper.common.datasets.npz import dataset_of_arrays, float_images
+from kipper.common.datasets.pixels import channels_last, float_images
 from kipper.common.datasets.registry import DATASET_NAMES, load_dataset
+from kipper.common.datasets.split import split_rows
 from kipper.common.datasets.subset import limit
 
 __all__ = [
     "DATASET_NAMES",
+    "PARTS",
     "Dataset",
+    "channels_last",
     "dataset_hash",
     "dataset_of_arrays",
     "float_images",
@@ -19,4 +23,5 @@ __all__ = [
     "limit",
     "load_dataset",
     "remember",
+    "split_rows",
 ]

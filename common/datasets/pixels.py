@@ -1,0 +1,142 @@
+"""Images of any layout and scale as float32 with channels last."""
+
+from typing import Literal
+
+import numpy as np
+
+from kipper.common.datasets.dataset import unit_pixels
+from kipper.common.errors import UserError
+
+_MOST_CHANNELS = 4  # of pictures: red, green, blue and opacity
+_BYTE = 255
+_LARGEST = float(np.finfo(np.float32).max)
+# Resampled pictures go a little beyond black and white.
+_BLACK, _WHITE = -0.5, 1.5
+# Mean absolute pixels of training and test images on one scale never differ by so much.
+_OTHER_SCALE = 30
+
+
+def like_images(
+    train: np.ndarray, test: np.ndarray, source: str
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Training and test images as float32 (N, H, W, C), on one scale.
+
+    Args:
+        train: (N, H, W, C), (N, C, H, W) if that is clear, (N, H, W), or rows of numbers
+            (N, features) in both; uint8, bool or floating point.
+        test: as `train`.
+        source: begins errors and notices.
+
+    Returns:
+        Both, rows of numbers as (N, 1, features, 1), and sentences that the user should read.
+
+    Raises:
+        UserError: they are other numbers, not finite, or on two scales.
+    """
+    notices = []
+    if train.ndim == test.ndim == 2:
+        train, test = (rows[:, None, :, None] for rows in (train, test))
+    given = {"x_train": train, "x_test": test}
+    if (train.dtype == np.uint8) != (test.dtype == np.uint8):
+        notices += _as_bytes(given, source)
+    images, of_order = {}, {}
+    for key, each in given.items():
+        placed, said = channels_last(each)
+        images[key] = float_images(placed, key, source)
+        if said is not None:
+            of_order[key] = said
+    if of_order:
+        are = "are" if len(of_order) > 1 else "is"
+        notices.append(f"{source}: {' and '.join(of_order)} {are} {next(iter(of_order.values()))}")
+    if train.dtype != np.uint8 and test.dtype != np.uint8:
+        _check_scales(images, source)
+    return images["x_train"], images["x_test"], notices
+
+
+def float_images(images: np.ndarray, key: str, source: str) -> np.ndarray:
+    """Images as float32, with a channel axis; `key` and `source` name them in errors.
+
+    Raises:
+        UserError: they are neither uint8, bool nor finite floating-point numbers.
+    """
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype == np.uint8:
+        return unit_pixels(images)
+    if images.dtype.kind not in "fb":
+        raise UserError(f"{source}: {key} is {images.dtype}, expected uint8 or floating point")
+    with np.errstate(over="ignore"):
+        images = np.ascontiguousarray(images, np.float32)
+    unusable = np.flatnonzero(~np.isfinite(images).all(axis=tuple(range(1, images.ndim))))
+    if unusable.size:
+        others = f" and {unusable.size - 1} more" if unusable.size > 1 else ""
+        raise UserError(
+            f"{source}: image {unusable[0]} of {key}{others} holds NaN or infinite pixels, "
+            "expected finite float32"
+        )
+    return images
+
+
+def channel_order(shape: tuple[int, ...]) -> Literal["last", "first", "unclear"]:
+    """Where the channels of images (N, a, b, c) are; "unclear" if they may be in both places."""
+    if len(shape) != 4 or shape[3] <= _MOST_CHANNELS:
+        return "last"
+    first, height, width = shape[1:]
+    if first <= _MOST_CHANNELS < height and (height == width or first == 3):
+        return "first"
+    return "unclear" if height == width or first <= _MOST_CHANNELS else "last"
+
+
+def channels_last(images: np.ndarray) -> tuple[np.ndarray, str | None]:
+    """The images with their channels last, and what to tell the user about that after "they are".
+
+    Images are (N, H, W, C), or (N, C, H, W) if that is clear; of other dimensions they stay.
+    """
+    order, shape = channel_order(images.shape), images.shape
+    if order == "first":
+        said = f"of shape {shape}, with channels first; these are moved to the last axis."
+        return np.moveaxis(images, 1, -1), said
+    if order == "unclear":
+        return images, (
+            f"of shape {shape}, which is taken as {shape[1]} x {shape[2]} pixels with {shape[3]} "
+            "channels; if channels come first, move them to the last axis: transpose(0, 2, 3, 1)."
+        )
+    return images, None
+
+
+def _as_bytes(given: dict[str, np.ndarray], source: str) -> list[str]:
+    """Divides floats from 0 to 255 by 255 in place, as the uint8 beside them will be."""
+    key = next(key for key, images in given.items() if images.dtype != np.uint8)
+    other = next(other for other in given if other != key)
+    floats = given[key]
+    if not floats.size or floats.dtype.kind not in "fb":
+        return []
+    lowest, highest = float(floats.min()), float(floats.max())
+    is_finite = lowest >= -_LARGEST and highest <= _LARGEST
+    if not is_finite or (lowest >= _BLACK and highest <= _WHITE):
+        return []
+    if lowest < 0 or highest > _BYTE:
+        raise UserError(
+            f"{source}: {other} is uint8, which is divided by 255, but {key} is floating point "
+            f"from {lowest:.4g} to {highest:.4g}; give both on one scale"
+        )
+    given[key] = np.divide(floats, _BYTE, dtype=np.float32, casting="same_kind")
+    return [
+        f"{source}: {key} is floating point from {lowest:.4g} to {highest:.4g} beside uint8 in "
+        f"{other}; both are divided by 255."
+    ]
+
+
+def _check_scales(images: dict[str, np.ndarray], source: str) -> None:
+    """Refuses floats up to 1 beside floats up to 255, which are of the same pictures."""
+    if not all(each.size for each in images.values()):
+        return
+    sizes = {key: float(np.abs(each).mean()) for key, each in images.items()}
+    small, large = sorted(sizes, key=lambda key: sizes[key])
+    are_bytes = images[large].min() >= 0 and images[large].max() <= _BYTE
+    are_units = images[small].min() >= -_WHITE and images[small].max() <= _WHITE
+    if are_bytes and are_units and 0 < _OTHER_SCALE * sizes[small] < sizes[large]:
+        raise UserError(
+            f"{source}: {large} goes up to {images[large].max():.4g}, {small} only up to "
+            f"{images[small].max():.4g}; divide {large} by 255"
+        )

@@ -1,0 +1,20 @@
+"""Sentences for the user about data that kipper takes in another way than they are written."""
+
+import sys
+import warnings
+
+
+class DataWarning(UserWarning):
+    """Data can be used, but perhaps not as the user thinks; or were changed to be of use."""
+
+
+def notice(sentence: str) -> None:
+    """Warns the user, at the line of theirs that called kipper."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and _is_ours(str(frame.f_globals.get("__name__", ""))):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, DataWarning, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "kipper"
