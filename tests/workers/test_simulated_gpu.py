@@ -60,7 +60,7 @@ def _plan(network, images, kind):
 @pytest.mark.parametrize(
     ("name", "shape", "kind"),
     [
-        ("convnet", (5, 7, 3), "ntk"),
+        ("convnet", (8, 9, 3), "ntk"),
         ("myrtle5", (4, 4, 2), "nngp"),
         ("conv_vec3", (5, 4, 1), "ntk"),
     ],
