@@ -10,8 +10,8 @@ def percent(share: float) -> str:
 
 
 def r_squared(value: float) -> str:
-    """A coefficient of determination: 0.855."""
-    return f"{value:.3f}"
+    """A coefficient of determination: 0.855; far below zero -1.2e+03."""
+    return f"{value:.3f}" if value > -100 else f"{value:.2g}"
 
 
 def significant(value: float) -> str:

@@ -41,3 +41,21 @@ def _numbered(colours: np.ndarray) -> np.ndarray:
 def shows(colour: str, page: np.ndarray) -> int:
     """The number of pixels of the page in this colour, "#rrggbb"."""
     return int((page == np.array(list(bytes.fromhex(colour[1:])), np.uint8)).all(-1).sum())
+
+
+def cut_off(figure: Figure) -> list[str]:
+    """The texts of a figure of which a part lies outside of its page; an axis's ticks as one."""
+    figure.canvas.draw()
+    texts = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
+    boxes = {text.get_text(): text.get_window_extent() for text in texts if text.get_text()}
+    for number, axes in enumerate(figure.axes):
+        for axis in (axes.xaxis, axes.yaxis):
+            box = axis.get_tightbbox()
+            if box is not None:
+                boxes[f"{axis.axis_name} axis {number}"] = box
+    page = figure.bbox.padded(1)
+    return [
+        name
+        for name, box in boxes.items()
+        if not (page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1))
+    ]

@@ -47,9 +47,9 @@ def curve_figure(
         return _bars(evaluations[0].loss, last, natural)
     page = Page(_LEFT + _WIDTH + _RIGHT, 3 * LINE + 2 * _HEIGHT + 70)
     losses = page.axes(_LEFT, 2 * LINE, _WIDTH, _HEIGHT)
-    page.text("Loss on each step's target images", _LEFT, LINE - 8, fontweight="bold")
     _draw(losses, [(each.step, each.loss) for each in evaluations], style.BLUE, "o")
-    style.logarithmic(losses)
+    title = f"Loss on each step's target images{style.logarithmic(losses)}"
+    page.text(title, _LEFT, LINE - 8, fontweight="bold")
     axes = page.axes(_LEFT, 4 * LINE + _HEIGHT + 10, _WIDTH, _HEIGHT)
     title = _title([scores[-1][1] for _, _, _, scores in lines if scores])
     page.text(title, _LEFT, 3 * LINE + _HEIGHT + 2, fontweight="bold")
@@ -61,10 +61,11 @@ def curve_figure(
     if natural is not None:
         axes.axhline(natural.shown, color=style.INK, linestyle=(0, (4, 3)), linewidth=1.2)
         ends.append((natural, "natural", style.INK))
+    style.number_ticks(axes)
     for each in (losses, axes):
-        step_axis(each, max(evaluation.step for evaluation in evaluations))
+        step_axis(each, max(evaluation.step for evaluation in evaluations), "step")
     losses.tick_params(labelbottom=False)
-    axes.set_xlabel("step")
+    losses.set_xlabel("")
     _end_labels(axes, ends)
     return page.figure
 
@@ -80,8 +81,9 @@ def _draw(axes: Axes, points: _Points, colour: str, marker: str) -> None:
     axes.plot(steps, values, color=colour, marker=marker if few else None, clip_on=False)
 
 
-def step_axis(axes: Axes, last: int) -> None:
-    """An x axis from step 0 to the last, logarithmic if it is long."""
+def step_axis(axes: Axes, last: int, what: str) -> None:
+    """An x axis from step 0 to the last, logarithmic if it is long; `what` are its steps."""
+    axes.set_xlabel(what + (style.LOGARITHMIC if last >= _LONG else ""))
     if last >= _LONG:
         axes.set_xscale("symlog", linthresh=1, linscale=0.3)
         decades = [10**n for n in range(int(np.log10(last)) + 1)]

@@ -21,7 +21,7 @@ _MOST_IN_A_ROW = 10
 _MOST_ROWS = 20
 _MOST_TILES = 100
 _PANEL_LEAST = 230  # minimum width of a panel, for its heading
-_BAR = 64  # width of the colour bar and its ticks in pixels
+_BESIDE_BAR = 14  # pixels between a heat map and its colour bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,11 +125,7 @@ def _head_height(panels: list[_Panel]) -> int:
 
 def _room_beside(names: Sequence[str]) -> int:
     """Width in pixels of names to the left of rows."""
-    return round(max(len(style.shortened(name)) for name in names) * style.CHARACTER) + 12
-
-
-def _extreme(labels: np.ndarray) -> float:
-    return float(np.abs(labels).max()) or 1.0
+    return round(style.widest(names)) + 12
 
 
 def _strips(panels: list[_Panel], support: SupportSet, ids: np.ndarray) -> Figure:
@@ -145,11 +141,12 @@ def _strips(panels: list[_Panel], support: SupportSet, ids: np.ndarray) -> Figur
     room = style.room_for_names(names, pitch)
     captions = [room if panel.classes is not None else 0 for panel in panels]
     head = _head_height(panels)
-    beside = heat = below = 0
+    beside = heat = below = bar = 0
     if support.labels is not None:
         beside, heat, below = _room_beside(names), len(names) * LINE, room + 2 * LINE + 6
+        bar = _BESIDE_BAR + style.room_for_bar(style.extreme(support.labels))
     page = Page(
-        max(_MARGIN + beside + across + _BAR, 480),
+        max(_MARGIN + beside + across + max(bar, _MARGIN), 480),
         2 * _MARGIN
         + room
         + len(panels) * (head + zoom * height + 14)
@@ -174,13 +171,13 @@ def _strips(panels: list[_Panel], support: SupportSet, ids: np.ndarray) -> Figur
     if support.labels is not None:
         _head(page, left, top, "Learned labels", ("a column per image, a row per class",))
         top += 2 * LINE + 6
-        extreme = _extreme(support.labels)
+        extreme = style.extreme(support.labels)
         axes = page.heat_map(
             support.labels[ids].T, left - _GAP // 2, top, count * pitch, heat, extreme
         )
         axes.set_yticks(range(len(names)), [style.shortened(name) for name in names])
         style.name_ticks(axes, own, pitch)
-        page.colour_bar(left + across + 14, top, heat, extreme)
+        page.colour_bar(left + across + _BESIDE_BAR, top, heat, extreme)
     return page.figure
 
 
@@ -188,7 +185,7 @@ def _captions(
     page: Page, names: tuple[str, ...], centre: float, edge: int, pitch: int, above: bool
 ) -> None:
     """Names above or below the tiles of a strip, the first of which is centred at `centre`."""
-    upright = style.room_for_names(names, pitch) > LINE
+    upright = style.are_upright(names, pitch)
     for number, name in enumerate(names):
         page.text(
             style.shortened(name),
@@ -229,7 +226,7 @@ def _wrapped(panels: list[_Panel], support: SupportSet, ids: np.ndarray) -> Figu
     names = [""] * len(grid)
     if support.classes is not None:
         firsts = support.classes[grid[:, 0]]
-        names = [f"{style.shortened(support.class_names[c], 10)} …" for c in firsts]
+        names = [f"{style.shortened(support.class_names[c], style.NAME - 20)} …" for c in firsts]
     total = len(support.initial)
     if len(ids) < total:
         which = "one of each class" if support.classes is not None else "the first"
@@ -257,8 +254,13 @@ def _beside(
     cell = max(2, min(LINE, 200 // max(1, len(classes))))
     heat = max(len(classes) * cell, 130) if classes else 0
     named = 0 < len(classes) <= _MOST_ROWS
+    values, bar = np.zeros((0, len(classes))), 0
+    if support.labels is not None:
+        values = np.vstack([support.labels, np.zeros(len(classes))])[grid.reshape(-1)]
+        values = values[: np.flatnonzero(grid.reshape(-1) != _HOLE)[-1] + 1]
+        bar = _BESIDE_BAR + style.room_for_bar(style.extreme(values))
     page = Page(
-        _MARGIN + _room_beside(names) + len(panels) * panel_width + (heat + _BAR if heat else 0),
+        _MARGIN + _room_beside(names) + len(panels) * panel_width + (heat + bar if heat else 0),
         2 * _MARGIN + head + down + (style.room_for_names(classes, cell) if named else 0),
     )
     left, top = _MARGIN + _room_beside(names), _MARGIN + head
@@ -276,13 +278,10 @@ def _beside(
         page.image(_tiled(support, panel, grid.reshape(-1), columns, zoom), left, top)
         left += panel_width
     if heat:
-        assert support.labels is not None
-        values = np.vstack([support.labels, np.zeros(len(classes))])[grid.reshape(-1)]
-        values = values[: np.flatnonzero(grid.reshape(-1) != _HOLE)[-1] + 1]
         _head(page, left, _MARGIN, "Learned labels", ("a row per image",))
-        extreme = _extreme(values)
+        extreme = style.extreme(values)
         axes = page.heat_map(values, left, top, heat, down, extreme)
         if named:
             style.name_ticks(axes, classes, heat / len(classes))
-        page.colour_bar(left + heat + 10, top, min(down, 160), extreme)
+        page.colour_bar(left + heat + _BESIDE_BAR, top, min(down, 160), extreme)
     return page.figure

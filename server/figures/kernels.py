@@ -21,9 +21,9 @@ def kernels_figure(report: Json) -> Figure:
     """
     names = list(dict.fromkeys(kernel["architecture"] for kernel in report["kernels"]))
     height = _ROW * len(names)
-    page = Page(_LEFT + _WIDTH + 30, 4 * LINE + height + 50)
+    page = Page(_LEFT + _WIDTH + 60, 4 * LINE + height + 50)
     page.text("Accuracy of a distilled set with other kernels", _LEFT, 10, fontweight="bold")
-    set_of = f"{report['support_size']:,} images of {style.shortened(report['dataset'], 32)}"
+    set_of = f"{report['support_size']:,} images of {style.shortened(report['dataset'])}"
     page.text(f"kernel regression, {set_of}", _LEFT, 10 + LINE, color=style.MUTED)
     axes = page.axes(_LEFT, 4 * LINE, _WIDTH, height)
     for kind, colour, offset in _KINDS:
@@ -36,7 +36,7 @@ def kernels_figure(report: Json) -> Figure:
             _say(axes, value, place, "left out" if left_out else ACCURACY.amount(value), left_out)
             if {k: kernel[k] for k in ("architecture", "kernel")} == report["made_with"]:
                 _mark(axes, value, place)
-    axes.set_yticks(range(len(names)), [style.shortened(name, 14) for name in names])
+    axes.set_yticks(range(len(names)), [style.shortened(name, _LEFT - 12) for name in names])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 100)

@@ -13,7 +13,7 @@ _TILE = 72  # desired side of a tile in pixels
 _MOST_SAMPLES = 10
 _MOST_NAMED = 20
 _BARS = 260  # width of the bars of one image, in pixels
-_TICKS = 46  # pixels between an image and its bars
+_BESIDE_BAR = 12  # pixels between a heat map and its colour bar
 _ROW = 96  # pixels from one image to the next
 _SPACE = 18  # of those, pixels between the bars of two images
 _HEAT = 300  # desired side of the covariance in pixels
@@ -43,20 +43,23 @@ def labels_figure(
     rows, named = len(columns[0]), len(class_names) <= _MOST_NAMED
     below = style.room_for_names(class_names, _BARS / len(class_names)) if named else LINE
     zoom = tiles.zoom_to(max(images.shape[1:3]), _TILE)
-    unit = zoom * images.shape[2] + _TICKS + _BARS + 28
+    both = np.concatenate([before[samples], learned[samples]])
+    reach = style.reach(both)
+    ticks = round(max(map(style.width, _ticks(reach)[1]))) + 16
+    unit = zoom * images.shape[2] + ticks + _BARS + 28
     head = 2 * LINE + (8 if named else 16)
     cell = max(1, _HEAT // len(class_names))
     side = cell * len(class_names)
     beside = (style.room_for_names(class_names, 0.0) if named else 8) + 20
+    values = covariance(before, learned)
+    bar = style.room_for_bar(style.extreme(values))
     heat_height = head + side + (style.room_for_names(class_names, cell) if named else 8) + LINE
     page = Page(
-        _MARGIN + len(columns) * unit + beside + side + 80,
+        _MARGIN + len(columns) * unit + beside + side + _BESIDE_BAR + bar + _MARGIN,
         _MARGIN + max(head + rows * _ROW + below, heat_height) + _MARGIN // 2,
     )
     page.text("Labels of some of the images", _MARGIN, _MARGIN, fontweight="bold")
     page.legend((("original", style.BLUE), ("learned", style.ORANGE)), _MARGIN, _MARGIN + LINE, 80)
-    both = np.concatenate([before[samples], learned[samples]])
-    reach = min(0.0, float(both.min())), float(both.max())
     left, top = _MARGIN, _MARGIN
     for column in columns:
         pixels = tiles.enlarged(tiles.as_pixels(images[column], limits), zoom)
@@ -70,14 +73,14 @@ def labels_figure(
         else:
             axes.set_xticks([0, len(class_names) - 1])
             for row, sample in enumerate(column):
-                name = style.shortened(class_names[classes[sample]], 30)
+                name = style.shortened(class_names[classes[sample]], _BARS)
                 axes.text(0, row * _ROW - 2, name, fontsize=style.SMALL)
         axes.hlines(zeros, *axes.get_xlim(), color=style.MUTED, linewidth=0.8)
         left += unit
     left += beside
     page.text("Covariance", left, top, fontweight="bold")
     page.text(f"over {len(images):,} images", left, top + LINE, color=style.MUTED)
-    _covariance(page, before, learned, class_names, (left, top + head, side), named)
+    _covariance(page, values, class_names, (left, top + head, side), named)
     return page.figure
 
 
@@ -86,6 +89,14 @@ def _samples(classes: np.ndarray, num_classes: int) -> np.ndarray:
     firsts = [found[0] for c in range(num_classes) if len(found := np.flatnonzero(classes == c))]
     chosen = np.linspace(0, len(firsts) - 1, min(len(firsts), _MOST_SAMPLES)).astype(int)
     return np.array(firsts)[chosen]
+
+
+def _ticks(reach: tuple[float, float]) -> tuple[np.ndarray, list[str]]:
+    """Ticks of an axis: where they are, and what they say."""
+    low, high = reach
+    found = np.asarray(MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high))
+    found = found[(found >= low) & (found <= high)]
+    return found, [style.number(at, 3) for at in found]
 
 
 def _bars(
@@ -101,9 +112,7 @@ def _bars(
     zeros = np.arange(count) * _ROW + high * scale
     axes.set(xlim=(-0.7, classes - 0.3), ylim=(count * _ROW, 0))
     axes.spines[:].set_visible(False)
-    values = np.asarray(MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high))
-    values = values[(values >= low) & (values <= high)]
-    shown = [f"{value:g}".replace("-", "−") for value in values]
+    values, shown = _ticks(reach)
     axes.set_yticks((zeros[:, None] - scale * values).ravel(), shown * count)
     axes.tick_params(length=0)
     side_by_side = classes <= _MOST_NAMED  # otherwise they would be too thin
@@ -128,19 +137,17 @@ def covariance(before: np.ndarray, learned: np.ndarray) -> np.ndarray:
 
 def _covariance(
     page: Page,
-    before: np.ndarray,
-    learned: np.ndarray,
+    values: np.ndarray,
     class_names: tuple[str, ...],
     place: tuple[int, int, int],
     named: bool,
 ) -> None:
     left, top, side = place
-    values = covariance(before, learned)
-    extreme = float(np.abs(values).max()) or 1.0
+    extreme = style.extreme(values)
     axes = page.heat_map(values, left, top, side, side, extreme)
     if named:
         axes.set_yticks(range(len(class_names)), [style.shortened(n) for n in class_names])
         style.name_ticks(axes, class_names, side / len(class_names))
     axes.set_ylabel("original label")
     axes.set_xlabel("learned label")
-    page.colour_bar(left + side + 12, top, min(side, 160), extreme)
+    page.colour_bar(left + side + _BESIDE_BAR, top, min(side, 160), extreme)

@@ -36,11 +36,10 @@ def natural_figure(report: Json, shared: str) -> Figure:
     _draw_natural(axes, entries, measure)
     sizes = [entry["support_size"] for entry in entries]
     distilled = report.get("distilled")
-    size_axis(axes, sorted({*sizes, *([distilled["support_size"]] if distilled else [])}))
+    size_axis(axes, sorted({*sizes, *([distilled["support_size"]] if distilled else [])}), "images")
     if distilled:
         _draw_distilled(axes, distilled, report["natural_images_needed"], measure)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderpad=0, borderaxespad=0.8, ncols=2)
-    axes.set_xlabel("images")
     axes.set_ylabel(f"test {measure.name}")
     return page.figure
 

@@ -30,7 +30,6 @@ def spectrum_figure(
     width = _LEFT + _WIDTH + (_BETWEEN + _WIDTH + 24 if two else 24)
     page = Page(width, 2 * LINE + _HEIGHT + 52)
     top = 2 * LINE
-    page.text("Eigenvalues of the support kernel", _LEFT, LINE - 8, fontweight="bold")
     axes = page.axes(_LEFT, top, _WIDTH, _HEIGHT)
     if len(spectra) > 1:
         _eigenvalues(axes, spectra[0], style.SKY)
@@ -38,7 +37,8 @@ def spectrum_figure(
     added = ridge * float(np.mean(spectra[-1]["eigenvalues"]))
     if added > 0:
         axes.axhline(added, color=style.INK, linestyle=(0, (4, 3)), linewidth=1.2, label="ridge")
-    style.logarithmic(axes)
+    title = f"Eigenvalues of the support kernel{style.logarithmic(axes)}"
+    page.text(title, _LEFT, LINE - 8, fontweight="bold")
     axes.set_xlabel("number, the largest first")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0.5, len(spectra[-1]["eigenvalues"]) + 0.5)
@@ -67,7 +67,6 @@ def _eigenvalues(axes: Axes, record: Json, colour: str) -> None:
 
 
 def _condition_numbers(page: Page, evaluations: Sequence[Evaluation], left: int, top: int) -> None:
-    page.text("Condition number of the support kernel", left, LINE - 8, fontweight="bold")
     axes = page.axes(left, top, _WIDTH, _HEIGHT)
     for key, name, colour, marker in (
         ("condition_number", "without ridge", style.BLUE, "o"),
@@ -83,9 +82,9 @@ def _condition_numbers(page: Page, evaluations: Sequence[Evaluation], left: int,
                 label=name,
                 clip_on=False,
             )
-    style.logarithmic(axes)
-    curve.step_axis(axes, max(each.step for each in evaluations))
-    axes.set_xlabel("step")
+    title = f"Condition number of the support kernel{style.logarithmic(axes)}"
+    page.text(title, left, LINE - 8, fontweight="bold")
+    curve.step_axis(axes, max(each.step for each in evaluations), "step")
     if len(axes.get_lines()) > 1:
         axes.legend(loc="best")
 

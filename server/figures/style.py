@@ -8,14 +8,15 @@ import functools
 import io
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import LogLocator, NullLocator
 
 # The palette of Okabe and Ito, which people with any kind of colour vision can tell apart.
@@ -26,13 +27,16 @@ INK, MUTED, FAINT = "#222222", "#666666", "#e4e4e4"
 # Blue below zero, white at zero, red above.
 DIVERGING = "RdBu_r"
 
+LOGARITHMIC = ", logarithmic"
 DPI = 100  # a point is 100 / 72 pixels
 TEXT, SMALL = 9.0, 8.0  # points
 LINE = 18  # pixels from one line of text to the next
-# Average width of a character of small text in pixels, to find out which texts fit.
-CHARACTER = 6.2
+# The longest name of a class in pixels; from a longer one the middle is left out.
+NAME = 190
+_FONT = "DejaVu Sans"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LOOK = {
-    "font.family": ["DejaVu Sans"],
+    "font.family": [_FONT],
     "font.size": TEXT,
     # A dollar sign in a class name does not start a formula.
     "text.parse_math": False,
@@ -141,12 +145,15 @@ class Page:
         return axes
 
     def colour_bar(self, left: int, top: int, height: int, extreme: float) -> None:
-        """The colour scale of `heat_map`: a strip 12 pixels wide with ticks on its right."""
+        """The colour scale of `heat_map`: a strip 12 pixels wide with ticks on its right.
+
+        `room_for_bar` says how wide it is with its ticks.
+        """
         ramp = np.linspace(extreme, -extreme, 256)[:, None]
         axes = self.heat_map(ramp, left, top, 12, height, extreme)
         axes.yaxis.tick_right()
-        shown = f"{extreme:.2g}"
-        axes.set_yticks([-0.5, 127.5, 255.5], [shown, "0", f"−{shown}"])
+        ticks = extreme, 0, -extreme
+        axes.set_yticks([-0.5, 127.5, 255.5], [number(tick) for tick in ticks])
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
@@ -155,18 +162,41 @@ def rgb(colour: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def logarithmic(axes: Axes) -> None:
-    """Makes the y axis logarithmic if its values differ by a factor of five or more."""
+def number(value: float, digits: int = 2) -> str:
+    """A number as ticks have it: 0.019, 3,700, or 3.7·10¹²."""
+    rounded = float(f"{value:.{digits}g}")
+    if rounded == 0 or 1e-4 <= abs(rounded) < 1e6:
+        shown = f"{rounded:,.10g}"
+    else:
+        mantissa, exponent = f"{rounded:.{digits - 1}e}".split("e")
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        power = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+        shown = power if mantissa == "1" else f"{mantissa}·{power}"
+    return shown.replace("-", "−")
+
+
+def number_ticks(axes: Axes) -> None:
+    """Ticks of the y axis as numbers, without a factor that is written apart from them."""
+    axes.yaxis.set_major_formatter(lambda value, _: number(value, 4))
+
+
+def logarithmic(axes: Axes) -> str:
+    """Makes the y axis logarithmic if its values differ by a factor of five or more.
+
+    Returns:
+        What the axis's title has to say after a comma: `LOGARITHMIC`, or nothing.
+    """
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()])
     values = values[np.isfinite(values)]
+    number_ticks(axes)
     if not len(values) or values.min() <= 0 or values.max() < 5 * values.min():
-        return
+        return ""
     axes.set_yscale("log")
     few = values.max() < 50 * values.min()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
-    if few:
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    number_ticks(axes)
     axes.yaxis.set_minor_locator(NullLocator())
+    return LOGARITHMIC
 
 
 def png(figure: Figure) -> bytes:
@@ -181,22 +211,70 @@ def png(figure: Figure) -> bytes:
     return target.getvalue()
 
 
-def shortened(name: str, most: int = 12) -> str:
-    """A name on one line, cut to at most `most` characters."""
+@functools.cache
+def _pen() -> tuple[RendererAgg, FontProperties]:
+    canvas = FigureCanvasAgg(Figure(dpi=DPI))
+    return canvas.get_renderer(), FontProperties(family=[_FONT], size=SMALL)
+
+
+@functools.lru_cache(10_000)
+def width(words: str) -> float:
+    """The width of small text in pixels."""
+    renderer, font = _pen()
+    with _SETTINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of characters that the font lacks, as in `png`
+        return float(renderer.get_text_width_height_descent(words, font, ismath=False)[0])
+
+
+def shortened(name: str, most: float = NAME) -> str:
+    """A name on one line; if it is wider than `most` pixels, without its middle.
+
+    Names of one kind often differ at their end alone.
+    """
     name = " ".join(name.split())
-    return name if len(name) <= most else name[: most - 1] + "…"
+    if width(name) <= most:
+        return name
+    kept = len(name)
+    while kept > 2:
+        kept -= 1
+        shown = name[: kept - kept // 3].rstrip() + "…" + name[len(name) - kept // 3 :].lstrip()
+        if width(shown) <= most:
+            return shown
+    return name[:1] + "…"
 
 
-def name_ticks(axes: Axes, names: tuple[str, ...], pitch: float, above: bool = False) -> None:
+def widest(names: Iterable[str], most: float = NAME) -> float:
+    """The width of the widest of some names, shortened, in pixels."""
+    return max((width(shortened(name, most)) for name in names), default=0.0)
+
+
+def are_upright(names: Sequence[str], pitch: float) -> bool:
+    """Whether names would touch if they stood side by side, `pitch` pixels from one to the next."""
+    return widest(names) > pitch - 4
+
+
+def name_ticks(axes: Axes, names: tuple[str, ...], pitch: float) -> None:
     """Class names along the x axis, vertical if they would touch at `pitch` pixels per class."""
     shown = [shortened(name) for name in names]
-    if above:
-        axes.xaxis.tick_top()
-    upright = max(map(len, shown)) * CHARACTER > pitch
-    axes.set_xticks(range(len(shown)), shown, rotation=90 if upright else 0)
+    axes.set_xticks(range(len(shown)), shown, rotation=90 if are_upright(names, pitch) else 0)
 
 
 def room_for_names(names: tuple[str, ...], pitch: float) -> int:
     """The height of the names of `name_ticks` in pixels."""
-    longest = max(len(shortened(name)) for name in names) * CHARACTER
-    return round(longest) + 8 if longest > pitch else LINE
+    return round(widest(names)) + 12 if are_upright(names, pitch) else LINE
+
+
+def reach(values: np.ndarray) -> tuple[float, float]:
+    """The least and the largest of values and zero; 0 to 1 if all are zero."""
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    return low, high if high > low else 1.0
+
+
+def extreme(values: np.ndarray) -> float:
+    """The largest magnitude among values, for a heat map; 1 if there is none above zero."""
+    return max(map(abs, reach(values)))
+
+
+def room_for_bar(extreme: float) -> int:
+    """The width of a colour bar with its ticks, in pixels."""
+    return 12 + 8 + round(width(number(-extreme)))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ from kipper.server.measures import Measure
 
 _LEFT, _WIDTH, _HEIGHT = 64, 640, 400
 _MARKERS = "os^DvP"
+_DASHES = (0, ()), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (9, 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +37,29 @@ class SizedScore:
     natural: float | None
 
 
+class _Look(NamedTuple):
+    """How a line is drawn; `dashes` as matplotlib takes them: an offset, and ink and gaps."""
+
+    colour: str
+    marker: str
+    dashes: tuple[float, tuple[float, ...]]
+
+    @classmethod
+    def of(cls, number: int) -> "_Look":
+        """The look of a line by its number; the first 84 differ."""
+        colours = len(style.SERIES)
+        again = number // colours % len(_DASHES)
+        return cls(style.SERIES[number % colours], _MARKERS[number % len(_MARKERS)], _DASHES[again])
+
+
 @style.styled
 def support_sizes_figure(
     scores: Sequence[SizedScore], measure: Measure, shared: str = ""
 ) -> Figure:
-    """A line for each data set, architecture and algorithm; natural images as dashed grey lines.
+    """A line for each data set, architecture and algorithm, and dashed ones for natural images.
 
-    Lines connect the means of runs of one size, such as several seeds; the runs are points.
+    The latter have the colour of the first line that they are the baseline of; a single one is
+    grey. Lines connect the means of runs of one size, such as several seeds; the runs are points.
 
     Args:
         scores: of at least one run.
@@ -58,19 +75,16 @@ def support_sizes_figure(
     )
     page.text(shared, _LEFT, 10 + LINE, color=style.MUTED)
     axes = page.axes(_LEFT, 3 * LINE + legend, _WIDTH, _HEIGHT)
-    for number, baseline in enumerate(baselines):
-        points = [
-            (score.support_size, score.natural)
-            for score in scores
-            if score.baseline == baseline and score.natural is not None
-        ]
-        name = f"natural images, {baseline}".removesuffix(", ")
-        _line(axes, points, name, style.MUTED, "x", (0, (4, 2 + 2 * number)))
-    for number, line in enumerate(lines):
+    looks = {line: _Look.of(number) for number, line in enumerate(lines)}
+    for baseline in baselines:
+        of = [score for score in scores if score.baseline == baseline]
+        points = [(each.support_size, each.natural) for each in of if each.natural is not None]
+        colour = looks[min(score.line for score in of)].colour
+        look = _Look(colour if len(baselines) > 1 else style.MUTED, "x", (0, (4, 2)))
+        _line(axes, points, f"natural images, {baseline}".removesuffix(", "), look)
+    for line, look in looks.items():
         points = [(score.support_size, score.score) for score in scores if score.line == line]
-        colour = style.SERIES[number % len(style.SERIES)]
-        dashes = "solid" if number < len(style.SERIES) else "dotted"
-        _line(axes, points, line, colour, _MARKERS[number % len(_MARKERS)], dashes)
+        _line(axes, points, line, look)
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
@@ -79,8 +93,7 @@ def support_sizes_figure(
         labelspacing=0.35,
         handlelength=3,
     )
-    size_axis(axes, sorted({score.support_size for score in scores}))
-    axes.set_xlabel("support images")
+    size_axis(axes, sorted({score.support_size for score in scores}), "support images")
     axes.set_ylabel(f"test {measure.name}")
     return page.figure
 
@@ -89,20 +102,22 @@ def _line(
     axes: Axes,
     points: list[tuple[int, float]],
     name: str,
-    colour: str,
-    marker: str,
-    dashes: Any,
+    look: _Look,
 ) -> None:
     sizes = sorted({size for size, _ in points})
     means = [float(np.mean([value for at, value in points if at == size])) for size in sizes]
-    axes.plot(sizes, means, color=colour, marker=marker, linestyle=dashes, label=name)
+    axes.plot(
+        sizes, means, color=look.colour, marker=look.marker, linestyle=look.dashes, label=name
+    )
     if len(points) > len(sizes):
+        colour, marker = look.colour, look.marker
         axes.plot(*zip(*points, strict=True), marker, color=colour, markersize=3, alpha=0.5)
 
 
-def size_axis(axes: Axes, sizes: list[int]) -> None:
+def size_axis(axes: Axes, sizes: list[int], what: str) -> None:
     """A logarithmic x axis with ticks at those of `sizes`, ascending, that have room."""
     axes.set_xscale("log")
+    axes.set_xlabel(what + style.LOGARITHMIC)
     axes.xaxis.set_minor_locator(NullLocator())
     shown: list[int] = []
     for size in sizes:  # ticks are at least a twelfth of the axis apart

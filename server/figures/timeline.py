@@ -51,7 +51,7 @@ class Activity:
 
 @style.styled
 def timeline_figure(activity: Activity) -> Figure:
-    """A lane per worker. The colour of a pixel mixes the kinds of work in its time."""
+    """A lane per worker, whose pixels mix the colours of their work, and the share that is busy."""
     shown = min(len(activity.workers), _MOST_WORKERS)
     lane = int(np.clip(_LANES // max(1, shown), 2, 22))
     gap = 2 if lane > 6 else 0
@@ -72,7 +72,7 @@ def timeline_figure(activity: Activity) -> Figure:
         down = top + row * (lane + gap)
         page.image(np.broadcast_to(colours, (lane, *colours.shape)), _LEFT, down)
         if named:
-            name = style.shortened(activity.workers[row], 16)
+            name = style.shortened(activity.workers[row], _LEFT - 12)
             page.text(
                 name, _LEFT - 8, down + lane / 2, ha="right", va="center", fontsize=style.SMALL
             )
@@ -143,8 +143,8 @@ def _coloured(activity: Activity, shares: np.ndarray) -> np.ndarray:
 def _share_busy(page: Page, activity: Activity, shares: np.ndarray, top: int) -> None:
     axes = page.axes(_LEFT, top, _WIDTH, _SHARE)
     present = np.maximum(_presence(activity).sum(0), 1)
-    busy = 100 * np.minimum(shares.sum((0, 1)) / present, 1)
-    axes.fill_between(np.arange(_WIDTH), busy, step="mid", color=style.SKY, linewidth=0)
+    busy = 100 * shares.sum(0) / np.maximum(present, shares.sum((0, 1)))
+    axes.stackplot(np.arange(_WIDTH), busy, step="mid", colors=_COLOURS, linewidth=0)
     axes.set(xlim=(0, _WIDTH), ylim=(0, 100), xticks=[], yticks=[0, 100])
     axes.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
     page.text("busy", _LEFT - 52, top + _SHARE / 2, ha="right", va="center", fontsize=style.SMALL)

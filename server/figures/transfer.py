@@ -40,8 +40,7 @@ def transfer_figure(report: Json, curve: Sequence[Json]) -> Figure:
         if sizes[part]:
             _draw_band(axes, curve, f"{part}_accuracy", colour, f"{sizes[part]:,} {part} images")
     _draw_end(axes, report)
-    step_axis(axes, report["steps"])
-    axes.set_xlabel("steps of gradient descent")
+    step_axis(axes, report["steps"], "steps of gradient descent")
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy (%)")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.3, labelspacing=0.35)
@@ -53,7 +52,7 @@ def _conditions(report: Json) -> str:
     loss = {"mse": "mean squared error", "cross_entropy": "cross-entropy"}[report["loss"]]
     return (
         f"{networks}: {report['architecture']} of width {report['width']:,}, {loss}, "
-        f"{report['support_size']:,} images of {style.shortened(report['dataset'], 32)}"
+        f"{report['support_size']:,} images of {style.shortened(report['dataset'])}"
     )
 
 
