@@ -255,7 +255,7 @@ def _beside(
     heat = max(len(classes) * cell, 130) if classes else 0
     named = 0 < len(classes) <= _MOST_ROWS
     values, bar = np.zeros((0, len(classes))), 0
-    if support.labels is not None:
+    if classes and support.labels is not None:
         values = np.vstack([support.labels, np.zeros(len(classes))])[grid.reshape(-1)]
         values = values[: np.flatnonzero(grid.reshape(-1) != _HOLE)[-1] + 1]
         bar = _BESIDE_BAR + style.room_for_bar(style.extreme(values))
