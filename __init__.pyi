@@ -34,7 +34,6 @@ class Distiller(ClassifierMixin, BaseEstimator):
         classes_: the C classes, sorted.
         n_features_in_: the size of the second axis of the images that `fit` saw.
     """
-
     result_: Result
     classes_: np.ndarray
     n_features_in_: int
@@ -64,9 +63,7 @@ class Distiller(ClassifierMixin, BaseEstimator):
         target_batch_size: int | None = None,
         learning_rate: float = 0.04,
         label_learning_rate: float | None = None,
-        schedule: Literal[
-            "constant", "linear", "cosine", "exponential", "warmup_cosine"
-        ] = "constant",
+        schedule: Literal["constant", "linear", "cosine", "exponential", "warmup_cosine"] = "constant",
         schedule_steps: int | None = None,
         schedule_end: float = 0.01,
         eval_every: int | None = None,
@@ -217,7 +214,6 @@ class Result:
             workdir, is removed when neither this object nor its `Run` is used any more; `save`
             keeps it.
     """
-
     images: np.ndarray
     labels: np.ndarray
     test_accuracy: float | None
@@ -231,7 +227,8 @@ class Result:
     @property
     def class_names(
         self,
-    ) -> tuple[str, ...]: ...
+    ) -> tuple[str, ...]:
+        ...
     @property
     def pixels(
         self,
@@ -607,8 +604,8 @@ def distill(
             memory.
         block_target: Maximum number of target images in a kernel block; by default chosen by
             memory.
-        train_limit: Use only this many training images, balanced by class.
-        test_limit: Use only this many test images, balanced by class.
+        train_limit: Use only this many training images, balanced by class; by default all.
+        test_limit: Use only this many test images, balanced by class; by default all.
         initial: Start from the images and labels of a distilled set: the folder of a run, a
             distilled.npz with its preprocessing.npz, or a file released with the KIP paper.
         support_init: Start from training images, or from noise. One of natural, noise.
@@ -824,8 +821,8 @@ def solve_labels(
             memory.
         block_target: Maximum number of target images in a kernel block; by default chosen by
             memory.
-        train_limit: Use only this many training images, balanced by class.
-        test_limit: Use only this many test images, balanced by class.
+        train_limit: Use only this many training images, balanced by class; by default all.
+        test_limit: Use only this many test images, balanced by class; by default all.
         label_ridge: paper: minimise the loss that evaluation uses; notebook: the released
             notebook's formula, with an absolute 1e-6 / support_size on both factors. One of
             paper, notebook.
@@ -955,8 +952,8 @@ def start(
             memory.
         block_target: Maximum number of target images in a kernel block; by default chosen by
             memory.
-        train_limit: Use only this many training images, balanced by class.
-        test_limit: Use only this many test images, balanced by class.
+        train_limit: Use only this many training images, balanced by class; by default all.
+        test_limit: Use only this many test images, balanced by class; by default all.
         initial: Start from the images and labels of a distilled set: the folder of a run, a
             distilled.npz with its preprocessing.npz, or a file released with the KIP paper.
         support_init: Start from training images, or from noise. One of natural, noise.
@@ -1083,8 +1080,8 @@ def start_solve_labels(
             memory.
         block_target: Maximum number of target images in a kernel block; by default chosen by
             memory.
-        train_limit: Use only this many training images, balanced by class.
-        test_limit: Use only this many test images, balanced by class.
+        train_limit: Use only this many training images, balanced by class; by default all.
+        test_limit: Use only this many test images, balanced by class; by default all.
         label_ridge: paper: minimise the loss that evaluation uses; notebook: the released
             notebook's formula, with an absolute 1e-6 / support_size on both factors. One of
             paper, notebook.

@@ -3,6 +3,8 @@
 The live page has the same formats in launch/page/script/words.js.
 """
 
+from collections.abc import Mapping
+
 
 def percent(share: float) -> str:
     """A share of 1, such as an accuracy: 85.5 %."""
@@ -17,3 +19,25 @@ def r_squared(value: float) -> str:
 def significant(value: float) -> str:
     """A loss or another quantity of any size, to six digits: 0.0198862."""
     return f"{value:.6g}"
+
+
+def field_text(name: str, value: object) -> str:
+    """The value of a field of a record: accuracies in percent, R² and other numbers as above."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float() if "accuracy" in name:
+            return percent(value)
+        case float() if "r2" in name:
+            return r_squared(value)
+        case float():
+            return significant(value)
+        case int():
+            return f"{value:,}"
+        case Mapping():
+            return ", ".join(f"{key} {field_text(str(key), each)}" for key, each in value.items())
+        case list() | tuple():
+            return ", ".join(field_text(name, each) for each in value)
+    return str(value)

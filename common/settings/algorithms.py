@@ -89,6 +89,11 @@ class DistillSettings(ComputeSettings):
         return (self.architecture, *(name.strip() for name in others))
 
     @property
+    def resolved(self) -> Mapping[str, object]:
+        labels = self.label_learning_rate or self.learning_rate if self.learn_labels else "none"
+        return {"target_batch_size": self.targets_per_step, "label_learning_rate": labels}
+
+    @property
     def input_files(self) -> Mapping[str, str | None]:
         return {"initial": self.initial}
 

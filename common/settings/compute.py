@@ -56,9 +56,11 @@ class ComputeSettings(Settings):
         None, "Maximum number of target images in a kernel block; by default chosen by memory."
     )
     train_limit: int | None = setting(
-        None, "Use only this many training images, balanced by class."
+        None, "Use only this many training images, balanced by class; by default all."
     )
-    test_limit: int | None = setting(None, "Use only this many test images, balanced by class.")
+    test_limit: int | None = setting(
+        None, "Use only this many test images, balanced by class; by default all."
+    )
 
     def check(self) -> None:
         super().check()
@@ -74,6 +76,11 @@ class ComputeSettings(Settings):
     def architectures(self) -> tuple[str, ...]:
         """Names of the architectures that the run uses; scores are those of the first."""
         return (self.architecture,)
+
+    @property
+    def resolved(self) -> Mapping[str, object]:
+        """The values that settings without one come to, as far as the others determine them."""
+        return {}
 
     @property
     def input_files(self) -> Mapping[str, str | None]:

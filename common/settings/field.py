@@ -107,6 +107,12 @@ def _at_home(text: str) -> str:
     return _HOME.sub(lambda match: match[1] + os.path.expanduser(match[2]), text)
 
 
+def unset_words(field: "dataclasses.Field[Any]") -> str:
+    """What no value means, as the help text says after "by default"; "none" if it does not."""
+    found = re.search(r"\b[Bb]y default,? (.+?)[;.]", field.metadata["help"] + ".")
+    return found[1].removeprefix("at ") if found else "none"
+
+
 def choices_of(field: "dataclasses.Field[Any]") -> tuple[str, ...]:
     """The values that a field may take; empty if any value of its type will do.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from kipper.common.durations import duration
-from kipper.common.numbers import percent, r_squared, significant
+from kipper.common.numbers import field_text, significant
 from kipper.common.printable import printable
 from kipper.common.strict_json import json_text
 from kipper.server.measures import ACCURACY, Score
@@ -197,9 +197,9 @@ def print_facts(record: Mapping[str, Any]) -> None:
         if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
             tables.append(value)
         elif isinstance(value, dict):
-            facts += [(f"{name} {inner}", _shown(inner, each)) for inner, each in value.items()]
+            facts += [(f"{name} {inner}", field_text(inner, each)) for inner, each in value.items()]
         elif value is not None:
-            facts.append((name, _shown(name, value)))
+            facts.append((name, field_text(name, value)))
     width = max((len(name) for name, _ in facts), default=0)
     for name, shown in facts:
         print(printable(f"{name.replace('_', ' '):{width}}  {shown}"))
@@ -209,22 +209,5 @@ def print_facts(record: Mapping[str, Any]) -> None:
         names.sort(key=lambda name: name not in texts)  # numbers are aligned to the right
         heads = [name.replace("_", " ") for name in names]
         print()
-        cells = ([_shown(name, row.get(name)) for name in names] for row in rows)
+        cells = ([field_text(name, row.get(name)) for name in names] for row in rows)
         print_table(heads, cells, len(texts))
-
-
-def _shown(name: str, value: object) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case float() if "accuracy" in name:
-            return percent(value)
-        case float() if "r2" in name:
-            return r_squared(value)
-        case float():
-            return significant(value)
-        case int():
-            return f"{value:,}"
-        case list() | tuple():
-            return ", ".join(_shown(name, each) for each in value)
-    return "" if value is None else str(value)

@@ -108,9 +108,9 @@ def _panels(support: SupportSet, before: str, after: str, steps: int) -> list[_P
 def _tiled(
     support: SupportSet, panel: _Panel, ids: np.ndarray, columns: int, zoom: int
 ) -> np.ndarray:
-    """The panel's images `ids` as uint8 pixels, white for a hole."""
-    shown = tiles.as_pixels(panel.images[ids], support.limits)
-    shown[ids == _HOLE] = 255
+    """The panel's images `ids` as uint8 pixels, transparent white for a hole."""
+    shown = tiles.opaque(tiles.as_pixels(panel.images[ids], support.limits))
+    shown[ids == _HOLE] = tiles.HOLE
     return tiles.tiled(tiles.enlarged(shown, zoom), columns, _GAP)
 
 
@@ -162,7 +162,7 @@ def _strips(panels: list[_Panel], support: SupportSet, ids: np.ndarray) -> Figur
         if number == 0:
             top += room
             _captions(page, own, left + tile / 2, top - 4, pitch, above=True)
-        page.image(_tiled(support, panel, ids, count, zoom), left, top)
+        page.picture(_tiled(support, panel, ids, count, zoom), left, top)
         top += zoom * height
         if panel.classes is not None:
             found = tuple(names[c] for c in panel.classes[ids])
@@ -275,7 +275,7 @@ def _beside(
         )
     for panel in panels:
         _head(page, left, _MARGIN, panel.heading, panel.remarks)
-        page.image(_tiled(support, panel, grid.reshape(-1), columns, zoom), left, top)
+        page.picture(_tiled(support, panel, grid.reshape(-1), columns, zoom), left, top)
         left += panel_width
     if heat:
         _head(page, left, _MARGIN, "Learned labels", ("a row per image",))

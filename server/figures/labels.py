@@ -62,10 +62,10 @@ def labels_figure(
     page.legend((("original", style.BLUE), ("learned", style.ORANGE)), _MARGIN, _MARGIN + LINE, 80)
     left, top = _MARGIN, _MARGIN
     for column in columns:
-        pixels = tiles.enlarged(tiles.as_pixels(images[column], limits), zoom)
+        pixels = tiles.enlarged(tiles.opaque(tiles.as_pixels(images[column], limits)), zoom)
         for row, image in enumerate(pixels):
             above = max(0, (_ROW - _SPACE - len(image)) // 2)
-            page.image(image, left, top + head + row * _ROW + above)
+            page.picture(image, left, top + head + row * _ROW + above)
         axes = page.axes(left + unit - _BARS - 28, top + head, _BARS, len(column) * _ROW)
         zeros = _bars(axes, before[column], learned[column], reach)
         if named:

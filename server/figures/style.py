@@ -28,6 +28,7 @@ INK, MUTED, FAINT = "#222222", "#666666", "#e4e4e4"
 DIVERGING = "RdBu_r"
 
 LOGARITHMIC = ", logarithmic"
+PICTURE = "picture"  # marks images that are not part of the drawing
 DPI = 100  # a point is 100 / 72 pixels
 TEXT, SMALL = 9.0, 8.0  # points
 LINE = 18  # pixels from one line of text to the next
@@ -97,8 +98,13 @@ class Page:
         FigureCanvasAgg(self.figure)
 
     def image(self, pixels: np.ndarray, left: int, top: int) -> None:
-        """Copies uint8 pixels (h, w, 3) to the page, without scaling."""
+        """Copies uint8 pixels (h, w, 3), which are part of the drawing, without scaling."""
         self.figure.figimage(pixels, left, self.height - top - len(pixels), origin="upper")
+
+    def picture(self, pixels: np.ndarray, left: int, top: int) -> None:
+        """Copies uint8 pixels (h, w, 4) of images, which look the same on a dark page."""
+        bottom = self.height - top - len(pixels)
+        self.figure.figimage(pixels, left, bottom, origin="upper", gid=PICTURE)
 
     def text(self, words: str, left: float, top: float, **properties: Any) -> None:
         """Writes words, by default with their top left corner at that point."""

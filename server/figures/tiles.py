@@ -2,7 +2,7 @@
 
 import numpy as np
 
-_WHITE = 255
+HOLE = 255, 255, 255, 0
 
 
 def as_pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
@@ -18,7 +18,7 @@ def as_pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def enlarged(pixels: np.ndarray, zoom: int) -> np.ndarray:
-    """Enlarges each pixel of (n, h, w, 3) to a square of zoom x zoom."""
+    """Enlarges each pixel of (n, h, w, c) to a square of zoom x zoom."""
     return pixels.repeat(zoom, 1).repeat(zoom, 2)
 
 
@@ -27,12 +27,22 @@ def zoom_to(side: int, wanted: float) -> int:
     return max(1, int(wanted // side))
 
 
+def opaque(pixels: np.ndarray) -> np.ndarray:
+    """Pixels (n, h, w, 3) with an alpha channel: (n, h, w, 4)."""
+    return np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], -1)
+
+
 def tiled(tiles: np.ndarray, columns: int, gap: int) -> np.ndarray:
-    """Tiles (n, h, w, 3) on white, `columns` to a row and `gap` pixels apart."""
+    """Tiles (n, h, w, 3) on white, `columns` to a row and `gap` pixels apart; (height, width, 4).
+
+    Tiles may have an alpha channel. The white is transparent, for pages of another colour.
+    """
+    if tiles.shape[-1] == 3:
+        tiles = opaque(tiles)
     count, height, width, _ = tiles.shape
     rows = -(-count // columns)
     across, down = width + gap, height + gap
-    canvas = np.full((rows * down - gap, columns * across - gap, 3), _WHITE, np.uint8)
+    canvas = np.full((rows * down - gap, columns * across - gap, 4), HOLE, np.uint8)
     for index, tile in enumerate(tiles):
         top, left = index // columns * down, index % columns * across
         canvas[top : top + height, left : left + width] = tile

@@ -3,17 +3,17 @@
 import base64
 import functools
 import pathlib
-import shlex
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
 from jinja2.filters import do_filesizeformat
 
 from kipper.common.durations import duration
-from kipper.common.numbers import significant
+from kipper.common.numbers import field_text, significant
 from kipper.common.settings import run_fields
+from kipper.common.settings.field import unset_words
 from kipper.server.figures.timeline import KINDS, Activity
 from kipper.server.measures import Score
 from kipper.server.records import Account
@@ -43,21 +43,48 @@ CAPTIONS = {
 }
 _MOST_WORKERS = 200
 
+
+class Picture(NamedTuple):
+    """A figure as PNG files, for a white and for a dark page."""
+
+    light: bytes
+    dark: bytes
+
+    @property
+    def width(self) -> int:
+        """Pixels; bytes 16 to 20 of a PNG say it."""
+        return int.from_bytes(self.light[16:20], "big")
+
+
+class Repetition(NamedTuple):
+    """How to repeat a run.
+
+    Attributes:
+        command: a command line, or a call from Python of a run on data that were given there.
+        flags: of the command line, one a line; none for a call.
+        evaluate: a command line or a call that evaluates its set.
+    """
+
+    command: str
+    flags: str
+    evaluate: str
+
+
 Rows = list[tuple[str, ...]]
 
 
 def render(
     run: RunFiles,
-    command: Sequence[str],
-    pictures: Mapping[str, bytes],
+    again: Repetition,
+    pictures: Mapping[str, Picture],
     activity: Activity | None,
 ) -> str:
     """The whole page, which refers to nothing outside itself.
 
     Args:
         run: the run to report.
-        command: the words of the command line that started it.
-        pictures: PNG files by the names of figures.
+        again: how to repeat it.
+        pictures: by the names of figures.
         activity: of its workers, if known.
     """
     worker_heads, workers = _workers(run, activity)
@@ -66,32 +93,29 @@ def render(
         title=f"{run.title}, {run.algorithm.settings.support_size} images",
         state=_state(run),
         numbers=_numbers(run, activity),
-        pictures=[  # bytes 16 to 20 of a PNG are its width
-            (
-                name,
-                base64.b64encode(png).decode(),
-                int.from_bytes(png[16:20], "big"),
-                CAPTIONS[name],
-            )
-            for name, png in pictures.items()
+        pictures=[
+            (name, *map(_embedded, picture), picture.width, CAPTIONS[name])
+            for name, picture in pictures.items()
         ],
         evaluations=_evaluations(run),
-        command=shlex.join(command),
-        flags="\n".join(word for word in command if word.startswith("--")),
+        again=again,
         data_hash=run.data_hash,
-        evaluate=shlex.join(["kipper", "evaluate", f"--distilled={run.workdir.distilled}"]),
         is_finished=run.result is not None,
         phases=_phases(run),
         worker_heads=worker_heads,
         workers=workers,
         workers_left_out=max(0, len(activity.workers) - _MOST_WORKERS) if activity else 0,
-        result=[(name, _plain(value)) for name, value in result.items()],
+        result=[(name, field_text(name, value)) for name, value in result.items()],
         settings=_settings(run),
         environment=[
             *_environment(run.environment),
             *(("numeric identity", line) for line in run.numerics.lines),
         ],
     )
+
+
+def _embedded(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 @functools.cache
@@ -152,14 +176,6 @@ def _shown(value: Any, show: Callable[[Any], str]) -> str | None:
     return None if value is None else show(value)
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return significant(value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(each)}" for key, each in value.items())
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
 def _phases(run: RunFiles) -> Rows:
     """Of the last coordinator: (phase, seconds, share of the workers' time spent computing)."""
     seconds, idle = _account(run).phase_seconds or {}, _account(run).idle_share or {}
@@ -215,10 +231,23 @@ def _settings(run: RunFiles) -> list[tuple[str, str, bool]]:
     """(name, value, whether it differs from its default)."""
     fields = run_fields(run.algorithm.settings_class)
     defaults = {field.name: field.default for field in fields}
+    unset = _unset(run)
     return [
-        (name, "" if value is None else _plain(value), value != defaults.get(name))
+        (
+            name,
+            unset[name] if value is None else field_text(name, value),
+            value != defaults.get(name),
+        )
         for name, value in run.settings.items()
     ]
+
+
+def _unset(run: RunFiles) -> dict[str, str]:
+    """What stands for each setting without a value: what it comes to, or its default in words."""
+    computed = run.algorithm.settings.resolved
+    words = {field.name: unset_words(field) for field in run_fields(type(run.algorithm.settings))}
+    found = {name: field_text(name, value) for name, value in computed.items()}
+    return {**dict.fromkeys(run.settings, "none"), **words, **found}
 
 
 def _environment(found: Mapping[str, Any]) -> Rows:

@@ -1,17 +1,22 @@
 """Writes the figures and the report of a run, from its files alone."""
 
 import dataclasses
+import itertools
+import pathlib
+import shlex
 
 from absl import logging
 
+from kipper.common.datasets.memory import PREFIX
 from kipper.common.errors import KipperError, UserError
 from kipper.common.files import write_bytes, write_text
 from kipper.common.settings import RunSettings, run_fields
 from kipper.server.figures import style
+from kipper.server.figures.dark import dark_png
 from kipper.server.figures.timeline import Activity
 from kipper.server.report.drawing import figures_of
 from kipper.server.report.events import read_activity
-from kipper.server.report.page import render
+from kipper.server.report.page import Picture, Repetition, render
 from kipper.server.report.run_files import RunFiles, SupportFiles, read_support
 
 
@@ -27,18 +32,19 @@ def write_report(run: RunFiles) -> list[str]:
     workdir = run.workdir
     activity = activity_of(run)
     failed: list[str] = []
-    pictures: dict[str, bytes] = {}
+    pictures: dict[str, Picture] = {}
     for name, draw in figures_of(run, _support(run), activity).items():
         try:
-            pictures[name] = style.png(draw())
+            figure = draw()
+            pictures[name] = Picture(style.png(figure), dark_png(figure))
         except Exception as error:
             # Any error: a figure must not cost a run its end, nor its other figures.
             logging.warning("figures/%s.png could not be drawn: %r", name, error)
             failed.append(name)
     workdir.figures.mkdir(exist_ok=True)
     for name, picture in pictures.items():
-        write_bytes(workdir.figures / f"{name}.png", picture)
-    write_text(workdir.report, render(run, command_of(run), pictures, activity))
+        write_bytes(workdir.figures / f"{name}.png", picture.light)
+    write_text(workdir.report, render(run, again(run), pictures, activity))
     return failed
 
 
@@ -60,8 +66,32 @@ def _support(run: RunFiles) -> SupportFiles | None:
         return None
 
 
-def command_of(run: RunFiles) -> list[str]:
-    """The words of a command line that repeats the run.
+def again(run: RunFiles) -> Repetition:
+    """How to repeat a run, in a folder beside its own, which has its results."""
+    folder, command = str(_unused(run.workdir.path)), run.algorithm.command
+    if not run.algorithm.settings.dataset.startswith(PREFIX):
+        words = command_of(run, folder)
+        program, flags = shlex.join(words[:2]), words[2:]
+        evaluate = shlex.join(["kipper", "evaluate", f"--distilled={run.workdir.distilled}"])
+        lines = " \\\n  ".join([program, *map(shlex.quote, flags)])
+        return Repetition(lines, "\n".join(flags), evaluate)
+    defaults = {field.name: field.default for field in run_fields(run.algorithm.settings_class)}
+    given = {k: v for k, v in run.settings.items() if k in defaults and v != defaults[k]}
+    for name in ("dataset", "data_dir", "overwrite"):
+        given.pop(name, None)
+    values = "".join(f", {k}={v!r}" for k, v in (given | {"workdir": folder}).items())
+    evaluate = f"kipper.load({str(run.workdir.path)!r}).evaluate(data)"
+    return Repetition(f"kipper.{command}(data{values})", "", evaluate)
+
+
+def _unused(folder: pathlib.Path) -> pathlib.Path:
+    """A folder beside that of a run, for the same run again: the run's own has its results."""
+    beside = (folder.with_name(f"{folder.name}_again{n or ''}") for n in itertools.count())
+    return next(each for each in beside if not each.exists())
+
+
+def command_of(run: RunFiles, workdir: str | None = None) -> list[str]:
+    """The words of a command line that repeats the run, in its folder or in another.
 
     Raises:
         UserError: the run's configuration lacks a required setting.
@@ -72,4 +102,6 @@ def command_of(run: RunFiles) -> list[str]:
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in known:
             raise UserError(f"{run.workdir.config} lacks the setting {name}, so it is damaged.")
+    if workdir is not None:
+        known["workdir"] = workdir
     return ["kipper", run.algorithm.command, *RunSettings.of(compute_class, **known).arguments()]

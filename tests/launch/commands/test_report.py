@@ -1,25 +1,30 @@
 """Figures and reports as a user meets them: after every run, and redrawn from its files."""
 
+import ast
 import base64
 import dataclasses
 import html.parser
+import io
 import json
+import re
+import shlex
 import shutil
 
 import numpy as np
 import pytest
-from pictures import pixels_of
+from pictures import pixels_of, places_of
+from PIL import Image
 
 from kipper.common.errors import UserError
 from kipper.launch.main import run
-from kipper.server.figures import style
+from kipper.server.figures import style, tiles
 from kipper.server.records import Evaluation, RunResult
 from kipper.server.report import drawing, writing
 from kipper.server.report.run_files import read_run, read_support
 from kipper.server.report.writing import command_of
 
 FLAGS = ["--target_batch_size=100", "--test_limit=100", "--num_workers=1"]
-VOID = {"meta", "img", "br", "link", "input"}
+VOID = {"meta", "img", "source", "br", "link", "input"}
 
 
 def _distill(workdir, *flags):
@@ -55,12 +60,18 @@ class _Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.references, self.words = [], [], []
+        self.on_dark = []
         self.tags = set()
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
+        if tag == "source":
+            values = dict(attrs)
+            assert values["media"] == "screen and (prefers-color-scheme: dark)"
+            self.on_dark.append(values["srcset"])
+            return
         self.references += [v for k, v in attrs if k in ("src", "href", "srcset", "data", "action")]
         if tag not in VOID:
             self.open.append(tag)
@@ -99,6 +110,71 @@ def test_a_run_draws_all_its_figures_and_a_report_that_holds_them(odd_names):
     evaluated = json.loads((odd_names / "metrics.jsonl").read_text().splitlines()[-1])
     for said in (f"{evaluated['loss']:.6g}", "bytes moved", "worker deaths", "numpy"):
         assert said in words, said
+
+
+def test_each_figure_has_a_dark_version_with_the_same_pictures(odd_names):
+    page = _page(odd_names)
+    for light, dark in zip(page.references, page.on_dark, strict=True):
+        assert dark.startswith("data:image/png;base64,")
+        found = [base64.b64decode(each.partition("base64,")[2]) for each in (light, dark)]
+        light, dark = (np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) for png in found)
+        assert light.shape == dark.shape
+        assert light[0, 0].tolist() == [255, 255, 255]
+        assert dark[0, 0].tolist() == [0x16, 0x16, 0x16]
+    support = read_support(read_run(odd_names))
+    first = support.recipe.preprocessing.invert(support.natural[:1].astype(np.float32))
+    tile = tiles.enlarged(tiles.as_pixels(first, support.recipe.pixel_range), 1)[0]
+    shown = np.asarray(Image.open(io.BytesIO(_dark(page, 0))).convert("RGB"))
+    zoom = next(z for z in range(20, 0, -1) if places_of(tiles.enlarged(tile[None], z)[0], shown))
+    assert zoom > 4
+
+
+def _dark(page, number):
+    return base64.b64decode(page.on_dark[number].partition("base64,")[2])
+
+
+def test_no_setting_is_blank_and_those_without_a_value_say_what_they_come_to(odd_names):
+    text = (odd_names / "report.html").read_text()
+    settings = text[text.index("<h2>Settings</h2>") :]
+    rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td></tr>", settings)
+    found = dict(rows)
+    assert all(found.values())
+    assert found["target_batch_size"] == "150"
+    assert found["label_learning_rate"] == "0.04"
+    assert found["block_support"] == "chosen by memory"
+    assert found["test_limit"] == "all"
+    assert found["augment"] == "none"
+
+
+def test_the_run_is_repeated_beside_its_folder(odd_names, tmp_path):
+    text = html.unescape((odd_names / "report.html").read_text())
+    command = text[text.index("<pre>kipper distill") + 5 :].partition("</pre>")[0]
+    words = shlex.split(command.replace("\\\n", ""))
+    assert words == ["kipper", *command_of(read_run(odd_names), f"{odd_names}_again")[1:]]
+    copy = tmp_path / "copy"
+    shutil.copytree(odd_names, copy)
+    (tmp_path / "copy_again").mkdir()
+    assert run(["report", str(copy)]) == 0
+    assert f"--workdir={tmp_path}/copy_again1" in (copy / "report.html").read_text()
+
+
+def test_a_run_on_arrays_is_repeated_by_a_call(odd_names):
+    found = read_run(odd_names)
+    settings = dataclasses.replace(found.algorithm.settings, dataset="arrays:0123")
+    found = dataclasses.replace(
+        found, algorithm=dataclasses.replace(found.algorithm, settings=settings)
+    )
+    call = writing.again(found).command
+    folder = f"{odd_names}_again"
+    assert call.startswith("kipper.distill(data, ")
+    called = ast.parse(call).body[0].value
+    assert {each.arg: ast.literal_eval(each.value) for each in called.keywords} == {
+        "workdir": folder,
+        "support_size": 3,
+        "num_workers": 1,
+        "learn_labels": True,
+        "steps": 2,
+    }
 
 
 def test_names_are_text_and_never_markup(odd_names):
