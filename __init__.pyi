@@ -34,6 +34,7 @@ class Distiller(ClassifierMixin, BaseEstimator):
         classes_: the C classes, sorted.
         n_features_in_: the size of the second axis of the images that `fit` saw.
     """
+
     result_: Result
     classes_: np.ndarray
     n_features_in_: int
@@ -63,7 +64,9 @@ class Distiller(ClassifierMixin, BaseEstimator):
         target_batch_size: int | None = None,
         learning_rate: float = 0.04,
         label_learning_rate: float | None = None,
-        schedule: Literal["constant", "linear", "cosine", "exponential", "warmup_cosine"] = "constant",
+        schedule: Literal[
+            "constant", "linear", "cosine", "exponential", "warmup_cosine"
+        ] = "constant",
         schedule_steps: int | None = None,
         schedule_end: float = 0.01,
         eval_every: int | None = None,
@@ -214,6 +217,7 @@ class Result:
             workdir, is removed when neither this object nor its `Run` is used any more; `save`
             keeps it.
     """
+
     images: np.ndarray
     labels: np.ndarray
     test_accuracy: float | None
@@ -227,8 +231,7 @@ class Result:
     @property
     def class_names(
         self,
-    ) -> tuple[str, ...]:
-        ...
+    ) -> tuple[str, ...]: ...
     @property
     def pixels(
         self,
