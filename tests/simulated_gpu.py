@@ -17,6 +17,7 @@ from kipper.workers.cuda_plan import (
     KernelPlan,
     NetworkPlan,
     StagePlan,
+    image_cotangents,
     image_factors,
     scaled_pixels,
 )
@@ -46,8 +47,8 @@ class _Launch(ctypes.Structure):
     _fields_ = (
         ("plan", ctypes.POINTER(_Plan)),
         ("stages", ctypes.POINTER(_Stage)),
-        *((name, ctypes.c_int) for name in ("stage_count", "tangent", "blocks", "warps")),
-        *((name, ctypes.c_int) for name in ("count1", "count2")),
+        *((name, ctypes.c_int) for name in ("stage_count", "tangent", "images")),
+        *((name, ctypes.c_int) for name in ("blocks", "warps", "count1", "count2")),
     )
 
 
@@ -62,32 +63,63 @@ class SimulatedGpu:
         self, plan: KernelPlan, x1: np.ndarray, v1: np.ndarray, x2: np.ndarray, v2: np.ndarray
     ) -> np.ndarray:
         """(n1, n2), see `banded_cpu.cross_kernel`."""
-        inputs = [
-            *(scaled_pixels(plan, x1), image_factors(plan, v1, first=True)),
-            *(x2, image_factors(plan, v2, first=False)),
-        ]
         kernel = np.full((len(x1), len(x2)), np.nan, x1.dtype)
-        self._launch(f"cross_{x1.dtype}", plan, inputs, kernel)
+        self._launch(plan, 0, [*_inputs(plan, x1, v1, x2, v2), kernel])
         return kernel
 
-    def _launch(
-        self, name: str, plan: KernelPlan, inputs: list[np.ndarray], result: np.ndarray
-    ) -> None:
+    def cross_vjp(
+        self,
+        plan: KernelPlan,
+        x1: np.ndarray,
+        v1: np.ndarray,
+        x2: np.ndarray,
+        v2: np.ndarray,
+        cotangent: np.ndarray,
+        *,
+        both: bool,
+    ) -> tuple[np.ndarray, ...]:
+        """The kernel (n1, n2), and the cotangents of x1 and v1, and of x2 and v2 if `both`."""
+        images = 2 if both else 1
+        of_image = plan.rest.pixel_values + plan.rest.variances
+        kernel = np.full((len(x1), len(x2)), np.nan, x1.dtype)
+        sums = np.full((len(x1), len(x2), images, of_image), np.nan, x1.dtype)
+        inputs = _inputs(plan, x1, v1, x2, v2)
+        self._launch(plan, images, [*inputs, np.ascontiguousarray(cotangent), kernel, sums])
+        first = image_cotangents(plan, sums[:, :, 0], v1, first=True)
+        if not both:
+            return kernel, first[0].reshape(x1.shape), first[1]
+        second = image_cotangents(plan, sums[:, :, 1].swapaxes(0, 1), v2, first=False)
+        return (
+            *(kernel, first[0].reshape(x1.shape), first[1]),
+            *(second[0].reshape(x2.shape), second[1]),
+        )
+
+    def _launch(self, plan: KernelPlan, images: int, arrays: list[np.ndarray]) -> None:
         stages = (_Stage * len(plan.stages))(
             *(_Stage(*dataclasses.astuple(stage)) for stage in plan.stages)
         )
         launch = _Launch(
             ctypes.pointer(_Plan(*dataclasses.astuple(plan.rest))),
             stages,
-            *(len(stages), plan.tangent, self._blocks, self._warps),
-            *(len(inputs[0]), len(inputs[2])),
+            *(len(stages), plan.tangent, images, self._blocks, self._warps),
+            *(len(arrays[0]), len(arrays[2])),
         )
         message = ctypes.create_string_buffer(256)
-        given = [np.ascontiguousarray(array) for array in inputs]
-        pointers = (ctypes.c_void_p * len(given))(*(array.ctypes.data for array in given))
-        function = getattr(self._library, name)
-        if function(ctypes.byref(launch), pointers, ctypes.c_void_p(result.ctypes.data), message):
+        pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+        if getattr(self._library, f"launch_{arrays[0].dtype}")(
+            ctypes.byref(launch), pointers, message
+        ):
             raise RuntimeError(message.value.decode())
+
+
+def _inputs(
+    plan: KernelPlan, x1: np.ndarray, v1: np.ndarray, x2: np.ndarray, v2: np.ndarray
+) -> list[np.ndarray]:
+    inputs = [
+        *(scaled_pixels(plan, x1), image_factors(plan, v1, first=True)),
+        *(x2, image_factors(plan, v2, first=False)),
+    ]
+    return [np.ascontiguousarray(array) for array in inputs]
 
 
 def build(library: pathlib.Path, *flags: str) -> None:

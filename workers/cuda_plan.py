@@ -50,6 +50,7 @@ class NetworkPlan:
     workspace: int
     sums: int
     offsets: int
+    exchange: int
     readout_scale: float
     bias: float
 
@@ -131,13 +132,19 @@ def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool) -> Kern
         NetworkPlan(
             pixel_values=network.height * network.width * channels,
             variances=network.variances_per_image,
-            workspace=start + offsets,
+            workspace=start + offsets + max(map(_exchange, stages)),
             sums=start,
             offsets=offsets,
+            exchange=start + offsets,
             readout_scale=network.w2 / (height * width) ** (2 if network.global_average else 1),
             bias=network.b2,
         ),
     )
+
+
+def _exchange(stage: StagePlan) -> int:
+    """The numbers of `Exchange` in native/cuda/cross_vjp.hpp."""
+    return 2 * (stage.convs + 1) * (2 * stage.band_columns + 1) * stage.width
 
 
 def image_factors(plan: KernelPlan, variances: np.ndarray, *, first: bool) -> np.ndarray:
@@ -155,6 +162,29 @@ def image_factors(plan: KernelPlan, variances: np.ndarray, *, first: bool) -> np
 def scaled_pixels(plan: KernelPlan, images: np.ndarray) -> np.ndarray:
     """Images (n, h, w, c) with the factor of the first convolution's inner products."""
     return images * images.dtype.type(plan.network.w2 / 9 / plan.channels)
+
+
+def image_cotangents(
+    plan: KernelPlan, sums: np.ndarray, variances: np.ndarray, *, first: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cotangents of pixels (n, pixel_values) and variances (n, variances) of images.
+
+    Args:
+        plan: the kernel.
+        sums: (n, m, pixel_values + variances): what each pair adds, of pixels and deviations. They
+            are added up in the order of m.
+        variances: (n, variances) of the images.
+        first: whether the images' factors carry scales, which `sums` then lack.
+    """
+    total = np.zeros_like(sums, shape=(len(sums), sums.shape[2]))
+    for column in range(sums.shape[1]):
+        total += sums[:, column]
+    pixels, deviations = np.split(total, [plan.rest.pixel_values], axis=1)
+    inverses = image_factors(plan, variances, first=False)[..., 0]
+    if not first:
+        return pixels, deviations * inverses / 2
+    dtype = variances.dtype
+    return scaled_pixels(plan, pixels), deviations * _sine_scales(plan).astype(dtype) * inverses / 2
 
 
 def _sine_scales(plan: KernelPlan) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import simulated_gpu
 from installation import needs_neural_tangents
-from oracle import reference_kernel
+from oracle import reference_kernel, relative_error
 from simulated_gpu import SimulatedGpu
 
 from kipper.common.architecture import Architecture, KernelSpec, architecture_named
@@ -44,12 +44,12 @@ def library(tmp_path_factory):
 
 
 def _problem(name, shape, dtype, counts=(2, 3)):
-    """A network, and images with their variance maps."""
+    """A network, images with their variance maps, and a cotangent."""
     rng = np.random.default_rng(0)
     network = banded_network(architecture_named(name), *shape[:2])
     x1, x2 = (rng.normal(size=(count, *shape)).astype(dtype) for count in counts)
     v1, v2 = (banded_cpu.variance_maps(network, x) for x in (x1, x2))
-    return network, (x1, v1, x2, v2)
+    return network, (x1, v1, x2, v2), rng.normal(size=counts).astype(dtype)
 
 
 def _plan(network, images, kind):
@@ -58,51 +58,84 @@ def _plan(network, images, kind):
 
 @needs_neural_tangents
 @pytest.mark.parametrize(
-    ("name", "shape", "kind"),
-    [
-        ("convnet", (8, 9, 3), "ntk"),
-        ("myrtle5", (4, 4, 2), "nngp"),
-        ("conv_vec3", (5, 4, 1), "ntk"),
-    ],
+    ("name", "shape", "kind"), [("convnet", (8, 9, 3), "ntk"), ("myrtle5", (4, 4, 2), "nngp")]
 )
-def test_float64_is_neural_tangents(library, name, shape, kind):
-    network, images = _problem(name, shape, "float64")
-    kernel = SimulatedGpu(library).cross(_plan(network, images, kind), *images)
+def test_float64_is_neural_tangents_with_both_gradients(library, name, shape, kind):
+    network, images, cotangent = _problem(name, shape, "float64")
+    plan, (x1, _, x2, _) = _plan(network, images, kind), images
+    kernel = SimulatedGpu(library).cross(plan, *images)
+    again, *pulled = SimulatedGpu(library).cross_vjp(plan, *images, cotangent, both=True)
+    np.testing.assert_array_equal(again, kernel)
+    reference = reference_kernel(KernelSpec(architecture_named(name), kind, "float64"))
     with enable_x64():
-        reference = jax.jit(reference_kernel(KernelSpec(architecture_named(name), kind, "float64")))
-        expected = np.asarray(reference(images[0], images[2]))
-    np.testing.assert_allclose(kernel, expected, rtol=1e-14)
+        expected = jax.jit(lambda *x: (reference(*x), jax.vjp(reference, *x)[1](cotangent)))(x1, x2)
+    np.testing.assert_allclose(kernel, np.asarray(expected[0]), rtol=1e-14)
+    for x, dx, dv, gradient in zip((x1, x2), pulled[::2], pulled[1::2], expected[1], strict=True):
+        total = dx + banded_cpu.variance_maps_vjp(network, x, dv)
+        assert relative_error(total, np.asarray(gradient)) < 1e-13
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-14), ("float32", 1e-6)])
 @pytest.mark.parametrize(("name", "shape", "kind"), PROBLEMS)
 def test_kernels_are_those_of_a_cpu(library, name, shape, kind, dtype, tolerance):
-    network, images = _problem(name, shape, dtype)
+    network, images, _ = _problem(name, shape, dtype)
     kernel = SimulatedGpu(library).cross(_plan(network, images, kind), *images)
     expected = banded_cpu.cross_kernel(network, kind, *images, threads=1)
     assert kernel.dtype == dtype
     np.testing.assert_allclose(kernel, expected, rtol=tolerance)
 
 
+# Of variances, the cotangents contain sqrt(1 - c^2), which loses digits as c nears 1.
+@pytest.mark.parametrize(
+    ("dtype", "of_pixels", "of_variances"), [("float64", 1e-14, 1e-13), ("float32", 2e-6, 2e-5)]
+)
+@pytest.mark.parametrize(("name", "shape", "kind"), PROBLEMS)
+def test_cotangents_are_those_of_a_cpu(library, name, shape, kind, dtype, of_pixels, of_variances):
+    shape = (min(shape[0], 12), *shape[1:])
+    network, images, cotangent = _problem(name, shape, dtype)
+    got = SimulatedGpu(library).cross_vjp(
+        _plan(network, images, kind), *images, cotangent, both=True
+    )
+    options = {"both": True, "threads": 1}
+    kernel, _, *want = banded_cpu.cross_kernel_vjp(network, kind, *images, cotangent, **options)
+    np.testing.assert_allclose(got[0], kernel, rtol=of_pixels)
+    for piece, expected, tolerance in zip(
+        got[1:], want, (of_pixels, of_variances) * 2, strict=True
+    ):
+        assert piece.dtype == dtype
+        assert relative_error(piece, expected) < tolerance
+
+
 @pytest.mark.parametrize("name", ["convnet3", "myrtle5"])
 def test_bits_depend_neither_on_the_split_nor_on_the_number_of_warps_and_blocks(library, name):
-    network, images = _problem(name, (9, 8, 3), "float32", (2, 5))
+    network, images, cotangent = _problem(name, (9, 8, 3), "float32", (2, 5))
     plan = _plan(network, images, "ntk")
-    kernel = SimulatedGpu(library).cross(plan, *images)
+    kernel, *pulled = SimulatedGpu(library).cross_vjp(plan, *images, cotangent, both=True)
     for blocks, warps in ((1, 1), (3, 16)):
-        again = SimulatedGpu(library, blocks=blocks, warps=warps).cross(plan, *images)
-        np.testing.assert_array_equal(again, kernel)
+        gpu = SimulatedGpu(library, blocks=blocks, warps=warps)
+        np.testing.assert_array_equal(gpu.cross(plan, *images), kernel)
+        one_side = gpu.cross_vjp(plan, *images, cotangent, both=False)
+        for got, want in zip(one_side, (kernel, *pulled[:2]), strict=True):
+            np.testing.assert_array_equal(got, want)
+        both = gpu.cross_vjp(plan, *images, cotangent, both=True)
+        for got, want in zip(both, (kernel, *pulled), strict=True):
+            np.testing.assert_array_equal(got, want)
     x1, v1, x2, v2 = images
     pieces = [
-        SimulatedGpu(library).cross(plan, x1, v1, x2[part], v2[part])
+        SimulatedGpu(library).cross_vjp(
+            plan, x1, v1, x2[part], v2[part], cotangent[:, part], both=True
+        )
         for part in (slice(0, 2), slice(2, 5))
     ]
-    np.testing.assert_array_equal(np.concatenate(pieces, 1), kernel)
+    np.testing.assert_array_equal(np.concatenate([piece[0] for piece in pieces], 1), kernel)
+    for index in (2, 3):  # image by image
+        got = np.concatenate([piece[1 + index] for piece in pieces])
+        np.testing.assert_array_equal(got, pulled[index])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_image_with_itself_has_the_kernel_of_its_variance_maps(library, dtype):
-    network, (x1, v1, *_) = _problem("convnet", (8, 8, 3), dtype)
+    network, (x1, v1, *_), _ = _problem("convnet", (8, 8, 3), dtype)
     images = (x1, v1, x1, v1)
     kernel = SimulatedGpu(library).cross(_plan(network, images, "nngp"), *images)
     expected = banded_cpu.cross_kernel(network, "nngp", *images, threads=1)
@@ -117,7 +150,10 @@ def test_blank_images_have_kernels_of_zero_and_nans_stay(library, dtype):
     x1[1], x2[:, :4] = 0, 0
     x2[2, 5, 5] = np.nan
     images = (x1, banded_cpu.variance_maps(network, x1), x2, banded_cpu.variance_maps(network, x2))
-    kernel = SimulatedGpu(library).cross(_plan(network, images, "ntk"), *images)
+    plan, cotangent = _plan(network, images, "ntk"), np.ones((3, 3), dtype)
+    kernel, *pulled = SimulatedGpu(library).cross_vjp(plan, *images, cotangent, both=True)
+    assert all(np.isfinite(piece[:2]).all() for piece in pulled[2:])
+    assert np.isnan(pulled[0]).any()
     assert (kernel[1, :2] == 0).all()
     assert (kernel[0, :2] > 0).all()
     assert np.array_equal(np.isnan(kernel), np.broadcast_to(np.arange(3) == 2, kernel.shape))

@@ -31,8 +31,8 @@ template <bool kTangent, class T, class StageType>
 class AddToMaps {
   public:
     // `fresh`: the entries have no value yet.
-    KIPPER_INLINE AddToMaps(const StageType& stage, Memory<T>& maps,
-                            const OffsetGroup<StageType>& group, bool even_columns, bool fresh)
+    KIPPER_INLINE AddToMaps(const StageType& stage, Memory<T>& maps, const OffsetGroup& group,
+                            bool even_columns, bool fresh)
         : stage_(stage),
           maps_(maps),
           group_(group),
@@ -78,7 +78,7 @@ class AddToMaps {
 
     const StageType& stage_;
     Memory<T>& maps_;
-    const OffsetGroup<StageType>& group_;
+    const OffsetGroup& group_;
     const bool even_columns_, even_rows_, fresh_;
     Row<T, StageType> upper_;
 };
@@ -96,7 +96,7 @@ KIPPER_INLINE Vector sum_over(Vector values, int segment) {
 template <bool kTangent, class T, class StageType>
 class AddUp {
   public:
-    KIPPER_INLINE AddUp(const StageType& stage, const OffsetGroup<StageType>& group)
+    KIPPER_INLINE AddUp(const StageType& stage, const OffsetGroup& group)
         : stage_(stage), group_(group), sum_(all_lanes<T>(0)) {}
 
     KIPPER_INLINE void take(int h, Row<T, StageType>& row) {
@@ -116,7 +116,7 @@ class AddUp {
 
   private:
     const StageType& stage_;
-    const OffsetGroup<StageType>& group_;
+    const OffsetGroup& group_;
     Lanes<T> sum_;
 };
 
@@ -129,18 +129,16 @@ KIPPER_INLINE void each_group(const StageType& stage, const Warp& warp, const Of
     const int groups = (columns.count + together - 1) / together;
     for (int task = warp.index; task < rows.count * groups; task += warp.count) {
         const int row = task / groups, column = task % groups * together;
-        const OffsetGroup<StageType> group(stage, rows.first + row * rows.step,
-                                           columns.first + column * columns.step, columns.step,
-                                           columns.count - column);
+        const OffsetGroup group(stage, rows.first + row * rows.step,
+                                columns.first + column * columns.step, columns.step,
+                                columns.count - column);
         run(group, row * columns.count + column);
     }
 }
 
-// The part of a pass over a pair that all stages have in common.
 template <class T>
 struct Pair {
-    const ImageInput<T>& first;
-    const ImageInput<T>& second;
+    const Images<T> images;
     Memory<T>& workspace;
 };
 
@@ -154,10 +152,10 @@ KIPPER_INLINE void forward_stage(Block& block, const StageType& stage, const Pai
         const OffsetRange columns = stage.pooled ? offset_class(stage.band_columns, of_columns)
                                                  : all_offsets(stage.band_columns);
         block.each_warp([&](const Warp& warp) {
-            each_group(stage, warp, rows, columns, [&](const OffsetGroup<StageType>& group, int) {
+            each_group(stage, warp, rows, columns, [&](const OffsetGroup& group, int) {
                 AddToMaps<kTangent, T, StageType> sink(stage, pair.workspace, group,
                                                        of_columns == 0, index == 0);
-                march<kTangent>(stage, pair.first, pair.second, pair.workspace, group, sink);
+                march<kTangent>(stage, pair.images, pair.workspace, group, sink);
             });
         });
         block.barrier();
@@ -169,9 +167,9 @@ template <bool kTangent, class T, class StageType>
 KIPPER_INLINE void last_stage(Block& block, const StageType& stage, const Pair<T>& pair, int sums) {
     block.each_warp([&](const Warp& warp) {
         each_group(stage, warp, all_offsets(stage.band_rows), all_offsets(stage.band_columns),
-                   [&](const OffsetGroup<StageType>& group, int first) {
+                   [&](const OffsetGroup& group, int first) {
                        AddUp<kTangent, T, StageType> sink(stage, group);
-                       march<kTangent>(stage, pair.first, pair.second, pair.workspace, group, sink);
+                       march<kTangent>(stage, pair.images, pair.workspace, group, sink);
                        const LaneInt offset = lane_index() / stage.segment + first;
                        pair.workspace.store(offset + sums, sink.total(),
                                             group.present & (lane_index() % stage.segment == 0));
@@ -209,27 +207,34 @@ struct Batch {
     }
 };
 
-// The work of one block of a launch: every `blocks`-th pair, from `first` on. `stages` calls its
-// argument with each stage of the network. Writes the kernel (batch1.count, batch2.count).
+// Writes a pair's element of the kernel, and leaves the outputs of stages in the workspace.
+template <bool kTangent, class T, class Plan, class Stages>
+KIPPER_INLINE void forward_pair(Block& block, const Plan& plan, const Stages& stages,
+                                const Pair<T>& pair, Memory<T>& kernel, int index) {
+    pair.workspace.forget();
+    stages.forward([&](const auto& stage) {
+        if (stage.last)
+            last_stage<kTangent>(block, stage, pair, plan.sums);
+        else
+            forward_stage<kTangent>(block, stage, pair);
+    });
+    read_out<T>(block, pair.workspace, plan.sums, plan.offsets, [&](Lanes<T> total) {
+        const Lanes<T> value = total * T(plan.readout_scale) + T(plan.bias);
+        kernel.store(LaneInt{} + index, value, lane_index() == 0);
+    });
+}
+
+// The work of one block of a launch: every `blocks`-th pair, from `first` on. `stages` calls
+// functions with each stage of the network, forward or backward.
 template <bool kTangent, class T, class Plan, class Stages>
 KIPPER_INLINE void cross_block(Block& block, const Plan& plan, const Stages& stages,
                                const Batch<T>& batch1, const Batch<T>& batch2, Memory<T>& workspace,
                                Memory<T>& kernel, int first, int blocks) {
-    for (int pair = first; pair < batch1.count * batch2.count; pair += blocks) {
-        const ImageInput<T> image1 = batch1.image(plan, pair / batch2.count);
-        const ImageInput<T> image2 = batch2.image(plan, pair % batch2.count);
-        const Pair<T> images{image1, image2, workspace};
-        workspace.forget();
-        stages([&](const auto& stage) {
-            if (stage.last)
-                last_stage<kTangent>(block, stage, images, plan.sums);
-            else
-                forward_stage<kTangent>(block, stage, images);
-        });
-        read_out<T>(block, workspace, plan.sums, plan.offsets, [&](Lanes<T> total) {
-            const Lanes<T> value = total * T(plan.readout_scale) + T(plan.bias);
-            kernel.store(LaneInt{} + pair, value, lane_index() == 0);
-        });
+    for (int index = first; index < batch1.count * batch2.count; index += blocks) {
+        const ImageInput<T> image1 = batch1.image(plan, index / batch2.count);
+        const ImageInput<T> image2 = batch2.image(plan, index % batch2.count);
+        const Pair<T> pair{{image1, image2}, workspace};
+        forward_pair<kTangent>(block, plan, stages, pair, kernel, index);
     }
 }
 

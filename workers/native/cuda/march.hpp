@@ -61,6 +61,12 @@ class MarchingBox {
     Columns<T, StageType> last_;  // the last row
 };
 
+// Both images' ones, multiplied.
+template <class T>
+struct Factors {
+    Lanes<T> inverses, deviations;
+};
+
 // An image: its pixels, and for each variance the reciprocal deviation and the deviation. Pixels of
 // image 1 carry the scale of the first convolution, its deviations those of Network::sine_scale.
 template <class T>
@@ -69,57 +75,123 @@ struct ImageInput {
 };
 
 template <class T>
-struct Factors {
-    Lanes<T> inverses, deviations;  // products of both images' ones
+struct Images {
+    const ImageInput<T>& first;
+    const ImageInput<T>& second;
 };
 
-template <class T, class StageType>
-KIPPER_INLINE Factors<T> factors_at(const StageType& stage, const ImageInput<T>& first,
-                                    const ImageInput<T>& second,
-                                    const OffsetGroup<StageType>& group, int level, int h, int c) {
-    const int map = stage.first_map + (level - 1) * stage.height * stage.width;
-    const LaneInt one = (group.pixel1(h, c) + map) * 2, two = (group.pixel2(h, c) + map) * 2;
-    return {first.factors.load(one) * second.factors.load(two),
-            first.factors.load(one + 1) * second.factors.load(two + 1)};
+// A lane's column of both images, in the row that a march has come to.
+template <class T>
+class ColumnCursors {
+  public:
+    ColumnCursors() = default;
+
+    template <class StageType>
+    KIPPER_INLINE ColumnCursors(const StageType& stage, const Images<T>& images,
+                                const OffsetGroup& group, int c)
+        : pixels1_(images.first.pixels.cursor(group.pixel1(group.top, c) * stage.channels)),
+          pixels2_(images.second.pixels.cursor(group.pixel2(group.top, c) * stage.channels)),
+          factors1_(
+              images.first.factors.cursor((group.pixel1(group.top, c) + stage.first_map) * 2)),
+          factors2_(
+              images.second.factors.cursor((group.pixel2(group.top, c) + stage.first_map) * 2)) {}
+
+    template <class StageType>
+    KIPPER_INLINE void advance(const StageType& stage) {
+        if (stage.first) {
+            pixels1_.advance(stage.width * stage.channels);
+            pixels2_.advance(stage.width * stage.channels);
+        }
+        factors1_.advance(stage.width * 2);
+        factors2_.advance(stage.width * 2);
+    }
+
+    template <class StageType>
+    KIPPER_INLINE Lanes<T> pixel_product(const StageType& stage) const {
+        Lanes<T> product = pixels1_.load(0) * pixels2_.load(0);
+        KIPPER_UNROLL
+        for (int channel = 1; channel < stage.channels; ++channel)
+            product += pixels1_.load(channel) * pixels2_.load(channel);
+        return product;
+    }
+
+    // Of a level, `rows` above the row that the march has come to.
+    template <class StageType>
+    KIPPER_INLINE Factors<T> factors(const StageType& stage, int level, int rows) const {
+        const int ahead = 2 * stage.width * ((level - 1) * stage.height - rows);
+        Lanes<T> inverses1, deviations1, inverses2, deviations2;
+        factors1_.load_two(ahead, inverses1, deviations1);
+        factors2_.load_two(ahead, inverses2, deviations2);
+        return {inverses1 * inverses2, deviations1 * deviations2};
+    }
+
+  private:
+    Cursor<T> pixels1_, pixels2_, factors1_, factors2_;
+};
+
+// What the backward pass of a ReLU needs of the forward pass.
+template <class T>
+struct ReluState {
+    Lanes<T> correlation;
+    Lanes<T> tangent;  // the tangent kernel, over the same deviations as the correlation
+    Lanes<T> kappa0;   // times the layer's scale
+    Lanes<T> sine;
+};
+
+// Replaces a pixel pair's pre-activations by outputs. Where the images coincide, the output is the
+// input times the scale, exactly.
+template <class T>
+KIPPER_INLINE ReluState<T> relu(Lanes<T>& nngp, Lanes<T>& tangent, const Factors<T>& factors,
+                                double scale) {
+    const Lanes<T> correlation = nngp * factors.inverses;
+    const ArcCosine<T> angle = ScaledArcCosine<T>(T(scale))(correlation);
+    const ReluState<T> state{correlation, tangent * factors.inverses, angle.kappa0, angle.sine};
+    nngp = nngp * angle.kappa0 + factors.deviations * angle.sine;
+    tangent = tangent * angle.kappa0;
+    return state;
 }
 
-// Level 0 of a row. Maps hold the tangent kernel behind the NNGP kernel, if there is one.
+// A march forward: its place, and the sums that it keeps.
 template <bool kTangent, class T, class StageType>
-KIPPER_INLINE void read_row(const StageType& stage, const ImageInput<T>& first,
-                            const ImageInput<T>& second, Memory<T>& maps,
-                            const OffsetGroup<StageType>& group, int h, Row<T, StageType>& row) {
-    KIPPER_UNROLL
-    for (int c = 0; c < stage.columns; ++c) {
-        if (stage.first) {
-            const LaneInt one = group.pixel1(h, c) * stage.channels;
-            const LaneInt two = group.pixel2(h, c) * stage.channels;
-            Lanes<T> product = first.pixels.load(one) * second.pixels.load(two);
-            KIPPER_UNROLL
-            for (int channel = 1; channel < stage.channels; ++channel)
-                product += first.pixels.load(one + channel) * second.pixels.load(two + channel);
-            row.nngp.at[c] = where(group.valid(c), product, all_lanes<T>(0));
-        } else {
-            const MapShape shape = input_maps(stage);
+class ForwardMarch {
+  public:
+    ForwardMarch() = default;
+
+    KIPPER_INLINE ForwardMarch(const StageType& stage, const Images<T>& images,
+                               const OffsetGroup& group)
+        : group(group) {
+        KIPPER_UNROLL
+        for (int level = 0; level < stage.convs; ++level) {
+            nngp_[level].clear(stage);
+            if constexpr (kTangent) tangent_[level].clear(stage);
+        }
+        KIPPER_UNROLL
+        for (int c = 0; c < stage.columns; ++c) cursors_[c] = {stage, images, group, c};
+    }
+
+    // Level 0 of row h, which the march has come to; 0 behind the last row.
+    KIPPER_INLINE void read(const StageType& stage, Memory<T>& maps, int h,
+                            Row<T, StageType>& row) const {
+        clear_row(stage, row);
+        if (h >= group.bottom) return;
+        const MapShape shape = input_maps(stage);
+        KIPPER_UNROLL
+        for (int c = 0; c < stage.columns; ++c) {
+            if (stage.first) {
+                row.nngp.at[c] =
+                    where(group.valid(c), cursors_[c].pixel_product(stage), all_lanes<T>(0));
+                continue;
+            }
+            // The maps of the tangent kernel follow those of the NNGP kernel.
             const MapColumn place(shape, 0, group.dh, group.column(c), group.dw, group.valid(c));
             row.nngp.at[c] = maps.load(place.entry(h), place.valid());
             if constexpr (kTangent)
                 row.tangent.at[c] = maps.load(place.entry(h) + map_entries(shape), place.valid());
         }
     }
-}
 
-template <class T, bool kTangent, class StageType>
-class ForwardMarch {
-  public:
-    KIPPER_INLINE ForwardMarch(const StageType& stage) {
-        KIPPER_UNROLL
-        for (int level = 0; level < stage.convs; ++level) {
-            nngp_[level].clear(stage);
-            if constexpr (kTangent) tangent_[level].clear(stage);
-        }
-    }
-
-    // From row h of level l - 1, or its end, to the pre-activations of row h - 1 of level l.
+    // From row h of level l - 1, or 0 behind the last one, to the pre-activations of row h - 1 of
+    // level l.
     KIPPER_INLINE void convolve(const StageType& stage, int level, Row<T, StageType>& row) {
         const bool has_tangent = kTangent && !(stage.first && level == 1);
         nngp_[level - 1].next(stage, row.nngp);
@@ -134,55 +206,59 @@ class ForwardMarch {
         }
     }
 
+    // Replaces the pre-activations of row h - level, if the march has come to row h, by outputs,
+    // which are 0 where a lane's pixels are not in the images. Calls keep(c, state).
+    template <class Keep>
+    KIPPER_INLINE void rectify(const StageType& stage, int level, Row<T, StageType>& row,
+                               Keep keep) const {
+        KIPPER_UNROLL
+        for (int c = 0; c < stage.columns; ++c) {
+            const Mask valid = group.valid(c);
+            keep(c, relu<T>(row.nngp.at[c], row.tangent.at[c],
+                            cursors_[c].factors(stage, level, level),
+                            level == stage.convs ? stage.top_scale : stage.inner_scale));
+            row.nngp.at[c] = where(valid, row.nngp.at[c], all_lanes<T>(0));
+            row.tangent.at[c] = where(valid, row.tangent.at[c], all_lanes<T>(0));
+        }
+    }
+
+    KIPPER_INLINE static void clear_row(const StageType& stage, Row<T, StageType>& row) {
+        clear<T>(stage, row.nngp);
+        clear<T>(stage, row.tangent);
+    }
+
+    KIPPER_INLINE void advance(const StageType& stage) {
+        KIPPER_UNROLL
+        for (int c = 0; c < stage.columns; ++c) cursors_[c].advance(stage);
+    }
+
+    OffsetGroup group;
+
   private:
+    ColumnCursors<T> cursors_[StageType::kColumns];
     MarchingBox<T, StageType> nngp_[StageType::kLevels];
     MarchingBox<T, StageType> tangent_[kTangent ? StageType::kLevels : 1];
 };
 
-// Replaces pre-activations by outputs, which are 0 where a lane's pixels are not in the images.
-// Where the images coincide, the output is the input times the scale, exactly.
-template <bool kTangent, class T, class StageType>
-KIPPER_INLINE void relu_row(const StageType& stage, const ImageInput<T>& first,
-                            const ImageInput<T>& second, const OffsetGroup<StageType>& group,
-                            int level, int h, Row<T, StageType>& row) {
-    const ScaledArcCosine<T> arc_cosine(
-        T(level == stage.convs ? stage.top_scale : stage.inner_scale));
-    const Lanes<T> zero = all_lanes<T>(0);
-    KIPPER_UNROLL
-    for (int c = 0; c < stage.columns; ++c) {
-        const Factors<T> factors = factors_at(stage, first, second, group, level, h, c);
-        const ArcCosine<T> angle = arc_cosine(row.nngp.at[c] * factors.inverses);
-        const Mask valid = group.valid(c);
-        row.nngp.at[c] =
-            where(valid, row.nngp.at[c] * angle.kappa0 + factors.deviations * angle.sine, zero);
-        if constexpr (kTangent)
-            row.tangent.at[c] = where(valid, row.tangent.at[c] * angle.kappa0, zero);
-    }
-}
-
 // Calls sink.take(h, row) with the outputs of each row of the top level.
 template <bool kTangent, class T, class StageType, class Sink>
-KIPPER_INLINE void march(const StageType& stage, const ImageInput<T>& first,
-                         const ImageInput<T>& second, Memory<T>& maps,
-                         const OffsetGroup<StageType>& group, Sink& sink) {
-    ForwardMarch<T, kTangent, StageType> levels(stage);
+KIPPER_INLINE void march(const StageType& stage, const Images<T>& images, Memory<T>& maps,
+                         const OffsetGroup& group, Sink& sink) {
+    ForwardMarch<kTangent, T, StageType> forward(stage, images, group);
     for (int step = group.top; step < group.bottom + stage.convs; ++step) {
         Row<T, StageType> row;
-        clear<T>(stage, row.nngp);
-        clear<T>(stage, row.tangent);
-        if (step < group.bottom) read_row<kTangent>(stage, first, second, maps, group, step, row);
+        forward.read(stage, maps, step, row);
         KIPPER_UNROLL
         for (int level = 1; level <= stage.convs; ++level) {
-            const int h = step - level;
-            levels.convolve(stage, level, row);
-            if (group.has_row(h)) {
-                relu_row<kTangent>(stage, first, second, group, level, h, row);
-                if (level == stage.convs) sink.take(h, row);
+            forward.convolve(stage, level, row);
+            if (group.has_row(step - level)) {
+                forward.rectify(stage, level, row, [](int, const ReluState<T>&) {});
+                if (level == stage.convs) sink.take(step - level, row);
             } else {
-                clear<T>(stage, row.nngp);
-                clear<T>(stage, row.tangent);
+                forward.clear_row(stage, row);
             }
         }
+        forward.advance(stage);
     }
 }
 

@@ -11,7 +11,7 @@ namespace kipper {
 
 struct Stage {
     // The most that `convs` and `columns` may be.
-    static constexpr int kLevels = 64;
+    static constexpr int kLevels = 32;
     static constexpr int kColumns = 4;
 
     int convs, pooled;
@@ -31,6 +31,7 @@ struct Plan {
     int pixel_values, variances;  // of an image
     int workspace;                // numbers that a block needs for a pair
     int sums, offsets;            // the place there of the last stage's sums, one for each offset
+    int exchange;                 // the place there of the cotangents of a step
     double readout_scale, bias;
 };
 
@@ -67,17 +68,18 @@ KIPPER_INLINE MapShape output_maps(const StageType& stage) {
 
 // Offsets that a warp evaluates together: one or more columns apart, in segments of its lanes.
 // A lane holds `columns` neighbouring pixels of image 1.
-template <class StageType>
-class OffsetGroup {
-  public:
+struct OffsetGroup {
+    OffsetGroup() = default;
+
+    template <class StageType>
     KIPPER_INLINE OffsetGroup(const StageType& stage, int dh, int dw, int step, int count)
         : dh(dh),
           top(larger(0, -dh)),
           bottom(smaller(stage.height, stage.height - dh)),
+          width(stage.width),
           dw(lane_index() / stage.segment * step + dw),
           present(lane_index() / stage.segment < count),
-          first_column(lane_index() % stage.segment * stage.columns),
-          width(stage.width) {}
+          first_column(lane_index() % stage.segment * stage.columns) {}
 
     KIPPER_INLINE bool has_row(int h) const { return h >= top && h < bottom; }
 
@@ -96,14 +98,12 @@ class OffsetGroup {
         return (h + dh) * width + larger(smaller(column(c) + dw, width - 1), 0);
     }
 
-    const int dh;
-    const int top, bottom;  // rows of the overlap
-    const LaneInt dw;
-    const Mask present;
-    const LaneInt first_column;
-
-  private:
-    const int width;
+    int dh;
+    int top, bottom;  // rows of the overlap
+    int width;
+    LaneInt dw;
+    Mask present;
+    LaneInt first_column;
 };
 
 // The place of a column of an offset in maps, or in maps behind a pool: see pool_window.hpp.

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #define KIPPER_INLINED __attribute__((always_inline))
 #define KIPPER_INLINE inline
 #define KIPPER_UNROLL
+#define KIPPER_UNROLL_4
 
 namespace kipper {
 
@@ -117,6 +119,11 @@ Vector exchanged(Vector x, int bit) {
     return y;
 }
 
+template <class Vector>
+Vector quotient(Vector x, Vector y) {
+    return x / y;
+}
+
 // What runs now. A barrier begins the next epoch, and a block too.
 struct Moment {
     int block = -1, warp = -1;
@@ -197,24 +204,58 @@ class Memory {
 };
 
 template <class T>
+class Cursor {
+  public:
+    Cursor() = default;
+    Cursor(const T* data, int size, LaneInt place) : data_(data), size_(size), place_(place) {}
+
+    Lanes<T> load(int ahead) const { return load(ahead, Mask{} - 1); }
+
+    Lanes<T> load(int ahead, Mask mask) const {
+        Lanes<T> values{};
+        for (int lane = 0; lane < kWarp; ++lane) {
+            if (!mask[lane]) continue;
+            const int index = place_[lane] + ahead;
+            if (index < 0 || index >= size_) refuse("an access is outside the array", index);
+            values[lane] = data_[index];
+        }
+        return values;
+    }
+
+    void load_two(int ahead, Lanes<T>& one, Lanes<T>& other) const {
+        for (int lane = 0; lane < kWarp; ++lane)
+            if (int(place_[lane] + ahead) % 2) refuse("a pair begins at an odd place", ahead);
+        one = load(ahead);
+        other = load(ahead + 1);
+    }
+
+    void advance(int count) { place_ += count; }
+
+  private:
+    const T* data_;
+    int size_;
+    LaneInt place_;
+};
+
+template <class T>
 class Input {
   public:
     Input(const T* data, int size) : data_(data), size_(size) {}
 
-    Lanes<T> load(LaneInt index) const {
-        Lanes<T> values{};
-        for (int lane = 0; lane < kWarp; ++lane) {
-            if (index[lane] < 0 || index[lane] >= size_)
-                refuse("an access is outside the array", index[lane]);
-            values[lane] = data_[index[lane]];
-        }
-        return values;
-    }
+    Cursor<T> cursor(LaneInt index) const { return {data_, size_, index}; }
 
   private:
     const T* data_;
     int size_;
 };
+
+inline Mask in_range(LaneInt value, int end) { return (value >= 0) & (value < end); }
+
+template <class T>
+void add_product(Lanes<T>& sum, Memory<T>& memory, LaneInt index, const Cursor<T>& cursor,
+                 Mask mask) {
+    sum += memory.load(index, mask) * cursor.load(0, mask);
+}
 
 struct Warp {
     int index;
@@ -233,10 +274,22 @@ class Block {
         for (now.warp = 0; now.warp < warps_; ++now.warp) run(Warp{now.warp, warps_});
     }
 
+    int warps() const { return warps_; }
     void barrier() const { ++now.epoch; }
 
   private:
     int warps_;
+};
+
+// A value of each warp that lasts over barriers.
+template <class Value>
+class PerWarp {
+  public:
+    explicit PerWarp(const Block& block) : values_(new Value[block.warps()]) {}
+    Value& operator[](const Warp& warp) { return values_[warp.index]; }
+
+  private:
+    std::unique_ptr<Value[]> values_;  // without initial values
 };
 
 }  // namespace kipper

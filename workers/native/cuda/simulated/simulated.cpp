@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <exception>
 
-#include "cross.hpp"
+#include "cross_vjp.hpp"
 
 namespace kipper {
 namespace {
@@ -15,6 +15,7 @@ struct Launch {
     const Stage* stages;
     int stage_count;
     int tangent;
+    int images;  // whose cotangents are wanted: none, image 1, or both
     int blocks, warps;
     int count1, count2;
 };
@@ -30,22 +31,50 @@ int guarded(char* message, Run run) {
     }
 }
 
-template <class T>
-void launch_cross(const Launch& launch, const T* const* inputs, T* kernel_data) {
-    const Batch<T> batch1{inputs[0], inputs[1], launch.count1};
-    const Batch<T> batch2{inputs[2], inputs[3], launch.count2};
-    const auto stages = [&](auto visit) {
-        for (int stage = 0; stage < launch.stage_count; ++stage) visit(launch.stages[stage]);
-    };
-    Memory<T> kernel(kernel_data, launch.count1 * launch.count2);
-    const auto run = launch.tangent ? cross_block<true, T, Plan, decltype(stages)>
-                                    : cross_block<false, T, Plan, decltype(stages)>;
-    std::vector<T> numbers(launch.plan->workspace);
+struct Stages {
+    const Stage* stages;
+    int count;
+
+    template <class Visit>
+    void forward(Visit visit) const {
+        for (int index = 0; index < count; ++index) visit(stages[index]);
+    }
+
+    template <class Visit>
+    void backward(Visit visit) const {
+        for (int index = count; index-- > 0;) visit(stages[index]);
+    }
+};
+
+// Arrays: pixels and factors of both batches, and with cotangents (count1, count2) these; then the
+// kernel, and with cotangents the sums of each pair.
+template <class T, bool kTangent>
+void run(const Launch& launch, T* const* arrays) {
+    const Plan& plan = *launch.plan;
+    const Batch<T> batch1{arrays[0], arrays[1], launch.count1};
+    const Batch<T> batch2{arrays[2], arrays[3], launch.count2};
+    const Stages stages{launch.stages, launch.stage_count};
+    const int pairs = launch.count1 * launch.count2;
+    Memory<T> kernel(arrays[launch.images ? 5 : 4], pairs);
+    std::vector<T> numbers(plan.workspace);
     for (int index = 0; index < launch.blocks; ++index) {
         Block block(index, launch.warps);
-        Memory<T> workspace(numbers.data(), launch.plan->workspace);
-        run(block, *launch.plan, stages, batch1, batch2, workspace, kernel, index, launch.blocks);
+        Memory<T> workspace(numbers.data(), plan.workspace);
+        if (launch.images)
+            cross_vjp_block<kTangent, T>(block, plan, stages, batch1, batch2,
+                                         Input<T>(arrays[4], pairs), workspace, kernel, arrays[6],
+                                         launch.images, index, launch.blocks);
+        else
+            cross_block<kTangent, T>(block, plan, stages, batch1, batch2, workspace, kernel, index,
+                                     launch.blocks);
     }
+}
+
+template <class T>
+int launch(const Launch& launch, T* const* arrays, char* message) {
+    return guarded(message, [&] {
+        launch.tangent ? run<T, true>(launch, arrays) : run<T, false>(launch, arrays);
+    });
 }
 
 }  // namespace
@@ -53,12 +82,12 @@ void launch_cross(const Launch& launch, const T* const* inputs, T* kernel_data) 
 
 #define KIPPER_EXPORT extern "C" __attribute__((visibility("default")))
 
-KIPPER_EXPORT int cross_float32(const kipper::Launch* launch, const float* const* inputs,
-                                float* kernel, char* message) {
-    return kipper::guarded(message, [&] { kipper::launch_cross<float>(*launch, inputs, kernel); });
+KIPPER_EXPORT int launch_float32(const kipper::Launch* launch, float* const* arrays,
+                                 char* message) {
+    return kipper::launch(*launch, arrays, message);
 }
 
-KIPPER_EXPORT int cross_float64(const kipper::Launch* launch, const double* const* inputs,
-                                double* kernel, char* message) {
-    return kipper::guarded(message, [&] { kipper::launch_cross<double>(*launch, inputs, kernel); });
+KIPPER_EXPORT int launch_float64(const kipper::Launch* launch, double* const* arrays,
+                                 char* message) {
+    return kipper::launch(*launch, arrays, message);
 }

@@ -1,0 +1,138 @@
+"""The program of a GPU for one kernel, as NVRTC takes it: texts by the names they include.
+
+The device code is in `native/cuda/`; what is written here are the numbers of a plan, as types of
+static constants.
+"""
+
+import dataclasses
+import pathlib
+from typing import NamedTuple
+
+from kipper.workers import native
+from kipper.workers.cuda_plan import KernelPlan, NetworkPlan, StagePlan
+
+_NATIVE = pathlib.Path(native.__file__).parent
+# By the names under which the sources include each other.
+_HEADERS = {
+    **{path.name: path for path in sorted((_NATIVE / "cuda").glob("*.hpp"))},
+    "lanes.hpp": _NATIVE / "cuda" / "device" / "lanes.hpp",
+    "arc_cosine.hpp": _NATIVE / "arc_cosine.hpp",
+}
+# What is used of the standard library, whose headers NVRTC lacks.
+_STANDARD = {
+    "cstddef": "#pragma once\nnamespace std {\nusing size_t = decltype(sizeof(0));\n}\n",
+    "array": """\
+#pragma once
+#include <cstddef>
+namespace std {
+template <class T, size_t kSize>
+struct array {
+    constexpr size_t size() const { return kSize; }
+    constexpr const T& operator[](size_t index) const { return elements[index]; }
+    constexpr T& operator[](size_t index) { return elements[index]; }
+    T elements[kSize];
+};
+}
+""",
+}
+# Functions are for the device unless they say otherwise, so that headers for CPUs need not.
+# Suppressed are warnings of GCC's pragmas and of numbers that a program does not read.
+OPTIONS = (
+    *("--std=c++17", "--device-as-default-execution-space"),
+    "--diag-suppress=161,177",
+)
+
+
+class CudaProgram(NamedTuple):
+    """A program, the texts that it includes by name, and NVRTC's options besides the processor."""
+
+    source: str
+    headers: dict[str, str]
+    options: tuple[str, ...]
+
+
+def cross_program(
+    plan: KernelPlan, dtype: str, *, images: int, warps: int, blocks: int, shared: bool
+) -> CudaProgram:
+    """The program with the function `cross`, whose parameters are written below.
+
+    Args:
+        plan: the kernel.
+        dtype: `float32` or `float64`.
+        images: of each pair, whose cotangents are wanted: 0, 1 or 2.
+        warps: in a block.
+        blocks: that a multiprocessor should hold at once, which limits the registers of a thread.
+        shared: whether the workspace is in shared memory; otherwise the caller gives each block its
+            part of an array.
+    """
+    names = [f"Stage{index}" for index in range(len(plan.stages))]
+    types = [_constants("ThePlan", plan.rest), *map(_stage, names, plan.stages)]
+    visits = [f"visit({name}{{}});" for name in names]
+    number = {"float32": "float", "float64": "double"}[dtype]
+    workspace = (
+        "extern __shared__ double shared[]; number* const numbers = (number*)shared;"
+        if shared
+        else "number* const numbers = scratch + std::size_t(blockIdx.x) * ThePlan::workspace;"
+    )
+    common = f"{str(plan.tangent).lower()}, number>(block, ThePlan{{}}, Stages{{}}, batch1, batch2"
+    place = "blockIdx.x, gridDim.x"
+    call = (
+        f"cross_vjp_block<{common}, Input<number>(cotangents, count1 * count2), workspace, results,"
+        f" sums, {images}, {place});"
+        if images
+        else f"cross_block<{common}, workspace, results, {place});"
+    )
+    source = f"""\
+#include "{"cross_vjp.hpp" if images else "cross.hpp"}"
+
+namespace kipper {{
+namespace {{
+
+using number = {number};
+{"".join(types)}
+struct Stages {{
+    template <class Visit>
+    KIPPER_INLINE void forward(Visit visit) const {{
+        {" ".join(visits)}
+    }}
+    template <class Visit>
+    KIPPER_INLINE void backward(Visit visit) const {{
+        {" ".join(reversed(visits))}
+    }}
+}};
+
+}}  // namespace
+}}  // namespace kipper
+
+using kipper::number;
+
+extern "C" __global__ void __launch_bounds__({32 * warps}, {blocks})
+cross(const number* pixels1, const number* factors1, const number* pixels2, const number* factors2,
+      const number* cotangents, int count1, int count2, number* kernel, number* sums,
+      number* scratch) {{
+    using namespace kipper;
+    {workspace}
+    Block block;
+    Memory<number> workspace(numbers, ThePlan::workspace), results(kernel, count1 * count2);
+    const Batch<number> batch1{{pixels1, factors1, count1}}, batch2{{pixels2, factors2, count2}};
+    {call}
+}}
+"""
+    headers = {name: path.read_text() for name, path in _HEADERS.items()}
+    return CudaProgram(source, {**headers, **_STANDARD}, OPTIONS)
+
+
+def _stage(name: str, stage: StagePlan) -> str:
+    """The type of a stage, whose arrays have the sizes that it needs."""
+    sizes = {"kLevels": stage.convs, "kColumns": stage.columns}
+    return _constants(name, stage, sizes)
+
+
+def _constants(name: str, plan: StagePlan | NetworkPlan, more: dict[str, int] | None = None) -> str:
+    kinds = {int: "int", float: "double"}
+    values = {**(more or {}), **dataclasses.asdict(plan)}
+    lines = "".join(
+        f"    static constexpr {kinds[type(value)]} {key} = {value!r};\n"
+        for key, value in values.items()
+    )
+    return f"struct {name} {{\n{lines}}};\n"
