@@ -19,6 +19,7 @@ from kipper.workers.cuda_plan import (
     StagePlan,
     image_cotangents,
     image_factors,
+    offset_weights,
     scaled_pixels,
 )
 
@@ -61,11 +62,12 @@ class SimulatedGpu:
 
     def cross(
         self, plan: KernelPlan, x1: np.ndarray, v1: np.ndarray, x2: np.ndarray, v2: np.ndarray
-    ) -> np.ndarray:
-        """(n1, n2), see `banded_cpu.cross_kernel`."""
-        kernel = np.full((len(x1), len(x2)), np.nan, x1.dtype)
-        self._launch(plan, 0, [*_inputs(plan, x1, v1, x2, v2), kernel])
-        return kernel
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(n1, n2), and which pairs are endangered; see `banded_cpu.judged_cross_kernel`."""
+        kernel, endangered = np.full((2, len(x1), len(x2)), np.nan, x1.dtype)
+        none = np.empty(0, x1.dtype)
+        self._launch(plan, 0, [*_inputs(plan, x1, v1, x2, v2), none, kernel, endangered])
+        return kernel, endangered > 0
 
     def cross_vjp(
         self,
@@ -78,21 +80,20 @@ class SimulatedGpu:
         *,
         both: bool,
     ) -> tuple[np.ndarray, ...]:
-        """The kernel (n1, n2), and the cotangents of x1 and v1, and of x2 and v2 if `both`."""
+        """As `banded_cpu.cross_kernel_vjp`."""
         images = 2 if both else 1
         of_image = plan.rest.pixel_values + plan.rest.variances
-        kernel = np.full((len(x1), len(x2)), np.nan, x1.dtype)
+        kernel, endangered = np.full((2, len(x1), len(x2)), np.nan, x1.dtype)
         sums = np.full((len(x1), len(x2), images, of_image), np.nan, x1.dtype)
-        inputs = _inputs(plan, x1, v1, x2, v2)
-        self._launch(plan, images, [*inputs, np.ascontiguousarray(cotangent), kernel, sums])
-        first = image_cotangents(plan, sums[:, :, 0], v1, first=True)
-        if not both:
-            return kernel, first[0].reshape(x1.shape), first[1]
-        second = image_cotangents(plan, sums[:, :, 1].swapaxes(0, 1), v2, first=False)
-        return (
-            *(kernel, first[0].reshape(x1.shape), first[1]),
-            *(second[0].reshape(x2.shape), second[1]),
-        )
+        inputs = [*_inputs(plan, x1, v1, x2, v2), np.ascontiguousarray(cotangent)]
+        self._launch(plan, images, [*inputs, kernel, endangered, sums])
+        pixels, variances = image_cotangents(plan, sums[:, :, 0], v1, first=True)
+        pulled = [pixels.reshape(x1.shape), variances]
+        if both:
+            second = sums[:, :, 1].swapaxes(0, 1)
+            pixels, variances = image_cotangents(plan, second, v2, first=False)
+            pulled += [pixels.reshape(x2.shape), variances]
+        return kernel, endangered > 0, *pulled
 
     def _launch(self, plan: KernelPlan, images: int, arrays: list[np.ndarray]) -> None:
         stages = (_Stage * len(plan.stages))(
@@ -117,7 +118,7 @@ def _inputs(
 ) -> list[np.ndarray]:
     inputs = [
         *(scaled_pixels(plan, x1), image_factors(plan, v1, first=True)),
-        *(x2, image_factors(plan, v2, first=False)),
+        *(x2, image_factors(plan, v2, first=False), offset_weights(plan, x1.dtype)),
     ]
     return [np.ascontiguousarray(array) for array in inputs]
 

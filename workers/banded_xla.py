@@ -19,17 +19,18 @@ from jax import Array, lax
 from kipper.common.architecture import is_tangent
 from kipper.workers.arc_cosine import reciprocal, relu_covariance, relu_covariance_and_tangent
 from kipper.workers.bands import BandedNetwork, Side
+from kipper.workers.nearness import (
+    GAP_ROUNDING,
+    MOST_DAMAGE,
+    MOST_NEAR,
+    NEAR_GAP,
+    judged_step,
+)
 
 # Images of batch 2 that are evaluated together. Of 16, 32 and 64, the last made the kernel fastest
 # on two cores, with gradients as fast. Fewer if the largest pair map would exceed MOST_ENTRIES.
 MOST_LANES = 64
 MOST_ENTRIES = 2**26
-
-# As in native/nearness.hpp, where they are explained.
-_GAP_ROUNDING = 1e-7
-_NEAR_GAP = 1e-3
-_MOST_DAMAGE = 8e-3
-_MOST_NEAR = 0.5
 
 Maps = tuple[Array, ...]  # covariances k, or covariances k and tangent kernels n
 
@@ -197,7 +198,7 @@ def _kernels(
     height, width = network.sizes[-1]
     num_pairs = (height * width) ** 2 if network.global_average else height * width
     means = [map_.sum((0, 1, 2, 3)) / num_pairs for map_ in maps]
-    endangered = (damage > _MOST_DAMAGE) | (nearest > _MOST_NEAR)
+    endangered = (damage > MOST_DAMAGE) | (nearest > MOST_NEAR)
     return network.w2 * jnp.stack(means).sum(0) + network.b2, endangered
 
 
@@ -260,7 +261,7 @@ def _stage_maps(
             scale = _scale_behind(network, index, layer)
             s = deviations[0] * deviations[1]
             k, maps = _conv_relu(maps, s, network.b2, scale, tangent)
-        step = _judged_step(network, index)
+        step = judged_step(network, index)
         judged = (array[step // 2 :: step] for array in (k, s, *deviations))
         return maps, *_nearness(*judged)
 
@@ -274,21 +275,13 @@ def _stage_maps(
     return maps, damaged.reshape(*shape, -1), near.reshape(*shape, -1)
 
 
-def _judged_step(network: BandedNetwork, index: int) -> int:
-    """One in so many rows of a stage is judged."""
-    height = network.sizes[index][0]
-    if len(network.stages) == 1:
-        return min(2 * network.stages[0].convs + 1, height)
-    return max(height // (6 if index else 2), 1)
-
-
 def _nearness(k: Array, s: Array, deviations1: Array, deviations2: Array) -> tuple[Array, Array]:
     """The shares of damaged and of near patches, [J], among pre-activations [rows, w, J]."""
     k, s, deviations1, deviations2 = map(lax.stop_gradient, (k, s, deviations1, deviations2))
     gap = jnp.maximum(1 - jnp.abs(k) * reciprocal(s), 0)
-    near = (s > 0) & (gap < _NEAR_GAP) & (deviations1 != deviations2)
+    near = (s > 0) & (gap < NEAR_GAP) & (deviations1 != deviations2)
     count = jnp.maximum((s > 0).sum((0, 1)), 1)
-    damaged = jnp.where(near, _GAP_ROUNDING / (_GAP_ROUNDING + gap), 0).sum((0, 1))
+    damaged = jnp.where(near, GAP_ROUNDING / (GAP_ROUNDING + gap), 0).sum((0, 1))
     return damaged / count, near.sum((0, 1)) / count.astype(gap.dtype)
 
 

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from kipper.workers.bands import BandedNetwork, Side
+from kipper.workers.nearness import GAP_ROUNDING, MOST_DAMAGE, MOST_NEAR, NEAR_GAP, judged_step
 
 WARP = 32
 LARGEST_SIDE = 4 * WARP  # a lane holds up to four columns
@@ -36,9 +37,14 @@ class StagePlan:
     output: int
     columns: int
     segment: int
+    judged_rows: int
+    judgements: int
+    nearest: int
     bias: float
     inner_scale: float
     top_scale: float
+    gap_rounding: float
+    near_gap: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +57,15 @@ class NetworkPlan:
     sums: int
     offsets: int
     exchange: int
+    judgements: int
+    judged: int
+    nearest: int
+    stages: int
+    verdict: int
     readout_scale: float
     bias: float
+    most_damage: float
+    most_near: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +87,10 @@ class KernelPlan:
     rest: NetworkPlan
 
 
-def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool) -> KernelPlan:
+def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool, dtype: str) -> KernelPlan:
     """The plan of a kernel of images (h, w, channels), of `network`'s height and width.
+
+    Pairs are judged in float32, which rounding may endanger.
 
     Raises:
         ValueError: a side is longer than LARGEST_SIDE.
@@ -85,8 +100,10 @@ def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool) -> Kern
             f"Images of {network.height} x {network.width} pixels are too large for banded_cuda, "
             f"whose sides are at most {LARGEST_SIDE}."
         )
+    judged = dtype == "float32"
+    places = _Places(network, tangent=tangent)
     stages = []
-    first_map, start, read_from = 0, 0, 0
+    first_map, offsets = 0, 0
     for index, stage in enumerate(network.stages):
         (height, width), (out_height, out_width) = network.sizes[index : index + 2]
         bands, out_bands = network.bands[index : index + 2]
@@ -108,21 +125,22 @@ def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool) -> Kern
                 out_band_columns=out_bands[1],
                 channels=channels,
                 first_map=first_map,
-                input=read_from,
-                output=start,
+                input=places.maps[max(index - 1, 0)],
+                output=places.maps[index],
                 columns=columns,
                 segment=_power_of_two(math.ceil(width / columns)),
+                judged_rows=judged_step(network, index) if judged else 0,
+                judgements=places.judgements + offsets,
+                nearest=places.nearest + index,
                 bias=network.b2,
                 inner_scale=_scale(network),
                 top_scale=(1 if last else _scale(network) * 2) / 2 / (16 if stage.pooled else 1),
+                gap_rounding=GAP_ROUNDING,
+                near_gap=NEAR_GAP,
             )
         )
         first_map += stage.convs * height * width
-        read_from = start
-        if not last:
-            start += _map_entries(network.sizes[index + 1], out_bands) * (2 if tangent else 1)
-    rows, columns = network.bands[len(network.stages) - 1]
-    offsets = (2 * rows + 1) * (2 * columns + 1)
+        offsets += _offsets(bands)
     height, width = network.sizes[-1]
     return KernelPlan(
         network,
@@ -132,19 +150,62 @@ def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool) -> Kern
         NetworkPlan(
             pixel_values=network.height * network.width * channels,
             variances=network.variances_per_image,
-            workspace=start + offsets + max(map(_exchange, stages)),
-            sums=start,
-            offsets=offsets,
-            exchange=start + offsets,
+            workspace=places.end,
+            sums=places.sums,
+            offsets=_offsets(network.bands[len(stages) - 1]),
+            exchange=places.exchange,
+            judgements=places.judgements,
+            judged=offsets if judged else 0,
+            nearest=places.nearest,
+            stages=len(stages),
+            verdict=places.verdict,
             readout_scale=network.w2 / (height * width) ** (2 if network.global_average else 1),
             bias=network.b2,
+            most_damage=MOST_DAMAGE,
+            most_near=MOST_NEAR,
         ),
     )
 
 
-def _exchange(stage: StagePlan) -> int:
-    """The numbers of `Exchange` in native/cuda/cross_vjp.hpp."""
-    return 2 * (stage.convs + 1) * (2 * stage.band_columns + 1) * stage.width
+def offset_weights(plan: KernelPlan, dtype: np.dtype) -> np.ndarray:
+    """The weights of all judged offsets, (judged,)."""
+    weights = np.concatenate([stage.ravel() for stage in plan.network.offset_weights])
+    return weights[: plan.rest.judged].astype(dtype)
+
+
+class _Places:
+    """The parts of a block's workspace, one behind the other."""
+
+    def __init__(self, network: BandedNetwork, *, tangent: bool):
+        self.end = 0
+        last = len(network.stages) - 1
+        # The last stage has no maps.
+        self.maps = [
+            self._take(_map_entries(size, bands) * (2 if tangent else 1) if index < last else 0)
+            for index, (size, bands) in enumerate(
+                zip(network.sizes[1:], network.bands[1:], strict=True)
+            )
+        ]
+        self.sums = self._take(_offsets(network.bands[last]))
+        self.exchange = self._take(
+            max(
+                2 * (stage.convs + 1) * (2 * bands[1] + 1) * size[1]
+                for stage, bands, size in zip(
+                    network.stages, network.bands, network.sizes, strict=False
+                )
+            )
+        )
+        self.judgements = self._take(sum(map(_offsets, network.bands[: last + 1])))
+        self.nearest = self._take(last + 1)
+        self.verdict = self._take(1)
+
+    def _take(self, count: int) -> int:
+        start, self.end = self.end, self.end + count
+        return start
+
+
+def _offsets(bands: Side) -> int:
+    return (2 * bands[0] + 1) * (2 * bands[1] + 1)
 
 
 def image_factors(plan: KernelPlan, variances: np.ndarray, *, first: bool) -> np.ndarray:

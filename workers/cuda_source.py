@@ -74,11 +74,11 @@ def cross_program(
         if shared
         else "number* const numbers = scratch + std::size_t(blockIdx.x) * ThePlan::workspace;"
     )
-    common = f"{str(plan.tangent).lower()}, number>(block, ThePlan{{}}, Stages{{}}, batch1, batch2"
+    common = f"{str(plan.tangent).lower()}, number>(block, ThePlan{{}}, Stages{{}}, batches"
     place = "blockIdx.x, gridDim.x"
     call = (
-        f"cross_vjp_block<{common}, Input<number>(cotangents, count1 * count2), workspace, results,"
-        f" sums, {images}, {place});"
+        f"cross_vjp_block<{common}, Input<number>(cotangents, batches.pairs()), workspace, "
+        f"results, sums, {images}, {place});"
         if images
         else f"cross_block<{common}, workspace, results, {place});"
     )
@@ -107,14 +107,17 @@ struct Stages {{
 using kipper::number;
 
 extern "C" __global__ void __launch_bounds__({32 * warps}, {blocks})
-cross(const number* pixels1, const number* factors1, const number* pixels2, const number* factors2,
-      const number* cotangents, int count1, int count2, number* kernel, number* sums,
-      number* scratch) {{
+cross(const number* pixels1, const number* factors1, int count1, const number* pixels2,
+      const number* factors2, int count2, const number* weights, const number* cotangents,
+      number* kernel, number* endangered, number* sums, number* scratch) {{
     using namespace kipper;
     {workspace}
     Block block;
-    Memory<number> workspace(numbers, ThePlan::workspace), results(kernel, count1 * count2);
-    const Batch<number> batch1{{pixels1, factors1, count1}}, batch2{{pixels2, factors2, count2}};
+    const Batches<number> batches{{{{pixels1, factors1, count1}}, {{pixels2, factors2, count2}},
+                                   {{weights, ThePlan::judged}}}};
+    Memory<number> workspace(numbers, ThePlan::workspace), kernels(kernel, batches.pairs()),
+        judgements(endangered, batches.pairs());
+    const Judged<number> results{{kernels, judgements}};
     {call}
 }}
 """

@@ -6,7 +6,7 @@
 // classes. The last stage is summed offset by offset, and then over offsets.
 #pragma once
 
-#include "march.hpp"
+#include "judging.hpp"
 
 namespace kipper {
 
@@ -83,15 +83,6 @@ class AddToMaps {
     Row<T, StageType> upper_;
 };
 
-// Over the lanes of each segment of that size, in all of them.
-template <class Vector>
-KIPPER_INLINE Vector sum_over(Vector values, int segment) {
-    KIPPER_UNROLL
-    for (int bit = kWarp / 2; bit > 0; bit /= 2)
-        if (bit < segment) values += exchanged(values, bit);
-    return values;
-}
-
 // Sink: the sum of what the read-out reads.
 template <bool kTangent, class T, class StageType>
 class AddUp {
@@ -155,7 +146,9 @@ KIPPER_INLINE void forward_stage(Block& block, const StageType& stage, const Pai
             each_group(stage, warp, rows, columns, [&](const OffsetGroup& group, int) {
                 AddToMaps<kTangent, T, StageType> sink(stage, pair.workspace, group,
                                                        of_columns == 0, index == 0);
-                march<kTangent>(stage, pair.images, pair.workspace, group, sink);
+                Judge<T> judge;
+                march<kTangent>(stage, pair.images, pair.workspace, group, sink, judge);
+                judge.finish(stage, group, pair.workspace);
             });
         });
         block.barrier();
@@ -169,7 +162,9 @@ KIPPER_INLINE void last_stage(Block& block, const StageType& stage, const Pair<T
         each_group(stage, warp, all_offsets(stage.band_rows), all_offsets(stage.band_columns),
                    [&](const OffsetGroup& group, int first) {
                        AddUp<kTangent, T, StageType> sink(stage, group);
-                       march<kTangent>(stage, pair.images, pair.workspace, group, sink);
+                       Judge<T> judge;
+                       march<kTangent>(stage, pair.images, pair.workspace, group, sink, judge);
+                       judge.finish(stage, group, pair.workspace);
                        const LaneInt offset = lane_index() / stage.segment + first;
                        pair.workspace.store(offset + sums, sink.total(),
                                             group.present & (lane_index() % stage.segment == 0));
@@ -207,10 +202,27 @@ struct Batch {
     }
 };
 
-// Writes a pair's element of the kernel, and leaves the outputs of stages in the workspace.
+// The results of pairs (batch1.count, batch2.count): the kernel, and 1 for endangered pairs, else
+// 0.
+template <class T>
+struct Judged {
+    Memory<T>&kernel, &endangered;
+};
+
+// What a launch reads.
+template <class T>
+struct Batches {
+    Batch<T> first, second;
+    Input<T> weights;  // of offsets, see `verdict`
+
+    int pairs() const { return first.count * second.count; }
+};
+
+// Writes a pair's results, and leaves the outputs of stages and the verdict in the workspace.
 template <bool kTangent, class T, class Plan, class Stages>
 KIPPER_INLINE void forward_pair(Block& block, const Plan& plan, const Stages& stages,
-                                const Pair<T>& pair, Memory<T>& kernel, int index) {
+                                const Pair<T>& pair, const Input<T>& weights,
+                                const Judged<T>& results, int index) {
     pair.workspace.forget();
     stages.forward([&](const auto& stage) {
         if (stage.last)
@@ -220,7 +232,9 @@ KIPPER_INLINE void forward_pair(Block& block, const Plan& plan, const Stages& st
     });
     read_out<T>(block, pair.workspace, plan.sums, plan.offsets, [&](Lanes<T> total) {
         const Lanes<T> value = total * T(plan.readout_scale) + T(plan.bias);
-        kernel.store(LaneInt{} + index, value, lane_index() == 0);
+        const LaneInt place = LaneInt{} + index;
+        results.kernel.store(place, value, lane_index() == 0);
+        results.endangered.store(place, verdict(plan, weights, pair.workspace), lane_index() == 0);
     });
 }
 
@@ -228,13 +242,14 @@ KIPPER_INLINE void forward_pair(Block& block, const Plan& plan, const Stages& st
 // functions with each stage of the network, forward or backward.
 template <bool kTangent, class T, class Plan, class Stages>
 KIPPER_INLINE void cross_block(Block& block, const Plan& plan, const Stages& stages,
-                               const Batch<T>& batch1, const Batch<T>& batch2, Memory<T>& workspace,
-                               Memory<T>& kernel, int first, int blocks) {
-    for (int index = first; index < batch1.count * batch2.count; index += blocks) {
-        const ImageInput<T> image1 = batch1.image(plan, index / batch2.count);
-        const ImageInput<T> image2 = batch2.image(plan, index % batch2.count);
+                               const Batches<T>& batches, Memory<T>& workspace,
+                               const Judged<T>& results, int first, int blocks) {
+    const int columns = batches.second.count;
+    for (int index = first; index < batches.pairs(); index += blocks) {
+        const ImageInput<T> image1 = batches.first.image(plan, index / columns);
+        const ImageInput<T> image2 = batches.second.image(plan, index % columns);
         const Pair<T> pair{{image1, image2}, workspace};
-        forward_pair<kTangent>(block, plan, stages, pair, kernel, index);
+        forward_pair<kTangent>(block, plan, stages, pair, batches.weights, results, index);
     }
 }
 

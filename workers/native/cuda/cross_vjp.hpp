@@ -369,18 +369,19 @@ KIPPER_INLINE void backward_stage(Block& block, const StageType& stage, const Pa
     block.barrier();
 }
 
-// As cross_block; `cotangents` (batch1.count, batch2.count) are those of the kernel.
+// As cross_block. `cotangents` are those of the kernel; endangered pairs count as 0. Writes to
+// `sums`, for each pair, those of `images` images.
 template <bool kTangent, class T, class Plan, class Stages>
 KIPPER_INLINE void cross_vjp_block(Block& block, const Plan& plan, const Stages& stages,
-                                   const Batch<T>& batch1, const Batch<T>& batch2,
-                                   const Input<T>& cotangents, Memory<T>& workspace,
-                                   Memory<T>& kernel, T* sums, int images, int first, int blocks) {
-    const int of_image = plan.pixel_values + plan.variances;
-    for (int index = first; index < batch1.count * batch2.count; index += blocks) {
-        const ImageInput<T> image1 = batch1.image(plan, index / batch2.count);
-        const ImageInput<T> image2 = batch2.image(plan, index % batch2.count);
+                                   const Batches<T>& batches, const Input<T>& cotangents,
+                                   Memory<T>& workspace, const Judged<T>& results, T* sums,
+                                   int images, int first, int blocks) {
+    const int of_image = plan.pixel_values + plan.variances, columns = batches.second.count;
+    for (int index = first; index < batches.pairs(); index += blocks) {
+        const ImageInput<T> image1 = batches.first.image(plan, index / columns);
+        const ImageInput<T> image2 = batches.second.image(plan, index % columns);
         const Pair<T> pair{{image1, image2}, workspace};
-        forward_pair<kTangent>(block, plan, stages, pair, kernel, index);
+        forward_pair<kTangent>(block, plan, stages, pair, batches.weights, results, index);
         Memory<T> numbers(sums + std::size_t(index) * images * of_image, images * of_image);
         block.each_warp([&](const Warp& warp) {
             for (int start = warp.index * kWarp; start < images * of_image;
@@ -390,7 +391,10 @@ KIPPER_INLINE void cross_vjp_block(Block& block, const Plan& plan, const Stages&
             }
         });
         block.barrier();
-        const Lanes<T> seed = cotangents.cursor(LaneInt{} + index).load(0) * T(plan.readout_scale);
+        const Lanes<T> endangered = workspace.load(LaneInt{} + plan.verdict);
+        const Lanes<T> cotangent = cotangents.cursor(LaneInt{} + index).load(0);
+        const Lanes<T> seed =
+            where(mask_of(endangered > T(0)), all_lanes<T>(0), cotangent * T(plan.readout_scale));
         const CotangentSums<T> all{numbers, images, plan.pixel_values, of_image};
         stages.backward([&](const auto& stage) {
             backward_stage<kTangent>(block, stage, pair, plan.exchange, all, seed);

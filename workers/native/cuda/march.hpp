@@ -125,6 +125,15 @@ class ColumnCursors {
         return {inverses1 * inverses2, deviations1 * deviations2};
     }
 
+    // The reciprocal deviations of both images.
+    template <class StageType>
+    KIPPER_INLINE void inverses(const StageType& stage, int level, int rows, Lanes<T>& one,
+                                Lanes<T>& other) const {
+        const int ahead = 2 * stage.width * ((level - 1) * stage.height - rows);
+        one = factors1_.load(ahead);
+        other = factors2_.load(ahead);
+    }
+
   private:
     Cursor<T> pixels1_, pixels2_, factors1_, factors2_;
 };
@@ -222,6 +231,13 @@ class ForwardMarch {
         }
     }
 
+    // The reciprocal deviations of the c-th column in row h - level, if the march has come to row
+    // h.
+    KIPPER_INLINE void inverses(const StageType& stage, int level, int c, Lanes<T>& one,
+                                Lanes<T>& other) const {
+        cursors_[c].inverses(stage, level, level, one, other);
+    }
+
     KIPPER_INLINE static void clear_row(const StageType& stage, Row<T, StageType>& row) {
         clear<T>(stage, row.nngp);
         clear<T>(stage, row.tangent);
@@ -240,20 +256,23 @@ class ForwardMarch {
     MarchingBox<T, StageType> tangent_[kTangent ? StageType::kLevels : 1];
 };
 
-// Calls sink.take(h, row) with the outputs of each row of the top level.
-template <bool kTangent, class T, class StageType, class Sink>
+// Calls sink.take(h, row) with the outputs of each row of the top level, and judge.take with its
+// inputs.
+template <bool kTangent, class T, class StageType, class Sink, class Judge>
 KIPPER_INLINE void march(const StageType& stage, const Images<T>& images, Memory<T>& maps,
-                         const OffsetGroup& group, Sink& sink) {
+                         const OffsetGroup& group, Sink& sink, Judge& judge) {
     ForwardMarch<kTangent, T, StageType> forward(stage, images, group);
     for (int step = group.top; step < group.bottom + stage.convs; ++step) {
         Row<T, StageType> row;
         forward.read(stage, maps, step, row);
         KIPPER_UNROLL
         for (int level = 1; level <= stage.convs; ++level) {
+            const int h = step - level;
             forward.convolve(stage, level, row);
-            if (group.has_row(step - level)) {
+            if (group.has_row(h)) {
+                if (level == stage.convs) judge.take(stage, forward, h, row);
                 forward.rectify(stage, level, row, [](int, const ReluState<T>&) {});
-                if (level == stage.convs) sink.take(step - level, row);
+                if (level == stage.convs) sink.take(h, row);
             } else {
                 forward.clear_row(stage, row);
             }

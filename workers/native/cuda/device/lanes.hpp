@@ -27,6 +27,14 @@ KIPPER_INLINE T where(Mask mask, T a, T b) {
     return mask ? a : b;
 }
 
+// The mask of a comparison of numbers, and numbers from integers.
+KIPPER_INLINE Mask mask_of(bool comparison) { return comparison; }
+
+template <class T>
+KIPPER_INLINE T numbers_from(LaneInt values) {
+    return T(values);
+}
+
 template <class T>
 KIPPER_INLINE T all_lanes(T value) {
     return value;

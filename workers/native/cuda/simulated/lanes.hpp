@@ -61,6 +61,16 @@ inline Lanes<double> where(Mask mask, Lanes<double> a, Lanes<double> b) {
     return __builtin_convertvector(mask, LaneTypes<double>::Bits) ? a : b;
 }
 
+inline Mask mask_of(LaneTypes<float>::Bits comparison) { return comparison; }
+inline Mask mask_of(LaneTypes<double>::Bits comparison) {
+    return __builtin_convertvector(comparison, Mask);
+}
+
+template <class T>
+Lanes<T> numbers_from(LaneInt values) {
+    return __builtin_convertvector(values, Lanes<T>);
+}
+
 template <class T>
 Lanes<T> all_lanes(T value) {
     return Lanes<T>{} + value;

@@ -46,26 +46,27 @@ struct Stages {
     }
 };
 
-// Arrays: pixels and factors of both batches, and with cotangents (count1, count2) these; then the
-// kernel, and with cotangents the sums of each pair.
+// Arrays: pixels and factors of both batches, weights of offsets, cotangents of the kernel; then
+// the kernel, endangered pairs, and the sums of each pair.
 template <class T, bool kTangent>
 void run(const Launch& launch, T* const* arrays) {
     const Plan& plan = *launch.plan;
-    const Batch<T> batch1{arrays[0], arrays[1], launch.count1};
-    const Batch<T> batch2{arrays[2], arrays[3], launch.count2};
+    const Batches<T> batches{{arrays[0], arrays[1], launch.count1},
+                             {arrays[2], arrays[3], launch.count2},
+                             {arrays[4], plan.judged}};
     const Stages stages{launch.stages, launch.stage_count};
-    const int pairs = launch.count1 * launch.count2;
-    Memory<T> kernel(arrays[launch.images ? 5 : 4], pairs);
+    const Input<T> cotangents(arrays[5], batches.pairs());
+    Memory<T> kernel(arrays[6], batches.pairs()), endangered(arrays[7], batches.pairs());
+    const Judged<T> results{kernel, endangered};
     std::vector<T> numbers(plan.workspace);
     for (int index = 0; index < launch.blocks; ++index) {
         Block block(index, launch.warps);
         Memory<T> workspace(numbers.data(), plan.workspace);
         if (launch.images)
-            cross_vjp_block<kTangent, T>(block, plan, stages, batch1, batch2,
-                                         Input<T>(arrays[4], pairs), workspace, kernel, arrays[6],
-                                         launch.images, index, launch.blocks);
+            cross_vjp_block<kTangent, T>(block, plan, stages, batches, cotangents, workspace,
+                                         results, arrays[8], launch.images, index, launch.blocks);
         else
-            cross_block<kTangent, T>(block, plan, stages, batch1, batch2, workspace, kernel, index,
+            cross_block<kTangent, T>(block, plan, stages, batches, workspace, results, index,
                                      launch.blocks);
     }
 }
