@@ -1,0 +1,68 @@
+"""The program of a GPU, simulated, under the address and undefined-behaviour sanitizers."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import simulated_gpu
+
+pytestmark = pytest.mark.slow  # `make sanitize` runs it
+
+SANITIZERS = ("-O1", "-g1", "-fno-sanitize-recover=all", "-fsanitize=address,undefined")
+PASSES = """
+import pathlib, sys
+import numpy as np
+from simulated_gpu import SimulatedGpu
+from kipper.common.architecture import architecture_named
+from kipper.workers.bands import banded_network
+from kipper.workers.cuda_plan import kernel_plan
+
+name, *sides, dtype, library = sys.argv[1:]
+shape = (*map(int, sides), 3)
+network = banded_network(architecture_named(name), *shape[:2])
+rng = np.random.default_rng(0)
+x1, x2 = rng.normal(size=(2, 2, *shape)).astype(dtype)
+v1, v2 = rng.uniform(0.5, 2, (2, 2, network.variances_per_image)).astype(dtype)
+gpu = SimulatedGpu(pathlib.Path(library))
+for tangent in (False, True):
+    plan = kernel_plan(network, 3, tangent=tangent, dtype=dtype)
+    kernel, _ = gpu.cross(plan, x1, v1, x2, v2)
+    for both in (False, True):
+        again, *_ = gpu.cross_vjp(plan, x1, v1, x2, v2, kernel, both=both)
+        assert np.array_equal(again, kernel)
+print("no complaint")
+"""
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory):
+    """The library, and the sanitizer that a process must load first."""
+    runtime = subprocess.run(
+        [*simulated_gpu.COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True
+    ).stdout.strip()
+    if not pathlib.Path(runtime).is_absolute():
+        pytest.skip("the compiler has no address sanitizer")
+    library = tmp_path_factory.mktemp("sanitized") / "gpu.so"
+    simulated_gpu.build(library, *SANITIZERS)
+    return library, runtime
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [("convnet", (9, 11)), ("conv_vec5", (2, 33)), ("myrtle5", (7, 5)), ("convnet3", (9, 70))],
+)
+def test_every_pass_ends_without_complaint(sanitized, name, sides, dtype):
+    library, runtime = sanitized
+    tests = os.path.dirname(simulated_gpu.__file__)
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python's
+        "PYTHONPATH": os.pathsep.join([tests, *sys.path]),
+    }
+    command = [sys.executable, "-c", PASSES, name, *map(str, sides), dtype, library]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "no complaint\n"), done.stderr
