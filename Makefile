@@ -9,6 +9,7 @@
 # make wheel     builds a wheel and a source distribution: dist/
 # make try-wheel installs both into empty environments, with the newest packages and with the
 #                oldest that kipper admits, and uses them
+# make notebooks writes the notebooks of the examples from their scripts
 # make slow      runs the slow tests: an hour or more
 #
 # All of them take Python 3.10, which has everything, or the newest of 3.11 to 3.13 that is
@@ -18,9 +19,10 @@ VENV := .venv$(addprefix -,$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 SIDE_BY_SIDE := -n 2 --dist=loadfile
 NATIVE := $(wildcard workers/native/*.cpp workers/native/*.hpp common/native/*.cpp common/native/*.hpp)
+FOR_JUPYTER := {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "jupytext": null}
 BUILDS := common/native/build.py workers/native/build.py
 
-.PHONY: demo test test-all check docs sanitize wheel try-wheel slow clean
+.PHONY: demo test test-all check docs sanitize wheel try-wheel notebooks slow clean
 
 demo: $(VENV)/native
 	@$(BIN)/python -m kipper.common.this_python
@@ -50,6 +52,10 @@ wheel: $(VENV)/native
 
 try-wheel: wheel
 	@bash launch/try_wheel.sh $(BIN)/python
+
+# Without outputs; cells that did not change keep their identifiers.
+notebooks: $(VENV)/installed
+	@$(BIN)/jupytext --quiet --update --to ipynb --update-metadata '$(FOR_JUPYTER)' examples/*.py
 
 sanitize: $(VENV)/native
 	@$(BIN)/python -m pytest -m slow -rs tests/workers/test_native_sanitized.py tests/workers/test_simulated_gpu_sanitized.py tests/workers/test_native_arm.py tests/common/test_linalg_sanitized.py tests/common/test_dataset_fuzz.py

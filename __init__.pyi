@@ -341,6 +341,7 @@ class Result:
     def transfer(
         self,
         *data: Given,
+        verbose: bool = True,
         data_dir: str | None = None,
         preprocess: Literal["standard", "zca"] | None = None,
         architecture: str | None = None,
@@ -359,10 +360,12 @@ class Result:
     ) -> dict[str, Any]:
         """Trains finite networks on the set and tests them.
 
-        Progress goes to stderr; transfer.json, its curve and a figure to `output`.
+        transfer.json, its curve and a figure go to `output`.
 
         Args:
             *data: as for `kipper.start`; by default those of the run.
+            verbose: whether to show progress: its newest line in a notebook, lines on stderr
+                elsewhere.
             data_dir: Folder of the data set's original files.
             preprocess: Only for a file without preprocessing.npz beside it: fitted to the training
                 images. One of standard, zca.

@@ -58,6 +58,8 @@ TEST = [
     "pytest-timeout==2.4.0",
     "pytest-xdist==3.8.0",
     "hypothesis==6.168.5",
+    # Writes the notebooks of the examples from their scripts.
+    "jupytext==1.19.6",
     "kubernetes-validate==1.37.0",
     "PyYAML==6.0.3",
     # Drives an installed browser; without one, tests that need a browser are skipped.

@@ -3,8 +3,19 @@
 #
 # `kipper.kernel` computes the exact kernel of an infinitely wide network between arrays of images,
 # and `kipper.kernel_vjp` pulls a gradient back through it to the images. This example uses them for
-# kernel regression and for distillation by hand. Run the file as a script, or cell by cell in an
-# editor that supports `# %%`.
+# kernel regression and for distillation by hand.
+
+# %%
+# Installs kipper where it is missing, as on Colab: from a wheel beside this notebook
+# (upload the one that `make wheel` builds), else from the repository around it.
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+if importlib.util.find_spec("kipper") is None:
+    source = str(next(pathlib.Path().glob("kipper-*.whl"), ".."))
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
 
 # %%
 import jax

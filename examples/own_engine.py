@@ -4,8 +4,20 @@
 # An engine evaluates blocks of a kernel and pulls cotangents back through them. This one is for
 # fully connected networks with erf instead of ReLU (`fc1_erf`, `fc2_erf`, …), which have a closed
 # form (Williams, "Computing with infinite networks", 1996). docs/engines.md explains where to put
-# the class and which rules apply. Run the file as a script, or cell by cell in an editor that
-# supports `# %%`.
+# the class and which rules apply. The comparison with neural-tangents needs Python 3.10, and Colab
+# has a later one.
+
+# %%
+# Installs kipper where it is missing, as on Colab: from a wheel beside this notebook
+# (upload the one that `make wheel` builds), else from the repository around it.
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+if importlib.util.find_spec("kipper") is None:
+    source = str(next(pathlib.Path().glob("kipper-*.whl"), ".."))
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
 
 # %%
 import functools

@@ -3,11 +3,21 @@
 #
 # This example distills ten images with the kernel of an infinitely wide network, then trains finite
 # networks on these ten alone and tests them. It uses scikit-learn's handwritten digits, 8x8 pixels,
-# and small networks. Run the file as a script, or cell by cell in an editor that supports `# %%`.
+# and small networks.
 
 # %%
+# Installs kipper where it is missing, as on Colab: from a wheel beside this notebook
+# (upload the one that `make wheel` builds), else from the repository around it.
+import importlib.util
 import pathlib
+import subprocess
+import sys
 
+if importlib.util.find_spec("kipper") is None:
+    source = str(next(pathlib.Path().glob("kipper-*.whl"), ".."))
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
+
+# %%
 import numpy as np
 from sklearn.datasets import load_digits
 

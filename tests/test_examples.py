@@ -1,5 +1,6 @@
 """The examples run unchanged, and their results are good."""
 
+import json
 import pathlib
 import runpy
 
@@ -23,15 +24,57 @@ def _values(name):
     return runpy.run_path(str(EXAMPLES / f"{name}.py"))
 
 
+def test_notebooks_are_those_of_the_scripts_without_outputs():
+    jupytext = pytest.importorskip("jupytext")
+    scripts = sorted(EXAMPLES.glob("*.py"))
+    assert [path.stem for path in scripts] == sorted(p.stem for p in EXAMPLES.glob("*.ipynb"))
+    first_cells = set()
+    for path in scripts:
+        script = jupytext.read(path).cells
+        notebook = json.loads(path.with_suffix(".ipynb").read_text())
+        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+        assert cells == [(cell.cell_type, cell.source) for cell in script], "run make notebooks"
+        assert not any(cell.get("outputs") for cell in notebook["cells"])
+        assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+        first_cells.add(next(source for kind, source in cells if kind == "code"))
+    (installs,) = first_cells
+    assert "kipper-*.whl" in installs
+
+
+def test_the_first_cell_installs_what_is_missing(monkeypatch):
+    code = (EXAMPLES / "transfer.py").read_text().split("# %%")[2]
+    ran = []
+    monkeypatch.setattr("subprocess.run", lambda words, check: ran.append(words))
+    exec(code, {})
+    assert ran == []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    exec(code, {})
+    pathlib.Path("kipper-0.1.0.whl").touch()
+    exec(code, {})
+    assert [words[-1] for words in ran] == ["..", "kipper-0.1.0.whl"]
+
+
 def test_distill_your_own_images(capsys):
-    result = _values("distill_your_own_images")["result"]
+    values = _values("distill_your_own_images")
+    result = values["result"]
     assert result.test_accuracy > result.natural_accuracy + 0.2
     assert result.pixels.shape == (10, 8, 8, 1)
-    shown = capsys.readouterr().out.splitlines()
-    assert pathlib.Path(shown[-2].removeprefix("look at ")).exists()
-    assert kipper.load("runs/own").test_accuracy == result.test_accuracy
-    assert result.natural([10, 100, 1000]).comparison.needed > 20
-    assert shown[-1].startswith("10 distilled images reach ")
+    shown = capsys.readouterr().out
+    assert pathlib.Path("distilled.png").read_bytes().startswith(b"\x89PNG")
+    assert kipper.load("own.npz").test_accuracy == result.test_accuracy
+    assert pathlib.Path("own.safetensors").exists()
+    assert values["natural"].comparison.needed > 20
+    assert "10 distilled images reach " in shown
+    assert values["transferred"]["test_accuracy"] > result.natural_accuracy
+
+
+def test_kernels_in_scikit_learn():
+    values = _values("kernels_in_scikit_learn")
+    assert values["svc_accuracy"] > values["gaussian_accuracy"]
+    exact, gaussian = values["curves"].values()
+    assert exact[-1] == values["ridge_accuracy"] > 0.94
+    assert sum(exact) > sum(gaussian) + 0.1
+    assert {"kernel.png", "accuracies.png"} <= {path.name for path in pathlib.Path().iterdir()}
 
 
 def test_kernels_only():

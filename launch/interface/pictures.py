@@ -1,6 +1,7 @@
 """Pictures of distilled sets for notebooks, and figures of results."""
 
 import base64
+import html
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -8,23 +9,40 @@ import numpy as np
 
 from kipper.server.distilled_set import DistilledSet, Recipe
 from kipper.server.report.run_files import RunFiles, read_support
-from kipper.server.watch.pictures import picture, pixels_of
+from kipper.server.watch.pictures import has_column_per_class, picture, pixels_of
 from kipper.server.watch.run_view import ShownImages
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_IMAGES = 100
-_TILE = 48  # desired side of an image in pixels
+_TILE = 64  # desired side of an image in pixels
 
 
-def inline_picture(images: np.ndarray, classes: np.ndarray | None, recipe: Recipe) -> str:
-    """An HTML image of distilled images (n, h, w, c), of which the first hundred are shown."""
+def inline_picture(
+    images: np.ndarray, classes: np.ndarray | None, recipe: Recipe, caption: str = ""
+) -> str:
+    """An HTML image of distilled images (n, h, w, c), of which the first hundred are shown.
+
+    The names of the classes (n,) stand above its columns, where each class has one.
+    """
     shown = ShownImages(0, images, classes, recipe.class_names, labels_learned=False)
     to_pixels = pixels_of(recipe.preprocessing, recipe.pixel_range)
-    content = base64.b64encode(picture(shown, to_pixels, _MOST_IMAGES, _TILE)).decode()
+    png = picture(shown, to_pixels, _MOST_IMAGES, _TILE)
+    content, width = base64.b64encode(png).decode(), int.from_bytes(png[16:20], "big")
     alt = f"{min(len(images), _MOST_IMAGES)} distilled images"
-    return f'<img src="data:image/png;base64,{content}" alt="{alt}">'
+    heads = ""
+    if classes is not None and has_column_per_class(classes):
+        cells = "".join(_head(recipe.class_names[each]) for each in np.unique(classes))
+        heads = f'<div style="display: flex; width: {width}px">{cells}</div>'
+    image = f'<img src="data:image/png;base64,{content}" alt="{alt}" width="{width}">'
+    return f"<div>{heads}{image}<div>{html.escape(caption)}</div></div>"
+
+
+def _head(name: str) -> str:
+    style = "flex: 1; overflow: hidden; text-overflow: ellipsis; text-align: center"
+    text = html.escape(name)
+    return f'<small style="{style}" title="{text}">{text}</small>'
 
 
 def figures_of_result(

@@ -100,15 +100,20 @@ class Progress:
         return "  ".join(parts)
 
     def __str__(self) -> str:
-        temporary = " (temporary)" if self._is_temporary else ""
-        return f"{self.line}  {self.workdir}{temporary}"
+        return f"{self.line}  {self._place}"
+
+    @property
+    def _place(self) -> str:
+        return f"{self.workdir}{' (temporary)' if self._is_temporary else ''}"
 
     def to_html(self) -> str:
-        """A bar, the line, the newest images, and the address of the live page."""
+        """A bar, the line, the newest images, the folder and the address of the live page."""
         page = html.escape(self.page or "")
         link = f' · <a href="{page}" target="_blank">live page</a>' if page else ""
-        bar = f'<progress value="{self.share:.4f}" max="1" style="width: 20em"></progress>'
-        return f"<div>{bar} {html.escape(str(self))}{link}<div>{self._picture()}</div></div>"
+        bar = f'<progress value="{self.share:.4f}" max="1"></progress>'
+        line = html.escape(self.line.replace("  ", " · "))
+        place = f"<small>{html.escape(self._place)}{link}</small>"
+        return f"<div><div>{bar} {line}</div>{self._picture()}<div>{place}</div></div>"
 
     def _picture(self) -> str:
         recipe_path = Workdir(self.workdir).preprocessing
@@ -117,8 +122,7 @@ class Progress:
         with contextlib.suppress(UserError):
             recipe = load_recipe(recipe_path)
             classes = self._last.labels.argmax(axis=1) if recipe.class_names else None
-            step = f"step {self._last.step:,}"
-            return f"{inline_picture(self._last.images, classes, recipe)}<div>{step}</div>"
+            return inline_picture(self._last.images, classes, recipe, f"step {self._last.step:,}")
         return ""
 
 
@@ -135,6 +139,18 @@ class Shown(Protocol):
 def say(sentence: str) -> None:
     """Tells the user something, on stderr."""
     print(f"kipper: {sentence}", file=sys.stderr, flush=True)
+
+
+def said_lines(verbose: bool) -> Callable[[str], None]:
+    """A function that shows lines of progress: the newest one in a notebook, else on stderr."""
+    if not verbose:
+        return lambda _line: None
+    if not in_notebook():
+        return lambda line: print(line, file=sys.stderr, flush=True)
+    from IPython.display import HTML, display
+
+    handle = display(HTML(""), display_id=True)
+    return lambda line: handle.update(HTML(f"<pre>{html.escape(line)}</pre>"))
 
 
 def opened(run: Shown) -> AbstractContextManager[None]:

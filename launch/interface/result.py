@@ -29,6 +29,7 @@ from kipper.launch.interface.given import Given, given_data, given_images, given
 from kipper.launch.interface.notebook import show_figures
 from kipper.launch.interface.pictures import inline_picture
 from kipper.launch.interface.predictor import Predictor
+from kipper.launch.interface.progress import said_lines
 from kipper.launch.interface.signatures import takes_settings
 from kipper.server.distilled_set import (
     DistilledSet,
@@ -254,13 +255,15 @@ class Result:
             )
 
     @takes_settings(TransferSettings, without=_OF_THE_SET)
-    def transfer(self, *data: Given, **settings: object) -> dict[str, Any]:
+    def transfer(self, *data: Given, verbose: bool = True, **settings: object) -> dict[str, Any]:
         """Trains finite networks on the set and tests them.
 
-        Progress goes to stderr; transfer.json, its curve and a figure to `output`.
+        transfer.json, its curve and a figure go to `output`.
 
         Args:
             *data: as for `kipper.start`; by default those of the run.
+            verbose: whether to show progress: its newest line in a notebook, lines on stderr
+                elsewhere.
             **settings: see below.
 
         Returns:
@@ -277,7 +280,7 @@ class Result:
         values = fitted_values((TransferSettings,), given)
         with self._reading(data) as of_data:
             own = TransferSettings(distilled=str(self.path), **{**of_data, **values})
-            return all_kernels(own) if own.all_kernels else transfer(own)
+            return (all_kernels if own.all_kernels else transfer)(own, said_lines(verbose))
 
     def export(self, to: str, path: str | os.PathLike[str]) -> pathlib.Path:
         """Writes the set in a format that other programs read.
@@ -380,16 +383,17 @@ class Result:
         if self.step:
             facts.append(f"{self.step:,} steps")
         temporary = " (temporary)" if self._folder.is_temporary else ""
-        return [*facts, f"{self.workdir}{temporary}"]
+        place = self.path if self._run is None else self.workdir
+        return [*facts, f"{place}{temporary}"]
 
     def _repr_html_(self) -> str:
-        words = " · ".join(html.escape(fact) for fact in self._facts())
+        *facts, place = map(html.escape, self._facts())
         picture = ""
         if self._found.recipe is not None:
             names = self.class_names
             classes = self.labels.argmax(axis=1) if names else None
             picture = inline_picture(self.images, classes, self._found.recipe)
-        return f"<div>{picture}<div>{words}</div></div>"
+        return f"<div>{picture}<div>{' · '.join(facts)}<br><small>{place}</small></div></div>"
 
 
 def _value(score: Score | None, measure: Measure) -> float | None:

@@ -48,13 +48,19 @@ def picture(shown: ShownImages, to_pixels: ToPixels, most: int = 1000, tile: int
     return file.getvalue()
 
 
+def has_column_per_class(classes: np.ndarray) -> bool:
+    """Whether a picture of images of classes (n,) has a column for each: equal, and not many."""
+    counts = np.unique(classes, return_counts=True)[1]
+    return len(counts) <= _MAX_COLUMNS and counts.min() == counts.max()
+
+
 def _order(classes: np.ndarray | None, number: int, most: int) -> tuple[np.ndarray, int]:
     """Indices of the images to show, row by row, and the number of columns."""
     if classes is None:
         return np.arange(min(number, most)), min(number, _MAX_COLUMNS // 2)
-    counts = np.unique(classes, return_counts=True)[1]
     by_class = np.argsort(classes, kind="stable")
-    if len(counts) > _MAX_COLUMNS or counts.min() != counts.max():
+    if not has_column_per_class(classes):
         return by_class[:most], min(number, _MAX_COLUMNS)
-    rows = by_class.reshape(len(counts), -1).T
-    return rows[: max(1, most // len(counts))].reshape(-1), len(counts)
+    columns = len(np.unique(classes))
+    rows = by_class.reshape(columns, -1).T
+    return rows[: max(1, most // columns)].reshape(-1), columns

@@ -12,7 +12,7 @@ from kipper.common.numbers import significant
 from kipper.common.settings import RunSettings, TransferSettings
 from kipper.launch.commands.distilled_file import DistilledFile, kernel_on
 from kipper.launch.commands.transfer.data import RegressionAccuracy, read_file, score_by
-from kipper.launch.commands.transfer.trial import say
+from kipper.launch.commands.transfer.trial import Say
 from kipper.server.experiment import Split
 from kipper.server.measures import Score
 from kipper.workers.choice import check_engine
@@ -54,7 +54,7 @@ class KernelRow:
         return {**row, **scores, "seconds": self.seconds}
 
 
-def evaluate_all_kernels(settings: TransferSettings) -> dict[str, Any]:
+def evaluate_all_kernels(settings: TransferSettings, say: Say) -> dict[str, Any]:
     """Kernel regression with each kernel of the list, and with the set's own.
 
     A kernel is left out, with the reason, if the images are too small for it, no engine evaluates

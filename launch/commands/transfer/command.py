@@ -18,7 +18,12 @@ from kipper.launch.commands.transfer.data import (
     read_data,
     regression_accuracy,
 )
-from kipper.launch.commands.transfer.trial import NetworkResult, NetworkTrial, say
+from kipper.launch.commands.transfer.trial import (
+    NetworkResult,
+    NetworkTrial,
+    Say,
+    say_on_stderr,
+)
 from kipper.launch.commands.transfer.unfinished import (
     Finished,
     experiment,
@@ -46,7 +51,7 @@ def print_transfer(settings: TransferSettings) -> None:
     print_record(report, settings.json)
 
 
-def transfer(settings: TransferSettings) -> dict[str, Any]:
+def transfer(settings: TransferSettings, say: Say = say_on_stderr) -> dict[str, Any]:
     """Trains networks with seeds from 0 and tests them; returns the content of transfer.json.
 
     Writes transfer_curve.jsonl, figures/transfer.png and, last, transfer.json. Finished networks
@@ -59,12 +64,12 @@ def transfer(settings: TransferSettings) -> dict[str, Any]:
     """
     settings.check()
     file, subject = read_data(settings)
-    trial = NetworkTrial(settings, subject)
+    trial = NetworkTrial(settings, subject, say)
     folder = _output_folder(settings)
     say("kernel regression, for comparison …")
     regression = regression_accuracy(file, subject.test)
     say(f"kernel regression: test {percent(regression.test_accuracy)} ({title(regression)})")
-    networks, curve = _trained(trial, settings, subject, folder)
+    networks, curve = _trained(trial, settings, subject, folder, say)
     pace = trial.seconds_per_step
     report = {
         **_summary(networks, regression),
@@ -84,7 +89,11 @@ def transfer(settings: TransferSettings) -> dict[str, Any]:
 
 
 def _trained(
-    trial: NetworkTrial, settings: TransferSettings, subject: TransferData, folder: pathlib.Path
+    trial: NetworkTrial,
+    settings: TransferSettings,
+    subject: TransferData,
+    folder: pathlib.Path,
+    say: Say,
 ) -> Finished:
     """Networks with all seeds, including those that an earlier call finished."""
     this = experiment(settings, subject)
@@ -108,7 +117,7 @@ def _on_interruption(finished: int, seeds: int) -> str:
     return f"Interrupted after {finished} of {seeds} networks; the same command resumes."
 
 
-def all_kernels(settings: TransferSettings) -> dict[str, Any]:
+def all_kernels(settings: TransferSettings, say: Say = say_on_stderr) -> dict[str, Any]:
     """Evaluates the set with many kernels; returns the content of all_kernels.json.
 
     Writes figures/all_kernels.png and, last, all_kernels.json.
@@ -117,7 +126,7 @@ def all_kernels(settings: TransferSettings) -> dict[str, Any]:
         UserError: a file or a setting cannot be used, or they do not fit each other.
     """
     settings.check()
-    report = evaluate_all_kernels(settings)
+    report = evaluate_all_kernels(settings, say)
     folder = _output_folder(settings)
     picture = folder / "figures" / "all_kernels.png"
     write_bytes(picture, png(kernels_figure(report)))

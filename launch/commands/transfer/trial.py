@@ -3,7 +3,8 @@
 import dataclasses
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -16,6 +17,9 @@ from kipper.launch.commands.transfer.data import TransferData
 from kipper.launch.commands.transfer.learning_rate import largest_stable_rate
 from kipper.launch.commands.transfer.network import finite_network
 from kipper.server import checkpoint
+
+# Is called with each line of progress.
+Say: TypeAlias = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +51,8 @@ class NetworkResult:
 class NetworkTrial:
     """Trains and tests networks that differ only in their seeds."""
 
-    def __init__(self, settings: TransferSettings, subject: TransferData):
-        self._settings, self._subject = settings, subject
+    def __init__(self, settings: TransferSettings, subject: TransferData, say: Say):
+        self._settings, self._subject, self._say = settings, subject, say
         network = finite_network(subject.architecture, settings.width, subject.num_classes)
         self._init = jax.jit(network.init)
         self._apply = network.apply  # one object, since jit caches by it
@@ -126,7 +130,7 @@ class NetworkTrial:
             test_accuracy=_accuracy(test, subject.test.labels[rows]),
             seconds=round(seconds, 2),
         )
-        say(_progress(point, self.seconds_left(seed, step)))
+        self._say(_progress(point, self.seconds_left(seed, step)))
         return point
 
     def _predicted(self, parameters: Any, images: np.ndarray) -> np.ndarray:
@@ -155,6 +159,6 @@ def _progress(point: CurvePoint, left: float) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def say(line: str) -> None:
+def say_on_stderr(line: str) -> None:
     """Prints a line of progress to stderr."""
     print(line, file=sys.stderr, flush=True)

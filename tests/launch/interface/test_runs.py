@@ -20,6 +20,7 @@ import kipper
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.launch.interface.by_command import run_by_command
 from kipper.launch.interface.given import given_data
+from kipper.launch.interface.progress import said_lines
 from kipper.launch.processes.stopping import StopRequest
 from kipper.server.workdir import Workdir
 
@@ -191,6 +192,7 @@ def test_html_of_run_and_result_shows_the_images(arrays):
     for shown in (run._repr_html_(), result._repr_html_()):
         assert '<img src="data:image/png;base64,' in shown
         assert len(shown) < 20_000
+        assert [f">{digit}</small>" in shown for digit in range(10)] == [True] * 10
     assert "step 1/1" in run._repr_html_()
 
 
@@ -291,6 +293,20 @@ def test_a_run_by_launchpad(arrays):
     result = kipper.distill(*arrays, callback=callback, **LONG, launch="local_mp")
     assert result.step >= 4
     assert result.labels.shape == (10, 10)
+
+
+def test_a_notebook_shows_the_newest_line_of_progress(monkeypatch, capsys):
+    shown = []
+    handle = types.SimpleNamespace(update=shown.append)
+    stand_in = types.SimpleNamespace(HTML=str, display=lambda *_, display_id: handle)
+    monkeypatch.setitem(sys.modules, "IPython.display", stand_in)
+    said_lines(verbose=True)("seed 0")
+    assert capsys.readouterr().err == "seed 0\n"
+    monkeypatch.setattr("kipper.launch.interface.progress.in_notebook", lambda: True)
+    said_lines(verbose=True)("loss < 1")
+    said_lines(verbose=False)("seed 1")
+    assert shown == ["<pre>loss &lt; 1</pre>"]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_notebook_shows_the_images_as_they_form(arrays, monkeypatch, capsys):
