@@ -11,6 +11,7 @@ import numpy as np
 
 from kipper.common import linalg
 from kipper.common.errors import NumericalError
+from kipper.server.losses import Loss, squared
 
 # Workers may receive derivatives as float32.
 _LARGEST = np.finfo(np.float32).max
@@ -23,18 +24,20 @@ class Cotangents(NamedTuple):
         k_ss: (n, n), with all entries of K_ss independent.
         k_ts: (t, n).
         labels: (n, C).
+        log_temperature: (1,); None of a loss without temperature.
     """
 
     k_ss: np.ndarray
     k_ts: np.ndarray
     labels: np.ndarray
+    log_temperature: np.ndarray | None = None
 
 
 class Regression(NamedTuple):
     """The loss of one step, with its predictions and derivatives.
 
     Attributes:
-        loss: half the mean squared error over all t * C entries.
+        loss: of the predictions.
         predictions: (t, C) float64.
         cotangents: derivatives of `loss`.
     """
@@ -89,7 +92,12 @@ def add_ridge(k_ss: np.ndarray, ridge: float) -> np.ndarray:
 
 
 def regress(
-    k_ss: np.ndarray, k_ts: np.ndarray, y_s: np.ndarray, y_t: np.ndarray, ridge: float
+    k_ss: np.ndarray,
+    k_ts: np.ndarray,
+    y_s: np.ndarray,
+    y_t: np.ndarray,
+    ridge: float,
+    loss: Loss = squared,
 ) -> Regression:
     """The loss of predicting `y_t` (t, C) from support labels `y_s` (n, C), and its derivatives.
 
@@ -105,13 +113,12 @@ def regress(
     factor = Factor(k_ss, ridge)
     alpha = factor.solve(y_s)
     predictions = linalg.matmul(k_ts, alpha)
-    error = predictions - y_t
-    scaled = error / error.size
-    labels = factor.solve(linalg.matmul(k_ts.T, scaled))
+    found = loss(predictions, y_t)
+    labels = factor.solve(linalg.matmul(k_ts.T, found.predictions))
     regularised = -linalg.matmul(labels, alpha.T)
     k_ss_cotangent = add_ridge(regularised, ridge)
-    loss = 0.5 * linalg.sum_of_squares(error) / error.size
-    cotangents = Cotangents(k_ss_cotangent, linalg.matmul(scaled, alpha.T), labels)
-    if not all((np.abs(each) <= _LARGEST).all() for each in cotangents):
+    k_ts_cotangent = linalg.matmul(found.predictions, alpha.T)
+    cotangents = Cotangents(k_ss_cotangent, k_ts_cotangent, labels, found.log_temperature)
+    if not all((np.abs(each) <= _LARGEST).all() for each in cotangents if each is not None):
         raise _singular(ridge)
-    return Regression(loss, predictions, cotangents)
+    return Regression(found.value, predictions, cotangents)

@@ -8,6 +8,7 @@ import numpy as np
 from kipper.common import linalg
 from kipper.common.preprocessing import fit_preprocessing
 from kipper.server import evaluation, krr, label_solve, spectrum
+from kipper.server.losses import CrossEntropy
 
 
 def images(count, seed):
@@ -35,7 +36,14 @@ def results():
     y_s = np.eye(10)[np.arange(90) % 10] - 0.1
     found = krr.regress(k_ss, k_ts, y_s, y_t, 1e-6)
     yield "loss", np.array(found.loss)
-    yield from zip(("k_ss", "k_ts", "labels"), found.cotangents, strict=True)
+    yield from zip(("k_ss", "k_ts", "labels"), found.cotangents[:3], strict=True)
+    classified = krr.regress(k_ss, k_ts, y_s, y_t, 1e-6, CrossEntropy(np.array([-2.3])))
+    yield "cross-entropy", np.array(classified.loss)
+    yield from zip(
+        ("classified k_ss", "classified k_ts", "classified labels", "temperature"),
+        classified.cotangents,
+        strict=True,
+    )
     moments = label_solve.batch_moments(k_ts, y_t)
     for convention in ("paper", "notebook"):
         labels = label_solve.solve_labels(k_ss, moments, 1e-6, convention)

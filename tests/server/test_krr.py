@@ -90,7 +90,9 @@ def test_single_precision_kernels_are_solved_in_double() -> None:
     found = krr.regress(k_ss, k_ts, y_s, y_t, 1e-6)
     exact = krr.regress(k_ss.astype(np.float64), k_ts.astype(np.float64), y_s, y_t, 1e-6)
     for array, expected in zip(
-        (found.predictions, *found.cotangents), (exact.predictions, *exact.cotangents), strict=True
+        (found.predictions, *found.cotangents[:3]),
+        (exact.predictions, *exact.cotangents[:3]),
+        strict=True,
     ):
         assert array.dtype == np.float64
         np.testing.assert_array_equal(array, expected)

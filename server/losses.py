@@ -1,0 +1,69 @@
+"""Losses of predictions, with their derivatives, in float64.
+
+A loss is a function of predictions (t, C) and of the values (t, C) that they should have: targets
+of a regression, or centred one-hot vectors, whose largest entry is at the class.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from kipper.common import elementary, linalg
+
+
+class LossAt(NamedTuple):
+    """A loss at some predictions.
+
+    Attributes:
+        value: the loss.
+        predictions: its derivatives (t, C).
+        log_temperature: its derivative (1,); None of a loss without temperature.
+    """
+
+    value: float
+    predictions: np.ndarray
+    log_temperature: np.ndarray | None = None
+
+
+Loss = Callable[[np.ndarray, np.ndarray], LossAt]
+
+
+def squared(predictions: np.ndarray, values: np.ndarray) -> LossAt:
+    """Half the mean squared error over all t * C entries (arXiv 2011.00050)."""
+    error = predictions - values
+    return LossAt(0.5 * linalg.sum_of_squares(error) / error.size, error / error.size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CrossEntropy:
+    """The mean of -log p over images, p being the class's share in softmax(predictions / T).
+
+    Source: "Efficient Dataset Distillation using Random Feature Approximation" (arXiv 2210.12067),
+    which calls the learned temperature T Platt scaling.
+
+    Attributes:
+        log_temperature: (1,), the logarithm of T.
+    """
+
+    log_temperature: np.ndarray
+
+    def __call__(self, predictions: np.ndarray, values: np.ndarray) -> LossAt:
+        sharpness = elementary.exp(-self.log_temperature)
+        logits = predictions * sharpness
+        logits = logits - logits.max(axis=1, keepdims=True)
+        powers = elementary.exp(logits)
+        sums = linalg.row_sums(powers)
+        rows, classes = np.arange(len(values)), values.argmax(axis=1)
+        losses = elementary.log(sums) - logits[rows, classes]
+        slopes = powers / sums[:, np.newaxis]
+        slopes[rows, classes] -= 1
+        slopes /= len(values)
+        of_temperature = np.array([-linalg.total(slopes * predictions)]) * sharpness
+        return LossAt(linalg.total(losses) / len(values), slopes * sharpness, of_temperature)
+
+
+def loss_with(log_temperature: np.ndarray | None) -> Loss:
+    """The loss of a set with this (1,) logarithm of a temperature, or without one."""
+    return squared if log_temperature is None else CrossEntropy(log_temperature)
