@@ -114,7 +114,9 @@ def coordinate(
     """
     workdir = Workdir(settings.execution.workdir)
     image_shape = experiment.support.shape[1:]
-    score_here = make_sink is None and len(experiment.validation.labels) > 0
+    # A run that its own scores end scores them itself, so that its end is the same however it runs.
+    by_scores = algorithm_of(settings.compute).ends_by_scores
+    score_here = (make_sink is None or by_scores) and len(experiment.validation.labels) > 0
     stop = stop or StopRequest()
     with contextlib.ExitStack() as stack:
         stack.push(functools.partial(_report_what_there_is, workdir, stop))

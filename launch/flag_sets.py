@@ -65,6 +65,8 @@ def parse(
     for settings_class in settings_classes:
         fields = dataclasses.fields(settings_class)
         values = {field.name: _value(field, flag_values) for field in fields}
+        chosen = {name: value for name, value in values.items() if flag_values[name].present}
+        values |= {**settings_class.expansion(chosen), **chosen}
         check_required(settings_class, values)
         parsed.append(settings_class(**values))
     return parsed

@@ -102,6 +102,7 @@ class ReverbSink:
                     snapshot.labels,
                     np.float64(snapshot.loss),
                     np.array(snapshot.gone_back, np.int64),
+                    np.float64(np.nan if snapshot.temperature is None else snapshot.temperature),
                 ],
                 priorities={TABLE: 1.0},
             )
@@ -147,11 +148,12 @@ class ReverbSource:
             return None
         self._inserted = inserted
         (sample,) = next(iter(self._client.sample(TABLE, 1)))
-        step, images, labels, loss, gone_back = sample.data
+        step, images, labels, loss, gone_back, temperature = sample.data
         return SupportSnapshot(
             int(step),
             np.asarray(images),
             np.asarray(labels),
             float(loss),
             tuple(map(int, gone_back)),
+            None if np.isnan(temperature) else float(temperature),
         )

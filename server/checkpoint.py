@@ -21,6 +21,7 @@ from kipper.common.array_files import UNREADABLE, read_npz
 from kipper.common.files import folder_written_whole, set_aside, write_npz
 from kipper.common.sealed import read_object, write_object
 from kipper.server.confirmations import Confirmations
+from kipper.server.learned_set import LearnedSet, temperature_of
 from kipper.server.records import Config, Counters, Facts, Json
 from kipper.server.run_numerics import RunNumerics, read_numerics
 
@@ -176,10 +177,8 @@ def newest(folder: pathlib.Path, template: State) -> Checkpoint[State] | None:
     return None
 
 
-def support_of(
-    folder: pathlib.Path, step: int | None = None
-) -> tuple[int, np.ndarray, np.ndarray] | None:
-    """Step, images (n, h, w, c) and labels (n, C) of KIP's newest intact checkpoint, or of `step`.
+def support_of(folder: pathlib.Path, step: int | None = None) -> tuple[int, LearnedSet] | None:
+    """Step and support set of KIP's newest intact checkpoint, or of that of `step`.
 
     Unlike `newest` it needs no template, so it also serves other processes. Damaged ones are
     skipped with a warning.
@@ -190,7 +189,8 @@ def support_of(
         try:
             manifest = _manifest(path)
             arrays = read_npz(path / "state.npz")
-            return manifest.step, arrays["images"], arrays["labels"]
+            temperature = temperature_of(arrays.get("log_temperature"))
+            return manifest.step, LearnedSet(arrays["images"], arrays["labels"], temperature)
         except FileNotFoundError:
             pass  # the run may remove one while it is read
         except (KeyError, *UNREADABLE) as error:
@@ -198,10 +198,10 @@ def support_of(
     return None
 
 
-def support_at(folder: pathlib.Path, step: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Images and labels of KIP's checkpoint of a step; None if there is no intact one."""
+def support_at(folder: pathlib.Path, step: int) -> LearnedSet | None:
+    """The support set of KIP's checkpoint of a step; None if there is no intact one."""
     found = support_of(folder, step)
-    return None if found is None else found[1:]
+    return None if found is None else found[1]
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:

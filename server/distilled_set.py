@@ -1,9 +1,9 @@
 """A distilled set on disk: distilled.npz, and preprocessing.npz, the recipe it was made by.
 
-distilled.npz holds exactly `images` (n, h, w, c) and `labels` (n, C), like the files released with
-arXiv 2107.13034, in preprocessed space. The recipe holds the preprocessing, without which such a
-file is useless, the settings of the run, and the hashes of the sets that belong to it. The recipe
-of a set with another name, NAME.npz, is NAME.preprocessing.npz.
+distilled.npz holds `images` (n, h, w, c) and `labels` (n, C), like the files released with arXiv
+2107.13034, in preprocessed space, and `temperature` if one was learned. The recipe holds the
+preprocessing, without which such a file is useless, the settings of the run, and the hashes of the
+sets that belong to it. The recipe of a set with another name, NAME.npz, is NAME.preprocessing.npz.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from kipper.common.preprocessing import Preprocessing, preprocessing_from_arrays
 from kipper.common.printable import printable
 from kipper.common.strict_json import json_text
 from kipper.common.wire import content_key
+from kipper.server.learned_set import LearnedSet
 from kipper.server.measures import Score
 from kipper.server.released import ReleasedName, parse_released_name
 from kipper.server.run_numerics import RunNumerics, read_numerics
@@ -83,6 +84,7 @@ class DistilledSet:
     Attributes:
         images: (n, h, w, c), preprocessed.
         labels: (n, C) float64.
+        temperature: see `LearnedSet`.
         recipe: from the file beside it, if there is one.
         made: its entry in the recipe; None if the recipe lists no sets.
         name: parsed, if it is like that of a released file.
@@ -94,12 +96,19 @@ class DistilledSet:
     recipe: Recipe | None
     made: MadeSet | None
     name: ReleasedName | None
+    temperature: float | None = None
+
+    @property
+    def support(self) -> LearnedSet:
+        return LearnedSet(self.images, self.labels, self.temperature)
 
 
-def set_key(images: np.ndarray, labels: np.ndarray) -> str:
-    """The identity of a set in any file: SHA-256 of its two arrays."""
-    both = content_key(images) + content_key(np.asarray(labels, np.float64))
-    return hashlib.sha256(both.encode()).hexdigest()
+def set_key(images: np.ndarray, labels: np.ndarray, temperature: float | None = None) -> str:
+    """The identity of a set in any file: SHA-256 of its arrays."""
+    found = content_key(images) + content_key(np.asarray(labels, np.float64))
+    if temperature is not None:
+        found += content_key(np.array(temperature))
+    return hashlib.sha256(found.encode()).hexdigest()
 
 
 def set_file(path: pathlib.Path) -> pathlib.Path:
@@ -115,25 +124,26 @@ def read_set(path: pathlib.Path) -> DistilledSet:
             contradicts its content.
     """
     path = set_file(path)
-    images, labels = load_distilled(path)
+    support = load_distilled(path)
     recipe_path = recipe_path_of(path)
     recipe = load_recipe(recipe_path) if recipe_path.exists() else None
     made = None
     if recipe is not None and recipe.sets:
         known = {made.key: made for made in recipe.sets}
-        made = known.get(set_key(images, labels))
+        made = known.get(set_key(*support))
         if made is None:
             raise UserError(
                 f"{path} is not one of the sets that {recipe_path} belongs to; keep the files of "
                 "a run together, and let an interrupted run finish first."
             )
     name = parse_released_name(path.stem)
-    if name is not None and name.support_size != len(images):
+    if name is not None and name.support_size != len(support.images):
         raise UserError(
-            f"{path} holds {len(images)} images, but its name says {name.support_size}; rename it "
-            "back."
+            f"{path} holds {len(support.images)} images, but its name says {name.support_size}; "
+            "rename it back."
         )
-    return DistilledSet(path, images, labels, recipe, made, name)
+    images, labels, temperature = support
+    return DistilledSet(path, images, labels, recipe, made, name, temperature)
 
 
 def check_fits(found: DistilledSet, dataset: Dataset) -> None:
@@ -224,13 +234,16 @@ def load_recipe(path: pathlib.Path) -> Recipe:
         ) from error
 
 
-def save_distilled(path: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:
+def save_distilled(path: pathlib.Path, support: LearnedSet) -> None:
     """Writes distilled.npz, atomically."""
-    write_npz(path, {"images": images, "labels": labels})
+    arrays = {"images": support.images, "labels": support.labels}
+    if support.temperature is not None:
+        arrays["temperature"] = np.array(support.temperature)
+    write_npz(path, arrays)
 
 
-def load_distilled(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, h, w, c) and float64 labels (n, C) of a distilled.npz or a released KIP file.
+def load_distilled(path: pathlib.Path) -> LearnedSet:
+    """What a distilled.npz or a released KIP file holds, with float64 labels.
 
     Raises:
         UserError: the file does not exist, is unreadable, or holds other arrays.
@@ -249,7 +262,13 @@ def load_distilled(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
         )
     if not (np.isfinite(images).all() and np.isfinite(labels).all()):
         raise UserError(f"{path} holds values that are not finite, so it cannot be evaluated.")
-    return images, labels.astype(np.float64)
+    temperature = arrays.get("temperature")
+    if temperature is None:
+        return LearnedSet(images, labels.astype(np.float64))
+    is_number = temperature.dtype.kind in "fiu" and temperature.size == 1
+    if not (is_number and 0 < temperature.item() < np.inf):
+        raise UserError(f"{path} holds a temperature that is not a finite number above 0.")
+    return LearnedSet(images, labels.astype(np.float64), float(temperature.item()))
 
 
 def _load_npz(path: pathlib.Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from absl import logging
 from kipper.common import linalg
 from kipper.common.errors import Diverged
 from kipper.common.numbers import significant
+from kipper.server.losses import Loss, squared
 
 # A loss of this share of that of predicting nothing: the set has lost nearly all that it knew.
 _HARDLY_BETTER = 0.95
@@ -26,7 +27,14 @@ class Divergence:
         self._first_size = max(_size(initial), 1.0)
         self._has_warned = False
 
-    def check(self, step: int, loss: float, values: np.ndarray, images: np.ndarray) -> None:
+    def check(
+        self,
+        step: int,
+        loss: float,
+        values: np.ndarray,
+        images: np.ndarray,
+        loss_of: Loss = squared,
+    ) -> None:
         """Warns, once, of a set that hardly predicts and whose images are large.
 
         Args:
@@ -34,11 +42,12 @@ class Divergence:
             loss: of the step.
             values: (t, C) that the loss is about.
             images: (n, h, w, c) of the step.
+            loss_of: the kind of loss.
 
         Raises:
             Diverged: the images are so large that no step leads back.
         """
-        nothing = 0.5 * linalg.sum_of_squares(values) / values.size
+        nothing = loss_of(np.zeros_like(values), values).value
         if loss < _HARDLY_BETTER * nothing:
             return
         size = _size(images) / self._first_size

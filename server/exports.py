@@ -46,7 +46,7 @@ def write_released(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) ->
     )
     path = folder / f"{name}.npz"
     save_recipe(own_recipe_path(path), recipe)
-    save_distilled(path, found.images, found.labels)
+    save_distilled(path, found.support)
     return path
 
 
@@ -84,7 +84,8 @@ def write_images(found: DistilledSet, recipe: Recipe, folder: pathlib.Path) -> p
 def write_safetensors(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -> pathlib.Path:
     """Writes images, labels and the arrays of the preprocessing; everything else as metadata.
 
-    A whitening matrix comes with its inverse. `target_mean` is to be added to predictions.
+    A whitening matrix comes with its inverse. `target_mean` is to be added to predictions, which
+    divided by `temperature` are logits.
     """
     from safetensors.numpy import save
 
@@ -95,6 +96,8 @@ def write_safetensors(found: DistilledSet, recipe: Recipe, path: pathlib.Path) -
     tensors = {"images": found.images, "labels": found.labels, **numbers}
     if recipe.target_mean is not None:
         tensors["target_mean"] = recipe.target_mean
+    if found.temperature is not None:
+        tensors["temperature"] = np.array(found.temperature)
     metadata = {
         "preprocessing": str(own["recipe"]),
         "class_names": json.dumps(recipe.class_names, ensure_ascii=False),

@@ -11,6 +11,7 @@ from kipper.common.settings import DistillSettings
 from kipper.server.algorithms import guessed_algorithm
 from kipper.server.distilled_set import DistilledSet, Recipe, check_fits, read_set
 from kipper.server.experiment import Rows
+from kipper.server.learned_set import LearnedSet
 
 # Maximum distance between the results of two preprocessings, relative to the norm of an image. Runs
 # that hold out different images differ by up to 0.06 (ZCA) and 0.001 (standard); data sets of which
@@ -18,10 +19,8 @@ from kipper.server.experiment import Rows
 _SAME_SPACE = 0.1
 
 
-def initial_set(
-    settings: DistillSettings, target_mean: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, h, w, c) in the kernel's dtype and labels (n, C) float64 of `--initial`.
+def initial_set(settings: DistillSettings, target_mean: np.ndarray | None) -> LearnedSet:
+    """The set of `--initial`, with images in the kernel's dtype.
 
     Targets that were centred by another mean are centred by `target_mean` instead. A file without
     recipe is sorted by the class of the largest label, as the files that kipper writes are.
@@ -33,7 +32,7 @@ def initial_set(
     if found.recipe is None:
         order = np.argsort(labels.argmax(axis=1), kind="stable")
         images, labels = images[order], labels[order]
-    return images, labels
+    return LearnedSet(images, labels, found.temperature)
 
 
 def check_initial(settings: DistillSettings, rows: Rows, data_hash: str) -> None:

@@ -1,7 +1,7 @@
 """KIP: one gradient step on support images, and labels, as a function of the state.
 
 Source: arXiv 2011.00050, algorithm 1; Adam on images and labels together, as in its released code.
-Labels that are solved for: docs/kip.md.
+Labels that are solved for, the cross-entropy and the moving average: docs/kip.md.
 """
 
 from typing import NamedTuple
@@ -11,26 +11,60 @@ import numpy as np
 from kipper.common.messages import UNCHANGED
 from kipper.server import krr, label_solve
 from kipper.server.distributed_kernel import DistributedKernel
+from kipper.server.learned_set import LearnedSet, temperature_of
+from kipper.server.losses import loss_with
 from kipper.server.optimiser import Adam, AdamState, initial_moments
+
+# Where the temperature of a set without one begins (arXiv 2210.12067 begins near it).
+FIRST_TEMPERATURE = 0.1
+# The average forgets its first iterates sooner: after t steps its decay is at most t / (t + 9).
+_AVERAGE_DELAY = 9
+
+
+class Point(NamedTuple):
+    """What KIP learns.
+
+    Attributes:
+        images: (n, h, w, c) in the kernel's dtype, preprocessed.
+        labels: (n, C) float64.
+        log_temperature: (1,) float64 for the cross-entropy; None for the squared loss.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    log_temperature: np.ndarray | None = None
 
 
 class KipState(NamedTuple):
     """The state before a step.
 
     Attributes:
-        images: (n, h, w, c) in the kernel's dtype, preprocessed.
-        labels: (n, C) float64.
+        images, labels, log_temperature: what is evaluated, saved and shown, as in `Point`: the
+            iterate, or the moving average of iterates.
         optimiser: Adam's state over the learned arrays.
+        iterate: where the optimiser goes on from; None without average, if that is the same.
     """
 
     images: np.ndarray
     labels: np.ndarray
     optimiser: AdamState
+    log_temperature: np.ndarray | None = None
+    iterate: Point | None = None
 
     @property
     def step(self) -> int:
         """The number of steps made, by Adam's count."""
         return int(self.optimiser.steps)
+
+    @property
+    def point(self) -> Point:
+        """Where the optimiser goes on from."""
+        return self.iterate or Point(self.images, self.labels, self.log_temperature)
+
+    @property
+    def support(self) -> LearnedSet:
+        """What is evaluated, saved and shown."""
+        return LearnedSet(self.images, self.labels, temperature_of(self.log_temperature))
 
 
 class Targets(NamedTuple):
@@ -51,10 +85,23 @@ class Targets(NamedTuple):
     kernel: int = 0
 
 
-def initial_state(images: np.ndarray, labels: np.ndarray, learn_labels: bool) -> KipState:
+def initial_state(
+    images: np.ndarray,
+    labels: np.ndarray,
+    learn_labels: bool,
+    log_temperature: np.ndarray | None = None,
+    averages: bool = False,
+) -> KipState:
     """The state before the first step; labels enter the optimiser only if they are learned."""
-    learned = {"images": images, "labels": labels} if learn_labels else {"images": images}
-    return KipState(images, labels, initial_moments(learned))
+    point = Point(images, labels, log_temperature)
+    fixed = () if learn_labels else ("labels",)
+    learned = {
+        name: value
+        for name, value in point._asdict().items()
+        if value is not None and name not in fixed
+    }
+    iterate = point if averages else None
+    return KipState(images, labels, initial_moments(learned), log_temperature, iterate)
 
 
 def loss_at(
@@ -66,7 +113,8 @@ def loss_at(
         NumericalError: see `krr.regress`.
     """
     k_ss, k_ts = _linearise(kernel, state, targets)
-    return krr.regress(k_ss, k_ts, state.labels, targets.values, ridge)
+    _, labels, log_temperature = state.point
+    return krr.regress(k_ss, k_ts, labels, targets.values, ridge, loss_with(log_temperature))
 
 
 def solved_loss_at(
@@ -74,7 +122,8 @@ def solved_loss_at(
 ) -> tuple[KipState, krr.Regression]:
     """Solves for the labels that minimise the loss; returns the state with them and the regression.
 
-    The cotangents are those of the minimum as a function of the images alone.
+    For a state without temperature and average. The cotangents are those of the minimum as a
+    function of the images alone.
     """
     k_ss, k_ts = _linearise(kernel, state, targets)
     moments = label_solve.batch_moments(k_ts, targets.values)
@@ -85,7 +134,7 @@ def solved_loss_at(
 def _linearise(
     kernel: DistributedKernel, state: KipState, targets: Targets
 ) -> tuple[np.ndarray, np.ndarray]:
-    kernel.set_support(state.images, targets.kernel)
+    kernel.set_support(state.point.images, targets.kernel)
     return kernel.linearise(targets.key, targets.rows, targets.draw)
 
 
@@ -95,18 +144,35 @@ def update(
     cotangents: krr.Cotangents,
     adam: Adam,
     frozen: np.ndarray | None = None,
+    average: float = 0.0,
 ) -> KipState:
     """The state after one step of Adam along the gradient that `cotangents` pull back to.
 
-    Pixels where `frozen` (n, h, w, 1) is true do not change.
+    Pixels where `frozen` (n, h, w, 1) is true do not change. `average` is the decay of the moving
+    average, for a state that has one.
     """
-    gradient = kernel.gradient(cotangents.k_ss, cotangents.k_ts).astype(state.images.dtype)
-    parameters = {name: getattr(state, name) for name in adam.learned}
-    gradients = {"images": gradient, "labels": cotangents.labels}
+    point = state.point
+    gradient = kernel.gradient(cotangents.k_ss, cotangents.k_ts).astype(point.images.dtype)
+    gradients = {**cotangents._asdict(), "images": gradient}
     stepped, optimiser = adam.step(
-        parameters, {name: gradients[name] for name in adam.learned}, state.optimiser
+        {name: getattr(point, name) for name in adam.learned},
+        {name: gradients[name] for name in adam.learned},
+        state.optimiser,
     )
-    images = stepped["images"]
+    point = point._replace(**stepped)
     if frozen is not None:
-        images = np.where(frozen, state.images, images)
-    return KipState(images, stepped.get("labels", state.labels), optimiser)
+        point = point._replace(images=np.where(frozen, state.images, point.images))
+    if state.iterate is None:
+        return KipState(point.images, point.labels, optimiser, point.log_temperature)
+    decay = min(average, (state.step + 1) / (state.step + 1 + _AVERAGE_DELAY))
+    means = {
+        name: _nearer(getattr(state, name), values, decay)
+        for name, values in point._asdict().items()
+        if values is not None
+    }
+    return KipState(**means, optimiser=optimiser, iterate=point)
+
+
+def _nearer(mean: np.ndarray, values: np.ndarray, decay: float) -> np.ndarray:
+    """decay * mean + (1 - decay) * values, written so that values that stay are not rounded."""
+    return mean + mean.dtype.type(1 - decay) * (values - mean)

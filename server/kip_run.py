@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from kipper.common import logs
+from kipper.common.elementary import log
 from kipper.common.errors import Interrupted
 from kipper.common.labels import strata
 from kipper.common.settings import DistillSettings
@@ -22,11 +23,13 @@ from kipper.server.experiment import Experiment
 from kipper.server.going_back import without_lies
 from kipper.server.initial_images import frozen_pixels, initial_images
 from kipper.server.initial_set import initial_set
+from kipper.server.learned_set import LearnedSet, temperature_of
+from kipper.server.losses import loss_with
 from kipper.server.measures import Score
 from kipper.server.optimiser import adam_of
 from kipper.server.records import Evaluation, RunResult
 from kipper.server.session import Session
-from kipper.server.snapshots import SnapshotSink, SupportSnapshot
+from kipper.server.snapshots import SnapshotSink, SupportSnapshot, best_before
 from kipper.server.spectrum import record_spectrum
 
 
@@ -44,11 +47,20 @@ def first_state(experiment: Experiment, algorithm: Kip) -> kip.KipState:
     """The state that a run starts from."""
     settings = algorithm.settings
     if settings.initial is not None:
-        images, labels = initial_set(settings, experiment.target_mean)
+        support = initial_set(settings, experiment.target_mean)
     else:
         images = initial_images(experiment, algorithm)
-        labels = experiment.values(experiment.support_labels)
-    return kip.initial_state(images, labels, settings.learn_labels)
+        support = LearnedSet(images, experiment.values(experiment.support_labels))
+    log_temperature = None
+    if settings.loss == "cross_entropy":
+        log_temperature = log(np.array([support.temperature or kip.FIRST_TEMPERATURE]))
+    return kip.initial_state(
+        support.images,
+        support.labels,
+        settings.learn_labels,
+        log_temperature,
+        averages=settings.average > 0,
+    )
 
 
 def rows_of(experiment: Experiment, settings: DistillSettings, step: int) -> np.ndarray:
@@ -98,35 +110,36 @@ class _KipRun:
                 rows = self._rows(step)
                 state, regression = self._loss(step, state, rows)
                 self._show(step, regression)
-                values = self._targets(step, rows).values
-                self._divergence.check(step, regression.loss, values, state.images)
-                score = (
-                    self._begin_score(state.images, state.labels)
-                    if self._algorithm.is_evaluated(step)
-                    else None
-                )
+                self._check(step, state, regression)
+                is_evaluated = self._algorithm.is_evaluated(step)
+                score = None
+                if is_evaluated and state.iterate is None:
+                    # Workers score the state while they have nothing to do for its step.
+                    score = self._begin_score(state.support)
                 new_state = None
                 if step < self._settings.steps:
                     self._prefetch(step + 1)
-                    # Workers score the state while they have nothing to do for its step.
                     new_state = kip.update(
                         self._session.kernel,
                         state,
                         regression.cotangents,
                         self._adam,
                         self._frozen,
+                        self._settings.average,
                     )
-                evaluation = None
-                if score is not None:
+                evaluation, is_last = None, new_state is None
+                if is_evaluated:
+                    score = score or self._begin_score(state.support)
                     evaluation = self._evaluate(step, state, rows, regression, *score())
-                if self._algorithm.is_kept(step) or self._resume_points.is_late():
-                    self._save(step, state)
-                if new_state is None:
+                    is_last = is_last or self._has_plateaued(step)
+                if is_last or self._algorithm.is_kept(step) or self._resume_points.is_late():
+                    self._save(step, state, keep=is_last)
+                if is_last or new_state is None:
                     assert evaluation is not None
                     return state, evaluation
             except (Interrupted, KeyboardInterrupt):
                 self._save(step, state)
-                self._session.write_unfinished(step, state.images, state.labels)
+                self._session.write_unfinished(step, state.support)
                 raise
             step, state = step + 1, new_state
 
@@ -136,17 +149,21 @@ class _KipRun:
         if self._sink is not None:
             self._sink.finish()
         initial = session.workdir.evaluations()[0].test
+        best_step, best = session.best() or (None, None)
         result = RunResult(
             test=last.test,
             natural=initial if self._algorithm.starts_natural else self._natural_score(),
             initial=initial,
             train=last.train,
             loss=last.loss,
-            steps=self._settings.steps,
+            steps=state.step,
+            stopped="plateau" if state.step < self._settings.steps else None,
+            best=best,
+            best_step=best_step,
             account=session.account(),
             **session.settled(),
         )
-        session.write_results(state.images, state.labels, result)
+        session.write_results(state.support, result)
         return result
 
     def _start(self) -> tuple[int, kip.KipState]:
@@ -188,16 +205,13 @@ class _KipRun:
         experiment = self._session.experiment
         images = experiment.support.astype(self._settings.kernel_dtype)
         labels = experiment.values(experiment.support_labels)
-        return self._begin_score(images, labels)()[0]
+        return self._begin_score(LearnedSet(images, labels))()[0]
 
-    def _begin_score(
-        self, images: np.ndarray, labels: np.ndarray
-    ) -> Callable[[], tuple[Score, np.ndarray]]:
+    def _begin_score(self, support: LearnedSet) -> Callable[[], tuple[Score, np.ndarray]]:
+        images, labels, temperature = support
         self._session.kernel.set_support(images)  # with the first kernel; the step may use another
-        test = self._session.experiment.test
-        return begin_score(
-            self._session.kernel, labels, self._settings.ridge, test.key, test.labels
-        )
+        test, ridge = self._session.experiment.test, self._settings.ridge
+        return begin_score(self._session.kernel, labels, ridge, test.key, test.labels, temperature)
 
     def _evaluate(
         self,
@@ -212,19 +226,38 @@ class _KipRun:
         evaluation = Evaluation(
             step=step,
             loss=regression.loss,
-            train=score_of(regression.predictions, target.labels[rows]),
+            train=score_of(
+                regression.predictions,
+                target.labels[rows],
+                temperature_of(state.point.log_temperature),
+            ),
             test=test,
             seconds=session.counters().seconds,
             **record_spectrum(session.workdir, step, k_ss, self._settings.ridge),
         )
         rates = {f"learning_rate/{name}": rate for name, rate in self._adam.rates_at(step).items()}
-        session.evaluated(evaluation, state.images, state.labels, rates)
+        session.evaluated(evaluation, state.support, rates)
         session.status.update(now=True, evaluated_step=step, test=test)
         values = [f"{k} {v:.6g}" for k, v in evaluation.record().items() if v is not None]
         logging.info("Evaluated: %s.", ", ".join(values))
         if self._sink is not None:
-            self._sink.put(SupportSnapshot(step, state.images, state.labels, regression.loss))
+            images, labels, temperature = state.support
+            loss = regression.loss
+            self._sink.put(SupportSnapshot(step, images, labels, loss, temperature=temperature))
         return evaluation
+
+    def _check(self, step: int, state: kip.KipState, regression: krr.Regression) -> None:
+        """Warns of a run that diverges; raises `Diverged` if no step leads back."""
+        point, values = state.point, self._targets(step, self._rows(step)).values
+        loss_of = loss_with(point.log_temperature)
+        self._divergence.check(step, regression.loss, values, point.images, loss_of)
+
+    def _has_plateaued(self, step: int) -> bool:
+        """Whether the score on held-out images has not risen for long, at an evaluated step."""
+        if self._settings.stop != "plateau":
+            return False
+        best = best_before(self._session.workdir.validations(), step + 1)
+        return best is not None and step - best.step >= self._settings.patience
 
     def _show(self, step: int, regression: krr.Regression) -> None:
         made = step - self._first_step
@@ -232,8 +265,8 @@ class _KipRun:
         left = round(spent / made * (self._settings.steps - step), 1) if made else None
         self._session.status.update(step=step, loss=regression.loss, seconds_left=left)
 
-    def _save(self, step: int, state: kip.KipState) -> None:
-        self._resume_points.save(step, state, self._algorithm.is_kept(step))
+    def _save(self, step: int, state: kip.KipState, keep: bool = False) -> None:
+        self._resume_points.save(step, state, keep or self._algorithm.is_kept(step))
         self._session.status.update(checkpoint_step=step)
 
 
@@ -258,6 +291,6 @@ def step_trial(
         regression = kip.loss_at(kernel, state, targets(step, count), settings.ridge)
         ahead = targets(step + 1, count)
         kernel.prefetch(ahead.key, ahead.rows, ahead.draw, ahead.kernel)
-        kip.update(kernel, state, regression.cotangents, adam, frozen)
+        kip.update(kernel, state, regression.cotangents, adam, frozen, settings.average)
 
     return act

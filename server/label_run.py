@@ -16,6 +16,7 @@ from kipper.server.evaluation import streamed_scores
 from kipper.server.experiment import Split
 from kipper.server.going_back import without_lies
 from kipper.server.label_solve import Moments
+from kipper.server.learned_set import LearnedSet
 from kipper.server.measures import Score
 from kipper.server.records import Evaluation, RunResult
 from kipper.server.session import Session
@@ -56,7 +57,7 @@ def _attempt(session: Session, settings: SolveLabelsSettings) -> RunResult:
         seconds=session.counters().seconds,
         **record_spectrum(workdir, 0, k_ss, settings.ridge),
     )
-    session.evaluated(evaluation, images, labels)
+    session.evaluated(evaluation, LearnedSet(images, labels))
     result = RunResult(
         test=solved,
         test_loss=solved.loss,
@@ -67,7 +68,7 @@ def _attempt(session: Session, settings: SolveLabelsSettings) -> RunResult:
         account=session.account(),
         **session.settled(),
     )
-    session.write_results(images, labels, result)
+    session.write_results(LearnedSet(images, labels), result)
     return result
 
 

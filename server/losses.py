@@ -51,17 +51,21 @@ class CrossEntropy:
 
     def __call__(self, predictions: np.ndarray, values: np.ndarray) -> LossAt:
         sharpness = elementary.exp(-self.log_temperature)
-        logits = predictions * sharpness
-        logits = logits - logits.max(axis=1, keepdims=True)
-        powers = elementary.exp(logits)
-        sums = linalg.row_sums(powers)
-        rows, classes = np.arange(len(values)), values.argmax(axis=1)
-        losses = elementary.log(sums) - logits[rows, classes]
-        slopes = powers / sums[:, np.newaxis]
-        slopes[rows, classes] -= 1
-        slopes /= len(values)
+        classes = values.argmax(axis=1)
+        losses, slopes = log_losses(predictions * sharpness, classes)
+        slopes[np.arange(len(classes)), classes] -= 1
+        slopes /= len(classes)
         of_temperature = np.array([-linalg.total(slopes * predictions)]) * sharpness
-        return LossAt(linalg.total(losses) / len(values), slopes * sharpness, of_temperature)
+        return LossAt(linalg.total(losses) / len(classes), slopes * sharpness, of_temperature)
+
+
+def log_losses(logits: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """-log p (t,) of the classes (t,), and p (t, C), the softmax of logits (t, C)."""
+    logits = logits - logits.max(axis=1, keepdims=True)
+    powers = elementary.exp(logits)
+    sums = linalg.row_sums(powers)
+    losses = elementary.log(sums) - logits[np.arange(len(classes)), classes]
+    return losses, powers / sums[:, np.newaxis]
 
 
 def loss_with(log_temperature: np.ndarray | None) -> Loss:

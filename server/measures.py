@@ -52,11 +52,14 @@ class Score:
             variance is not defined; null in records.
         loss: half the mean squared error over all entries, against centred one-hot vectors or
             centred targets; None for a score of classes that was read from a record.
+        cross_entropy: the mean of -log p over images, at the set's temperature; None for a set
+            without one.
     """
 
     measure: Measure
     value: float
     loss: float | None = dataclasses.field(default=None, compare=False)
+    cross_entropy: float | None = None
 
     @property
     def shown(self) -> float:
@@ -81,10 +84,15 @@ class Score:
         return self.value
 
     def record(self, part: str) -> dict[str, float]:
-        """Fields of a record: PART_accuracy, or PART_r2 and PART_mse in the targets' own units."""
+        """Fields of a record: PART_accuracy, or PART_r2 and PART_mse in the targets' own units.
+
+        PART_cross_entropy is added for a set with a temperature.
+        """
         fields = {f"{part}_{self.measure.key}": self.value}
         if self.measure is R_SQUARED and self.loss is not None:
             fields[f"{part}_mse"] = 2 * self.loss
+        if self.cross_entropy is not None:
+            fields[f"{part}_cross_entropy"] = self.cross_entropy
         return fields
 
     @classmethod
@@ -94,14 +102,14 @@ class Score:
         Raises:
             TypeError: it has something else in its place.
         """
-        mse = record.get(f"{part}_mse")
+        mse, cross_entropy = record.get(f"{part}_mse"), record.get(f"{part}_cross_entropy")
         for measure in (ACCURACY, R_SQUARED):
             value = record.get(f"{part}_{measure.key}")
             if value is None and (mse is None or measure is ACCURACY):
                 continue
-            is_readable = value is None or is_number(value)
-            if not (is_readable and (mse is None or is_number(mse))):
+            others = (each for each in (value, mse, cross_entropy) if each is not None)
+            if not all(map(is_number, others)):
                 raise TypeError(f"its {part} score cannot be {value!r:.40}")
             number = math.nan if value is None else float(value)
-            return cls(measure, number, None if mse is None else mse / 2)
+            return cls(measure, number, None if mse is None else mse / 2, cross_entropy)
         return None

@@ -14,6 +14,8 @@ from kipper.common.elementary import cos_sin, power
 from kipper.common.settings import DistillSettings
 
 _DECAY1, _DECAY2, _EPSILON = 0.9, 0.999, 1e-8
+# Of the logarithm of the cross-entropy's temperature; it follows the schedule too.
+_TEMPERATURE_RATE = 0.03
 # Share of the steps of warmup_cosine in which the rate rises.
 _WARMUP_SHARE = 0.1
 
@@ -92,6 +94,8 @@ def adam_of(settings: DistillSettings) -> Adam:
         rates["labels"] = schedule_of(
             settings, settings.label_learning_rate or settings.learning_rate
         )
+    if settings.loss == "cross_entropy":
+        rates["log_temperature"] = schedule_of(settings, _TEMPERATURE_RATE)
     return Adam(rates)
 
 

@@ -8,10 +8,10 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 from absl import logging
 
 from kipper.common.sealed import is_number, read_object
+from kipper.server.learned_set import LearnedSet
 from kipper.server.measures import Score
 
 Json = Mapping[str, Any]
@@ -136,7 +136,8 @@ class Evaluation(Facts):
     Attributes:
         step: gradient steps made.
         loss: on the step's target images; for Label Solve on all.
-        train: on the step's target images, or for Label Solve on a draw of them.
+        train: on the step's target images, or for Label Solve on a draw of them. Both are of the
+            iterate, if the run evaluates an average of iterates.
         seconds: that the run had taken by then.
         condition_number, regularised_condition_number: of K_ss, in the 2-norm, without and with
             ridge; None if the matrix is singular.
@@ -155,9 +156,8 @@ class Evaluation(Facts):
         return ("condition_number", "regularised_condition_number")
 
 
-# Called in the coordinator's thread, which waits for it, with each evaluation, its images
-# (n, h, w, c) and its labels (n, C).
-Onlooker = Callable[[Evaluation, np.ndarray, np.ndarray], None]
+# Called in the coordinator's thread, which waits for it, with each evaluation and its support set.
+Onlooker = Callable[[Evaluation, LearnedSet], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +188,10 @@ class RunResult(Facts):
         initial: test score of the set that KIP started from.
         train, loss: see `Evaluation`.
         steps: gradient steps made; 0 for Label Solve.
+        stopped: "plateau" if the run ended there, before the steps that it might have made.
+        best: test score of the set of best.npz, which did best on held-out images; None if there is
+            none, or its step is not known to have been evaluated.
+        best_step: its step.
         used_blocks: kernel blocks that the result came of; None if none was to be verified.
         confirmed_blocks: those of them on which two workers agreed.
         liars: workers that computed wrong numbers, each with the position (see `Confirmations`)
@@ -201,6 +205,9 @@ class RunResult(Facts):
     train: Score | None = None
     loss: float | None = None
     steps: int = 0
+    stopped: Literal["plateau"] | None = None
+    best: Score | None = None
+    best_step: int | None = None
     used_blocks: int | None = None
     confirmed_blocks: int | None = None
     liars: Mapping[str, int] | None = None

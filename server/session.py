@@ -44,6 +44,8 @@ from kipper.server.distilled_set import (
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.event_files import EventFiles
 from kipper.server.experiment import Augmenting, Experiment
+from kipper.server.learned_set import LearnedSet
+from kipper.server.measures import Score
 from kipper.server.pool import Pool
 from kipper.server.pool_options import PoolOptions
 from kipper.server.pool_worker import KnownBlock
@@ -58,7 +60,7 @@ from kipper.server.run_numerics import (
 )
 from kipper.server.scheduler.rules import Policy
 from kipper.server.showing import Showing
-from kipper.server.snapshots import mend_best
+from kipper.server.snapshots import best_before, mend_best
 from kipper.server.status import StatusWriter
 from kipper.server.tiling import Tiling, tiling_for
 from kipper.server.watch.pictures import picture, pixels_of
@@ -159,11 +161,10 @@ class Session:
     def evaluated(
         self,
         evaluation: Evaluation,
-        images: np.ndarray,
-        labels: np.ndarray,
+        support: LearnedSet,
         more: Mapping[str, float] | None = None,
     ) -> None:
-        """Records an evaluation, and shows the images (n, h, w, c) with labels (n, C).
+        """Records an evaluation, and shows its support set.
 
         Args:
             evaluation: for metrics.jsonl.
@@ -171,7 +172,7 @@ class Session:
         """
         step = evaluation.step
         self.workdir.append_record(self.workdir.metrics, evaluation.record())
-        shown = self.showing.evaluated(step, images, labels)
+        shown = self.showing.evaluated(step, support.images, support.labels)
         is_shown = is_named(step) or step == self.algorithm.steps
         to_pixels = pixels_of(self.experiment.preprocessing, self.experiment.pixel_range)
         self.event_files.evaluated(
@@ -180,34 +181,43 @@ class Session:
             (lambda: picture(shown, to_pixels, *_EVENT_PICTURE)) if is_shown else None,
         )
         if self.onlooker is not None:
-            self.onlooker(evaluation, images, labels)
+            self.onlooker(evaluation, support)
 
-    def write_results(self, images: np.ndarray, labels: np.ndarray, result: RunResult) -> None:
+    def write_results(self, support: LearnedSet, result: RunResult) -> None:
         """Writes the distilled set, its recipe, result.json, and what only the report needs."""
-        last = MadeSet(set_key(images, labels), self.algorithm.steps, result.test)
-        self._save_set(images, labels, self._with_best(last))
+        step = None if self.algorithm.steps is None else result.steps
+        last = MadeSet(set_key(*support), step, result.test)
+        self._save_set(support, self._with_best(last))
         write_object(self.workdir.result, result.record())
-        keep_end(self.workdir, self.experiment, images, self.pool.devices)
+        keep_end(self.workdir, self.experiment, support.images, self.pool.devices)
 
-    def write_unfinished(self, step: int, images: np.ndarray, labels: np.ndarray) -> None:
+    def write_unfinished(self, step: int, support: LearnedSet) -> None:
         """Writes the set that an interrupted run has made, unless it was finished before."""
         if self.workdir.result.exists():
             return
         known = {each.step: each.test for each in self.workdir.evaluations()}
-        made = MadeSet(set_key(images, labels), step, known.get(step))
-        self._save_set(images, labels, self._with_best(made))
+        made = MadeSet(set_key(*support), step, known.get(step))
+        self._save_set(support, self._with_best(made))
 
-    def _save_set(self, images: np.ndarray, labels: np.ndarray, sets: tuple[MadeSet, ...]) -> None:
+    def best(self) -> tuple[int, Score | None] | None:
+        """Step of best.npz and its test score, if that is known; None if there is no best.npz."""
+        best = best_before(self.workdir.validations())
+        if best is None or not self.workdir.best.exists():
+            return None
+        known = {each.step: each.test for each in self.workdir.evaluations()}
+        return best.step, known.get(best.step)
+
+    def _save_set(self, support: LearnedSet, sets: tuple[MadeSet, ...]) -> None:
         numerics = self.admission.numerics
         recipe = _recipe(self.settings, self.experiment, self.workdir, sets, numerics)
         save_recipe(self.workdir.preprocessing, recipe)
-        save_distilled(self.workdir.distilled, images, labels)
+        save_distilled(self.workdir.distilled, support)
 
     def _with_best(self, last: MadeSet) -> tuple[MadeSet, ...]:
-        if not self.workdir.best.exists():
+        found = self.best()
+        if found is None:
             return (last,)
-        step = max(self.workdir.validations(), key=lambda each: each.validation.rank).step
-        best = MadeSet(set_key(*load_distilled(self.workdir.best)), step)
+        best = MadeSet(set_key(*load_distilled(self.workdir.best)), *found)
         return (best, last)  # if both are the same set, readers take the last
 
 

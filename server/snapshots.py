@@ -16,6 +16,7 @@ from kipper.common.errors import UserError
 from kipper.common.files import set_aside
 from kipper.server import checkpoint
 from kipper.server.distilled_set import load_distilled, save_distilled
+from kipper.server.learned_set import LearnedSet
 from kipper.server.measures import Score
 from kipper.server.records import Validation
 from kipper.server.workdir import Workdir
@@ -40,6 +41,7 @@ class SupportSnapshot:
         labels: (n, C) float64.
         loss: on the step's target batch.
         gone_back: the steps to which the run had gone back by then, in order.
+        temperature: see `LearnedSet`.
     """
 
     step: int
@@ -47,6 +49,11 @@ class SupportSnapshot:
     labels: np.ndarray
     loss: float
     gone_back: tuple[int, ...] = ()
+    temperature: float | None = None
+
+    @property
+    def support(self) -> LearnedSet:
+        return LearnedSet(self.images, self.labels, self.temperature)
 
 
 class SnapshotSink(Protocol):
@@ -91,7 +98,7 @@ def mend_best(workdir: Workdir) -> None:
         if found is None:
             logging.warning("%s%s There is no checkpoint of its step, %d.", error, aside, best.step)
         else:
-            save_distilled(workdir.best, *found)
+            save_distilled(workdir.best, found)
             logging.warning("%s%s It was made anew from checkpoint %d.", error, aside, best.step)
 
 
@@ -121,7 +128,7 @@ class BestKeeper:
         # The set before the record: in the other order a crash between them would lose the best.
         if score.rank > self._best:
             self._best = score.rank
-            save_distilled(self._workdir.best, snapshot.images, snapshot.labels)
+            save_distilled(self._workdir.best, snapshot.support)
         self._seen[snapshot.step] = snapshot.loss
         validation = Validation(snapshot.step, snapshot.loss, score)
         self._workdir.append_record(self._workdir.validation, validation.record())
@@ -145,7 +152,7 @@ class BestKeeper:
                     "The best set, of step %d, is lost; best.npz begins again.", best.step
                 )
             else:
-                save_distilled(workdir.best, *found)
+                save_distilled(workdir.best, found)
         workdir.drop_records_from(workdir.validation, step)
         self._read()
 

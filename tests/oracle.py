@@ -6,6 +6,7 @@ Tests compare the gradients that kipper assembles from blocks with `jax.grad` of
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from installation import NEURAL_TANGENTS
 
 from kipper.common.architecture import KernelSpec
@@ -62,18 +63,26 @@ def banded_kernel(network: BandedNetwork, kind: str):
     return kernel
 
 
-def loss_and_gradients(spec, images, labels, x_target, y_target, ridge):
-    """The loss, and its gradient with respect to support images and labels; all float64."""
+def loss_and_gradients(spec, images, labels, x_target, y_target, ridge, log_temperature=None):
+    """The loss, and its gradient with respect to support images and labels; all float64.
+
+    With `log_temperature` (1,) it is the cross-entropy, and the gradient with respect to that
+    comes last.
+    """
     kernel = reference_kernel(spec)
 
-    def loss(images, labels):
+    def loss(images, labels, *log_temperature):
         k_ss = kernel(images, images)
         regularised = k_ss + ridge * jnp.trace(k_ss) / len(k_ss) * jnp.eye(len(k_ss))
         predictions = kernel(x_target, images) @ jnp.linalg.solve(regularised, labels)
+        if log_temperature:
+            logits, classes = predictions / jnp.exp(log_temperature[0]), y_target.argmax(1)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, classes).mean()
         return 0.5 * jnp.mean((predictions - y_target) ** 2)
 
+    learned = (images, labels, *([] if log_temperature is None else [log_temperature]))
     with enable_x64():
-        value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1)))(images, labels)
+        value, gradients = jax.jit(jax.value_and_grad(loss, range(len(learned))))(*learned)
         return float(value), *map(np.asarray, gradients)
 
 

@@ -21,7 +21,10 @@ sys.exit(run(sys.argv[1:]))
 """
 FLAGS = ["distill", "--dataset=digits", "--learn_labels", "--block_support=4", "--block_target=300"]
 # Results must not depend on the launch with these either, and they make steps longer.
-VARIED = ["--preprocess=zca", "--augment=flip,rotate", "--sample_architectures=fc2"]
+VARIED = [
+    *("--preprocess=zca", "--augment=flip,rotate", "--sample_architectures=fc2"),
+    *("--loss=cross_entropy", "--average=0.9"),
+]
 
 _OWN_LINE = re.compile(r"kipper: |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (WARNING|ERROR) run=\w")
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from kipper.common.augmentation import parse_augmentation
 from kipper.common.errors import UserError
@@ -12,11 +12,22 @@ from kipper.common.settings.compute import ComputeSettings
 from kipper.common.settings.field import setting
 
 Schedule = Literal["constant", "linear", "cosine", "exponential", "warmup_cosine"]
+Loss = Literal["squared", "cross_entropy"]
+RecipeName = Literal["paper", "fast"]
+
+# What each recipe stands for. `paper` is as arXiv 2011.00050 and 2107.13034.
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "paper": {"loss": "squared", "average": 0.0, "learning_rate": 0.04},
+    "fast": {"loss": "cross_entropy", "average": 0.98, "learning_rate": 0.06},
+}
+DEFAULT_RECIPE: RecipeName = "paper"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistillSettings(ComputeSettings):
     """KIP: learn support images, and optionally labels, by gradient descent."""
+
+    recipes = RECIPES
 
     initial: str | None = setting(
         None,
@@ -44,6 +55,32 @@ class DistillSettings(ComputeSettings):
         None,
         "Instead of learning the labels, solve for them in closed form from the step's targets, "
         "once in this many steps.",
+    )
+    recipe: RecipeName = setting(
+        DEFAULT_RECIPE,
+        "Values of --loss, --average and --learning_rate, where those are not given: paper, as the "
+        "KIP papers have it; fast, the cross-entropy and an average of the iterates, which reach "
+        "the same accuracy in fewer steps.",
+        free=True,
+    )
+    loss: Loss = setting(
+        "squared",
+        "The squared error of the predicted labels, or the cross-entropy of classes at a "
+        "temperature that is learned too.",
+    )
+    average: float = setting(
+        0.0,
+        "Evaluate, save and show a moving average of images and labels, of which a step keeps this "
+        "share, such as 0.98; 0 for none. Steps go on from the last iterate.",
+    )
+    stop: Literal["steps", "plateau"] = setting(
+        "steps",
+        "End after --steps, or before that once the score on held-out training images has not "
+        "risen for --patience steps.",
+        free=True,
+    )
+    patience: int = setting(
+        500, "With --stop=plateau: steps without a better score on held-out images.", free=True
     )
     steps: int = setting(
         1000, "Number of gradient steps; a finished run resumes if it is given more.", free=True
@@ -102,7 +139,7 @@ class DistillSettings(ComputeSettings):
         if self.augment is not None:
             parse_augmentation(self.augment)
         counts = ("target_batch_size", "eval_every", "solve_labels_every", "schedule_steps")
-        self.check_at_least(1, *counts)
+        self.check_at_least(1, *counts, "patience")
         self.check_at_least(0, "steps")
         if not 0 <= self.freeze_pixels < 1:
             raise UserError(
@@ -111,6 +148,7 @@ class DistillSettings(ComputeSettings):
         if self.initial is not None and (self.support_init != "natural" or self.freeze_pixels):
             raise UserError("--initial excludes --support_init=noise and --freeze_pixels.")
         self._check_labels()
+        self._check_loss()
         for name in ("learning_rate", "label_learning_rate"):
             rate = getattr(self, name)
             if rate is not None and not (math.isfinite(rate) and rate > 0):
@@ -122,6 +160,22 @@ class DistillSettings(ComputeSettings):
             raise UserError("--learn_labels and --solve_labels_every exclude each other.")
         if self.label_learning_rate is not None and not self.learn_labels:
             raise UserError("--label_learning_rate needs --learn_labels.")
+
+    def _check_loss(self) -> None:
+        if not 0 <= self.average < 1:
+            raise UserError(f"--average is {self.average}; it must be from 0 to below 1.")
+        if self.solve_labels_every is None:
+            return
+        if self.loss != "squared":
+            raise UserError(
+                f"--solve_labels_every minimises the squared error, but --loss is {self.loss}; "
+                "give --loss=squared."
+            )
+        if self.average:
+            raise UserError(
+                "--solve_labels_every fits labels to the iterate, of which --average is another; "
+                "give --average=0."
+            )
 
     def _check_schedule(self) -> None:
         if self.schedule == "constant" and self.schedule_steps is not None:

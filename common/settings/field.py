@@ -5,7 +5,7 @@ import os
 import re
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from kipper.common.errors import UserError
 
@@ -65,6 +65,9 @@ class Settings:
     hosts:, whoever gives the path. Where a path is another host's, it is kept.
     """
 
+    # What each value of the setting `recipe` stands for, in classes that have it.
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -88,6 +91,11 @@ class Settings:
             if choices and value not in choices and not (value is None and may_be_left_out):
                 known = ", ".join(choices)
                 raise UserError(f"--{field.name} is {value!r}; it must be one of {known}.")
+
+    @classmethod
+    def expansion(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Values that the recipe among `given` stands for, or that of default."""
+        return cls.recipes.get(given.get("recipe", getattr(cls, "recipe", "")), {})
 
     def check_at_least(self, least: int, *names: str) -> None:
         """Raises a UserError for a field that is given and smaller than `least`."""
@@ -142,9 +150,10 @@ def check_required(settings_class: type[Settings], values: Mapping[str, object])
 def arguments_of(settings: Settings) -> list[str]:
     """The command-line arguments that give these settings; defaults are left out."""
     arguments = []
+    expansion = settings.expansion(vars(settings))
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if value == field.default:
+        if value == expansion.get(field.name, field.default):
             continue
         if isinstance(value, bool):
             arguments.append(f"--{'' if value else 'no'}{field.name}")

@@ -42,12 +42,13 @@ class RunSettings:
 
     @classmethod
     def of(cls, compute_class: type[ComputeSettings], **values: Any) -> "RunSettings":
-        """The settings of a run from values by name, as flags are named.
+        """The settings of a run from values by name, as flags are named; a recipe is expanded.
 
         Raises:
             TypeError: a name is unknown, or a required value is missing.
         """
         compute, execution = _in_two(values)
+        compute = {**compute_class.expansion(compute), **compute}
         return cls(compute_class(**compute), ExecutionSettings(**execution))
 
     def replace(self, **changes: Any) -> "RunSettings":

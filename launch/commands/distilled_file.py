@@ -67,6 +67,7 @@ class DistilledFile:
         run: settings of the run that made it, with the overrides of the command line.
         dataset: in raw pixels; test images limited; targets centred like the set's labels.
         preprocessing: from raw pixels to the space of `images`.
+        temperature: see `LearnedSet`.
         recorded: the test score that the run measured; None if it is unknown.
         as_recorded: whether `recorded` was measured with `run` and `dataset`.
     """
@@ -79,6 +80,7 @@ class DistilledFile:
     preprocessing: Preprocessing
     recorded: Score | None = None
     as_recorded: bool = False
+    temperature: float | None = None
 
 
 Conditions = Mapping[str, int | float | str | None]
@@ -132,7 +134,10 @@ def read_distilled(settings: EvaluateSettings) -> DistilledFile:
     if recipe is None:
         preprocessing = fit_preprocessing(run.compute.preprocess, dataset.x_train)
         dataset = centred_dataset(dataset)
-        return DistilledFile(found.images, found.labels, None, run, dataset, preprocessing)
+        return DistilledFile(
+            *(found.images, found.labels, None, run, dataset, preprocessing),
+            temperature=found.temperature,
+        )
     dataset = centred_dataset(dataset, recipe.target_mean)
     other_data = recipe.data_hash not in (None, dataset_hash(whole))
     if other_data and settings.dataset is None:
@@ -152,6 +157,7 @@ def read_distilled(settings: EvaluateSettings) -> DistilledFile:
         as_recorded=found.made is not None
         and not other_data
         and all(run.record()[name] == recipe.settings[name] for name in _RECORDED_WITH),
+        temperature=found.temperature,
     )
 
 

@@ -31,6 +31,7 @@ class FileEvaluation:
         recorded: the score that its run recorded; None if there is none.
         agrees_with_record: whether both are equal up to rounding; None without a record, or if it
             was measured with other settings or data.
+        temperature: by which predictions are divided to be logits; None if none was learned.
         support_size: number of distilled images.
         conditions: what the score was measured with.
         kernel_pairs: pairs of images whose kernel was computed.
@@ -40,6 +41,7 @@ class FileEvaluation:
     test: Score
     recorded: Score | None
     agrees_with_record: bool | None
+    temperature: float | None
     support_size: int
     conditions: Conditions
     kernel_pairs: int
@@ -68,6 +70,7 @@ class FileEvaluation:
             "test_loss": self.test.loss,
             f"recorded_test_{self.test.measure.key}": self.recorded and self.recorded.value,
             "agrees_with_record": self.agrees_with_record,
+            **({} if self.temperature is None else {"temperature": self.temperature}),
             "support_size": self.support_size,
             **self.conditions,
             "kernel_pairs": self.kernel_pairs,
@@ -106,7 +109,7 @@ def evaluate_file(settings: EvaluateSettings) -> FileEvaluation:
     compute = file.run.compute
     with kernel_on_test(file.run, file.dataset, file.preprocessing) as (pool, kernel, test):
         kernel.set_support(file.images.astype(compute.kernel_dtype))
-        found = score(kernel, file.labels, compute.ridge, test.key, test.labels)
+        found = score(kernel, file.labels, compute.ridge, test.key, test.labels, file.temperature)
     agrees = None
     if file.as_recorded and file.recorded is not None:
         rounding = max(_SHARE_BY_ROUNDING, 1.5 / len(test.labels))
@@ -115,6 +118,7 @@ def evaluate_file(settings: EvaluateSettings) -> FileEvaluation:
         test=found,
         recorded=file.recorded,
         agrees_with_record=agrees,
+        temperature=file.temperature,
         support_size=len(file.images),
         conditions=conditions(file.run, test),
         kernel_pairs=pool.counts.kernel_pairs,

@@ -4,8 +4,6 @@ import dataclasses
 import os
 import pathlib
 
-import numpy as np
-
 from kipper.common.datasets import Dataset
 from kipper.common.errors import UserError
 from kipper.launch.interface.folder import RunFolder
@@ -20,6 +18,7 @@ from kipper.server.distilled_set import (
     save_recipe,
     set_key,
 )
+from kipper.server.learned_set import LearnedSet
 from kipper.server.report.run_files import RunFiles, read_run
 from kipper.server.snapshots import SupportSnapshot
 from kipper.server.workdir import Workdir
@@ -70,9 +69,9 @@ def result_in(
 def _unfinished(run: RunFiles, last: SupportSnapshot | None, scratch: pathlib.Path) -> DistilledSet:
     """Writes the set that a run has got to, with its score if that step was evaluated."""
     workdir = run.workdir
-    found: tuple[int, np.ndarray, np.ndarray] | None = None
+    found: tuple[int, LearnedSet] | None = None
     if last is not None:
-        found = last.step, last.images, last.labels
+        found = last.step, last.support
     elif run.algorithm.learns_images:
         found = checkpoint.support_of(workdir.checkpoints)
     if found is None or not workdir.preprocessing.exists():
@@ -80,10 +79,10 @@ def _unfinished(run: RunFiles, last: SupportSnapshot | None, scratch: pathlib.Pa
             f"{workdir.path} holds no distilled set yet: its run is {run.status.state or 'new'}; "
             "let it finish first."
         )
-    step, images, labels = found
+    step, support = found
     scores = {each.step: each.test for each in run.metrics}
-    made = MadeSet(set_key(images, labels), step, scores.get(step))
+    made = MadeSet(set_key(*support), step, scores.get(step))
     recipe = dataclasses.replace(load_recipe(workdir.preprocessing), sets=(made,))
     save_recipe(scratch / "preprocessing.npz", recipe)
-    save_distilled(scratch / "distilled.npz", images, labels)
+    save_distilled(scratch / "distilled.npz", support)
     return read_set(scratch / "distilled.npz")

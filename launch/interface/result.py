@@ -321,7 +321,7 @@ class Result:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if self._found.recipe is not None:
                     save_recipe(own_recipe_path(target), self._found.recipe)
-                save_distilled(target, self.images, self.labels)
+                save_distilled(target, self._found.support)
             return target
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise UserError(f"{target} exists already; give a new folder, or FILE.npz.")

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
-import numpy as np
-
 from kipper.common.errors import Interrupted, UserError
 from kipper.common.settings import (
     ComputeSettings,
@@ -32,6 +30,7 @@ from kipper.launch.interface.result import Result
 from kipper.launch.interface.signatures import naming_keywords, takes_settings
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.run import run
+from kipper.server.learned_set import LearnedSet
 from kipper.server.records import Evaluation
 from kipper.server.snapshots import SupportSnapshot
 from kipper.server.status import Status, read_status
@@ -197,8 +196,14 @@ class Run:
         else:
             run(self._settings, self._stop, self._evaluated)
 
-    def _evaluated(self, evaluation: Evaluation, images: np.ndarray, labels: np.ndarray) -> None:
-        self._last = SupportSnapshot(evaluation.step, images.copy(), labels.copy(), evaluation.loss)
+    def _evaluated(self, evaluation: Evaluation, support: LearnedSet) -> None:
+        self._last = SupportSnapshot(
+            evaluation.step,
+            support.images.copy(),
+            support.labels.copy(),
+            evaluation.loss,
+            temperature=support.temperature,
+        )
         self._call_back(evaluation)
 
     def _read_evaluations(self) -> None:

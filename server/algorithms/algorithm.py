@@ -68,6 +68,11 @@ class Algorithm(abc.ABC):
         return "target image" if self.steps is None else "step"
 
     @property
+    def ends_by_scores(self) -> bool:
+        """Whether scores on held-out images decide when the run ends."""
+        return False
+
+    @property
     def augment(self) -> str | None:
         return None
 

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 from typing import TYPE_CHECKING
 
+from kipper.common.errors import UserError
 from kipper.common.settings import DistillSettings
 from kipper.server import checkpoint, sampling
 from kipper.server.algorithms.algorithm import Algorithm, Trial
@@ -45,6 +46,10 @@ class Kip(Algorithm):
         return self.settings.steps
 
     @property
+    def ends_by_scores(self) -> bool:
+        return self.settings.stop == "plateau"
+
+    @property
     def augment(self) -> str | None:
         return self.settings.augment
 
@@ -73,8 +78,19 @@ class Kip(Algorithm):
     def check_data(self, rows: "Rows", data_hash: str) -> None:
         from kipper.server.initial_set import check_initial
 
-        if self.settings.initial is not None:
-            check_initial(self.settings, rows, data_hash)
+        settings = self.settings
+        if settings.loss == "cross_entropy" and not rows.dataset.has_classes:
+            raise UserError(
+                f"--loss is cross_entropy, which is for classes, but data set "
+                f"{settings.dataset!r} has real-valued targets; give --loss=squared."
+            )
+        if settings.stop == "plateau" and not len(rows.validation):
+            raise UserError(
+                f"--stop is plateau, but of {len(rows.target)} training images none can be held "
+                "out to see one; give ten or more, or --stop=steps."
+            )
+        if settings.initial is not None:
+            check_initial(settings, rows, data_hash)
 
     def run(self, session: "Session", sink: "SnapshotSink | None") -> RunResult:
         # Imported here: readers of a run's files need not wait for it.
@@ -115,8 +131,9 @@ class Kip(Algorithm):
     def checkpoints(self, sizes: Sizes) -> tuple[int, int]:
         images = sizes.itemsize * sizes.support * sizes.pixels
         labels = 8 * sizes.support * sizes.outputs
-        # Adam keeps two moments of each array that it learns.
+        # Adam keeps two moments of each array that it learns; an average is beside the iterate.
         size = 3 * images + (3 if self.settings.learn_labels else 1) * labels
+        size += (images + labels) * (self.settings.average > 0)
         return sum(map(self.is_kept, range(self.steps + 1))) + checkpoint.MOST_UNNAMED, size
 
     def gradient_targets(self, sizes: Sizes) -> int:

@@ -17,6 +17,7 @@ from kipper.server import checkpoint
 from kipper.server.algorithms import recorded_algorithm
 from kipper.server.algorithms.algorithm import Algorithm
 from kipper.server.distilled_set import Recipe, load_recipe, read_set
+from kipper.server.learned_set import LearnedSet
 from kipper.server.measures import ACCURACY, Measure, Score
 from kipper.server.records import Evaluation, Json, RunResult, Validation, fits
 from kipper.server.run_numerics import RunNumerics, read_numerics
@@ -213,12 +214,12 @@ def read_support(run: RunFiles) -> SupportFiles | None:
     learns_images = run.algorithm.learns_images
     begun = checkpoint.support_of(workdir.checkpoints, step=0) if learns_images else None
     initial = natural
-    if begun is not None and not np.array_equal(begun[1], natural):
-        _, initial, initial_labels = begun
+    if begun is not None and not np.array_equal(begun[1].images, natural):
+        initial, initial_labels, _ = begun[1]
         if are_classes(targets):  # a set given with --initial may have other classes
             targets = initial_labels.argmax(1)
     original = target_values(targets, len(recipe.class_names))
-    step, final, labels = _newest(run) or (0, initial, original)
+    step, (final, labels, _) = _newest(run) or (0, LearnedSet(initial, original))
     nearest: list[np.ndarray] | tuple[None, None] = (None, None)
     if run.result is not None and workdir.neighbours.exists():
         nearest = _arrays(workdir.neighbours, "images", "targets")
@@ -227,11 +228,11 @@ def read_support(run: RunFiles) -> SupportFiles | None:
     )
 
 
-def _newest(run: RunFiles) -> tuple[int, np.ndarray, np.ndarray] | None:
-    """Step, images and labels of the result, or of the newest checkpoint that holds images."""
+def _newest(run: RunFiles) -> tuple[int, LearnedSet] | None:
+    """Step and support set of the result, or of the newest checkpoint that holds images."""
     if run.result is not None and run.workdir.distilled.exists():
         found = read_set(run.workdir.distilled)
-        return run.result.steps, found.images, found.labels
+        return run.result.steps, found.support
     return checkpoint.support_of(run.workdir.checkpoints) if run.algorithm.learns_images else None
 
 

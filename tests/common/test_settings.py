@@ -204,7 +204,9 @@ def test_only_settings_that_change_no_bit_of_the_result_are_free(settings_class:
     shared |= {"port", "host", "transport", "certificates", "allow_open_network"}
     shared |= {"verify_fraction", "chaos", "log_format", "dashboard", "dashboard_open"}
     shared |= {"mixed_numerics"}
-    assert free == (shared | {"steps"} if settings_class is DistillSettings else shared)
+    # A recipe is another way to give settings that are compared themselves.
+    of_distill = {"steps", "stop", "patience", "recipe"}
+    assert free == (shared | of_distill if settings_class is DistillSettings else shared)
 
 
 @pytest.mark.parametrize("settings_class", WITH_HELP)

@@ -38,11 +38,30 @@ FULL = RunSettings.of(
     [
         FULL,
         RunSettings.of(SolveLabelsSettings, workdir="w", dataset="digits", label_ridge="notebook"),
+        RunSettings.of(DistillSettings, workdir="w", dataset="digits", recipe="fast"),
+        # Values that are the default of their flag, but not the recipe's.
+        RunSettings.of(
+            DistillSettings,
+            **{"workdir": "w", "dataset": "digits", "recipe": "fast"},
+            **{"loss": "squared", "average": 0.0, "learning_rate": 0.04},
+        ),
     ],
 )
 def test_settings_come_back_from_the_arguments_made_of_them(settings):
     classes = (type(settings.compute), ExecutionSettings)
     assert RunSettings(*flag_sets.parse(classes, "distill", settings.arguments())) == settings
+
+
+def test_a_recipe_stands_for_flags_that_explicit_ones_override():
+    def parsed(*flags):
+        given = ["--dataset=digits", *flags]
+        (found,) = flag_sets.parse((DistillSettings,), "distill", given)
+        return found.recipe, found.loss, found.average, found.learning_rate
+
+    assert parsed() == parsed("--recipe=paper") == ("paper", "squared", 0.0, 0.04)
+    assert parsed("--recipe=fast") == ("fast", "cross_entropy", 0.98, 0.06)
+    own = parsed("--average=0", "--recipe=fast", "--learning_rate=0.04")
+    assert own == ("fast", "cross_entropy", 0.0, 0.04)
 
 
 def test_arguments_leave_out_defaults():

@@ -41,7 +41,7 @@ def data(tmp_path_factory):
 def _run(command, workdir, path, *flags):
     assert run([command, f"--workdir={workdir}", f"--dataset=npz:{path}", *FLAGS, *flags]) == 0
     result = json.loads((workdir / "result.json").read_text())
-    return result, *load_distilled(workdir / "distilled.npz")
+    return result, *load_distilled(workdir / "distilled.npz")[:2]
 
 
 def _predicted(workdir, images, labels, raw):

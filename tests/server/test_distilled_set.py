@@ -19,6 +19,7 @@ from kipper.server.distilled_set import (
     save_recipe,
     set_key,
 )
+from kipper.server.learned_set import LearnedSet
 from kipper.server.measures import ACCURACY, Score
 
 RNG = np.random.default_rng(11)
@@ -40,8 +41,8 @@ def refused(load: Any, path: pathlib.Path, *fragments: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_distilled_set_round_trips(tmp_path: pathlib.Path, dtype: str) -> None:
     path = tmp_path / "distilled.npz"
-    save_distilled(path, IMAGES.astype(dtype), LABELS)
-    images, labels = load_distilled(path)
+    save_distilled(path, LearnedSet(IMAGES.astype(dtype), LABELS))
+    images, labels, _ = load_distilled(path)
     assert (images.dtype, labels.dtype) == (np.dtype(dtype), np.float64)
     np.testing.assert_array_equal(images, IMAGES.astype(dtype))
     np.testing.assert_array_equal(labels, LABELS)
@@ -49,7 +50,7 @@ def test_a_distilled_set_round_trips(tmp_path: pathlib.Path, dtype: str) -> None
 
 
 def test_a_distilled_file_holds_exactly_images_and_labels(tmp_path: pathlib.Path) -> None:
-    save_distilled(tmp_path / "distilled.npz", IMAGES, LABELS)
+    save_distilled(tmp_path / "distilled.npz", LearnedSet(IMAGES, LABELS))
     with np.load(tmp_path / "distilled.npz", allow_pickle=False) as file:
         assert set(file) == {"images", "labels"}
 
@@ -57,7 +58,7 @@ def test_a_distilled_file_holds_exactly_images_and_labels(tmp_path: pathlib.Path
 def test_a_compressed_file_with_single_precision_labels_is_read(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "released.npz"
     np.savez_compressed(path, images=IMAGES, labels=LABELS.astype(np.float32), step=np.array(7))
-    images, labels = load_distilled(path)
+    images, labels, _ = load_distilled(path)
     np.testing.assert_array_equal(images, IMAGES)
     assert labels.dtype == np.float64
     np.testing.assert_array_equal(labels, LABELS.astype(np.float32))
@@ -76,6 +77,19 @@ def test_a_recipe_round_trips(tmp_path: pathlib.Path, recipe_name: str) -> None:
     np.testing.assert_array_equal(found.preprocessing.invert(x_train), fitted.invert(x_train))
 
 
+def test_a_temperature_is_part_of_the_set(tmp_path):
+    path = tmp_path / "distilled.npz"
+    save_distilled(path, LearnedSet(IMAGES, LABELS, 0.07))
+    found = load_distilled(path)
+    assert found.temperature == 0.07
+    assert read_set(path).support.temperature == 0.07
+    keys = {set_key(IMAGES, LABELS), set_key(*found), set_key(IMAGES, LABELS, 0.08)}
+    assert len(keys) == 3
+    for wrong in (np.array([0.1, 0.2]), np.array(-1.0), np.array(np.inf), np.array("hot")):
+        np.savez(path, images=IMAGES, labels=LABELS, temperature=wrong)
+        refused(load_distilled, path, "temperature", "a finite number above 0")
+
+
 @pytest.mark.parametrize("load", [load_distilled, load_recipe])
 @pytest.mark.parametrize("damage", ["missing", "folder", "empty", "text", "cut", "npy"])
 def test_a_file_that_is_not_an_npz_is_refused(
@@ -89,7 +103,7 @@ def test_a_file_that_is_not_an_npz_is_refused(
     elif damage == "text":
         path.write_text("no archive")
     elif damage == "cut":
-        save_distilled(path, IMAGES, LABELS)
+        save_distilled(path, LearnedSet(IMAGES, LABELS))
         path.write_bytes(path.read_bytes()[:-30])
     elif damage == "npy":
         with open(path, "wb") as file:
@@ -196,7 +210,7 @@ def recipe_for(*sets: MadeSet) -> Recipe:
 def written(folder: pathlib.Path, recipe: Recipe | None = None) -> pathlib.Path:
     """A set, and a recipe that lists it as the second of two, unless another is given."""
     made = MadeSet(set_key(IMAGES, LABELS), 7, Score(ACCURACY, 0.75))
-    save_distilled(folder / "distilled.npz", IMAGES, LABELS)
+    save_distilled(folder / "distilled.npz", LearnedSet(IMAGES, LABELS))
     save_recipe(folder / "preprocessing.npz", recipe or recipe_for(MadeSet("other", 3), made))
     return folder / "distilled.npz"
 
@@ -232,7 +246,7 @@ def test_a_recipe_beside_another_set_is_refused(tmp_path: pathlib.Path, change: 
         images = images.astype(np.float64)
     elif change == "order":
         images, labels = images[::-1], labels[::-1]
-    save_distilled(path, images, labels)
+    save_distilled(path, LearnedSet(images, labels))
     refused(read_set, path, str(tmp_path / "preprocessing.npz"), "files of a run together")
 
 

@@ -358,13 +358,13 @@ class TestBestKeeper:
             workdir.append_record(workdir.validation, record)
         images = checkpoint.support_at(workdir.checkpoints, 6)
         assert images is not None
-        save_distilled(workdir.best, *images)
+        save_distilled(workdir.best, images)
         return workdir
 
     def best_is(self, workdir: Workdir, step: int) -> bool:
         expected = checkpoint.support_at(workdir.checkpoints, step)
         assert expected is not None
-        save_distilled(workdir.path / "expected.npz", *expected)
+        save_distilled(workdir.path / "expected.npz", expected)
         return workdir.best.read_bytes() == (workdir.path / "expected.npz").read_bytes()
 
     @pytest.mark.parametrize(("step", "best"), [(7, 6), (6, 2), (3, 2), (2, 0)])

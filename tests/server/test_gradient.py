@@ -8,6 +8,7 @@ from installation import needs_neural_tangents
 from oracle import loss_and_gradients, relative_error
 
 from kipper.common.architecture import KernelSpec, architecture_named
+from kipper.common.labels import centred_one_hot
 from kipper.server import kip
 from kipper.server.optimiser import Adam
 from kipper.server.tiling import Tiling
@@ -60,6 +61,34 @@ def test_assembled_gradient_holds_where_support_images_coincide(name, shape, num
 def test_assembled_gradient_holds_for_nngp_and_for_one_block():
     spec = KernelSpec(architecture_named("fc2"), "nngp", "float64")
     _compare(spec, (5, 5, 1), 7, Tiling(8, 16), coincide=False, ridge=1e-6)
+
+
+@pytest.mark.parametrize("name", [pytest.param("fc1", marks=needs_neural_tangents), "conv_vec2"])
+def test_the_cross_entropys_gradient_is_that_of_the_whole_loss_and_a_step_descends_it(name):
+    spec = KernelSpec(architecture_named(name), "ntk", "float64")
+    rng = np.random.default_rng(5)
+    resident = rng.normal(size=(8, 6, 6, 2)).astype(np.float32)
+    images, labels = rng.normal(size=(5, 6, 6, 2)), rng.normal(size=(5, 3))
+    log_temperature, rows = np.array([-1.2]), np.array([5, 0, 7, 2, 4])
+    targets = centred_one_hot(rng.integers(0, 3, len(rows)), 3)
+    rates = {"images": 0.01, "labels": 0.02, "log_temperature": 0.03}
+    adam = Adam({name: optax.constant_schedule(rate) for name, rate in rates.items()})
+    with distributed_kernel(spec, resident, Tiling(2, 2)) as (kernel, key):
+        state = kip.initial_state(images, labels, True, log_temperature)
+        regression = kip.loss_at(kernel, state, kip.Targets(key, rows, targets), 1e-4)
+        cotangents = regression.cotangents
+        found = kernel.gradient(cotangents.k_ss, cotangents.k_ts), *cotangents[2:]
+        stepped = kip.update(kernel, state, cotangents, adam)
+    loss, *expected = loss_and_gradients(
+        spec, images, labels, resident[rows].astype(float), targets, 1e-4, log_temperature
+    )
+    assert regression.loss == pytest.approx(loss, rel=1e-12)
+    for gradient, like in zip(found, expected, strict=True):
+        assert relative_error(gradient, like) < 1e-10
+    for (name, rate), before, like in zip(rates.items(), state.point, expected, strict=True):
+        # Adam's first step; see below.
+        moved = before - rate * like / (np.abs(like) + 1e-8)
+        np.testing.assert_allclose(getattr(stepped, name), moved, rtol=1e-8)
 
 
 @needs_neural_tangents

@@ -6,18 +6,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_runs import LinearKernel, kip_settings, tiny_session
+from tiny_runs import LinearKernel, kip_settings, tiny_dataset, tiny_session
 
 from kipper.common import messages
-from kipper.common.errors import Interrupted, NumericalError
+from kipper.common.datasets import Dataset
+from kipper.common.errors import Interrupted, NumericalError, UserError
 from kipper.common.messages import SUPPORT_KEY, Request
 from kipper.common.sealed import parse_object
 from kipper.common.settings import RunSettings
 from kipper.server import checkpoint
 from kipper.server.algorithms.kip import Kip
 from kipper.server.checkpoint import support_of
-from kipper.server.distilled_set import load_distilled, read_set
-from kipper.server.records import RunResult
+from kipper.server.distilled_set import load_distilled, read_set, save_distilled
+from kipper.server.experiment import choose_rows
+from kipper.server.measures import ACCURACY, Score
+from kipper.server.records import RunResult, Validation
 from kipper.server.snapshots import SupportSnapshot
 from kipper.server.status import read_status
 from kipper.server.workdir import Workdir
@@ -108,7 +111,7 @@ def test_named_steps_and_the_last_are_kept_and_snapshots_are_their_states(
         with np.load(folder / "state.npz") as state:
             np.testing.assert_array_equal(snapshot.images, state["images"])
             np.testing.assert_array_equal(snapshot.labels, state["labels"])
-    images, labels = load_distilled(tmp_path / "distilled.npz")
+    images, labels, _ = load_distilled(tmp_path / "distilled.npz")
     np.testing.assert_array_equal(images, sink.snapshots[-1].images)
     np.testing.assert_array_equal(labels, sink.snapshots[-1].labels)
     assert not np.array_equal(images, sink.snapshots[0].images)
@@ -131,7 +134,15 @@ def test_status_follows_the_run(tmp_path: pathlib.Path) -> None:
     assert {status.state for status in seen} == {"running"}
 
 
-@pytest.mark.parametrize("changes", [{}, {"learn_labels": True}, {"solve_labels_every": 2}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"learn_labels": True},
+        {"solve_labels_every": 2},
+        {"learn_labels": True, "loss": "cross_entropy", "average": 0.7, "freeze_pixels": 0.3},
+    ],
+)
 @pytest.mark.parametrize("at", [1, 2, 5])
 def test_an_interrupted_run_resumes_to_the_same_bits(
     tmp_path: pathlib.Path, changes: dict[str, Any], at: int
@@ -147,7 +158,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     left = read_set(parts / "distilled.npz")
     assert left.made is not None
     assert left.made.step == at
-    assert np.array_equal(left.images, support_of(parts / "checkpoints")[1])
+    assert np.array_equal(left.images, support_of(parts / "checkpoints")[1].images)
     resumed = run(kip_settings(parts, **changes))
     for name in ("metrics.jsonl", "spectrum.jsonl"):
         assert lines(parts / name) == lines(whole / name)
@@ -226,6 +237,127 @@ def test_an_altered_start_has_natural_images_scored_beside_it(
     assert altered.initial == Workdir(tmp_path / "altered").evaluations()[0].test
     more = altered.account.kernel_pairs - natural.account.kernel_pairs
     assert more == more_pairs
+
+
+FAST = {"learn_labels": True, "loss": "cross_entropy"}
+
+
+def test_the_average_of_iterates_is_what_is_evaluated_saved_and_shown(
+    tmp_path: pathlib.Path,
+) -> None:
+    last, mean = tmp_path / "last", tmp_path / "mean"
+    sink = Sink()
+    run(kip_settings(last, steps=4, eval_every=1, **FAST))
+    result = run(kip_settings(mean, steps=4, eval_every=1, average=0.5, **FAST), sink)
+
+    def states(folder: pathlib.Path) -> list[dict[str, np.ndarray]]:
+        paths = sorted(folder.glob("checkpoints/step-*/state.npz"))
+        return [dict(np.load(path)) for path in paths]
+
+    iterates, averaged = states(last), states(mean)
+    names = ("images", "labels", "log_temperature")
+    expected = {name: iterates[0][name] for name in names}
+    for step, (iterate, found) in enumerate(zip(iterates, averaged, strict=True)):
+        for i, name in enumerate(names):
+            # The steps are those of a run without average.
+            np.testing.assert_array_equal(found[f"iterate_{i}"], iterate[name])
+            if step in (3, 4):  # 3 has no checkpoint of its own
+                continue
+            decay = min(0.5, step / (step + 9)) if step else 1.0
+            expected[name] = decay * expected[name] + (1 - decay) * iterate[name]
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(averaged[-1]["images"], iterates[-1]["images"])
+    snapshot = sink.snapshots[-1]
+    assert load_distilled(mean / "distilled.npz").temperature == snapshot.temperature
+    for name in ("images", "labels"):
+        np.testing.assert_array_equal(averaged[-1][name], getattr(snapshot, name))
+    assert np.log(snapshot.temperature) == pytest.approx(averaged[-1]["log_temperature"][0])
+    scores = [each.test for each in Workdir(mean).evaluations()]
+    assert scores[-1] == result.test
+    assert scores[-1].cross_entropy is not None
+    assert scores[-1] != Workdir(last).evaluations()[-1].test
+    # The loss and the training score are those of the step.
+    for one, other in zip(Workdir(mean).evaluations(), Workdir(last).evaluations(), strict=True):
+        assert (one.loss, one.train) == (other.loss, other.train)
+
+
+class ScoresInTurn(Sink):
+    """Writes these validation accuracies, one for each snapshot."""
+
+    def __init__(self, workdir: Workdir, accuracies: list[float]):
+        super().__init__()
+        self._workdir, self._left = workdir, accuracies
+
+    def put(self, snapshot: SupportSnapshot) -> None:
+        super().put(snapshot)
+        score = Score(ACCURACY, self._left[len(self.snapshots) - 1])
+        if not any(score.value <= each.validation.value for each in self._workdir.validations()):
+            save_distilled(self._workdir.best, snapshot.support)
+        record = Validation(snapshot.step, snapshot.loss, score).record()
+        self._workdir.append_record(self._workdir.validation, record)
+
+
+def test_a_run_ends_once_the_score_on_held_out_images_has_stopped_rising(
+    tmp_path: pathlib.Path,
+) -> None:
+    workdir = Workdir(tmp_path)
+    changes = {"steps": 50, "eval_every": 2, "stop": "plateau", "patience": 4, "average": 0.9}
+    settings = kip_settings(tmp_path, **changes)
+    scores = [0.2, 0.4, 0.3, 0.6, 0.6, 0.5, 0.9]  # of steps 0, 2, 4, ...: best at 6, ends at 10
+    result = run(settings, ScoresInTurn(workdir, scores))
+    assert (result.steps, result.stopped, result.best_step) == (10, "plateau", 6)
+    assert result.best == {each.step: each.test for each in workdir.evaluations()}[6]
+    assert saved(tmp_path)[-1] == 10
+    best, last = (read_set(path).made for path in (workdir.best, workdir.distilled))
+    assert (best.step, best.test, last.step) == (6, result.best, 10)
+    assert workdir.read_result() == result
+    # The first ten steps are those of a run that goes on.
+    on = run(kip_settings(tmp_path / "on", **{**changes, "stop": "steps", "steps": 10}))
+    assert (on.stopped, on.test) == (None, result.test)
+    same = [(folder / "distilled.npz").read_bytes() for folder in (tmp_path, tmp_path / "on")]
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"average": 1.0}, "--average is 1.0; it must be from 0 to below 1."),
+        ({"average": -0.1}, "--average is -0.1; it must be from 0 to below 1."),
+        ({"average": float("nan")}, "--average is nan; it must be from 0 to below 1."),
+        ({"loss": "hinge"}, "--loss is 'hinge'; it must be one of squared, cross_entropy."),
+        ({"recipe": "slow"}, "--recipe is 'slow'; it must be one of paper, fast."),
+        ({"patience": 0}, "--patience is 0; it must be 1 or more."),
+        ({**FAST, "learn_labels": False, "solve_labels_every": 2}, "give --loss=squared."),
+        ({"average": 0.5, "solve_labels_every": 2}, "give --average=0."),
+    ],
+)
+def test_what_a_loss_an_average_or_a_plateau_cannot_be_is_refused(
+    tmp_path: pathlib.Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        kip_settings(tmp_path, **changes).check()
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept", "targets", "sentence"),
+    [
+        ({"loss": "cross_entropy"}, 60, True, "has real-valued targets; give --loss=squared."),
+        ({"stop": "plateau"}, 8, False, "of 8 training images none can be held out"),
+    ],
+)
+def test_data_that_do_not_fit_the_loss_or_the_stop_are_refused(
+    tmp_path: pathlib.Path, changes: dict[str, Any], kept: int, targets: bool, sentence: str
+) -> None:
+    compute = kip_settings(tmp_path, **changes).compute
+    whole = tiny_dataset()
+    y_train = whole.y_train[:kept, np.newaxis].astype(float) if targets else whole.y_train[:kept]
+    y_test = whole.y_test[:, np.newaxis].astype(float) if targets else whole.y_test
+    names = () if targets else whole.class_names
+    dataset = Dataset("tiny", whole.x_train[:kept], y_train, whole.x_test, y_test, names)
+    with pytest.raises(UserError, match=sentence):
+        Kip(compute).check_data(choose_rows(compute, dataset), "hash")
 
 
 def test_a_kernel_that_is_not_finite_ends_the_run(tmp_path: pathlib.Path) -> None:

@@ -12,6 +12,7 @@ from kipper.common.errors import Interrupted, NumericalError, UserError
 from kipper.common.sealed import parse_object
 from kipper.server.algorithms import algorithm_of
 from kipper.server.distilled_set import load_recipe, read_set, save_distilled, set_key
+from kipper.server.learned_set import LearnedSet
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import Counters, Evaluation, RunResult
 from kipper.server.session import Session
@@ -138,7 +139,7 @@ def test_evaluations_are_recorded_as_they_come(tmp_path: pathlib.Path) -> None:
     with tiny_session(kip_settings(tmp_path)) as session:
         images, labels = session.experiment.support, np.zeros((4, 2))
         for step in (0, 3):
-            session.evaluated(evaluation(step, 0.5 + step / 10), images, labels)
+            session.evaluated(evaluation(step, 0.5 + step / 10), LearnedSet(images, labels))
             assert session.workdir.evaluations()[-1] == evaluation(step, 0.5 + step / 10)
         lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
         assert list(parse_object(lines[0])) == [
@@ -155,7 +156,7 @@ def test_results_are_one_whole(tmp_path: pathlib.Path) -> None:
         session.kernel.set_support(images)
         session.kernel.support_matrix()  # so that a worker has said what it is
         result = result_of(session, 0.75)
-        session.write_results(images, labels, result)
+        session.write_results(LearnedSet(images, labels), result)
         assert session.workdir.read_result() == result
     found = read_set(tmp_path / "distilled.npz")
     assert found.made is not None
@@ -175,8 +176,8 @@ def test_the_recipe_knows_the_best_set_too(tmp_path: pathlib.Path) -> None:
         for step, accuracy in ((0, 0.2), (1, 0.9), (2, 0.5)):
             record = {"step": step, "loss": 0.1, "validation_accuracy": accuracy}
             session.workdir.append_record(session.workdir.validation, record)
-        save_distilled(session.workdir.best, best, labels)
-        session.write_results(last, labels, result_of(session, 0.75))
+        save_distilled(session.workdir.best, LearnedSet(best, labels))
+        session.write_results(LearnedSet(last, labels), result_of(session, 0.75))
     made = read_set(tmp_path / "best.npz").made
     assert made is not None
     assert (made.key, made.step, made.test) == (set_key(best, labels), 1, None)
@@ -185,7 +186,7 @@ def test_the_recipe_knows_the_best_set_too(tmp_path: pathlib.Path) -> None:
 def test_a_resumed_run_remembers_the_sets_of_the_finished_one(tmp_path: pathlib.Path) -> None:
     images, labels = np.ones((4, 4, 4, 1), np.float32), np.zeros((4, 2))
     with tiny_session(kip_settings(tmp_path)) as session:
-        session.write_results(images, labels, result_of(session, 0.75))
+        session.write_results(LearnedSet(images, labels), result_of(session, 0.75))
     with pytest.raises(Interrupted), tiny_session(kip_settings(tmp_path, steps=9)):
         raise Interrupted
     made = read_set(tmp_path / "distilled.npz").made

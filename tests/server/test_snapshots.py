@@ -38,7 +38,7 @@ def snapshot(step: int) -> SupportSnapshot:
 
 
 def kept_step(workdir: Workdir) -> int:
-    images, labels = load_distilled(workdir.best)
+    images, labels, _ = load_distilled(workdir.best)
     assert (images == -labels[0, 0]).all()
     return int(images[0, 0, 0, 0])
 

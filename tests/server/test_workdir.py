@@ -44,6 +44,8 @@ OTHER_VALUES: dict[str, Any] = {
     "learn_labels": True,
     "solve_labels_every": 5,
     "target_batch_size": 100,
+    "loss": "cross_entropy",
+    "average": 0.9,
     "learning_rate": 0.1,
     "label_learning_rate": 0.1,
     "schedule": "cosine",
@@ -72,6 +74,9 @@ FREE_VALUES: dict[str, Any] = {
     "log_format": "json",
     "overwrite": False,
     "steps": 5000,
+    "stop": "plateau",
+    "patience": 50,
+    "recipe": "paper",  # another would change the settings that it stands for
 }
 
 
