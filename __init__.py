@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 # The module inside `kipper` of each public name.
 _MODULES = {
+    "DataWarning": "common.notices",
     "Dataset": "common.datasets",
     "Distiller": "launch.interface.distiller",
     "Interrupted": "common.errors",

@@ -16,10 +16,11 @@ from kipper.common.datasets import Dataset as Dataset
 from kipper.common.errors import Interrupted as Interrupted
 from kipper.common.errors import KipperError as KipperError
 from kipper.common.errors import UserError as UserError
+from kipper.common.notices import DataWarning as DataWarning
 from kipper.launch.commands.evaluate import FileEvaluation
 from kipper.launch.commands.natural import NaturalEvaluation
 from kipper.launch.interface.comparing import RunTable
-from kipper.launch.interface.given import Given
+from kipper.launch.interface.given import Given, GivenImages
 from kipper.launch.interface.progress import Progress
 from kipper.launch.interface.runs import Callback
 
@@ -259,12 +260,13 @@ class Result:
         ...
     def decision_values(
         self,
-        images: ArrayLike,
+        images: GivenImages,
     ) -> np.ndarray:
         """What the distilled set predicts for images: a value for each class, or the targets.
 
         Args:
-            images: (N, h, w, c) or (N, h, w), raw, on the scale of the training images.
+            images: (N, h, w, c), (N, c, h, w) or (N, h, w), raw, on the scale of the training
+                images; also as pictures of Pillow, tensors and lists.
 
         Returns:
             (N, C) float64. The largest value is at the predicted class; they are no probabilities.
@@ -275,7 +277,7 @@ class Result:
         ...
     def predict(
         self,
-        images: ArrayLike,
+        images: GivenImages,
     ) -> np.ndarray:
         """The class (N,) int64 that the set predicts for each image; of a regression the targets.
 
@@ -305,8 +307,9 @@ class Result:
 
         Args:
             *data: other data: a data set or its name, of which the test images are used; or images
-                and labels, on the scale of the training images. All of them are used, unless
-                `test_limit` is given or the data are a name.
+                and labels, on the scale of the training images, in any form that
+                `kipper.load_data` takes. All of them are used, unless `test_limit` is given or the
+                data are a name.
             data_dir: Folder of the data set's original files.
             preprocess: Only for a file without preprocessing.npz beside it: fitted to the training
                 images. One of standard, zca.
@@ -553,6 +556,8 @@ def distill(
     workdir: str | os.PathLike[str] | None = None,
     verbose: bool = True,
     callback: Callback | None = None,
+    test_size: float = 0.2,
+    class_names: Sequence[str] | None = None,
     preprocess: Literal["standard", "zca"] = "standard",
     architecture: str = "fc1",
     kernel: Literal["ntk", "nngp"] = "ntk",
@@ -611,6 +616,8 @@ def distill(
         workdir: see `start`.
         verbose: see `start`.
         callback: see `start`.
+        test_size: see `start`.
+        class_names: see `load_data`.
         preprocess: Standardise each channel, or apply regularised ZCA (colour images). One of
             standard, zca.
         architecture: fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7,
@@ -774,23 +781,37 @@ def load(
     ...
 
 def load_data(
-    name: str,
+    *data: Given,
     data_dir: str | os.PathLike[str] | None = None,
+    test_size: float = 0.2,
+    class_names: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> Dataset:
-    """Loads a data set by its name.
+    """Loads a data set by its name, or makes one of data in memory.
 
     Args:
-        name: digits, mnist5k, mnist, fashion_mnist, cifar10, cifar100, svhn_cropped, npz:FILE or
-            folder:PATH[@SIZE].
+        *data: a name: digits, mnist5k, mnist, fashion_mnist, cifar10, cifar100, svhn_cropped,
+            npz:FILE or folder:PATH[@SIZE]; data_dir may follow. Or images and labels: training and
+            test part, each a pair (images, labels), a data frame, a data set of torch, torchvision
+            or Hugging Face, or a torch loader; the training part alone; images, labels; or x_train,
+            y_train, x_test, y_test. Images are (N, height, width[, channels]), channels first if
+            that is clear, (N, features), or pictures of Pillow; uint8 is divided by 255, floats are
+            used unchanged. Labels are integers from 0, strings, booleans or one-hot rows; or
+            floats, (N,) or (N, k), the targets of a regression.
         data_dir: the folder with the original files of mnist, fashion_mnist, cifar10, cifar100 or
             svhn_cropped; nothing is downloaded.
+        test_size: if there is no test part, the share of the images, or from 1 on their number,
+            that is set apart as one, with the same share of each class.
+        class_names: the names of integer classes, or the order of classes that are strings.
+        seed: of the draw of the test images.
 
     Returns:
         The data set: `x_train` and `x_test` are float32 (N, height, width, channels), `y_train` and
         `y_test` classes, int64 (N,) from 0, or targets, float64 (N, k).
 
     Raises:
-        UserError: the name is unknown, or a file is missing, corrupt or of unexpected content.
+        UserError: the name is unknown, a file is missing, corrupt or of unexpected content, or the
+            data are of no known kind or do not fit each other.
     """
     ...
 
@@ -799,6 +820,8 @@ def solve_labels(
     workdir: str | os.PathLike[str] | None = None,
     verbose: bool = True,
     callback: Callback | None = None,
+    test_size: float = 0.2,
+    class_names: Sequence[str] | None = None,
     preprocess: Literal["standard", "zca"] = "standard",
     architecture: str = "fc1",
     kernel: Literal["ntk", "nngp"] = "ntk",
@@ -838,6 +861,8 @@ def solve_labels(
         workdir: see `start`.
         verbose: see `start`.
         callback: called once, at the end; see `start`.
+        test_size: see `start`.
+        class_names: see `load_data`.
         preprocess: Standardise each channel, or apply regularised ZCA (colour images). One of
             standard, zca.
         architecture: fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7,
@@ -908,6 +933,8 @@ def start(
     workdir: str | os.PathLike[str] | None = None,
     verbose: bool = True,
     callback: Callback | None = None,
+    test_size: float = 0.2,
+    class_names: Sequence[str] | None = None,
     preprocess: Literal["standard", "zca"] = "standard",
     architecture: str = "fc1",
     kernel: Literal["ntk", "nngp"] = "ntk",
@@ -962,10 +989,10 @@ def start(
     """Starts to distill a training set by KIP, and returns at once; `wait` has the result.
 
     Args:
-        *data: a data set of `load_data`, the name of one, or the arrays x_train, y_train, x_test,
-            y_test. Images are (N, height, width[, channels]); uint8 is divided by 255, floats are
-            used unchanged. Labels are integers (N,) from 0, or floats (N,) or (N, k), the targets
-            of a regression. The test part is only ever evaluated.
+        *data: a data set of `load_data`, or all that it takes: the name of one; images and labels
+            in pairs, data frames, data sets of torch, torchvision or Hugging Face, or loaders, as
+            training and test part or as one of which a part is set apart; or the arrays x_train,
+            y_train, x_test, y_test. The test part is only ever evaluated.
         workdir: folder for all files, where the same call resumes; by default a temporary folder,
             which goes with the run and its result.
         verbose: whether to show progress: a bar on a terminal, images as they form in a notebook,
@@ -974,6 +1001,9 @@ def start(
             which waits for it; metrics has loss, train_accuracy, test_accuracy (or train_r2,
             test_r2) and seconds. If it returns True, the run stops, with the set of that step. With
             launch="local_mp" or "local_mt" the run goes on meanwhile.
+        test_size: the share, or the number, of images to set apart for testing if the data have no
+            test part, by `seed`.
+        class_names: see `load_data`.
         preprocess: Standardise each channel, or apply regularised ZCA (colour images). One of
             standard, zca.
         architecture: fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7,
@@ -1073,6 +1103,8 @@ def start_solve_labels(
     workdir: str | os.PathLike[str] | None = None,
     verbose: bool = True,
     callback: Callback | None = None,
+    test_size: float = 0.2,
+    class_names: Sequence[str] | None = None,
     preprocess: Literal["standard", "zca"] = "standard",
     architecture: str = "fc1",
     kernel: Literal["ntk", "nngp"] = "ntk",
@@ -1112,6 +1144,8 @@ def start_solve_labels(
         workdir: see `start`.
         verbose: see `start`.
         callback: called once, at the end; see `start`.
+        test_size: see `start`.
+        class_names: see `load_data`.
         preprocess: Standardise each channel, or apply regularised ZCA (colour images). One of
             standard, zca.
         architecture: fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7,

@@ -2,22 +2,16 @@
 
 import pathlib
 import re
-import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kipper.common.datasets.dataset import Dataset, RawSplit, assemble
+from kipper.common.datasets.pictures import opened_picture, pixels_of
 from kipper.common.datasets.reading import expecting
 from kipper.common.errors import UserError
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-# Pillow knows many more formats, some of which start programs (EPS starts Ghostscript).
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # PGM is a kind of PPM
 # In a folder without train and test, one in so many images of each class is for testing.
 _TEST_STRIDE = 5
 
@@ -149,34 +143,9 @@ def _read_alike(files: Sequence[pathlib.Path], size: int | None) -> np.ndarray:
 
 def _read(file: pathlib.Path, size: int | None) -> np.ndarray:
     """uint8 or uint16 (h, w, 1), or uint8 (h, w, 3)."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            opened = Image.open(file, formats=_FORMATS)
-        except UnidentifiedImageError:
-            raise ValueError(f"it is none of {', '.join(_FORMATS)}") from None
-        with opened:
-            image = _one_of_three_modes(ImageOps.exif_transpose(opened))
-    if size is not None:
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = array[..., None]
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _one_of_three_modes(image: "Image.Image") -> "Image.Image":
-    """The image as L, I;16 or RGB; ValueError for pixels of 32 bits."""
-    from PIL import Image
-
-    if image.mode in ("I", "F"):
-        raise ValueError("its pixels have 32 bits, expected 8 or 16")
-    if image.mode.startswith("I;16"):
-        return image
-    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert(mode)
+    with opened_picture(file) as image:
+        if size is not None:
+            image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+        return pixels_of(image)

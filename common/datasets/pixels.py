@@ -12,6 +12,7 @@ _BYTE = 255
 _LARGEST = float(np.finfo(np.float32).max)
 # Resampled pictures go a little beyond black and white.
 _BLACK, _WHITE = -0.5, 1.5
+_MUCH = 16  # times white; single features of other rows may go beyond it
 # Mean absolute pixels of training and test images on one scale never differ by so much.
 _OTHER_SCALE = 30
 
@@ -101,6 +102,44 @@ def channels_last(images: np.ndarray) -> tuple[np.ndarray, str | None]:
             f"of shape {shape}, which is taken as {shape[1]} x {shape[2]} pixels with {shape[3]} "
             "channels; if channels come first, move them to the last axis: transpose(0, 2, 3, 1)."
         )
+    return images, None
+
+
+def on_scale_of(
+    images: np.ndarray, pixel_range: tuple[float, float], source: str
+) -> tuple[np.ndarray, str | None]:
+    """Raw images on the scale of a data set, and what to tell the user about that.
+
+    Args:
+        images: of any layout; uint8 is yet to be divided by 255.
+        pixel_range: black and white of the data set, as `Dataset.pixel_range`.
+        source: begins sentences.
+
+    Raises:
+        UserError: uint8 has no meaning on that scale.
+    """
+    black, white = pixel_range
+    of_bytes = pixel_range == (0, _BYTE)
+    if images.dtype == np.uint8:
+        if of_bytes:
+            return images.astype(np.float32), None
+        if pixel_range != (0, 1):
+            raise UserError(
+                f"{source} is uint8, but the training images were from {black:.4g} to "
+                f"{white:.4g}; give images on that scale"
+            )
+        return images, None
+    if images.dtype.kind != "f" or not images.size:
+        return images, None
+    lowest, highest = float(images.min()), float(images.max())
+    if pixel_range == (0, 1) and lowest >= 0 and _WHITE < highest <= _BYTE:
+        said = f"{source} goes up to {highest:.4g}, but the training images went up to 1; "
+        if bool((images == np.rint(images)).all()):
+            return images / np.float32(_BYTE), said + "it is divided by 255."
+        return images, said + "divide it by 255 if its white is 255." if highest > _MUCH else None
+    if of_bytes and 0 < highest <= 1:
+        said = f"{source} goes up to {highest:.4g}, but the training images went up to 255; "
+        return images, said + "multiply it by 255 if its white is 1."
     return images, None
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from kipper.common.datasets import Dataset
 from kipper.common.errors import UserError
@@ -25,7 +24,14 @@ from kipper.common.settings import (
 )
 from kipper.common.settings.values import fitted_values
 from kipper.launch.interface.folder import RunFolder
-from kipper.launch.interface.given import Given, given_data, given_images, given_test_set
+from kipper.launch.interface.given import (
+    Asked,
+    Given,
+    GivenImages,
+    given_data,
+    given_images,
+    given_test_set,
+)
 from kipper.launch.interface.notebook import show_figures
 from kipper.launch.interface.pictures import inline_picture
 from kipper.launch.interface.predictor import Predictor
@@ -152,11 +158,12 @@ class Result:
             compute.ridge,
         )
 
-    def decision_values(self, images: ArrayLike) -> np.ndarray:
+    def decision_values(self, images: GivenImages) -> np.ndarray:
         """What the distilled set predicts for images: a value for each class, or the targets.
 
         Args:
-            images: (N, h, w, c) or (N, h, w), raw, on the scale of the training images.
+            images: (N, h, w, c), (N, c, h, w) or (N, h, w), raw, on the scale of the training
+                images; also as pictures of Pillow, tensors and lists.
 
         Returns:
             (N, C) float64. The largest value is at the predicted class; they are no probabilities.
@@ -164,9 +171,11 @@ class Result:
         Raises:
             UserError: the images do not fit the set.
         """
-        return self._predictor.decision_values(given_images(images))
+        recipe = self._recipe
+        found = given_images(images, self.images.shape[1:], recipe.pixel_range)
+        return self._predictor.decision_values(found)
 
-    def predict(self, images: ArrayLike) -> np.ndarray:
+    def predict(self, images: GivenImages) -> np.ndarray:
         """The class (N,) int64 that the set predicts for each image; of a regression the targets.
 
         Args:
@@ -184,8 +193,9 @@ class Result:
 
         Args:
             *data: other data: a data set or its name, of which the test images are used; or images
-                and labels, on the scale of the training images. All of them are used, unless
-                `test_limit` is given or the data are a name.
+                and labels, on the scale of the training images, in any form that
+                `kipper.load_data` takes. All of them are used, unless `test_limit` is given or the
+                data are a name.
             **settings: see below.
 
         Returns:
@@ -199,25 +209,30 @@ class Result:
         from kipper.launch.commands.evaluate import evaluate_file
 
         values = fitted_values((EvaluateSettings,), settings)
-        with self._reading(data) as of_data:
+        with self._reading(data, to_test=True) as of_data:
             return evaluate_file(
                 EvaluateSettings(distilled=str(self.path), **{**of_data, **values})
             )
 
     @contextlib.contextmanager
-    def _reading(self, data: Sequence[Given]) -> Iterator[dict[str, Any]]:
-        """The settings that name the data, which are held while the block runs; {} for none."""
+    def _reading(self, data: Sequence[Given], to_test: bool = False) -> Iterator[dict[str, Any]]:
+        """The settings that name the data, which are held while the block runs; {} for none.
+
+        Images and labels are a test part if the set is `to_test`, else a training part of which
+        some are set apart.
+        """
         if not data:
             yield {}
             return
-        if len(data) == 2:
-            images, labels = data
-            given = given_test_set(images, labels, self.class_names)
+        recipe = self._found.recipe
+        seed = recipe.settings["seed"] if recipe is not None else 0
+        if to_test and len(data) <= 2 and not isinstance(data[0], Dataset | str | os.PathLike):
+            pixel_range = recipe.pixel_range if recipe is not None else (0.0, 1.0)
+            given = given_test_set(data, self.class_names, pixel_range)
         else:
-            given = given_data(data)
+            given = given_data(data, Asked(seed=seed))
         values: dict[str, Any] = {"dataset": given.name, "data_dir": given.data_dir}
         held = data[0] if isinstance(data[0], Dataset) else given.held
-        recipe = self._found.recipe
         is_of_run = recipe is not None and recipe.settings.get("dataset") == given.name
         if held is not None and not is_of_run:  # the run's limit was for the run's data
             values["test_limit"] = len(held.x_test)

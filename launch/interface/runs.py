@@ -2,11 +2,12 @@
 
 import contextlib
 import contextvars
+import dataclasses
 import os
 import pathlib
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
@@ -23,7 +24,7 @@ from kipper.common.settings.values import fitted_values
 from kipper.launch.commands.run import what_there_is
 from kipper.launch.interface.by_command import run_by_command
 from kipper.launch.interface.folder import RunFolder
-from kipper.launch.interface.given import Given, GivenData, given_data
+from kipper.launch.interface.given import TEST_SIZE, Asked, Given, GivenData, given_data
 from kipper.launch.interface.loading import result_in
 from kipper.launch.interface.progress import Progress, opened, say
 from kipper.launch.interface.result import Result
@@ -250,15 +251,17 @@ def start(
     workdir: str | os.PathLike[str] | None = None,
     verbose: bool = True,
     callback: Callback | None = None,
+    test_size: float = TEST_SIZE,
+    class_names: Sequence[str] | None = None,
     **settings: object,
 ) -> Run:
     """Starts to distill a training set by KIP, and returns at once; `wait` has the result.
 
     Args:
-        *data: a data set of `load_data`, the name of one, or the arrays x_train, y_train, x_test,
-            y_test. Images are (N, height, width[, channels]); uint8 is divided by 255, floats are
-            used unchanged. Labels are integers (N,) from 0, or floats (N,) or (N, k), the targets
-            of a regression. The test part is only ever evaluated.
+        *data: a data set of `load_data`, or all that it takes: the name of one; images and labels
+            in pairs, data frames, data sets of torch, torchvision or Hugging Face, or loaders, as
+            training and test part or as one of which a part is set apart; or the arrays x_train,
+            y_train, x_test, y_test. The test part is only ever evaluated.
         workdir: folder for all files, where the same call resumes; by default a temporary folder,
             which goes with the run and its result.
         verbose: whether to show progress: a bar on a terminal, images as they form in a notebook,
@@ -267,12 +270,23 @@ def start(
             which waits for it; metrics has loss, train_accuracy, test_accuracy (or train_r2,
             test_r2) and seconds. If it returns True, the run stops, with the set of that step. With
             launch="local_mp" or "local_mt" the run goes on meanwhile.
+        test_size: the share, or the number, of images to set apart for testing if the data have no
+            test part, by `seed`.
+        class_names: see `load_data`.
         **settings: see below.
 
     Raises:
         UserError: the data or a setting cannot be used; `wait` raises those of the workdir.
     """
-    return _start(DistillSettings, data, workdir, verbose, callback, settings)
+    return _start(
+        DistillSettings,
+        data,
+        Asked(None, test_size, class_names),
+        workdir,
+        verbose,
+        callback,
+        settings,
+    )
 
 
 @takes_settings(DistillSettings, ExecutionSettings, without=_OWN)
@@ -281,6 +295,8 @@ def distill(
     workdir: str | os.PathLike[str] | None = None,
     verbose: bool = True,
     callback: Callback | None = None,
+    test_size: float = TEST_SIZE,
+    class_names: Sequence[str] | None = None,
     **settings: object,
 ) -> Result:
     """Distills a training set by KIP: `start` and `wait`.
@@ -290,6 +306,8 @@ def distill(
         workdir: see `start`.
         verbose: see `start`.
         callback: see `start`.
+        test_size: see `start`.
+        class_names: see `load_data`.
         **settings: see below.
 
     Raises:
@@ -297,7 +315,15 @@ def distill(
         KipperError: the run failed; the message says why.
         KeyboardInterrupt: by Ctrl-C, after the run has stopped.
     """
-    return _start(DistillSettings, data, workdir, verbose, callback, settings).wait()
+    return _start(
+        DistillSettings,
+        data,
+        Asked(None, test_size, class_names),
+        workdir,
+        verbose,
+        callback,
+        settings,
+    ).wait()
 
 
 @takes_settings(SolveLabelsSettings, ExecutionSettings, without=_OWN)
@@ -306,6 +332,8 @@ def start_solve_labels(
     workdir: str | os.PathLike[str] | None = None,
     verbose: bool = True,
     callback: Callback | None = None,
+    test_size: float = TEST_SIZE,
+    class_names: Sequence[str] | None = None,
     **settings: object,
 ) -> Run:
     """Starts to solve for the labels of natural support images (Label Solve); see `start`.
@@ -315,12 +343,22 @@ def start_solve_labels(
         workdir: see `start`.
         verbose: see `start`.
         callback: called once, at the end; see `start`.
+        test_size: see `start`.
+        class_names: see `load_data`.
         **settings: see below.
 
     Raises:
         UserError: the data or a setting cannot be used; `wait` raises those of the workdir.
     """
-    return _start(SolveLabelsSettings, data, workdir, verbose, callback, settings)
+    return _start(
+        SolveLabelsSettings,
+        data,
+        Asked(None, test_size, class_names),
+        workdir,
+        verbose,
+        callback,
+        settings,
+    )
 
 
 @takes_settings(SolveLabelsSettings, ExecutionSettings, without=_OWN)
@@ -329,6 +367,8 @@ def solve_labels(
     workdir: str | os.PathLike[str] | None = None,
     verbose: bool = True,
     callback: Callback | None = None,
+    test_size: float = TEST_SIZE,
+    class_names: Sequence[str] | None = None,
     **settings: object,
 ) -> Result:
     """Solves for the labels of natural support images: `start_solve_labels` and `wait`.
@@ -338,6 +378,8 @@ def solve_labels(
         workdir: see `start`.
         verbose: see `start`.
         callback: called once, at the end; see `start`.
+        test_size: see `start`.
+        class_names: see `load_data`.
         **settings: see below.
 
     Raises:
@@ -345,12 +387,21 @@ def solve_labels(
         KipperError: the run failed; the message says why.
         KeyboardInterrupt: by Ctrl-C, after the run has stopped.
     """
-    return _start(SolveLabelsSettings, data, workdir, verbose, callback, settings).wait()
+    return _start(
+        SolveLabelsSettings,
+        data,
+        Asked(None, test_size, class_names),
+        workdir,
+        verbose,
+        callback,
+        settings,
+    ).wait()
 
 
 def _start(
     settings_class: type[ComputeSettings],
     data: tuple[Given, ...],
+    asked: Asked,
     workdir: str | os.PathLike[str] | None,
     verbose: bool,
     callback: Callback | None,
@@ -359,7 +410,9 @@ def _start(
     values = fitted_values((settings_class, ExecutionSettings), settings, without=_OWN)
     if callback is not None and not callable(callback):
         raise UserError(f"callback is {callback!r:.60}; it must be a function (step, metrics).")
-    given = given_data(data, values.get("data_dir"))
+    seed = values.get("seed", settings_class.seed)
+    asked = dataclasses.replace(asked, data_dir=values.get("data_dir"), seed=seed)
+    given = given_data(data, asked)
     folder = RunFolder(workdir)
     values["data_dir"] = given.data_dir or values.get("data_dir")
     run_settings = RunSettings.of(

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from numpy.typing import ArrayLike
 
 import kipper
-from kipper.launch.interface.given import Given
+from kipper.launch.interface.given import Given, GivenImages
 from kipper.launch.interface.runs import Callback
 
 _HEAD = '''"""Distills image data sets with exact infinite-width convolutional kernels."""
@@ -34,19 +34,21 @@ from kipper.common.datasets import Dataset as Dataset
 from kipper.common.errors import Interrupted as Interrupted
 from kipper.common.errors import KipperError as KipperError
 from kipper.common.errors import UserError as UserError
+from kipper.common.notices import DataWarning as DataWarning
 from kipper.launch.commands.evaluate import FileEvaluation
 from kipper.launch.commands.natural import NaturalEvaluation
 from kipper.launch.interface.comparing import RunTable
-from kipper.launch.interface.given import Given
+from kipper.launch.interface.given import Given, GivenImages
 from kipper.launch.interface.progress import Progress
 from kipper.launch.interface.runs import Callback
 
 __version__: str
 __all__: list[str]
 '''
-_TYPES = ("Dataset", "Interrupted", "KipperError", "UserError")
+_TYPES = ("DataWarning", "Dataset", "Interrupted", "KipperError", "UserError")
 _NAMED: tuple[tuple[Any, str], ...] = (
     (Given, "Given"),
+    (GivenImages, "GivenImages"),
     (Callback, "Callback"),
     (ArrayLike, "ArrayLike"),
 )
