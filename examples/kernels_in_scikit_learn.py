@@ -35,8 +35,8 @@ x_test, y_test = images[1000:], digits.target[1000:]
 # %% [markdown]
 # ## The kernel matrices
 #
-# One call for the training images among themselves, one for the test images with them. The kernel
-# of `convnet` is that of three convolutions, each with ReLU and average pooling.
+# One call for the training images among themselves, one for the test images with them. `convnet` is
+# a convolution with ReLU, then three times convolution, ReLU and average pooling.
 
 # %%
 k_train = kipper.kernel(x_train, architecture="convnet")  # (300, 300) float64

@@ -46,4 +46,4 @@ pip oldest --constraint "$folder/oldest.txt" "${wheel}[service]" pytest pytest-t
 try oldest "the oldest packages that it admits"
 cd "$folder"
 "$folder/oldest/bin/python" -m pytest -c /dev/null -q --import-mode=importlib -p no:cacheprovider \
-  -o pythonpath="$tests" "$tests/common" "$tests/workers" -m "not slow and not thorough and not processes"
+  --disable-warnings -o pythonpath="$tests" "$tests/common" "$tests/workers" -m "not slow and not thorough and not processes"

@@ -2,6 +2,7 @@
 
 import json
 import logging as std_logging
+import pathlib
 import sys
 import threading
 import warnings
@@ -10,6 +11,12 @@ import pytest
 from absl import logging
 
 from kipper.common import logs
+
+
+@pytest.fixture(autouse=True)
+def _these_tests_are_kippers(monkeypatch):
+    """Also where they try a kipper that is installed elsewhere."""
+    monkeypatch.setattr(logs, "KIPPER", f"{pathlib.Path(__file__).parents[2]}/")
 
 
 @pytest.fixture
