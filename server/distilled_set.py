@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from kipper.common.array_files import UNREADABLE, read_npz
-from kipper.common.datasets import Dataset
+from kipper.common.datasets import Dataset, channels_last
 from kipper.common.errors import UserError
 from kipper.common.files import write_npz
+from kipper.common.notices import notice
 from kipper.common.preprocessing import Preprocessing, preprocessing_from_arrays
 from kipper.common.printable import printable
 from kipper.common.strict_json import json_text
@@ -25,6 +26,7 @@ from kipper.common.wire import content_key
 from kipper.server.learned_set import LearnedSet
 from kipper.server.measures import Score
 from kipper.server.released import ReleasedName, parse_released_name
+from kipper.server.rfad import read_rfad
 from kipper.server.run_numerics import RunNumerics, read_numerics
 
 
@@ -88,6 +90,7 @@ class DistilledSet:
         recipe: from the file beside it, if there is one.
         made: its entry in the recipe; None if the recipe lists no sets.
         name: parsed, if it is like that of a released file.
+        ridge: that the file itself gives, as those of RFAD do.
     """
 
     path: pathlib.Path
@@ -97,6 +100,7 @@ class DistilledSet:
     made: MadeSet | None
     name: ReleasedName | None
     temperature: float | None = None
+    ridge: float | None = None
 
     @property
     def support(self) -> LearnedSet:
@@ -118,6 +122,8 @@ def set_file(path: pathlib.Path) -> pathlib.Path:
 
 def read_set(path: pathlib.Path) -> DistilledSet:
     """A distilled.npz, or any file of that form, with the recipe beside it; also by its folder.
+
+    A file without a recipe may have its channels first, which is said, and scalars of RFAD.
 
     Raises:
         UserError: a file cannot be read, the recipe belongs to other sets, or the file's name
@@ -143,7 +149,14 @@ def read_set(path: pathlib.Path) -> DistilledSet:
             "rename it back."
         )
     images, labels, temperature = support
-    return DistilledSet(path, images, labels, recipe, made, name, temperature)
+    if recipe is not None:
+        return DistilledSet(path, images, labels, recipe, made, name, temperature)
+    images, said = channels_last(images)
+    if said is not None:
+        notice(f"{path}: the images are {said}")
+    theirs = read_rfad(path)
+    temperature = theirs.temperature if temperature is None else temperature
+    return DistilledSet(path, images, labels, None, None, name, temperature, theirs.ridge)
 
 
 def check_fits(found: DistilledSet, dataset: Dataset) -> None:

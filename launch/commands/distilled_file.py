@@ -183,6 +183,7 @@ def _run_settings(settings: EvaluateSettings, found: DistilledSet) -> RunSetting
     recipe_path = recipe_path_of(found.path)
     if found.recipe is None:
         made = told_settings(settings, found, _REQUIRED_WITHOUT_RECIPE)
+        made |= _of_the_file(settings, found)
     elif settings.preprocess is not None:
         raise UserError(
             f"--preprocess cannot be given, since {recipe_path} says how the set was preprocessed."
@@ -197,6 +198,19 @@ def _run_settings(settings: EvaluateSettings, found: DistilledSet) -> RunSetting
     names = {field.name for field in run_fields(ComputeSettings)}
     values = {k: v for k, v in made.items() if k in names}
     return overridden(values, settings, str(recipe_path.parent))
+
+
+def _of_the_file(settings: EvaluateSettings, found: DistilledSet) -> dict[str, float]:
+    """The ridge that a file without a recipe gives, if the command line does not."""
+    if found.temperature is not None:
+        remark(
+            f"{found.path.name} holds a temperature of {found.temperature:.4g}, by which "
+            "predictions are divided: it enters the loss, not the accuracy."
+        )
+    if found.ridge is None or settings.ridge is not None:
+        return {}
+    remark(f"{found.path.name} says --ridge={found.ridge:g} (its jit).")
+    return {"ridge": found.ridge}
 
 
 def _check_asked_for(made_by: str, settings: EvaluateSettings) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -205,3 +206,27 @@ def test_flags_may_add_to_a_name_but_not_contradict_its_space(data, released, ca
     renamed = released.rename(released.with_name("anything.npz"))
     assert _evaluate(renamed, dataset, "--preprocess=zca") == 2
     _refused(capsys, "give --architecture.")
+
+
+def test_a_file_released_with_rfad(finished, data, tmp_path, capsys):
+    """Channels come first; `k` is the logarithm of a scale of predictions, `jit` the ridge."""
+    with np.load(finished / "distilled.npz") as found:
+        images, labels = found["images"].astype(np.float32), found["labels"]
+    np.savez(tmp_path / "ours.npz", images=images, labels=labels)
+    first = np.moveaxis(images, -1, 1)
+    others = {"k": np.array(1.5), "jit": np.array(0.005), "valid_loss": np.array(0.3)}
+    np.savez(tmp_path / "best.npz", images=first, labels=labels, **others)
+    flags = (f"--dataset=npz:{data}", "--preprocess=zca", "--architecture=fc1", "--kernel=nngp")
+    reports = []
+    for name, more in (("ours", ["--ridge=0.005"]), ("best", [])):
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            assert _evaluate(tmp_path / f"{name}.npz", *flags, *more) == 0
+        out, err = capsys.readouterr()
+        reports.append(json.loads(out))
+    assert "the images are of shape (4, 3, 8, 8), with channels first" in err
+    assert "best.npz says --ridge=0.005 (its jit)." in err
+    assert "best.npz holds a temperature of 0.2231" in err
+    assert reports[1]["test_accuracy"] == reports[0]["test_accuracy"]
+    assert reports[1]["ridge"] == 0.005
+    assert reports[1]["temperature"] == pytest.approx(np.exp(-1.5))
