@@ -95,7 +95,28 @@ class SimulatedGpu:
             pulled += [pixels.reshape(x2.shape), variances]
         return kernel, endangered > 0, *pulled
 
-    def _launch(self, plan: KernelPlan, images: int, arrays: list[np.ndarray]) -> None:
+    def variance_maps(self, plan: KernelPlan, images: np.ndarray) -> np.ndarray:
+        """As `banded_cpu.variance_maps`."""
+        maps = np.full((len(images), plan.rest.variances), np.nan, images.dtype)
+        inputs = [scaled_pixels(plan, images), images, maps]
+        self._launch(plan, 0, [*inputs, maps], "launch_variances")
+        return maps
+
+    def variance_maps_vjp(
+        self, plan: KernelPlan, images: np.ndarray, cotangent: np.ndarray
+    ) -> np.ndarray:
+        """As `banded_cpu.variance_maps_vjp`."""
+        maps = np.full_like(cotangent, np.nan)
+        of_image = plan.rest.pixel_values + plan.rest.variances
+        sums = np.full((len(images), 2, of_image), np.nan, images.dtype)
+        inputs = [scaled_pixels(plan, images), images, cotangent]
+        self._launch(plan, 1, [*inputs, maps, sums], "launch_variances")
+        first, second = (sums[:, side, : plan.rest.pixel_values] for side in (0, 1))
+        return (scaled_pixels(plan, first) + second).reshape(images.shape)
+
+    def _launch(
+        self, plan: KernelPlan, images: int, arrays: list[np.ndarray], name: str = "launch"
+    ) -> None:
         stages = (_Stage * len(plan.stages))(
             *(_Stage(*dataclasses.astuple(stage)) for stage in plan.stages)
         )
@@ -107,7 +128,7 @@ class SimulatedGpu:
         )
         message = ctypes.create_string_buffer(256)
         pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
-        if getattr(self._library, f"launch_{arrays[0].dtype}")(
+        if getattr(self._library, f"{name}_{arrays[0].dtype}")(
             ctypes.byref(launch), pointers, message
         ):
             raise RuntimeError(message.value.decode())

@@ -61,6 +61,8 @@ class NetworkPlan:
     judged: int
     nearest: int
     stages: int
+    factors: int
+    cotangents: int
     verdict: int
     readout_scale: float
     bias: float
@@ -95,18 +97,42 @@ def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool, dtype: 
     Raises:
         ValueError: a side is longer than LARGEST_SIDE.
     """
+    return _plan(
+        network,
+        network.bands,
+        channels,
+        tangent=tangent,
+        judged=dtype == "float32",
+        variances=False,
+    )
+
+
+def variance_plan(network: BandedNetwork, channels: int) -> KernelPlan:
+    """The plan of the variance maps of such images; see `kernel_plan`."""
+    bands = (*network.variance_bands, (0, 0))  # nothing is read behind the last ReLU
+    return _plan(network, bands, channels, tangent=False, judged=False, variances=True)
+
+
+def _plan(
+    network: BandedNetwork,
+    bands: tuple[Side, ...],
+    channels: int,
+    *,
+    tangent: bool,
+    judged: bool,
+    variances: bool,
+) -> KernelPlan:
     if max(network.height, network.width) > LARGEST_SIDE:
         raise ValueError(
             f"Images of {network.height} x {network.width} pixels are too large for banded_cuda, "
             f"whose sides are at most {LARGEST_SIDE}."
         )
-    judged = dtype == "float32"
-    places = _Places(network, tangent=tangent)
+    places = _Places(network, bands, tangent=tangent, variances=variances)
     stages = []
     first_map, offsets = 0, 0
     for index, stage in enumerate(network.stages):
         (height, width), (out_height, out_width) = network.sizes[index : index + 2]
-        bands, out_bands = network.bands[index : index + 2]
+        band, out_band = bands[index : index + 2]
         last = index == len(network.stages) - 1
         columns = _power_of_two(math.ceil(width / WARP))
         stages.append(
@@ -117,12 +143,12 @@ def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool, dtype: 
                 last=int(last),
                 height=height,
                 width=width,
-                band_rows=bands[0],
-                band_columns=bands[1],
+                band_rows=band[0],
+                band_columns=band[1],
                 out_height=out_height,
                 out_width=out_width,
-                out_band_rows=out_bands[0],
-                out_band_columns=out_bands[1],
+                out_band_rows=out_band[0],
+                out_band_columns=out_band[1],
                 channels=channels,
                 first_map=first_map,
                 input=places.maps[max(index - 1, 0)],
@@ -140,7 +166,7 @@ def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool, dtype: 
             )
         )
         first_map += stage.convs * height * width
-        offsets += _offsets(bands)
+        offsets += _offsets(band)
     height, width = network.sizes[-1]
     return KernelPlan(
         network,
@@ -152,12 +178,14 @@ def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool, dtype: 
             variances=network.variances_per_image,
             workspace=places.end,
             sums=places.sums,
-            offsets=_offsets(network.bands[len(stages) - 1]),
+            offsets=_offsets(bands[len(stages) - 1]),
             exchange=places.exchange,
             judgements=places.judgements,
             judged=offsets if judged else 0,
             nearest=places.nearest,
             stages=len(stages),
+            factors=places.factors,
+            cotangents=places.cotangents,
             verdict=places.verdict,
             readout_scale=network.w2 / (height * width) ** (2 if network.global_average else 1),
             bias=network.b2,
@@ -176,28 +204,31 @@ def offset_weights(plan: KernelPlan, dtype: np.dtype) -> np.ndarray:
 class _Places:
     """The parts of a block's workspace, one behind the other."""
 
-    def __init__(self, network: BandedNetwork, *, tangent: bool):
+    def __init__(
+        self, network: BandedNetwork, bands: tuple[Side, ...], *, tangent: bool, variances: bool
+    ):
         self.end = 0
         last = len(network.stages) - 1
         # The last stage has no maps.
         self.maps = [
-            self._take(_map_entries(size, bands) * (2 if tangent else 1) if index < last else 0)
-            for index, (size, bands) in enumerate(
-                zip(network.sizes[1:], network.bands[1:], strict=True)
-            )
+            self._take(_map_entries(size, band) * (2 if tangent else 1) if index < last else 0)
+            for index, (size, band) in enumerate(zip(network.sizes[1:], bands[1:], strict=True))
         ]
-        self.sums = self._take(_offsets(network.bands[last]))
+        self.sums = self._take(_offsets(bands[last]))
         self.exchange = self._take(
             max(
-                2 * (stage.convs + 1) * (2 * bands[1] + 1) * size[1]
-                for stage, bands, size in zip(
-                    network.stages, network.bands, network.sizes, strict=False
-                )
+                2 * (stage.convs + 1) * (2 * band[1] + 1) * size[1]
+                for stage, band, size in zip(network.stages, bands, network.sizes, strict=False)
             )
         )
-        self.judgements = self._take(sum(map(_offsets, network.bands[: last + 1])))
+        self.judgements = self._take(sum(map(_offsets, bands[: last + 1])))
         self.nearest = self._take(last + 1)
         self.verdict = self._take(1)
+        # Two numbers of a variance are read at once, and so their places are even.
+        self._take(self.end % 2)
+        # Only variance maps have their factors here.
+        self.factors = self._take(4 * network.variances_per_image if variances else 0)
+        self.cotangents = self._take(network.variances_per_image if variances else 0)
 
     def _take(self, count: int) -> int:
         start, self.end = self.end, self.end + count

@@ -65,15 +65,6 @@ def cross_program(
         shared: whether the workspace is in shared memory; otherwise the caller gives each block its
             part of an array.
     """
-    names = [f"Stage{index}" for index in range(len(plan.stages))]
-    types = [_constants("ThePlan", plan.rest), *map(_stage, names, plan.stages)]
-    visits = [f"visit({name}{{}});" for name in names]
-    number = {"float32": "float", "float64": "double"}[dtype]
-    workspace = (
-        "extern __shared__ double shared[]; number* const numbers = (number*)shared;"
-        if shared
-        else "number* const numbers = scratch + std::size_t(blockIdx.x) * ThePlan::workspace;"
-    )
     common = f"{str(plan.tangent).lower()}, number>(block, ThePlan{{}}, Stages{{}}, batches"
     place = "blockIdx.x, gridDim.x"
     call = (
@@ -82,8 +73,71 @@ def cross_program(
         if images
         else f"cross_block<{common}, workspace, results, {place});"
     )
+    function = f"""\
+cross(const number* pixels1, const number* factors1, int count1, const number* pixels2,
+      const number* factors2, int count2, const number* weights, const number* cotangents,
+      number* kernel, number* endangered, number* sums, number* scratch) {{
+    using namespace kipper;
+    {_workspace(shared)}
+    const Batches<number> batches{{{{pixels1, factors1, count1}}, {{pixels2, factors2, count2}},
+                                   {{weights, ThePlan::judged}}}};
+    Memory<number> kernels(kernel, batches.pairs()), judgements(endangered, batches.pairs());
+    const Judged<number> results{{kernels, judgements}};
+    {call}
+}}
+"""
+    header = "cross_vjp.hpp" if images else "cross.hpp"
+    return _program(plan, dtype, header, f"__launch_bounds__({32 * warps}, {blocks})", function)
+
+
+def variance_program(
+    plan: KernelPlan, dtype: str, *, vjp: bool, warps: int, blocks: int, shared: bool
+) -> CudaProgram:
+    """The program with the function `variances`, for a plan of variance maps.
+
+    Other arguments are those of `cross_program`; with `vjp` also cotangents are pulled back.
+    """
+    images = "block, ThePlan{}, Stages{}, scaled, pixels, count"
+    place = "blockIdx.x, gridDim.x"
+    call = (
+        f"variance_vjp_block({images}, Input<number>(cotangents, count * ThePlan::variances), "
+        f"workspace, maps, sums, {place});"
+        if vjp
+        else f"variance_block({images}, workspace, maps, {place});"
+    )
+    function = f"""\
+variances(const number* scaled, const number* pixels, int count, const number* cotangents,
+          number* variances, number* sums, number* scratch) {{
+    using namespace kipper;
+    {_workspace(shared)}
+    Memory<number> maps(variances, count * ThePlan::variances);
+    {call}
+}}
+"""
+    bounds = f"__launch_bounds__({32 * warps}, {blocks})"
+    return _program(plan, dtype, "variance_maps.hpp", bounds, function)
+
+
+def _workspace(shared: bool) -> str:
+    """The block and its workspace."""
+    numbers = (
+        "extern __shared__ double shared[]; number* const numbers = (number*)shared;"
+        if shared
+        else "number* const numbers = scratch + std::size_t(blockIdx.x) * ThePlan::workspace;"
+    )
+    return (
+        f"{numbers}\n    Block block;\n    Memory<number> workspace(numbers, ThePlan::workspace);"
+    )
+
+
+def _program(plan: KernelPlan, dtype: str, header: str, bounds: str, function: str) -> CudaProgram:
+    """The program with a function, from its name on."""
+    names = [f"Stage{index}" for index in range(len(plan.stages))]
+    types = [_constants("ThePlan", plan.rest), *map(_stage, names, plan.stages)]
+    visits = [f"visit({name}{{}});" for name in names]
+    number = {"float32": "float", "float64": "double"}[dtype]
     source = f"""\
-#include "{"cross_vjp.hpp" if images else "cross.hpp"}"
+#include "{header}"
 
 namespace kipper {{
 namespace {{
@@ -106,21 +160,8 @@ struct Stages {{
 
 using kipper::number;
 
-extern "C" __global__ void __launch_bounds__({32 * warps}, {blocks})
-cross(const number* pixels1, const number* factors1, int count1, const number* pixels2,
-      const number* factors2, int count2, const number* weights, const number* cotangents,
-      number* kernel, number* endangered, number* sums, number* scratch) {{
-    using namespace kipper;
-    {workspace}
-    Block block;
-    const Batches<number> batches{{{{pixels1, factors1, count1}}, {{pixels2, factors2, count2}},
-                                   {{weights, ThePlan::judged}}}};
-    Memory<number> workspace(numbers, ThePlan::workspace), kernels(kernel, batches.pairs()),
-        judgements(endangered, batches.pairs());
-    const Judged<number> results{{kernels, judgements}};
-    {call}
-}}
-"""
+extern "C" __global__ void {bounds}
+{function}"""
     headers = {name: path.read_text() for name, path in _HEADERS.items()}
     return CudaProgram(source, {**headers, **_STANDARD}, OPTIONS)
 

@@ -10,8 +10,8 @@ import pytest
 
 from kipper.common.architecture import architecture_named
 from kipper.workers.bands import banded_network
-from kipper.workers.cuda_plan import kernel_plan
-from kipper.workers.cuda_source import cross_program
+from kipper.workers.cuda_plan import kernel_plan, variance_plan
+from kipper.workers.cuda_source import cross_program, variance_program
 
 PROCESSORS = {70: "V100", 80: "A100", 90: "H100", 100: "B200"}
 REGISTERS = 65536  # of a multiprocessor, of all of them
@@ -57,6 +57,18 @@ def test_sixteen_warps_fit_a_multiprocessor_without_spills(processor, images, wa
 def test_other_programs_compile(name, side, dtype, images, kind):
     options = {"kind": kind, "warps": 8, "blocks": 1}
     _compiled(name, side, dtype, images, 90, shared=False, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("vjp", [False, True])
+def test_programs_of_variance_maps_compile(vjp, dtype):
+    if nvrtc.compiler_for(90) is None:
+        pytest.skip("no NVRTC is installed; see tests/nvrtc.py")
+    plan = variance_plan(banded_network(architecture_named("convnet"), 32, 32), CHANNELS)
+    program = variance_program(plan, dtype, vjp=vjp, warps=8, blocks=1, shared=True)
+    binary = nvrtc.compiled(program, 90)
+    assert binary.spilled_bytes == 0
+    assert binary.registers * 32 * 8 <= REGISTERS
 
 
 def test_rows_take_the_instructions_that_docs_gpu_says(tmp_path):

@@ -17,7 +17,7 @@ from kipper.common.architecture import Architecture, KernelSpec, architecture_na
 from kipper.common.precision import enable_x64
 from kipper.workers import banded_cpu
 from kipper.workers.bands import banded_network
-from kipper.workers.cuda_plan import LARGEST_SIDE, kernel_plan
+from kipper.workers.cuda_plan import LARGEST_SIDE, kernel_plan, variance_plan
 
 # The reference of most tests.
 pytestmark = pytest.mark.skipif(
@@ -64,15 +64,16 @@ def _plan(network, images, kind):
 def test_float64_is_neural_tangents_with_both_gradients(library, name, shape, kind):
     network, images, cotangent = _problem(name, shape, "float64")
     plan, (x1, _, x2, _) = _plan(network, images, kind), images
-    kernel, _ = SimulatedGpu(library).cross(plan, *images)
-    again, _, *pulled = SimulatedGpu(library).cross_vjp(plan, *images, cotangent, both=True)
+    gpu, of_variances = SimulatedGpu(library), variance_plan(network, shape[2])
+    kernel, _ = gpu.cross(plan, *images)
+    again, _, *pulled = gpu.cross_vjp(plan, *images, cotangent, both=True)
     np.testing.assert_array_equal(again, kernel)
     reference = reference_kernel(KernelSpec(architecture_named(name), kind, "float64"))
     with enable_x64():
         expected = jax.jit(lambda *x: (reference(*x), jax.vjp(reference, *x)[1](cotangent)))(x1, x2)
     np.testing.assert_allclose(kernel, np.asarray(expected[0]), rtol=1e-14)
     for x, dx, dv, gradient in zip((x1, x2), pulled[::2], pulled[1::2], expected[1], strict=True):
-        total = dx + banded_cpu.variance_maps_vjp(network, x, dv)
+        total = dx + gpu.variance_maps_vjp(of_variances, x, dv)
         assert relative_error(total, np.asarray(gradient)) < 1e-13
 
 
@@ -103,6 +104,32 @@ def test_cotangents_are_those_of_a_cpu(library, name, shape, kind, dtype, of_pix
     for piece, expected, tolerance in zip(got, want, (of_pixels, of_variances) * 2, strict=True):
         assert piece.dtype == dtype
         assert relative_error(piece, expected) < tolerance
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-14), ("float32", 1e-6)])
+@pytest.mark.parametrize(
+    ("name", "shape"), [*(problem[:2] for problem in PROBLEMS), ("myrtle5", (9, 7, 3))]
+)
+def test_variance_maps_and_their_cotangents_are_those_of_a_cpu(
+    library, name, shape, dtype, tolerance
+):
+    rng = np.random.default_rng(0)
+    shape = (min(shape[0], 13), *shape[1:])
+    network = banded_network(architecture_named(name), *shape[:2])
+    images = rng.normal(size=(3, *shape)).astype(dtype)
+    images[1, :4] = 0
+    plan, gpu = variance_plan(network, shape[2]), SimulatedGpu(library)
+    maps = gpu.variance_maps(plan, images)
+    assert maps.dtype == dtype
+    expected = banded_cpu.variance_maps(network, images)
+    np.testing.assert_allclose(maps, expected, rtol=tolerance)
+    cotangent = rng.normal(size=maps.shape).astype(dtype)
+    pulled = gpu.variance_maps_vjp(plan, images, cotangent)
+    expected = banded_cpu.variance_maps_vjp(network, images, cotangent)
+    assert relative_error(pulled, expected) < tolerance
+    one = SimulatedGpu(library, blocks=1, warps=1)
+    np.testing.assert_array_equal(one.variance_maps(plan, images), maps)
+    np.testing.assert_array_equal(one.variance_maps_vjp(plan, images, cotangent), pulled)
 
 
 @pytest.mark.parametrize("name", ["convnet3", "myrtle5"])

@@ -17,15 +17,17 @@ import numpy as np
 from simulated_gpu import SimulatedGpu
 from kipper.common.architecture import architecture_named
 from kipper.workers.bands import banded_network
-from kipper.workers.cuda_plan import kernel_plan
+from kipper.workers.cuda_plan import kernel_plan, variance_plan
 
 name, *sides, dtype, library = sys.argv[1:]
 shape = (*map(int, sides), 3)
 network = banded_network(architecture_named(name), *shape[:2])
 rng = np.random.default_rng(0)
 x1, x2 = rng.normal(size=(2, 2, *shape)).astype(dtype)
-v1, v2 = rng.uniform(0.5, 2, (2, 2, network.variances_per_image)).astype(dtype)
 gpu = SimulatedGpu(pathlib.Path(library))
+plan = variance_plan(network, 3)
+v1, v2 = (gpu.variance_maps(plan, x) for x in (x1, x2))
+gpu.variance_maps_vjp(plan, x1, v1)
 for tangent in (False, True):
     plan = kernel_plan(network, 3, tangent=tangent, dtype=dtype)
     kernel, _ = gpu.cross(plan, x1, v1, x2, v2)

@@ -133,7 +133,8 @@ struct Pair {
     Memory<T>& workspace;
 };
 
-template <bool kTangent, class T, class StageType>
+// All offsets, or all but (0, 0), whose part of the maps is there already.
+template <bool kTangent, bool kAll, class T, class StageType>
 KIPPER_INLINE void forward_stage(Block& block, const StageType& stage, const Pair<T>& pair) {
     const int classes = stage.pooled ? 3 : 1;
     for (int index = 0; index < classes * classes; ++index) {
@@ -143,7 +144,8 @@ KIPPER_INLINE void forward_stage(Block& block, const StageType& stage, const Pai
         const OffsetRange columns = stage.pooled ? offset_class(stage.band_columns, of_columns)
                                                  : all_offsets(stage.band_columns);
         block.each_warp([&](const Warp& warp) {
-            each_group(stage, warp, rows, columns, [&](const OffsetGroup& group, int) {
+            each_group(stage, warp, rows, columns, [&](OffsetGroup group, int) {
+                if (!kAll && group.dh == 0) group.present = group.present & (group.dw != 0);
                 AddToMaps<kTangent, T, StageType> sink(stage, pair.workspace, group,
                                                        of_columns == 0, index == 0);
                 Judge<T> judge;
@@ -228,7 +230,7 @@ KIPPER_INLINE void forward_pair(Block& block, const Plan& plan, const Stages& st
         if (stage.last)
             last_stage<kTangent>(block, stage, pair, plan.sums);
         else
-            forward_stage<kTangent>(block, stage, pair);
+            forward_stage<kTangent, true>(block, stage, pair);
     });
     read_out<T>(block, pair.workspace, plan.sums, plan.offsets, [&](Lanes<T> total) {
         const Lanes<T> value = total * T(plan.readout_scale) + T(plan.bias);

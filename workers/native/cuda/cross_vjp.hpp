@@ -87,8 +87,8 @@ struct CotangentSums {
     int variances, second;  // starts of those of deviations, and of image 2
 };
 
-// A stage's pass backward at the offsets of one dh.
-template <bool kTangent, class T, class StageType>
+// A stage's pass backward at the offsets of one dh; not at (0, 0) unless `kAll`.
+template <bool kTangent, bool kAll, class T, class StageType>
 class RowOfOffsets {
   public:
     using March = TurningMarch<kTangent, T, StageType>;
@@ -137,6 +137,7 @@ class RowOfOffsets {
     KIPPER_INLINE void begin(const Warp& warp, const OffsetGroup& group) {
         March& march = marches_[warp];
         march.forward = {stage_, pair_.images, group};
+        if (!kAll && group.dh == 0) march.forward.group.present = group.present & (group.dw != 0);
         KIPPER_UNROLL
         for (int level = 0; level < stage_.convs; ++level) {
             march.nngp[level].clear(stage_);
@@ -338,7 +339,8 @@ class RowOfOffsets {
         KIPPER_UNROLL_4
         for (int index = 0; index < addition.count; ++index) {
             const Mask valid = inside & in_range(other, stage_.width);
-            add_product(total, pair_.workspace, entry, cursor, valid);
+            if (kAll || addition.dh != 0 || addition.dw + index != 0)
+                add_product(total, pair_.workspace, entry, cursor, valid);
             other += kSecond ? -1 : 1;
             entry += kSecond ? stage_.width - 1 : stage_.width;
             cursor.advance(kSecond ? -stride : stride);
@@ -356,16 +358,28 @@ class RowOfOffsets {
     PerWarp<States>& states_;
 };
 
-template <bool kTangent, class T, class StageType>
+template <bool kTangent, bool kAll, class T, class StageType>
 KIPPER_INLINE void backward_stage(Block& block, const StageType& stage, const Pair<T>& pair,
                                   int exchange_start, const CotangentSums<T>& sums, Lanes<T> seed) {
-    using Row = RowOfOffsets<kTangent, T, StageType>;
+    using Row = RowOfOffsets<kTangent, kAll, T, StageType>;
     PerWarp<typename Row::March> marches(block);
     PerWarp<typename Row::States> states(block);
     const Exchange exchange(stage, exchange_start);
     Row row(block, stage, pair, exchange, sums, seed, marches, states);
     int buffer = 0;
     for (int dh = -stage.band_rows; dh <= stage.band_rows; ++dh) buffer = row.run(dh, buffer);
+    block.barrier();
+}
+
+template <class T>
+KIPPER_INLINE void clear_sums(Block& block, const CotangentSums<T>& sums) {
+    const int count = sums.images * sums.second;
+    block.each_warp([&](const Warp& warp) {
+        for (int start = warp.index * kWarp; start < count; start += warp.count * kWarp) {
+            const LaneInt place = lane_index() + start;
+            sums.numbers.store(place, all_lanes<T>(0), place < count);
+        }
+    });
     block.barrier();
 }
 
@@ -383,21 +397,14 @@ KIPPER_INLINE void cross_vjp_block(Block& block, const Plan& plan, const Stages&
         const Pair<T> pair{{image1, image2}, workspace};
         forward_pair<kTangent>(block, plan, stages, pair, batches.weights, results, index);
         Memory<T> numbers(sums + std::size_t(index) * images * of_image, images * of_image);
-        block.each_warp([&](const Warp& warp) {
-            for (int start = warp.index * kWarp; start < images * of_image;
-                 start += warp.count * kWarp) {
-                const LaneInt place = lane_index() + start;
-                numbers.store(place, all_lanes<T>(0), place < images * of_image);
-            }
-        });
-        block.barrier();
+        const CotangentSums<T> all{numbers, images, plan.pixel_values, of_image};
+        clear_sums(block, all);
         const Lanes<T> endangered = workspace.load(LaneInt{} + plan.verdict);
         const Lanes<T> cotangent = cotangents.cursor(LaneInt{} + index).load(0);
         const Lanes<T> seed =
             where(mask_of(endangered > T(0)), all_lanes<T>(0), cotangent * T(plan.readout_scale));
-        const CotangentSums<T> all{numbers, images, plan.pixel_values, of_image};
         stages.backward([&](const auto& stage) {
-            backward_stage<kTangent>(block, stage, pair, plan.exchange, all, seed);
+            backward_stage<kTangent, true>(block, stage, pair, plan.exchange, all, seed);
         });
     }
 }

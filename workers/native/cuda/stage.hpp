@@ -37,6 +37,7 @@ struct Plan {
     int exchange;                 // the place there of the cotangents of a step
     int judgements, judged;       // the places of judgements, and their number; 0 for none
     int nearest, stages;          // the places of those of offset (0, 0), one for each stage
+    int factors, cotangents;      // places of what an image's variance maps need of themselves
     int verdict;                  // the place of 1 for an endangered pair, else 0
     double readout_scale, bias;
     double most_damage, most_near;  // see workers/nearness.py

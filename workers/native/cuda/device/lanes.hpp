@@ -95,6 +95,12 @@ KIPPER_INLINE double square_root<double>(double x) {
     return __dsqrt_rn(x);
 }
 
+// Rounded once, as on a CPU.
+KIPPER_INLINE float rounded_root(float x) { return __fsqrt_rn(x); }
+KIPPER_INLINE double rounded_root(double x) { return __dsqrt_rn(x); }
+KIPPER_INLINE float rounded_inverse(float x) { return __frcp_rn(x); }
+KIPPER_INLINE double rounded_inverse(double x) { return __drcp_rn(x); }
+
 // `sum` plus the lane below (kUp) or above of `x`, if there is one in the segment of `size` lanes.
 // The shuffle tells whether there is, which C++ does not show.
 template <bool kUp>
@@ -144,6 +150,7 @@ class Memory {
         if (mask) data_[index] = value;
     }
     KIPPER_INLINE void forget() const {}
+    KIPPER_INLINE const T* data() const { return data_; }
 
   private:
     T* data_;
@@ -156,7 +163,7 @@ class Cursor {
     Cursor() = default;
     KIPPER_INLINE explicit Cursor(const T* place) : place_(place) {}
 
-    KIPPER_INLINE T load(int ahead) const { return __ldg(place_ + ahead); }
+    KIPPER_INLINE T load(int ahead) const { return place_[ahead]; }
     KIPPER_INLINE void advance(int count) { place_ += count; }
 
     // Two numbers, the first of which has an even index.
@@ -168,23 +175,24 @@ class Cursor {
 
 template <>
 KIPPER_INLINE void Cursor<float>::load_two(int ahead, float& one, float& other) const {
-    const float2 both = __ldg(reinterpret_cast<const float2*>(place_ + ahead));
+    const float2 both = *reinterpret_cast<const float2*>(place_ + ahead);
     one = both.x;
     other = both.y;
 }
 
 template <>
 KIPPER_INLINE void Cursor<double>::load_two(int ahead, double& one, double& other) const {
-    const double2 both = __ldg(reinterpret_cast<const double2*>(place_ + ahead));
+    const double2 both = *reinterpret_cast<const double2*>(place_ + ahead);
     one = both.x;
     other = both.y;
 }
 
-// An array that a launch does not change.
+// An array that a launch does not change, or a part of a block's memory.
 template <class T>
 class Input {
   public:
     KIPPER_INLINE Input(const T* data, int) : data_(data) {}
+    KIPPER_INLINE Input(const Memory<T>& memory, int start) : data_(memory.data() + start) {}
 
     KIPPER_INLINE Cursor<T> cursor(LaneInt index) const { return Cursor<T>(data_ + index); }
 

@@ -113,6 +113,14 @@ Lanes<T> square_root(Lanes<T> x) {
     return root;
 }
 
+inline Lanes<float> rounded_root(Lanes<float> x) { return square_root<float>(x); }
+inline Lanes<double> rounded_root(Lanes<double> x) { return square_root<double>(x); }
+
+template <class Vector>
+Vector rounded_inverse(Vector x) {
+    return 1 / x;
+}
+
 template <bool kUp, class Vector>
 Vector add_neighbour(Vector sum, Vector x, int size) {
     for (int lane = 0; lane < kWarp; ++lane) {
@@ -217,11 +225,13 @@ template <class T>
 class Cursor {
   public:
     Cursor() = default;
-    Cursor(const T* data, int size, LaneInt place) : data_(data), size_(size), place_(place) {}
+    Cursor(const T* data, int size, Memory<T>* memory, LaneInt place)
+        : data_(data), size_(size), memory_(memory), place_(place) {}
 
     Lanes<T> load(int ahead) const { return load(ahead, Mask{} - 1); }
 
     Lanes<T> load(int ahead, Mask mask) const {
+        if (memory_) return memory_->load(place_ + ahead, mask);
         Lanes<T> values{};
         for (int lane = 0; lane < kWarp; ++lane) {
             if (!mask[lane]) continue;
@@ -244,6 +254,7 @@ class Cursor {
   private:
     const T* data_;
     int size_;
+    Memory<T>* memory_;
     LaneInt place_;
 };
 
@@ -251,12 +262,15 @@ template <class T>
 class Input {
   public:
     Input(const T* data, int size) : data_(data), size_(size) {}
+    Input(Memory<T>& memory, int start) : memory_(&memory), start_(start) {}
 
-    Cursor<T> cursor(LaneInt index) const { return {data_, size_, index}; }
+    Cursor<T> cursor(LaneInt index) const { return {data_, size_, memory_, index + start_}; }
 
   private:
-    const T* data_;
-    int size_;
+    const T* data_ = nullptr;
+    int size_ = 0;
+    Memory<T>* memory_ = nullptr;  // instead of `data_`
+    int start_ = 0;
 };
 
 inline Mask in_range(LaneInt value, int end) { return (value >= 0) & (value < end); }

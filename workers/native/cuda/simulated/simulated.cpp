@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <exception>
 
-#include "cross_vjp.hpp"
+#include "variance_maps.hpp"
 
 namespace kipper {
 namespace {
@@ -78,6 +78,29 @@ int launch(const Launch& launch, T* const* arrays, char* message) {
     });
 }
 
+// Arrays: scaled pixels, pixels, cotangents of the maps; then the maps, and the sums of each image.
+template <class T>
+int launch_variances(const Launch& launch, T* const* arrays, char* message) {
+    return guarded(message, [&] {
+        const Plan& plan = *launch.plan;
+        const Stages stages{launch.stages, launch.stage_count};
+        const Input<T> cotangents(arrays[2], launch.count1 * plan.variances);
+        Memory<T> variances(arrays[3], launch.count1 * plan.variances);
+        std::vector<T> numbers(plan.workspace);
+        for (int index = 0; index < launch.blocks; ++index) {
+            Block block(index, launch.warps);
+            Memory<T> workspace(numbers.data(), plan.workspace);
+            if (launch.images)
+                variance_vjp_block(block, plan, stages, arrays[0], arrays[1], launch.count1,
+                                   cotangents, workspace, variances, arrays[4], index,
+                                   launch.blocks);
+            else
+                variance_block(block, plan, stages, arrays[0], arrays[1], launch.count1, workspace,
+                               variances, index, launch.blocks);
+        }
+    });
+}
+
 }  // namespace
 }  // namespace kipper
 
@@ -91,4 +114,14 @@ KIPPER_EXPORT int launch_float32(const kipper::Launch* launch, float* const* arr
 KIPPER_EXPORT int launch_float64(const kipper::Launch* launch, double* const* arrays,
                                  char* message) {
     return kipper::launch(*launch, arrays, message);
+}
+
+KIPPER_EXPORT int launch_variances_float32(const kipper::Launch* launch, float* const* arrays,
+                                           char* message) {
+    return kipper::launch_variances(*launch, arrays, message);
+}
+
+KIPPER_EXPORT int launch_variances_float64(const kipper::Launch* launch, double* const* arrays,
+                                           char* message) {
+    return kipper::launch_variances(*launch, arrays, message);
 }
