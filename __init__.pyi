@@ -221,6 +221,7 @@ class Result:
     Attributes:
         images: distilled images (n, h, w, c), preprocessed, in the kernel's dtype.
         labels: (n, C) float64; those of a regression have the training targets' mean subtracted.
+        temperature: predictions divided by it are logits of classes; None if none was learned.
         test_accuracy: share of the test images that the set predicts, 0 to 1; None for a
             regression, or if the run did not measure it.
         natural_accuracy: the same of n natural images with their own labels.
@@ -236,6 +237,7 @@ class Result:
 
     images: np.ndarray
     labels: np.ndarray
+    temperature: float | None
     test_accuracy: float | None
     natural_accuracy: float | None
     test_r2: float | None

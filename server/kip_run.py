@@ -254,10 +254,10 @@ class _KipRun:
 
     def _has_plateaued(self, step: int) -> bool:
         """Whether the score on held-out images has not risen for long, at an evaluated step."""
-        if self._settings.stop != "plateau":
+        if not self._algorithm.ends_by_scores:
             return False
         best = best_before(self._session.workdir.validations(), step + 1)
-        return best is not None and step - best.step >= self._settings.patience
+        return best is not None and self._algorithm.is_plateau(step, best.step)
 
     def _show(self, step: int, regression: krr.Regression) -> None:
         made = step - self._first_step

@@ -1,7 +1,15 @@
 """`kipper distill` and `kipper solve_labels`: a run, with its progress and outcome as text."""
 
+import dataclasses
+
 from kipper.common.errors import Interrupted, UserError
-from kipper.common.settings import DryRunSettings, EstimateSettings, RunSettings
+from kipper.common.settings import (
+    ComputeSettings,
+    DistillSettings,
+    DryRunSettings,
+    EstimateSettings,
+    RunSettings,
+)
 from kipper.launch.commands.display import showing_progress
 from kipper.launch.run import run
 from kipper.server.algorithms import algorithm_of
@@ -17,6 +25,8 @@ from kipper.server.workdir import Workdir
 
 def run_with_display(dry_run: DryRunSettings, settings: RunSettings) -> None:
     """Runs `settings`, shows the progress and prints a summary; a dry run prints an estimate."""
+    if of_recipe := recipe_in_flags(settings.compute):
+        print(of_recipe)
     if dry_run.dry_run:
         from kipper.launch.commands.estimate import print_estimate
 
@@ -38,6 +48,16 @@ def run_with_display(dry_run: DryRunSettings, settings: RunSettings) -> None:
     print(summary(workdir, result))
 
 
+def recipe_in_flags(compute: ComputeSettings) -> str:
+    """The flags that the recipe stands for, as in force; empty if they are all defaults."""
+    expansion = compute.expansion(vars(compute))
+    defaults = {field.name: field.default for field in dataclasses.fields(compute)}
+    if not isinstance(compute, DistillSettings) or expansion.items() <= defaults.items():
+        return ""
+    flags = " ".join(f"--{name}={getattr(compute, name)}" for name in expansion)
+    return f"recipe {compute.recipe}: {flags}"
+
+
 def _finished_before(settings: RunSettings, workdir: Workdir) -> RunResult | None:
     """The result of the very run that is asked for, if its files are whole; else None.
 
@@ -48,7 +68,7 @@ def _finished_before(settings: RunSettings, workdir: Workdir) -> RunResult | Non
     if settings.execution.overwrite or status.state != "finished":
         return None
     found = workdir.read_result()
-    if found is None or found.steps != (algorithm.steps or 0) or found.test is None:
+    if found is None or not algorithm.is_end(found) or found.test is None:
         return None
     try:
         sets = [workdir.distilled, *([workdir.best] if workdir.validations() else [])]
@@ -94,13 +114,21 @@ def summary(workdir: Workdir, result: RunResult) -> str:
     assert test is not None
     assert natural is not None
     confirmed = f"{confirmation(result)}\n" if confirmation(result) else ""
+    stopped = f"stopped at a plateau, after {result.steps:,} steps\n" if result.stopped else ""
+    best = ""
+    if result.best is not None and result.best_step != result.steps:
+        best = (
+            f"best set      {workdir.best}, of step {result.best_step:,} by images held out: test "
+            f"{result.best.measure.title} {result.best.amount}\n"
+        )
     return (
         f"test {test.measure.title} {natural.amount} (natural images, natural labels) -> "
         f"{test.amount} (distilled)\n"
         f"{account.kernel_pairs:,} kernel pairs in {account.seconds:.0f} s by "
         f"{account.engine} ({account.pairs_per_second:,} a second)\n"
-        f"{confirmed}"
+        f"{confirmed}{stopped}"
         f"distilled set {workdir.distilled}\n"
+        f"{best}"
         f"pictures      {workdir.figures}\n"
         f"report        {workdir.report}"
     )

@@ -99,6 +99,10 @@ class Algorithm(abc.ABC):
         """Whether the state at a step is scored on the test images."""
         return step == 0
 
+    def is_end(self, result: RunResult) -> bool:
+        """Whether a run with these settings ends where this result is of."""
+        return result.steps == (self.steps or 0)
+
     def natural_score(self, result: RunResult | None, first: Evaluation | None) -> Score | None:
         """The test score of natural images with natural labels; `first` is the first evaluation."""
         return result.natural if result is not None else None

@@ -71,6 +71,15 @@ class Kip(Algorithm):
         every = self.settings.eval_every
         return checkpoint.is_named(step) if every is None else step % every == 0
 
+    def is_end(self, result: RunResult) -> bool:
+        if result.best_step is None or not self.ends_by_scores:
+            return super().is_end(result)
+        return super().is_end(result) or self.is_plateau(result.steps, result.best_step)
+
+    def is_plateau(self, step: int, best_step: int) -> bool:
+        """Whether the best score on held-out images, at `best_step`, is long ago."""
+        return step - best_step >= self.settings.patience
+
     def is_kept(self, step: int) -> bool:
         """Whether the checkpoint of a step is kept for good."""
         return checkpoint.is_named(step) or step == self.steps

@@ -152,6 +152,7 @@ def _numbers(run: RunFiles, activity: Activity | None) -> Rows:
     found: list[tuple[str, str | None]] = [
         (f"test {name}", _score(run.test)),
         (f"{name} of natural images", _score(run.natural)),
+        (f"test {name} of best.npz", _best(run)),
         ("loss", _shown(latest and latest.loss, significant)),
         ("steps", _shown(run.step, "{:,}".format)),
         ("time", _shown(account.seconds, lambda seconds: duration(seconds, exact=True))),
@@ -166,6 +167,14 @@ def _numbers(run: RunFiles, activity: Activity | None) -> Rows:
 
 def _account(run: RunFiles) -> Account:
     return run.result.account if run.result is not None else run.status.account
+
+
+def _best(run: RunFiles) -> str | None:
+    """The test score of the set that did best on held-out images, if that is not the last one."""
+    result = run.result
+    if result is None or result.best is None or result.best_step in (None, result.steps):
+        return None
+    return f"{result.best.amount} (step {result.best_step:,})"
 
 
 def _score(score: Score | None) -> str | None:

@@ -311,6 +311,8 @@ def test_a_run_ends_once_the_score_on_held_out_images_has_stopped_rising(
     best, last = (read_set(path).made for path in (workdir.best, workdir.distilled))
     assert (best.step, best.test, last.step) == (6, result.best, 10)
     assert workdir.read_result() == result
+    ends = {patience: Kip(settings.replace(patience=patience).compute) for patience in (4, 5)}
+    assert [each.is_end(result) for each in ends.values()] == [True, False]
     # The first ten steps are those of a run that goes on.
     on = run(kip_settings(tmp_path / "on", **{**changes, "stop": "steps", "steps": 10}))
     assert (on.stopped, on.test) == (None, result.test)
