@@ -729,7 +729,8 @@ def kernel(
 
     Args:
         x1: images (n, h, w, c) or (n, h, w), used unchanged: standardise them yourself; n may be 0.
-        x2: images (m, h, w, c) or (m, h, w); None stands for x1, at half the cost.
+            For fully connected networks also rows of numbers (n, features).
+        x2: as x1, m of them; None stands for x1, at half the cost.
         architecture: as the flag of `kipper distill`.
         kernel: "ntk" or "nngp".
         dtype: "float32" or "float64", of the arithmetic and the result. By default both are

@@ -7,10 +7,12 @@ import functools
 
 import numpy as np
 
-from kipper.common.architecture import KernelSpec, architecture_named, check_image_side
+from kipper.common.architecture import Conv, KernelSpec, architecture_named, check_image_side
 from kipper.common.cores import usable_cores
+from kipper.common.datasets.pixels import channel_order
 from kipper.common.errors import UserError
 from kipper.common.forking import check_not_forked
+from kipper.common.notices import notice
 from kipper.server.distributed_kernel import mirrored
 from kipper.server.tiling import Tiling, spans, tiling_for, triangle
 from kipper.workers.choice import make_engine
@@ -34,7 +36,8 @@ def kernel(
 
     Args:
         x1: images (n, h, w, c) or (n, h, w), used unchanged: standardise them yourself; n may be 0.
-        x2: images (m, h, w, c) or (m, h, w); None stands for x1, at half the cost.
+            For fully connected networks also rows of numbers (n, features).
+        x2: as x1, m of them; None stands for x1, at half the cost.
         architecture: as the flag of `kipper distill`.
         kernel: "ntk" or "nngp".
         dtype: "float32" or "float64", of the arithmetic and the result. By default both are
@@ -171,7 +174,10 @@ def _images(
             "them first, as with images.filled(0)."
         )
     array = np.asarray(images)
-    if array.ndim == 3:
+    has_convolutions = Conv() in spec.architecture.layers
+    if array.ndim == 2 and not has_convolutions:
+        array = array[:, None, :, None]
+    elif array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4 or array.dtype.kind not in "fiub":
         raise UserError(
@@ -187,6 +193,12 @@ def _images(
         raise UserError(
             f"{name} holds images of shape {array.shape[1:]}, x1 of {like.shape[1:]}; they must "
             "be equal."
+        )
+    if has_convolutions and channel_order(array.shape) == "first":
+        notice(
+            f"{name} is of shape {array.shape}, which is taken as {array.shape[1]} x "
+            f"{array.shape[2]} pixels; if channels come first, move them to the last axis: "
+            "transpose(0, 2, 3, 1)."
         )
     check_image_side(spec.architecture, *array.shape[1:3])
     return np.ascontiguousarray(array, spec.dtype)

@@ -129,7 +129,8 @@ def on_scale_of(
                 f"{white:.4g}; give images on that scale"
             )
         return images, None
-    if images.dtype.kind != "f" or not images.size:
+    are_rows = images.ndim < 3 or (images.shape[1], *images.shape[3:]) == (1, 1)
+    if images.dtype.kind != "f" or not images.size or are_rows:  # features have no white
         return images, None
     lowest, highest = float(images.min()), float(images.max())
     if pixel_range == (0, 1) and lowest >= 0 and _WHITE < highest <= _BYTE:

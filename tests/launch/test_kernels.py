@@ -88,6 +88,23 @@ def test_boolean_images_are_zeros_and_ones():
     np.testing.assert_array_equal(found, kipper.kernel((X1 > 0) * 1.0, architecture="fc1"))
 
 
+def test_rows_of_numbers_are_images_of_fully_connected_networks():
+    rows = X1.reshape(5, -1), X2.reshape(7, -1)
+    named = {"architecture": "fc2", "dtype": "float64"}
+    expected = kipper.kernel_vjp(X1, X2, COTANGENT, **named)
+    found = kipper.kernel_vjp(*rows, COTANGENT, **named)
+    assert found[1].shape == rows[0].shape
+    for one, other in zip(found, expected, strict=True):
+        assert np.array_equal(one.ravel(), other.ravel())
+
+
+def test_channels_that_come_first_are_doubted():
+    images = np.zeros((2, 3, 8, 8))
+    with pytest.warns(kipper.DataWarning, match="x1 is of shape .* taken as 3 x 8 pixels"):
+        kipper.kernel(images, architecture="conv_vec1")
+    kipper.kernel(images, architecture="fc1")
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
