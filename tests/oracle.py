@@ -53,12 +53,12 @@ def reference_kernel(spec: KernelSpec):
     return kernel
 
 
-def banded_kernel(network: BandedNetwork, kind: str):
+def banded_kernel(network: BandedNetwork, kind: str, at_once: bool = False):
     """(x1, x2) -> K, by the banded algorithm in plain JAX, variance maps included."""
 
     def kernel(x1, x2):
-        v1, v2 = variance_maps(network, x1), variance_maps(network, x2)
-        return cross_kernel(network, kind, x1, v1, x2, v2)
+        v1, v2 = (variance_maps(network, images, at_once=at_once) for images in (x1, x2))
+        return cross_kernel(network, kind, x1, v1, x2, v2, at_once=at_once)
 
     return kernel
 

@@ -88,6 +88,7 @@ SMALL_BENCHMARKS = {
     "estimates.py": "--only=none",
     "conventions.py": "--seeds=0 --b_std=0.1 --statistics=50",
     "live_page.py": "--repetitions=1 --scale=0.05 --workloads 'fc1, digits'",
+    "xla_launches.py": "--target=cpu --architecture=conv_vec1 --side=4 --block 2 4",
 }
 
 EVERY = [command for page in PAGES for command in commands(page)]

@@ -4,6 +4,11 @@ Pair maps have the shape [2 dh + 1, 2 dw + 1, h, w, J]: the offset d of the seco
 first, the first pixel, and J images of batch 2 ("lanes") in the minor dimension. Entries whose
 second pixel lies outside its image are 0. A map that a convolution reads already carries the factor
 w2 / 9 of that convolution, so that the convolution only adds.
+
+On CPUs one offset of one image of batch 1 is evaluated after the other, so that maps stay in the
+cache. Accelerators are fast only if each of their kernels has millions of elements: `at_once` is
+for them, and evaluates all offsets of a stage together, of as many pairs as its bound on memory
+allows.
 Derivation: docs/banded_kernel.md.
 """
 
@@ -31,6 +36,10 @@ from kipper.workers.nearness import (
 # on two cores, with gradients as fast. Fewer if the largest pair map would exceed MOST_ENTRIES.
 MOST_LANES = 64
 MOST_ENTRIES = 2**26
+# The same of `at_once`. 128 lanes fill the registers of a TPU. The backward pass holds sixteen maps
+# of so many entries: 2 GB in float32.
+MOST_LANES_AT_ONCE = 128
+MOST_ENTRIES_AT_ONCE = 2**25
 
 Maps = tuple[Array, ...]  # covariances k, or covariances k and tangent kernels n
 
@@ -67,6 +76,7 @@ def cross_kernel(
     v2: Array,
     *,
     lanes: int | None = None,
+    at_once: bool = False,
 ) -> Array:
     """The kernel of every pair, given the images and their variance maps; all of one dtype.
 
@@ -82,11 +92,12 @@ def cross_kernel(
         v2: (n2, network.variances_per_image).
         lanes: images of batch 2 that are evaluated together, to which memory is proportional; by
             default this function chooses.
+        at_once: whether all offsets are evaluated together, as accelerators need.
 
     Returns:
         (n1, n2).
     """
-    return judged_cross_kernel(network, kind, x1, v1, x2, v2, lanes=lanes)[0]
+    return judged_cross_kernel(network, kind, x1, v1, x2, v2, lanes=lanes, at_once=at_once)[0]
 
 
 def judged_cross_kernel(
@@ -98,18 +109,20 @@ def judged_cross_kernel(
     v2: Array,
     *,
     lanes: int | None = None,
+    at_once: bool = False,
 ) -> tuple[Array, Array]:
     """`cross_kernel`, and which pairs float64 should evaluate: (n1, n2) boolean."""
     tangent = is_tangent(kind)
     num_columns = len(x2)
     singles = _in_lanes(network, x1, v1, 1)
-    lanes = lanes or _even_lanes(num_columns, _most_lanes(network))
+    lanes = lanes or _even_lanes(num_columns, _most_lanes(network, at_once))
+    group = _group(network, len(x1), lanes) if at_once else None
     blocks = _in_lanes(network, x2, v2, lanes)
     # Checkpointed, so that differentiation does not keep the maps of one block during another.
-    kernels_of = _checkpointed(functools.partial(_kernels, network, tangent))
+    kernels_of = _checkpointed(functools.partial(_kernels, network, tangent, at_once))
 
-    def columns(block: _Images) -> tuple[Array, Array]:
-        return lax.map(lambda single: kernels_of(single, block), singles)  # (n1, J)
+    def columns(block: _Images) -> tuple[Array, Array]:  # (n1, J)
+        return lax.map(lambda single: kernels_of(single, block), singles, batch_size=group)
 
     def matrix(by_block: Array) -> Array:  # (blocks, n1, J)
         return jnp.moveaxis(by_block, 0, 1).reshape(len(x1), -1)[:, :num_columns]
@@ -118,23 +131,36 @@ def judged_cross_kernel(
     return matrix(kernel), matrix(endangered)
 
 
-def variance_maps(network: BandedNetwork, images: Array) -> Array:
+def variance_maps(network: BandedNetwork, images: Array, *, at_once: bool = False) -> Array:
     """(n, h, w, c) -> (n, network.variances_per_image): pre-activation variances at each pixel.
 
-    All ReLU layers, each row-major, in the dtype of the images; differentiable.
+    All ReLU layers, each row-major, in the dtype of the images; differentiable. `at_once` as for
+    `cross_kernel`.
     """
     pixels = _pixels_in_lanes(images, _even_lanes(len(images), MOST_LANES))
-    variances_of = _checkpointed(functools.partial(_variances, network))
+    variances_of = _checkpointed(functools.partial(_variances, network, at_once))
     by_block = lax.map(variances_of, pixels)  # (blocks, variances, J)
     return jnp.moveaxis(by_block, 1, 2).reshape(-1, network.variances_per_image)[: len(images)]
 
 
-def _most_lanes(network: BandedNetwork) -> int:
-    offsets_and_pixels = math.prod(
+def _largest_map(network: BandedNetwork) -> int:
+    """The entries of one pair in the map behind the first stage's last ReLU."""
+    return math.prod(
         (2 * side + 1) * length
         for side, length in zip(network.bands[0], network.sizes[0], strict=True)
     )
-    return min(max(MOST_ENTRIES // offsets_and_pixels, 1), MOST_LANES)
+
+
+def _most_lanes(network: BandedNetwork, at_once: bool) -> int:
+    most = MOST_LANES_AT_ONCE if at_once else MOST_LANES
+    entries = MOST_ENTRIES_AT_ONCE if at_once else MOST_ENTRIES
+    return min(max(entries // _largest_map(network), 1), most)
+
+
+def _group(network: BandedNetwork, num_images: int, lanes: int) -> int:
+    """The images of batch 1 to evaluate together, of which there are whole groups."""
+    most = max(MOST_ENTRIES_AT_ONCE // (lanes * _largest_map(network)), 1)
+    return max(count for count in range(1, most + 1) if num_images % count == 0)
 
 
 def _even_lanes(num_images: int, most: int) -> int:
@@ -173,7 +199,7 @@ def _square_root(variances: Array) -> Array:
 
 
 def _kernels(
-    network: BandedNetwork, tangent: bool, single: _Images, block: _Images
+    network: BandedNetwork, tangent: bool, at_once: bool, single: _Images, block: _Images
 ) -> tuple[Array, Array]:
     """The kernels of one image with each of a block, and whether they are endangered: [J]."""
     maps: Maps = ()
@@ -189,6 +215,7 @@ def _kernels(
             _Images(single.pixels, single.deviations[layers]),
             _Images(block.pixels, block.deviations[layers]),
             tangent,
+            at_once,
         )
         damage += jnp.tensordot(jnp.asarray(network.offset_weights[index], damaged.dtype), damaged)
         nearest = jnp.maximum(nearest, near[network.bands[index]])
@@ -202,7 +229,7 @@ def _kernels(
     return network.w2 * jnp.stack(means).sum(0) + network.b2, endangered
 
 
-def _variances(network: BandedNetwork, pixels: Array) -> Array:
+def _variances(network: BandedNetwork, at_once: bool, pixels: Array) -> Array:
     """Variances of a block of images: [c, h, w, J] -> [variances_per_image, J]."""
     variances: list[Array] = []
     maps: Maps = ()
@@ -212,13 +239,15 @@ def _variances(network: BandedNetwork, pixels: Array) -> Array:
         centre = maps[0][band] if maps else _input_covariance(network, pixels, pixels)
         layers = []
         for layer in range(stage.convs):
-            layers.append(_box_sum(centre) + network.b2)
+            layers.append(_box_sum(centre, at_once) + network.b2)
             centre = layers[-1] * (0.5 * _scale_behind(network, index, layer))
         variances += layers
         if index + 1 == len(network.stages):
             break
         images = _Images(pixels, tuple(map(_square_root, layers)))
-        (covariances,), _, _ = _stage_maps(network, index, band, maps, images, images, False)
+        (covariances,), _, _ = _stage_maps(
+            network, index, band, maps, images, images, False, at_once
+        )
         maps = (covariances.at[band].set(centre),)
         if stage.pooled:
             maps = _pooled(network, index, network.variance_bands[index : index + 2], maps)
@@ -233,17 +262,39 @@ def _stage_maps(
     images1: _Images,
     images2: _Images,
     tangent: bool,
+    at_once: bool,
 ) -> tuple[Maps, Array, Array]:
     """The pair maps behind the last ReLU of a stage, from those at its entry.
 
     Also the shares of damaged and of near patches at each offset, see `_nearness`.
 
     For the first stage `maps` is empty, and the images are read instead. Convolutions and ReLUs do
-    not mix offsets, so a stage is evaluated offset by offset, and the maps between its layers stay
-    in the cache.
+    not mix offsets, so that a stage may be evaluated offset by offset, and the maps between its
+    layers stay in the cache.
     """
-    height, width = network.sizes[index]
+    size = network.sizes[index]
     images2 = jax.tree.map(lambda array: _padded(array, band), images2)
+
+    def behind(maps: Maps, images1: _Images, shifted: _Images) -> tuple[Maps, Array, Array]:
+        """At one offset, by which the second images are shifted."""
+        if not maps:
+            maps = (_input_covariance(network, images1.pixels, shifted.pixels),)
+        for layer, deviations in enumerate(
+            zip(images1.deviations, shifted.deviations, strict=True)
+        ):
+            scale = _scale_behind(network, index, layer)
+            s = deviations[0] * deviations[1]
+            k, maps = _conv_relu(maps, s, network.b2, scale, tangent, at_once)
+        step = judged_step(network, index)
+        judged = (array[step // 2 :: step] for array in (k, s, *deviations))
+        return maps, *_nearness(*judged)
+
+    if at_once:
+        by_column = jax.vmap(behind, in_axes=(0, None, 0))
+        by_row = jax.vmap(by_column, in_axes=(0, None, 0))
+        shifted = jax.tree.map(lambda array: _windows(array, band, size), images2)
+        return by_row(maps, images1, shifted)
+
     offsets = np.stack(np.meshgrid(*(np.arange(2 * side + 1) for side in band), indexing="ij"), -1)
 
     # Checkpointed, so that differentiation stores only the entry of a stage. The gradient also
@@ -252,18 +303,8 @@ def _stage_maps(
     def at_offset(
         offset: Array, maps: Maps, images1: _Images, images2: _Images
     ) -> tuple[Maps, Array, Array]:
-        shifted = jax.tree.map(lambda array: _window(array, offset, (height, width)), images2)
-        if not maps:
-            maps = (_input_covariance(network, images1.pixels, shifted.pixels),)
-        for layer, deviations in enumerate(
-            zip(images1.deviations, shifted.deviations, strict=True)
-        ):
-            scale = _scale_behind(network, index, layer)
-            s = deviations[0] * deviations[1]
-            k, maps = _conv_relu(maps, s, network.b2, scale, tangent)
-        step = judged_step(network, index)
-        judged = (array[step // 2 :: step] for array in (k, s, *deviations))
-        return maps, *_nearness(*judged)
+        shifted = jax.tree.map(lambda array: _window(array, offset, size), images2)
+        return behind(maps, images1, shifted)
 
     by_offset = tuple(map_.reshape(-1, *map_.shape[2:]) for map_ in maps)
     maps, damaged, near = lax.map(
@@ -299,29 +340,37 @@ def _input_covariance(network: BandedNetwork, pixels1: Array, pixels2: Array) ->
     return (pixels1 * pixels2).sum(0) * (network.w2 / 9 / len(pixels1))
 
 
-def _conv_relu(maps: Maps, s: Array, b2: float, scale: float, tangent: bool) -> tuple[Array, Maps]:
+def _conv_relu(
+    maps: Maps, s: Array, b2: float, scale: float, tangent: bool, at_once: bool
+) -> tuple[Array, Maps]:
     """One convolution and one ReLU at one offset: k between them, and the outputs times `scale`.
 
     `maps` are k, and n except in the first layer, [h, w, J]. `s` are products of the standard
     deviations, 0 where the second pixel is outside its image. `tangent` asks for n.
     """
     inside = s != 0  # also where s has overflowed
-    k = _box_sum(maps[0]) + b2
+    k = _box_sum(maps[0], at_once) + b2
     inside_k = jnp.where(inside, k, 0)
     if not tangent:
         return k, (_materialised(relu_covariance(inside_k, s) * scale),)
-    n = _box_sum(maps[1]) + k if len(maps) > 1 else k
+    n = _box_sum(maps[1], at_once) + k if len(maps) > 1 else k
     behind, n = relu_covariance_and_tangent(inside_k, jnp.where(inside, n, 0), s)
     return k, _materialised((behind * scale, n * scale))
 
 
-def _box_sum(array: Array) -> Array:
-    """Sums over 3x3 pixels, with zeros outside: [h, w, J] -> [h, w, J]."""
+def _box_sum(array: Array, at_once: bool) -> Array:
+    """Sums over 3x3 pixels, with zeros outside: [h, w, J] -> [h, w, J].
+
+    `at_once`, it becomes part of the ReLU's kernel, which reads its neighbours from the cache
+    instead of a map from memory.
+    """
     for axis in (0, 1):
         size = array.shape[axis]
         padded = jnp.pad(array, [(int(axis == other),) * 2 for other in range(3)])
         terms = [lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(3)]
-        array = _materialised(terms[0] + terms[1] + terms[2])
+        array = terms[0] + terms[1] + terms[2]
+        if not at_once:
+            array = _materialised(array)
     return array
 
 
@@ -335,6 +384,19 @@ def _window(array: Array, start: Array, size: Side) -> Array:
     """A window [..., h, w, J] of a padded array; `start` counts from the lowest offset."""
     rows = lax.dynamic_slice_in_dim(array, start[0], size[0], axis=array.ndim - 3)
     return lax.dynamic_slice_in_dim(rows, start[1], size[1], axis=array.ndim - 2)
+
+
+def _windows(array: Array, band: Side, size: Side) -> Array:
+    """All windows [2 dh + 1, 2 dw + 1, ..., h, w, J] of a padded array.
+
+    By slices that are known when compiled: the gradient adds them up in an order that is known too.
+    """
+    for axis in (1, 0):
+        place = array.ndim - 3 + axis
+        starts = range(2 * band[axis] + 1)
+        slices = [lax.slice_in_dim(array, d, d + size[axis], axis=place) for d in starts]
+        array = jnp.stack(slices)
+    return array
 
 
 def _pooled(network: BandedNetwork, index: int, bands: tuple[Side, ...], maps: Maps) -> Maps:

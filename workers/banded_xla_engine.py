@@ -34,8 +34,13 @@ def make_engine(spec: KernelSpec, threads: int) -> BandedEngine:
 
 @functools.lru_cache(maxsize=8)
 def _engine(spec: KernelSpec) -> BandedEngine:
+    at_once = jax.default_backend() != "cpu"
+    variance_maps = functools.partial(banded_xla.variance_maps, at_once=at_once)
+
     def cross(network: BandedNetwork, *images: Array) -> tuple[Array, Array]:
-        kernel, endangered = banded_xla.judged_cross_kernel(network, spec.kind, *images)
+        kernel, endangered = banded_xla.judged_cross_kernel(
+            network, spec.kind, *images, at_once=at_once
+        )
         return kernel, endangered & (spec.dtype == "float32")
 
     def cross_vjp(
@@ -53,14 +58,13 @@ def _engine(spec: KernelSpec) -> BandedEngine:
         return kernel, endangered, *pullback(jnp.where(endangered, 0, cotangent))
 
     def variance_vjp(network: BandedNetwork, images: Array, cotangent: Array) -> Array:
-        maps = functools.partial(banded_xla.variance_maps, network)
-        return jax.vjp(maps, images)[1](cotangent)[0]
+        return jax.vjp(functools.partial(variance_maps, network), images)[1](cotangent)[0]
 
     return BandedEngine(
         "banded_xla",
         xla_arithmetic(),
         spec,
-        _in_pieces(banded_xla.variance_maps),
+        _in_pieces(variance_maps),
         _in_pieces(variance_vjp),
         jax.jit(cross, static_argnums=0),
         jax.jit(cross_vjp, static_argnums=0, static_argnames="both"),

@@ -14,13 +14,16 @@ from kipper.common.architecture import (
     Conv,
     Dense,
     Flatten,
+    GlobalAvgPool,
     KernelSpec,
     Relu,
     architecture_named,
 )
 from kipper.common.precision import enable_x64
-from kipper.workers.banded_xla import cross_kernel, variance_maps
+from kipper.workers import banded_xla, banded_xla_engine
+from kipper.workers.banded_xla import cross_kernel, judged_cross_kernel, variance_maps
 from kipper.workers.bands import banded_network
+from kipper.workers.engine import PreparedImages
 
 pytestmark = pytest.mark.thorough
 
@@ -34,12 +37,19 @@ CASES = [
     pytest.param("myrtle5", (6, 7, 2), "ntk", marks=pytest.mark.thorough),
 ]
 ONE_STAGE = Architecture("one_stage", (Conv(), Relu(), AvgPool(), Flatten(), Dense()), b_std=0.0)
+TWO_STAGES = ("two_stages", (5, 6, 2), "ntk")
+OWN = {
+    "one_stage": ONE_STAGE,
+    "two_stages": Architecture(
+        "two_stages", (Conv(), Relu(), AvgPool(), Conv(), Relu(), GlobalAvgPool(), Dense())
+    ),
+}
 
 each_case = pytest.mark.parametrize(("name", "shape", "kind"), CASES)
 
 
 def _architecture(name):
-    return ONE_STAGE if name == "one_stage" else architecture_named(name)
+    return OWN.get(name) or architecture_named(name)
 
 
 def _network(name, shape):
@@ -55,9 +65,9 @@ def _with_pullback(kernel):
 
 
 @functools.cache
-def _banded(name, shape, kind):
+def _banded(name, shape, kind, at_once=False):
     """(x1, x2, cotangent) -> kernel, both vector-Jacobian products."""
-    return _with_pullback(banded_kernel(_network(name, shape), kind))
+    return _with_pullback(banded_kernel(_network(name, shape), kind, at_once))
 
 
 @functools.cache
@@ -74,10 +84,10 @@ def _cotangent(dtype=np.float64):
     return np.random.default_rng(2).normal(size=(3, 4)).astype(dtype)
 
 
-def _check(name, shape, kind, x1, x2, tolerance):
+def _check(name, shape, kind, x1, x2, tolerance, at_once=False):
     with enable_x64():
         expected = _oracle(name, shape, kind)(x1, x2, _cotangent())
-        got = _banded(name, shape, kind)(x1, x2, _cotangent())
+        got = _banded(name, shape, kind, at_once)(x1, x2, _cotangent())
         for one, other in zip(got, expected, strict=True):
             assert one.dtype == np.float64
             assert relative_error(np.asarray(one), np.asarray(other)) < tolerance
@@ -87,6 +97,13 @@ def _check(name, shape, kind, x1, x2, tolerance):
 @each_case
 def test_kernel_and_both_vjps_in_float64(name, shape, kind):
     _check(name, shape, kind, _images(shape, 3, 0), _images(shape, 4, 1), 1e-12)
+
+
+@needs_neural_tangents
+@pytest.mark.parametrize(("name", "shape", "kind"), [TWO_STAGES, CASES[3]])
+def test_all_offsets_at_once_as_on_accelerators(name, shape, kind):
+    x1, x2 = _images(shape, 3, 0), _images(shape, 4, 1)
+    _check(name, shape, kind, x1, np.concatenate([x1[:1], x2[1:]]), 1e-12, at_once=True)
 
 
 @needs_neural_tangents
@@ -158,3 +175,41 @@ def test_an_unknown_kind_is_refused():
     images = _images((5, 7, 1), 1, 0, np.float32)
     with pytest.raises(ValueError, match="neither"):
         banded_kernel(network, "both")(images, images)
+
+
+def _loops(compiled):
+    return compiled.as_text().count(" while(")
+
+
+def test_all_offsets_at_once_within_any_memory(monkeypatch):
+    """A loop over groups and one over blocks of lanes if they do not fit, and none over offsets."""
+    network = _network("one_stage", (5, 4))
+    entries = 3 * 3 * 5 * 4  # of a pair
+    x1, x2 = _images((5, 4, 3), 4, 0, np.float32), _images((5, 4, 3), 6, 1, np.float32)
+    images = x1, variance_maps(network, x1), x2, variance_maps(network, x2)
+    expected = np.asarray(cross_kernel(network, "ntk", *images))
+    # memory for so many pairs, and the loops that this leaves
+    for pairs, loops in ((24, 0), (5, 2)):
+        monkeypatch.setattr(banded_xla, "MOST_ENTRIES_AT_ONCE", pairs * entries)
+        kernel = jax.jit(functools.partial(cross_kernel, network, "ntk", at_once=True))
+        assert _loops(kernel.lower(*images).compile()) == loops, pairs
+        assert relative_error(np.asarray(kernel(*images)), expected) < 1e-6
+
+
+@pytest.mark.parametrize(("backend", "at_once"), [("cpu", False), ("rocm", True), ("tpu", True)])
+def test_the_engine_evaluates_all_offsets_at_once_except_on_cpus(backend, at_once, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    asked = []
+    monkeypatch.setattr(
+        banded_xla,
+        "judged_cross_kernel",
+        lambda *_, at_once: (asked.append(at_once), judged_cross_kernel(*_, at_once=at_once))[1],
+    )
+    spec = KernelSpec(ONE_STAGE, "ntk", "float64")
+    banded_xla_engine._engine.cache_clear()
+    engine = banded_xla_engine.make_engine(spec, 1)
+    banded_xla_engine._engine.cache_clear()
+    images = _images((5, 4, 3), 2, 0)
+    prepared = PreparedImages(images, engine.features(images))
+    assert engine.block(prepared, prepared).shape == (2, 2)
+    assert asked == [at_once]
