@@ -9,19 +9,13 @@ import os
 import pathlib
 import shlex
 import subprocess
+from collections.abc import Sequence
 
 import numpy as np
 
 from kipper.workers import native
-from kipper.workers.cuda_plan import (
-    KernelPlan,
-    NetworkPlan,
-    StagePlan,
-    image_cotangents,
-    image_factors,
-    offset_weights,
-    scaled_pixels,
-)
+from kipper.workers.banded_cuda import DeviceFunction
+from kipper.workers.cuda_plan import KernelPlan, NetworkPlan, StagePlan
 
 _NATIVE = pathlib.Path(native.__file__).parent
 CUDA = _NATIVE / "cuda"
@@ -49,74 +43,50 @@ class _Launch(ctypes.Structure):
         ("plan", ctypes.POINTER(_Plan)),
         ("stages", ctypes.POINTER(_Stage)),
         *((name, ctypes.c_int) for name in ("stage_count", "tangent", "images")),
-        *((name, ctypes.c_int) for name in ("blocks", "warps", "count1", "count2")),
+        *((name, ctypes.c_int) for name in ("blocks", "warps")),
+        ("counts", ctypes.c_int * 4),
     )
 
 
 class SimulatedGpu:
-    """Launches of the kernels of a library that `build` made."""
+    """A device for `banded_cuda`, with a library that `build` made.
 
-    def __init__(self, library: pathlib.Path, *, blocks: int = 2, warps: int = 3):
+    `most_numbers` is the largest size of an array that it has room for.
+    """
+
+    def __init__(
+        self,
+        library: pathlib.Path,
+        *,
+        blocks: int = 2,
+        warps: int = 3,
+        most_numbers: int | None = None,
+    ):
         self._library = ctypes.CDLL(os.fspath(library))
         self._blocks, self._warps = blocks, warps
+        self._most_numbers = most_numbers
+        self.launches: list[DeviceFunction] = []
 
-    def cross(
-        self, plan: KernelPlan, x1: np.ndarray, v1: np.ndarray, x2: np.ndarray, v2: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(n1, n2), and which pairs are endangered; see `banded_cpu.judged_cross_kernel`."""
-        kernel, endangered = np.full((2, len(x1), len(x2)), np.nan, x1.dtype)
-        none = np.empty(0, x1.dtype)
-        self._launch(plan, 0, [*_inputs(plan, x1, v1, x2, v2), none, kernel, endangered])
-        return kernel, endangered > 0
+    def upload(self, values: np.ndarray) -> np.ndarray:
+        self._check_room(values.size)
+        return np.array(values, order="C")
 
-    def cross_vjp(
+    def empty(self, count: int, dtype: np.dtype) -> np.ndarray:
+        self._check_room(count)
+        return np.full(count, np.nan, dtype)
+
+    def download(self, buffer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return buffer.ravel()[: np.prod(shape, dtype=int)].reshape(shape).copy()
+
+    def launch(
         self,
+        function: DeviceFunction,
         plan: KernelPlan,
-        x1: np.ndarray,
-        v1: np.ndarray,
-        x2: np.ndarray,
-        v2: np.ndarray,
-        cotangent: np.ndarray,
-        *,
-        both: bool,
-    ) -> tuple[np.ndarray, ...]:
-        """As `banded_cpu.cross_kernel_vjp`."""
-        images = 2 if both else 1
-        of_image = plan.rest.pixel_values + plan.rest.variances
-        kernel, endangered = np.full((2, len(x1), len(x2)), np.nan, x1.dtype)
-        sums = np.full((len(x1), len(x2), images, of_image), np.nan, x1.dtype)
-        inputs = [*_inputs(plan, x1, v1, x2, v2), np.ascontiguousarray(cotangent)]
-        self._launch(plan, images, [*inputs, kernel, endangered, sums])
-        pixels, variances = image_cotangents(plan, sums[:, :, 0], v1, first=True)
-        pulled = [pixels.reshape(x1.shape), variances]
-        if both:
-            second = sums[:, :, 1].swapaxes(0, 1)
-            pixels, variances = image_cotangents(plan, second, v2, first=False)
-            pulled += [pixels.reshape(x2.shape), variances]
-        return kernel, endangered > 0, *pulled
-
-    def variance_maps(self, plan: KernelPlan, images: np.ndarray) -> np.ndarray:
-        """As `banded_cpu.variance_maps`."""
-        maps = np.full((len(images), plan.rest.variances), np.nan, images.dtype)
-        inputs = [scaled_pixels(plan, images), images, maps]
-        self._launch(plan, 0, [*inputs, maps], "launch_variances")
-        return maps
-
-    def variance_maps_vjp(
-        self, plan: KernelPlan, images: np.ndarray, cotangent: np.ndarray
-    ) -> np.ndarray:
-        """As `banded_cpu.variance_maps_vjp`."""
-        maps = np.full_like(cotangent, np.nan)
-        of_image = plan.rest.pixel_values + plan.rest.variances
-        sums = np.full((len(images), 2, of_image), np.nan, images.dtype)
-        inputs = [scaled_pixels(plan, images), images, cotangent]
-        self._launch(plan, 1, [*inputs, maps, sums], "launch_variances")
-        first, second = (sums[:, side, : plan.rest.pixel_values] for side in (0, 1))
-        return (scaled_pixels(plan, first) + second).reshape(images.shape)
-
-    def _launch(
-        self, plan: KernelPlan, images: int, arrays: list[np.ndarray], name: str = "launch"
+        images: int,
+        counts: Sequence[int],
+        buffers: Sequence[np.ndarray],
     ) -> None:
+        self.launches.append(function)
         stages = (_Stage * len(plan.stages))(
             *(_Stage(*dataclasses.astuple(stage)) for stage in plan.stages)
         )
@@ -124,24 +94,17 @@ class SimulatedGpu:
             ctypes.pointer(_Plan(*dataclasses.astuple(plan.rest))),
             stages,
             *(len(stages), plan.tangent, images, self._blocks, self._warps),
-            *(len(arrays[0]), len(arrays[2])),
+            (ctypes.c_int * 4)(*counts),
         )
         message = ctypes.create_string_buffer(256)
-        pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
-        if getattr(self._library, f"{name}_{arrays[0].dtype}")(
-            ctypes.byref(launch), pointers, message
-        ):
+        pointers = (ctypes.c_void_p * len(buffers))(*(buffer.ctypes.data for buffer in buffers))
+        name = f"{function.removesuffix('_vjp')}_{buffers[0].dtype}"
+        if getattr(self._library, name)(ctypes.byref(launch), pointers, message):
             raise RuntimeError(message.value.decode())
 
-
-def _inputs(
-    plan: KernelPlan, x1: np.ndarray, v1: np.ndarray, x2: np.ndarray, v2: np.ndarray
-) -> list[np.ndarray]:
-    inputs = [
-        *(scaled_pixels(plan, x1), image_factors(plan, v1, first=True)),
-        *(x2, image_factors(plan, v2, first=False), offset_weights(plan, x1.dtype)),
-    ]
-    return [np.ascontiguousarray(array) for array in inputs]
+    def _check_room(self, count: int) -> None:
+        if self._most_numbers is not None and count > self._most_numbers:
+            raise MemoryError(f"no room for {count} numbers")
 
 
 def build(library: pathlib.Path, *flags: str) -> None:

@@ -256,27 +256,22 @@ def scaled_pixels(plan: KernelPlan, images: np.ndarray) -> np.ndarray:
     return images * images.dtype.type(plan.network.w2 / 9 / plan.channels)
 
 
-def image_cotangents(
+def deviation_cotangents(
     plan: KernelPlan, sums: np.ndarray, variances: np.ndarray, *, first: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """The cotangents of pixels (n, pixel_values) and variances (n, variances) of images.
+) -> np.ndarray:
+    """The cotangents of variances (n, variances), from those of deviations.
 
     Args:
         plan: the kernel.
-        sums: (n, m, pixel_values + variances): what each pair adds, of pixels and deviations. They
-            are added up in the order of m.
+        sums: (n, variances): of deviations. Those of `first` images lack the factor that their
+            deviations carry.
         variances: (n, variances) of the images.
-        first: whether the images' factors carry scales, which `sums` then lack.
+        first: see above.
     """
-    total = np.zeros_like(sums, shape=(len(sums), sums.shape[2]))
-    for column in range(sums.shape[1]):
-        total += sums[:, column]
-    pixels, deviations = np.split(total, [plan.rest.pixel_values], axis=1)
     inverses = image_factors(plan, variances, first=False)[..., 0]
-    if not first:
-        return pixels, deviations * inverses / 2
-    dtype = variances.dtype
-    return scaled_pixels(plan, pixels), deviations * _sine_scales(plan).astype(dtype) * inverses / 2
+    if first:
+        sums = sums * _sine_scales(plan).astype(variances.dtype)
+    return sums * inverses / 2
 
 
 def _sine_scales(plan: KernelPlan) -> np.ndarray:

@@ -90,6 +90,22 @@ cross(const number* pixels1, const number* factors1, int count1, const number* p
     return _program(plan, dtype, header, f"__launch_bounds__({32 * warps}, {blocks})", function)
 
 
+def sum_program(plan: KernelPlan, dtype: str, *, images: int, warps: int) -> CudaProgram:
+    """The program with the function `sum_pairs`; arguments are those of `cross_program`."""
+    function = f"""\
+sum_pairs(const number* sums, int count1, int count2, int side, int first_image, number* totals) {{
+    using namespace kipper;
+    constexpr int kOfImage = ThePlan::pixel_values + ThePlan::variances;
+    const PairSums pairs{{count1, count2, {images}, side, kOfImage}};
+    Block block;
+    Memory<number> memory(totals, (first_image + (side ? count2 : count1)) * kOfImage);
+    sum_pairs_block(block, pairs, Input<number>(sums, count1 * count2 * {images} * kOfImage),
+                    memory, first_image, blockIdx.x, gridDim.x);
+}}
+"""
+    return _program(plan, dtype, "cross_vjp.hpp", f"__launch_bounds__({32 * warps})", function)
+
+
 def variance_program(
     plan: KernelPlan, dtype: str, *, vjp: bool, warps: int, blocks: int, shared: bool
 ) -> CudaProgram:

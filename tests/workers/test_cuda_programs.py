@@ -11,7 +11,7 @@ import pytest
 from kipper.common.architecture import architecture_named
 from kipper.workers.bands import banded_network
 from kipper.workers.cuda_plan import kernel_plan, variance_plan
-from kipper.workers.cuda_source import cross_program, variance_program
+from kipper.workers.cuda_source import cross_program, sum_program, variance_program
 
 PROCESSORS = {70: "V100", 80: "A100", 90: "H100", 100: "B200"}
 REGISTERS = 65536  # of a multiprocessor, of all of them
@@ -69,6 +69,16 @@ def test_programs_of_variance_maps_compile(vjp, dtype):
     binary = nvrtc.compiled(program, 90)
     assert binary.spilled_bytes == 0
     assert binary.registers * 32 * 8 <= REGISTERS
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_programs_that_add_up_pairs_compile(dtype):
+    if nvrtc.compiler_for(90) is None:
+        pytest.skip("no NVRTC is installed; see tests/nvrtc.py")
+    network = banded_network(architecture_named("convnet"), 32, 32)
+    plan = kernel_plan(network, CHANNELS, tangent=True, dtype=dtype)
+    binary = nvrtc.compiled(sum_program(plan, dtype, images=2, warps=8), 90)
+    assert binary.spilled_bytes == 0
 
 
 def test_rows_take_the_instructions_that_docs_gpu_says(tmp_path):

@@ -1,6 +1,8 @@
 """The program of a GPU, compiled for the CPU, against neural-tangents and `banded_cpu`."""
 
 import ctypes
+import dataclasses
+import functools
 import os
 import pathlib
 import subprocess
@@ -15,9 +17,17 @@ from simulated_gpu import SimulatedGpu
 
 from kipper.common.architecture import Architecture, KernelSpec, architecture_named
 from kipper.common.precision import enable_x64
-from kipper.workers import banded_cpu
+from kipper.workers import banded_cpu, banded_cpu_engine
+from kipper.workers.banded_cuda import (
+    cross_kernel_vjp,
+    judged_cross_kernel,
+    variance_maps,
+    variance_maps_vjp,
+)
+from kipper.workers.banded_engine import BandedEngine
 from kipper.workers.bands import banded_network
-from kipper.workers.cuda_plan import LARGEST_SIDE, kernel_plan, variance_plan
+from kipper.workers.cuda_plan import LARGEST_SIDE, kernel_plan
+from kipper.workers.engine import PreparedImages
 
 # The reference of most tests.
 pytestmark = pytest.mark.skipif(
@@ -52,28 +62,22 @@ def _problem(name, shape, dtype, counts=(2, 3)):
     return network, (x1, v1, x2, v2), rng.normal(size=counts).astype(dtype)
 
 
-def _plan(network, images, kind):
-    x1 = images[0]
-    return kernel_plan(network, x1.shape[-1], tangent=kind == "ntk", dtype=x1.dtype.name)
-
-
 @needs_neural_tangents
 @pytest.mark.parametrize(
     ("name", "shape", "kind"), [("convnet", (8, 9, 3), "ntk"), ("myrtle5", (4, 4, 2), "nngp")]
 )
 def test_float64_is_neural_tangents_with_both_gradients(library, name, shape, kind):
     network, images, cotangent = _problem(name, shape, "float64")
-    plan, (x1, _, x2, _) = _plan(network, images, kind), images
-    gpu, of_variances = SimulatedGpu(library), variance_plan(network, shape[2])
-    kernel, _ = gpu.cross(plan, *images)
-    again, _, *pulled = gpu.cross_vjp(plan, *images, cotangent, both=True)
+    gpu, (x1, _, x2, _) = SimulatedGpu(library), images
+    kernel, _ = judged_cross_kernel(gpu, network, kind, *images)
+    again, _, *pulled = cross_kernel_vjp(gpu, network, kind, *images, cotangent, both=True)
     np.testing.assert_array_equal(again, kernel)
     reference = reference_kernel(KernelSpec(architecture_named(name), kind, "float64"))
     with enable_x64():
         expected = jax.jit(lambda *x: (reference(*x), jax.vjp(reference, *x)[1](cotangent)))(x1, x2)
     np.testing.assert_allclose(kernel, np.asarray(expected[0]), rtol=1e-14)
     for x, dx, dv, gradient in zip((x1, x2), pulled[::2], pulled[1::2], expected[1], strict=True):
-        total = dx + gpu.variance_maps_vjp(of_variances, x, dv)
+        total = dx + variance_maps_vjp(gpu, network, x, dv)
         assert relative_error(total, np.asarray(gradient)) < 1e-13
 
 
@@ -81,7 +85,7 @@ def test_float64_is_neural_tangents_with_both_gradients(library, name, shape, ki
 @pytest.mark.parametrize(("name", "shape", "kind"), PROBLEMS)
 def test_kernels_are_those_of_a_cpu(library, name, shape, kind, dtype, tolerance):
     network, images, _ = _problem(name, shape, dtype)
-    kernel, _ = SimulatedGpu(library).cross(_plan(network, images, kind), *images)
+    kernel, _ = judged_cross_kernel(SimulatedGpu(library), network, kind, *images)
     expected = banded_cpu.cross_kernel(network, kind, *images, threads=1)
     assert kernel.dtype == dtype
     np.testing.assert_allclose(kernel, expected, rtol=tolerance)
@@ -95,9 +99,8 @@ def test_kernels_are_those_of_a_cpu(library, name, shape, kind, dtype, tolerance
 def test_cotangents_are_those_of_a_cpu(library, name, shape, kind, dtype, of_pixels, of_variances):
     shape = (min(shape[0], 12), *shape[1:])
     network, images, cotangent = _problem(name, shape, dtype)
-    again, _, *got = SimulatedGpu(library).cross_vjp(
-        _plan(network, images, kind), *images, cotangent, both=True
-    )
+    gpu = SimulatedGpu(library)
+    again, _, *got = cross_kernel_vjp(gpu, network, kind, *images, cotangent, both=True)
     options = {"both": True, "threads": 1}
     kernel, _, *want = banded_cpu.cross_kernel_vjp(network, kind, *images, cotangent, **options)
     np.testing.assert_allclose(again, kernel, rtol=of_pixels)
@@ -118,52 +121,101 @@ def test_variance_maps_and_their_cotangents_are_those_of_a_cpu(
     network = banded_network(architecture_named(name), *shape[:2])
     images = rng.normal(size=(3, *shape)).astype(dtype)
     images[1, :4] = 0
-    plan, gpu = variance_plan(network, shape[2]), SimulatedGpu(library)
-    maps = gpu.variance_maps(plan, images)
+    gpu = SimulatedGpu(library)
+    maps = variance_maps(gpu, network, images)
     assert maps.dtype == dtype
     expected = banded_cpu.variance_maps(network, images)
     np.testing.assert_allclose(maps, expected, rtol=tolerance)
     cotangent = rng.normal(size=maps.shape).astype(dtype)
-    pulled = gpu.variance_maps_vjp(plan, images, cotangent)
+    pulled = variance_maps_vjp(gpu, network, images, cotangent)
     expected = banded_cpu.variance_maps_vjp(network, images, cotangent)
     assert relative_error(pulled, expected) < tolerance
     one = SimulatedGpu(library, blocks=1, warps=1)
-    np.testing.assert_array_equal(one.variance_maps(plan, images), maps)
-    np.testing.assert_array_equal(one.variance_maps_vjp(plan, images, cotangent), pulled)
+    np.testing.assert_array_equal(variance_maps(one, network, images), maps)
+    np.testing.assert_array_equal(variance_maps_vjp(one, network, images, cotangent), pulled)
 
 
 @pytest.mark.parametrize("name", ["convnet3", "myrtle5"])
-def test_bits_depend_neither_on_the_split_nor_on_the_number_of_warps_and_blocks(library, name):
+def test_bits_do_not_depend_on_the_number_of_warps_and_blocks(library, name):
     network, images, cotangent = _problem(name, (9, 8, 3), "float32", (2, 5))
-    plan = _plan(network, images, "ntk")
-    kernel, _, *pulled = SimulatedGpu(library).cross_vjp(plan, *images, cotangent, both=True)
+    gpu, rest = SimulatedGpu(library), (network, "ntk", *images)
+    kernel, _, *pulled = cross_kernel_vjp(gpu, *rest, cotangent, both=True)
     for blocks, warps in ((1, 1), (3, 16)):
         gpu = SimulatedGpu(library, blocks=blocks, warps=warps)
-        np.testing.assert_array_equal(gpu.cross(plan, *images)[0], kernel)
-        again, _, *one_side = gpu.cross_vjp(plan, *images, cotangent, both=False)
+        np.testing.assert_array_equal(judged_cross_kernel(gpu, *rest)[0], kernel)
+        again, _, *one_side = cross_kernel_vjp(gpu, *rest, cotangent, both=False)
         for got, want in zip((again, *one_side), (kernel, *pulled[:2]), strict=True):
             np.testing.assert_array_equal(got, want)
-        again, _, *both = gpu.cross_vjp(plan, *images, cotangent, both=True)
+        again, _, *both = cross_kernel_vjp(gpu, *rest, cotangent, both=True)
         for got, want in zip((again, *both), (kernel, *pulled), strict=True):
             np.testing.assert_array_equal(got, want)
-    x1, v1, x2, v2 = images
-    pieces = [
-        SimulatedGpu(library).cross_vjp(
-            plan, x1, v1, x2[part], v2[part], cotangent[:, part], both=True
+
+
+def test_little_memory_changes_no_bit(library):
+    network, images, cotangent = _problem("convnet3", (9, 8, 3), "float32", (3, 5))
+    rest = (network, "ntk", *images, cotangent)
+    roomy, narrow = SimulatedGpu(library), SimulatedGpu(library, most_numbers=4000)
+    want = cross_kernel_vjp(roomy, *rest, both=True)
+    got = cross_kernel_vjp(narrow, *rest, both=True)
+    assert roomy.launches.count("cross_vjp") == 1
+    assert 1 < narrow.launches.count("cross_vjp") < 15
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(MemoryError):
+        cross_kernel_vjp(SimulatedGpu(library, most_numbers=100), *rest, both=True)
+
+
+@pytest.mark.parametrize("counts", [(2, 0), (0, 3)])
+def test_no_pairs_give_no_kernels_and_cotangents_of_zero(library, counts):
+    network, images, cotangent = _problem("convnet3", (8, 8, 1), "float32", counts)
+    gpu, rest = SimulatedGpu(library), (network, "ntk", *images)
+    assert judged_cross_kernel(gpu, *rest)[0].shape == counts
+    kernel, _, *pulled = cross_kernel_vjp(gpu, *rest, cotangent, both=True)
+    assert kernel.shape == counts
+    for piece, given in zip(pulled, images, strict=True):
+        assert piece.shape == given.shape
+        assert (piece == 0).all()
+    assert variance_maps(gpu, network, images[0][:0]).shape == images[1][:0].shape
+
+
+def test_near_images_are_evaluated_again_in_float64_as_with_the_engine_of_a_cpu(library):
+    spec = KernelSpec(architecture_named("convnet3"), "ntk", "float32")
+    rng = np.random.default_rng(0)
+    x1 = rng.normal(size=(3, 8, 8, 3)).astype("float32")
+    x2 = np.concatenate([x1[:1] + np.float32(1e-4), x1[1:2], x1[::-1] * -2])
+    cotangent = rng.normal(size=(len(x1), len(x2)))
+    gpu = SimulatedGpu(library)
+
+    def engine(spec):
+        return BandedEngine(
+            *("banded_cuda", "a simulated GPU", spec),
+            functools.partial(variance_maps, gpu),
+            functools.partial(variance_maps_vjp, gpu),
+            lambda network, *images: judged_cross_kernel(gpu, network, spec.kind, *images),
+            lambda network, images, given, both: cross_kernel_vjp(
+                gpu, network, spec.kind, *images, given.astype(spec.dtype), both=both
+            ),
+            lambda: engine(dataclasses.replace(spec, dtype="float64")),
+            None,
         )
-        for part in (slice(0, 2), slice(2, 5))
-    ]
-    np.testing.assert_array_equal(np.concatenate([piece[0] for piece in pieces], 1), kernel)
-    for index in (2, 3):  # image by image
-        got = np.concatenate([piece[2 + index] for piece in pieces])
-        np.testing.assert_array_equal(got, pulled[index])
+
+    results = []
+    for one in (engine(spec), banded_cpu_engine.make_engine(spec, 1)):
+        sides = (PreparedImages(x, one.features(x)) for x in (x1, x2))
+        kernel, pulled = one.block_vjp(*sides, cotangent, both=True)
+        results.append((kernel, *pulled))
+    exact = engine(dataclasses.replace(spec, dtype="float64"))
+    sides = (PreparedImages(x, exact.features(x)) for x in map(np.float64, (x1, x2)))
+    np.testing.assert_array_equal(results[0][0][0, 0], exact.block(*sides)[0, 0])
+    for got, want in zip(*results, strict=True):
+        assert relative_error(got, want) < 2e-6
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_image_with_itself_has_the_kernel_of_its_variance_maps(library, dtype):
     network, (x1, v1, *_), _ = _problem("convnet", (8, 8, 3), dtype)
     images = (x1, v1, x1, v1)
-    kernel, _ = SimulatedGpu(library).cross(_plan(network, images, "nngp"), *images)
+    kernel, _ = judged_cross_kernel(SimulatedGpu(library), network, "nngp", *images)
     expected = banded_cpu.cross_kernel(network, "nngp", *images, threads=1)
     np.testing.assert_allclose(kernel, expected, rtol=1e-14 if dtype == "float64" else 5e-7)
 
@@ -176,8 +228,8 @@ def test_blank_images_have_kernels_of_zero_and_nans_stay(library, dtype):
     x1[1], x2[:, :4] = 0, 0
     x2[2, 5, 5] = np.nan
     images = (x1, banded_cpu.variance_maps(network, x1), x2, banded_cpu.variance_maps(network, x2))
-    plan, cotangent = _plan(network, images, "ntk"), np.ones((3, 3), dtype)
-    kernel, _, *pulled = SimulatedGpu(library).cross_vjp(plan, *images, cotangent, both=True)
+    gpu, rest = SimulatedGpu(library), (network, "ntk", *images)
+    kernel, _, *pulled = cross_kernel_vjp(gpu, *rest, np.ones((3, 3), dtype), both=True)
     assert all(np.isfinite(piece[:2]).all() for piece in pulled[2:])
     assert np.isnan(pulled[0]).any()
     assert (kernel[1, :2] == 0).all()
@@ -194,13 +246,13 @@ def test_pairs_are_endangered_as_a_cpu_judges(library, name):
     near = [x1[0] + closeness * noise for closeness in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 0)]
     x2 = np.stack([*near, rng.normal(size=noise.shape)]).astype("float32")
     images = x1, banded_cpu.variance_maps(network, x1), x2, banded_cpu.variance_maps(network, x2)
-    plan, cotangent = _plan(network, images, "ntk"), np.ones((2, 7), "float32")
-    _, endangered = SimulatedGpu(library).cross(plan, *images)
+    gpu, cotangent = SimulatedGpu(library), np.ones((2, 7), "float32")
+    _, endangered = judged_cross_kernel(gpu, network, "ntk", *images)
     _, expected = banded_cpu.judged_cross_kernel(network, "ntk", *images, threads=1)
     np.testing.assert_array_equal(endangered, expected)
     assert endangered[0].any()
     assert not endangered[:, [5, 6]].any()  # equal, another image
-    _, again, *pulled = SimulatedGpu(library).cross_vjp(plan, *images, cotangent, both=True)
+    _, again, *pulled = cross_kernel_vjp(gpu, network, "ntk", *images, cotangent, both=True)
     np.testing.assert_array_equal(again, expected)
     options = {"both": True, "threads": 1}
     _, _, *want = banded_cpu.cross_kernel_vjp(network, "ntk", *images, cotangent, **options)
@@ -208,7 +260,7 @@ def test_pairs_are_endangered_as_a_cpu_judges(library, name):
         assert relative_error(pulled[index], want[index]) < tolerance
     # Rounding of float64 does no harm.
     images = tuple(array.astype("float64") for array in images)
-    assert not SimulatedGpu(library).cross(_plan(network, images, "ntk"), *images)[1].any()
+    assert not judged_cross_kernel(gpu, network, "ntk", *images)[1].any()
 
 
 def test_larger_sides_are_refused():

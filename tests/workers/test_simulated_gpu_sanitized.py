@@ -17,7 +17,7 @@ import numpy as np
 from simulated_gpu import SimulatedGpu
 from kipper.common.architecture import architecture_named
 from kipper.workers.bands import banded_network
-from kipper.workers.cuda_plan import kernel_plan, variance_plan
+from kipper.workers.banded_cuda import *
 
 name, *sides, dtype, library = sys.argv[1:]
 shape = (*map(int, sides), 3)
@@ -25,14 +25,13 @@ network = banded_network(architecture_named(name), *shape[:2])
 rng = np.random.default_rng(0)
 x1, x2 = rng.normal(size=(2, 2, *shape)).astype(dtype)
 gpu = SimulatedGpu(pathlib.Path(library))
-plan = variance_plan(network, 3)
-v1, v2 = (gpu.variance_maps(plan, x) for x in (x1, x2))
-gpu.variance_maps_vjp(plan, x1, v1)
-for tangent in (False, True):
-    plan = kernel_plan(network, 3, tangent=tangent, dtype=dtype)
-    kernel, _ = gpu.cross(plan, x1, v1, x2, v2)
+v1, v2 = (variance_maps(gpu, network, x) for x in (x1, x2))
+variance_maps_vjp(gpu, network, x1, v1)
+for kind in ("nngp", "ntk"):
+    images = (network, kind, x1, v1, x2, v2)
+    kernel, _ = judged_cross_kernel(gpu, *images)
     for both in (False, True):
-        again, *_ = gpu.cross_vjp(plan, x1, v1, x2, v2, kernel, both=both)
+        again, *_ = cross_kernel_vjp(gpu, *images, kernel, both=both)
         assert np.array_equal(again, kernel)
 print("no complaint")
 """

@@ -409,4 +409,41 @@ KIPPER_INLINE void cross_vjp_block(Block& block, const Plan& plan, const Stages&
     }
 }
 
+// What pairs (count1, count2) add, as cross_vjp_block writes it. `side` is 0 for image 1 and 1 for
+// image 2.
+struct PairSums {
+    int count1, count2, images, side, of_image;
+};
+
+// The work of one block of a launch: adds the sums of pairs to those of each image of a side, from
+// `first_image` on, in the order of the other side's images.
+template <class T>
+KIPPER_INLINE void sum_pairs_block(Block& block, const PairSums& pairs, const Input<T>& sums,
+                                   Memory<T>& totals, int first_image, int first, int blocks) {
+    const bool second = pairs.side > 0;
+    const int others = second ? pairs.count1 : pairs.count2;
+    const int count = (second ? pairs.count2 : pairs.count1) * pairs.of_image;
+    // From one pair to the next: of an image, and of the images of a side.
+    const int of_pair = pairs.images * pairs.of_image;
+    const int to_other = second ? pairs.count2 * of_pair : of_pair;
+    const int to_image = second ? of_pair : pairs.count2 * of_pair;
+    block.each_warp([&](const Warp& warp) {
+        for (int start = (first * warp.count + warp.index) * kWarp; start < count;
+             start += blocks * warp.count * kWarp) {
+            const LaneInt index = lane_index() + start;
+            const Mask present = index < count;
+            const LaneInt inside = smaller(index, count - 1);
+            Cursor<T> cursor = sums.cursor(inside / pairs.of_image * to_image +
+                                           inside % pairs.of_image + pairs.side * pairs.of_image);
+            const LaneInt place = index + first_image * pairs.of_image;
+            Lanes<T> total = totals.load(place, present);
+            for (int other = 0; other < others; ++other) {
+                total += cursor.load(0);
+                cursor.advance(to_other);
+            }
+            totals.store(place, total, present);
+        }
+    });
+}
+
 }  // namespace kipper

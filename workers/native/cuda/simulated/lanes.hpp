@@ -145,6 +145,7 @@ Vector quotient(Vector x, Vector y) {
 // What runs now. A barrier begins the next epoch, and a block too.
 struct Moment {
     int block = -1, warp = -1;
+    bool known = false;  // before the launch
     std::int64_t epoch = 0;
 };
 inline thread_local Moment now;
@@ -183,6 +184,11 @@ class Memory {
         }
     }
 
+    // All elements have values, as if written before.
+    void know() {
+        for (Accesses& accesses : accesses_) accesses.written.known = true;
+    }
+
     // What was written may not be read any more.
     void forget() { accesses_.assign(accesses_.size(), Accesses{}); }
 
@@ -200,7 +206,8 @@ class Memory {
 
     int note_read(int index) {
         Accesses& accesses = checked(index);
-        if (accesses.written.block < 0) refuse("an element is read before it is written", index);
+        if (accesses.written.block < 0 && !accesses.written.known)
+            refuse("an element is read before it is written", index);
         if (by_others(accesses.written)) refuse("a warp reads what another one writes", index);
         accesses.read_by_many =
             by_others(accesses.read) || (accesses.read_by_many && accesses.read.epoch == now.epoch);

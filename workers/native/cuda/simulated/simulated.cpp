@@ -17,7 +17,7 @@ struct Launch {
     int tangent;
     int images;  // whose cotangents are wanted: none, image 1, or both
     int blocks, warps;
-    int count1, count2;
+    int counts[4];  // of images of both sides; the side of a sum, and its first image
 };
 
 template <class Run>
@@ -51,12 +51,14 @@ struct Stages {
 template <class T, bool kTangent>
 void run(const Launch& launch, T* const* arrays) {
     const Plan& plan = *launch.plan;
-    const Batches<T> batches{{arrays[0], arrays[1], launch.count1},
-                             {arrays[2], arrays[3], launch.count2},
+    const Batches<T> batches{{arrays[0], arrays[1], launch.counts[0]},
+                             {arrays[2], arrays[3], launch.counts[1]},
                              {arrays[4], plan.judged}};
     const Stages stages{launch.stages, launch.stage_count};
+    const int results_at = launch.images ? 6 : 5;
     const Input<T> cotangents(arrays[5], batches.pairs());
-    Memory<T> kernel(arrays[6], batches.pairs()), endangered(arrays[7], batches.pairs());
+    Memory<T> kernel(arrays[results_at], batches.pairs()),
+        endangered(arrays[results_at + 1], batches.pairs());
     const Judged<T> results{kernel, endangered};
     std::vector<T> numbers(plan.workspace);
     for (int index = 0; index < launch.blocks; ++index) {
@@ -72,31 +74,49 @@ void run(const Launch& launch, T* const* arrays) {
 }
 
 template <class T>
-int launch(const Launch& launch, T* const* arrays, char* message) {
+int launch_cross(const Launch& launch, T* const* arrays, char* message) {
     return guarded(message, [&] {
         launch.tangent ? run<T, true>(launch, arrays) : run<T, false>(launch, arrays);
     });
 }
 
-// Arrays: scaled pixels, pixels, cotangents of the maps; then the maps, and the sums of each image.
+// Arrays: scaled pixels, pixels and, if wanted, cotangents of the maps; then the maps, and the sums
+// of each image.
 template <class T>
 int launch_variances(const Launch& launch, T* const* arrays, char* message) {
     return guarded(message, [&] {
         const Plan& plan = *launch.plan;
         const Stages stages{launch.stages, launch.stage_count};
-        const Input<T> cotangents(arrays[2], launch.count1 * plan.variances);
-        Memory<T> variances(arrays[3], launch.count1 * plan.variances);
+        const Input<T> cotangents(arrays[2], launch.counts[0] * plan.variances);
+        Memory<T> variances(arrays[launch.images ? 3 : 2], launch.counts[0] * plan.variances);
         std::vector<T> numbers(plan.workspace);
         for (int index = 0; index < launch.blocks; ++index) {
             Block block(index, launch.warps);
             Memory<T> workspace(numbers.data(), plan.workspace);
             if (launch.images)
-                variance_vjp_block(block, plan, stages, arrays[0], arrays[1], launch.count1,
+                variance_vjp_block(block, plan, stages, arrays[0], arrays[1], launch.counts[0],
                                    cotangents, workspace, variances, arrays[4], index,
                                    launch.blocks);
             else
-                variance_block(block, plan, stages, arrays[0], arrays[1], launch.count1, workspace,
-                               variances, index, launch.blocks);
+                variance_block(block, plan, stages, arrays[0], arrays[1], launch.counts[0],
+                               workspace, variances, index, launch.blocks);
+        }
+    });
+}
+
+// Arrays: the sums of pairs; then those of images, to which they are added.
+template <class T>
+int launch_sum_pairs(const Launch& launch, T* const* arrays, char* message) {
+    return guarded(message, [&] {
+        const auto [count1, count2, side, first_image] = launch.counts;
+        const int of_image = launch.plan->pixel_values + launch.plan->variances;
+        const PairSums pairs{count1, count2, launch.images, side, of_image};
+        const Input<T> sums(arrays[0], count1 * count2 * launch.images * of_image);
+        Memory<T> totals(arrays[1], (first_image + (side ? count2 : count1)) * of_image);
+        totals.know();
+        for (int index = 0; index < launch.blocks; ++index) {
+            Block block(index, launch.warps);
+            sum_pairs_block(block, pairs, sums, totals, first_image, index, launch.blocks);
         }
     });
 }
@@ -104,24 +124,16 @@ int launch_variances(const Launch& launch, T* const* arrays, char* message) {
 }  // namespace
 }  // namespace kipper
 
-#define KIPPER_EXPORT extern "C" __attribute__((visibility("default")))
+// Exports NAME_DTYPE, which calls kipper::launch_NAME<T>.
+#define KIPPER_FUNCTION(name, T, dtype)                                   \
+    extern "C" __attribute__((visibility("default"))) int name##_##dtype( \
+        const kipper::Launch* launch, T* const* arrays, char* message) {  \
+        return kipper::launch_##name(*launch, arrays, message);           \
+    }
 
-KIPPER_EXPORT int launch_float32(const kipper::Launch* launch, float* const* arrays,
-                                 char* message) {
-    return kipper::launch(*launch, arrays, message);
-}
-
-KIPPER_EXPORT int launch_float64(const kipper::Launch* launch, double* const* arrays,
-                                 char* message) {
-    return kipper::launch(*launch, arrays, message);
-}
-
-KIPPER_EXPORT int launch_variances_float32(const kipper::Launch* launch, float* const* arrays,
-                                           char* message) {
-    return kipper::launch_variances(*launch, arrays, message);
-}
-
-KIPPER_EXPORT int launch_variances_float64(const kipper::Launch* launch, double* const* arrays,
-                                           char* message) {
-    return kipper::launch_variances(*launch, arrays, message);
-}
+KIPPER_FUNCTION(cross, float, float32)
+KIPPER_FUNCTION(cross, double, float64)
+KIPPER_FUNCTION(variances, float, float32)
+KIPPER_FUNCTION(variances, double, float64)
+KIPPER_FUNCTION(sum_pairs, float, float32)
+KIPPER_FUNCTION(sum_pairs, double, float64)
