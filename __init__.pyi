@@ -191,7 +191,8 @@ class Distiller(ClassifierMixin, BaseEstimator):
         """Distills a training set.
 
         Args:
-            X: images (N, h, w[, c]), or rows of numbers (N, features). uint8 is divided by 255.
+            X: images (N, h, w[, c]), or rows of numbers (N, features); also pictures of Pillow and
+                tensors of torch. uint8 is divided by 255.
             y: (N,) classes of any kind.
 
         Returns:

@@ -66,7 +66,7 @@ def image_array(images: object, name: str) -> np.ndarray:
             raise UserError(
                 f"The columns of {name} are not all numbers; give those that are."
             ) from None
-    if array is None or array.dtype == object:
+    if array is None or array.dtype.kind in "OUS":  # pictures, or their paths
         array = _stacked(_elements(images, name), name)
     if isinstance(images, Tensor) and array.ndim == 4:
         array = _channels_of_tensor_last(array)
@@ -84,7 +84,7 @@ def label_array(labels: object, name: str) -> np.ndarray:
         return array
     found = [
         each.detach().cpu().numpy() if isinstance(each, Tensor) else each
-        for each in _elements(labels, name)
+        for each in _elements(_one_column(labels, array), name)
     ]
     for i, each in enumerate(found):
         if each is None or (np.isscalar(each) and each != each):
@@ -106,6 +106,13 @@ def label_array(labels: object, name: str) -> np.ndarray:
             f"{name} holds {type(found[0]).__name__}; labels must be numbers, booleans or strings."
         )
     return array
+
+
+def _one_column(labels: object, array: np.ndarray | None) -> object:
+    """The labels, of a table its only column."""
+    if array is not None and array.ndim == 2 and array.shape[1] == 1:
+        return array.ravel()
+    return labels
 
 
 def is_picture(item: object) -> "TypeGuard[Image.Image]":

@@ -12,6 +12,7 @@ from kipper.common.datasets import dataset_of_arrays
 from kipper.common.errors import UserError
 from kipper.common.settings import DistillSettings, ExecutionSettings
 from kipper.common.settings.values import keyword_fields
+from kipper.launch.interface.array_likes import Tensor, image_array, is_picture
 from kipper.launch.interface.result import Result
 from kipper.launch.interface.runs import distill
 from kipper.launch.interface.signatures import takes_settings
@@ -69,7 +70,8 @@ class Distiller(ClassifierMixin, BaseEstimator):
         """Distills a training set.
 
         Args:
-            X: images (N, h, w[, c]), or rows of numbers (N, features). uint8 is divided by 255.
+            X: images (N, h, w[, c]), or rows of numbers (N, features); also pictures of Pillow and
+                tensors of torch. uint8 is divided by 255.
             y: (N,) classes of any kind.
 
         Returns:
@@ -79,7 +81,7 @@ class Distiller(ClassifierMixin, BaseEstimator):
             UserError: a parameter cannot be used, or the images or classes are too few.
             ValueError: as scikit-learn's, of arrays that no estimator can use.
         """
-        given, classes = validate_data(self, X, y, allow_nd=True)
+        given, classes = validate_data(self, _array(X), y, allow_nd=True)
         check_classification_targets(classes)
         self.classes_, labels = np.unique(classes, return_inverse=True)
         if len(self.classes_) < 2:
@@ -103,7 +105,7 @@ class Distiller(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """The predicted value of each class, (N, C); of two classes the difference, (N,)."""
         check_is_fitted(self)
-        given = validate_data(self, X, reset=False, allow_nd=True)
+        given = validate_data(self, _array(X), reset=False, allow_nd=True)
         values = self.result_.decision_values(self._images(given))
         return values[:, 1] - values[:, 0] if len(self.classes_) == 2 else values
 
@@ -135,3 +137,11 @@ class Distiller(ClassifierMixin, BaseEstimator):
         held_out = sampling.validation_rows(labels, count, self.seed)
         left = np.bincount(np.delete(labels, held_out), minlength=count).min()
         return count * max(1, min(_SIZE // count, int(left)))
+
+
+def _array(images: ArrayLike) -> ArrayLike:
+    """Pictures and tensors as an array, which scikit-learn does not make of them."""
+    is_list_of_pictures = isinstance(images, list) and images and is_picture(images[0])
+    if is_list_of_pictures or isinstance(images, Tensor):
+        return image_array(images, "X")
+    return images

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.kernel_ridge import KernelRidge
@@ -93,6 +94,13 @@ def test_rows_of_an_image_are_given_its_shape(digits):
     assert np.array_equal(distiller.predict(rows), as_images.predict(images))
     with pytest.raises(kipper.UserError, match="a row has 64 numbers"):
         clone(distiller).set_params(image_shape=(7, 7)).fit(rows, classes)
+
+
+def test_pictures_are_images(digits):
+    images = (digits[0][:60] * 240).astype(np.uint8)
+    pictures = [Image.fromarray(image) for image in images]
+    distiller = kipper.Distiller(steps=1).fit(pictures, digits[1][:60])
+    assert np.array_equal(distiller.predict(pictures), distiller.predict(images))
 
 
 def test_wrong_parameters_are_refused(digits):

@@ -161,6 +161,14 @@ def test_images_with_labels_in_any_container(data, expected):
     assert (len(found.x_train), len(found.x_test)) == (48, 12)
 
 
+def test_paths_of_pictures(tmp_path, expected):
+    paths = [tmp_path / f"{i}.png" for i in range(60)]
+    for picture, path in zip(PICTURES, paths, strict=True):
+        picture.save(path)
+    for given in (paths, np.array([str(path) for path in paths])):
+        assert np.array_equal(kipper.load_data(given, LABELS).x_train, expected.x_train)
+
+
 def test_nested_lists_are_numbers_used_unchanged():
     found = kipper.load_data(BYTES.tolist(), LABELS.tolist(), test_size=10)
     assert found.x_train.max() == BYTES.max()
@@ -305,5 +313,6 @@ def test_libraries_are_used_if_they_are_installed(expected):
     columns = {f"p{i}": BYTES.reshape(60, -1)[:, i] for i in range(64)}
     table = pandas.DataFrame({"label": pandas.Categorical(WORDS), **columns})
     assert kipper.load_data(table).x_train.shape == (48, 1, 64, 1)
-    found = kipper.load_data(table[[*columns]].convert_dtypes(), table["label"])
-    assert np.array_equal(found.y_train, expected.y_train)
+    rows = table[[*columns]].convert_dtypes()
+    for labels in (table["label"], table[["label"]]):
+        assert np.array_equal(kipper.load_data(rows, labels).y_train, expected.y_train)
