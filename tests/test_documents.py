@@ -30,14 +30,16 @@ from kipper.launch.flag_sets import parse
 from kipper.launch.link.transports.addresses import free_port
 
 # neural-tangents warns of networks with branches.
-pytestmark = pytest.mark.filterwarnings("ignore:`FanIn` layers assume")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`FanIn` layers assume", "default::kipper.common.notices.DataWarning"
+)
 
 # Commands of two hosts: `test_workers_from_elsewhere` runs one of each kind together.
 TOGETHER = re.compile(r"kipper (worker .*|distill .*--port=.*)")
 # Commands that start processes, measure, or compile large kernels.
 SLOW = re.compile(
     r".*--launch=(local_m|ray)|python benchmarks/|.*--all_kernels|kipper doctor|kipper bench"
-    r"|.*fc2_erf|.*ssize10_zca|.*nets\.py|.*runs/(z|fixed)\b"
+    r"|.*fc2_erf|.*ssize10_zca|.*rfad/best|.*nets\.py|.*runs/(z|fixed)\b"
 )
 # Commands and snippets for which this Python lacks something; of commands the flags are checked.
 LACKING = re.compile(
