@@ -1,10 +1,12 @@
-"""Durations for people."""
+"""Durations for people, as the live page says them too (launch/page/script/words.js)."""
 
 
 def duration(seconds: float, exact: bool = False) -> str:
-    """4:05 or 2 h 03 min; if `exact`, below 100 s as 12.3 s."""
+    """12 s, 4 min 05 s or 2 h 03 min; if `exact`, below 100 s as 12.3 s."""
     if exact and seconds < 100:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes}:{rest:02}"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

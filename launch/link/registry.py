@@ -185,6 +185,12 @@ class Registry:
         """Seconds between two heartbeats of a worker."""
         return max(_HEARTBEAT_SECONDS, len(self._entries) / _HEARTBEATS_PER_SECOND)
 
+    def _why_replaced(self, entry: _Entry) -> str:
+        """Why a process of the entry's name is a new one: the entry's has ended, or both live."""
+        if self._clock() - entry.heard > 1.5 * self.heartbeat_seconds:
+            return "its process ended, and a new one has taken its place"
+        return "another process has the same name"
+
     def _answer(self, call: Call) -> Answer:
         if self._farewell is not None:
             self._entries.pop(call.worker, None)
@@ -206,7 +212,7 @@ class Registry:
             return Failure(messages.REFUSED, refusal)
         if entry is not None:
             if entry.incarnation != hello.incarnation:
-                self._remove(hello.worker, "another process has the same name")
+                self._remove(hello.worker, self._why_replaced(entry))
             elif not entry.link.closed:
                 return self._welcome(hello)
             elif (failure := self._failed_set_up(hello)) is not None:

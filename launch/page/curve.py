@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from absl import logging
 
@@ -15,6 +16,13 @@ from kipper.server.workdir import Workdir
 # After a drawing the thread rests for this many times as long as the drawing took, so that a run
 # that evaluates often loses at most 5 % of one core to onlookers.
 REST = 20.0
+
+
+class Drawings(NamedTuple):
+    """The figure as PNG files, for a white and for a dark page."""
+
+    light: bytes
+    dark: bytes
 
 
 class LiveCurve:
@@ -38,7 +46,7 @@ class LiveCurve:
         self._ended = ended
         self._turn = asyncio.Lock()
         self._drawn: tuple[Record, ...] = ()
-        self._png: bytes | None = None
+        self._drawings: Drawings | None = None
         self._rested = 0.0  # when the next drawing may begin, by the monotonic clock
         self._has_failed = False
 
@@ -48,7 +56,7 @@ class LiveCurve:
         records = self._newest().records
         return self.requests > 0 or (bool(records) and -1 < self.asked_step < records[-1]["step"])
 
-    async def png(self) -> bytes | None:
+    async def png(self, dark: bool = False) -> bytes | None:
         """The figure of the newest records as PNG; None before the first evaluation."""
         async with self._turn:
             if self._newest().records is not self._drawn:
@@ -56,7 +64,7 @@ class LiveCurve:
                 snapshot = self._newest()
                 began = time.monotonic()
                 try:
-                    self._png = await asyncio.to_thread(draw, snapshot)
+                    self._drawings = await asyncio.to_thread(drawings, snapshot)
                 except Exception as error:  # a figure must never cost a run anything
                     if not self._has_failed:
                         logging.warning("The curves of the live page cannot be drawn: %r", error)
@@ -64,24 +72,28 @@ class LiveCurve:
                 self._drawn = snapshot.records
                 now = time.monotonic()
                 self._rested = now + REST * (now - began)
-            return self._png
+            if self._drawings is None:
+                return None
+            return self._drawings.dark if dark else self._drawings.light
 
     async def _rest(self) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._ended.wait(), max(0.0, self._rested - time.monotonic()))
 
 
-def draw(snapshot: RunView) -> bytes | None:
-    """The figure of a snapshot's records as PNG; None if it has none."""
+def drawings(snapshot: RunView) -> Drawings | None:
+    """The figure of a snapshot's records; None if it has none."""
     if not snapshot.records:
         return None
     # matplotlib takes a second to import, and most runs have no onlookers.
     from kipper.server.figures import style
     from kipper.server.figures.curve import curve_figure
+    from kipper.server.figures.dark import dark_png
 
     evaluations = [Evaluation.read(record) for record in snapshot.records]
     natural = None
     if snapshot.natural is not None and evaluations[0].test is not None:
         natural = Score(evaluations[0].test.measure, snapshot.natural)
     validations = Workdir(snapshot.about["workdir"]).validations()
-    return style.png(curve_figure(evaluations, validations, natural))
+    figure = curve_figure(evaluations, validations, natural)
+    return Drawings(style.png(figure), dark_png(figure))

@@ -246,7 +246,7 @@ class _Curve(_Handler):
         if step.isdecimal() and len(step) < 10:
             curve.asked_step = max(curve.asked_step, int(step))
         try:
-            found = await curve.png()
+            found = await curve.png(dark=self.get_query_argument("dark", "") == "yes")
             if found is None:
                 self.say(404, "No curves have been drawn yet.")
                 return

@@ -31,6 +31,7 @@ class Activity:
         start, stop: of each span, float64 (n,), seconds.
         connected: when each worker was connected, as (index, start, stop).
         deaths: when and why workers were lost, as (index, seconds, reason).
+        blocks: how many of each worker's answers were used, but for rows sent ahead.
     """
 
     workers: tuple[str, ...]
@@ -41,6 +42,7 @@ class Activity:
     stop: np.ndarray
     connected: tuple[tuple[int, float, float], ...]
     deaths: tuple[tuple[int, float, str], ...] = ()
+    blocks: tuple[int, ...] = ()
 
     def busy_seconds(self) -> np.ndarray:
         """Seconds that each worker (rows) spent on each kind (columns)."""

@@ -1,5 +1,6 @@
 """The activity of workers, from the scheduler's log."""
 
+import collections
 import contextlib
 import pathlib
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from kipper.common.files import open_regular_file
 from kipper.common.sealed import parse_object
 from kipper.server.figures.timeline import Activity
 from kipper.server.scheduler.event_log import Record, read_state, record_of
+from kipper.server.scheduler.events import AcceptAnswer
 from kipper.server.scheduler.state import State
-from kipper.server.watch.following import Follower
+from kipper.server.watch.following import Follower, Work
 
 _Span = tuple[int, int, float, float]  # worker, kind, start, stop
 
@@ -45,6 +47,9 @@ def read_activity(log: pathlib.Path, num_lines: int = 0) -> Activity | None:
         follower.resume(state.ledger, first)
     for part in parts:
         for record in _records(part, num_lines if part == log else 0):
+            for instruction in record.instructions:
+                if isinstance(instruction, AcceptAnswer):
+                    spans.accepted(instruction.worker, follower.kind_of(instruction.block))
             follower.take(*record)
             last = record.now
     return spans.activity(first, last)
@@ -90,6 +95,7 @@ class _Spans:
         self._deaths: list[tuple[int, float, str]] = []
         self._connected: list[tuple[int, float, float]] = []
         self._spans: list[_Span] = []
+        self._used: collections.Counter[str] = collections.Counter()
 
     def joined(self, worker: str, now: float) -> None:
         self._workers.setdefault(worker, len(self._workers))
@@ -99,6 +105,9 @@ class _Spans:
         self._connected.append((self._workers[worker], self._came.pop(worker), now))
         if not announced:
             self._deaths.append((self._workers[worker], now, reason))
+
+    def accepted(self, worker: str, kind: Work) -> None:
+        self._used[worker] += kind != Work.ROWS
 
     def worked(self, worker: str, kind: int, start: float, stop: float) -> None:
         self._spans.append((self._workers[worker], kind, start, stop))
@@ -112,6 +121,7 @@ class _Spans:
         spans = np.array(self._spans, float).reshape(-1, 4)
         return Activity(
             workers=tuple(self._workers),
+            blocks=tuple(self._used[worker] for worker in self._workers),
             seconds=last - first,
             worker=spans[:, 0].astype(int),
             kind=spans[:, 1].astype(int),

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
-from jinja2.filters import do_filesizeformat
 
 from kipper.common.durations import duration
-from kipper.common.numbers import field_text, significant
+from kipper.common.numbers import amount, byte_count, field_text, significant
 from kipper.common.settings import run_fields
 from kipper.common.settings.field import unset_words
 from kipper.server.figures.timeline import KINDS, Activity
@@ -147,22 +146,31 @@ def _numbers(run: RunFiles, activity: Activity | None) -> Rows:
     """The most important facts: (name, value)."""
     account = _account(run)
     moved = (account.bytes_sent or 0) + (account.bytes_received or 0)
-    latest = run.result or (run.metrics[-1] if run.metrics else None)
+    loss, step = _position(run)
     name = run.measure.title
     found: list[tuple[str, str | None]] = [
         (f"test {name}", _score(run.test)),
         (f"{name} of natural images", _score(run.natural)),
         (f"test {name} of best.npz", _best(run)),
-        ("loss", _shown(latest and latest.loss, significant)),
-        ("steps", _shown(run.step, "{:,}".format)),
+        ("loss", _shown(loss, significant)),
+        ("steps", _shown(step, "{:,}".format)),
         ("time", _shown(account.seconds, lambda seconds: duration(seconds, exact=True))),
-        ("kernel pairs", _shown(account.kernel_pairs, "{:,}".format)),
+        ("kernel pairs", _shown(account.kernel_pairs, amount)),
         ("pairs a second", _shown(account.pairs_per_second, "{:,}".format)),
-        ("bytes moved", do_filesizeformat(moved) if moved else None),
+        ("bytes moved", byte_count(moved) if moved else None),
         ("worker deaths", str(len(activity.deaths)) if activity else None),
         ("engine", account.engine),
     ]
     return [(name, value) for name, value in found if value is not None]
+
+
+def _position(run: RunFiles) -> tuple[float | None, int | None]:
+    """Loss and number of the newest step: what the live page showed last."""
+    if run.result is not None:
+        return run.result.loss, run.result.steps
+    if run.status.loss is not None and run.status.step is not None:
+        return run.status.loss, run.status.step
+    return (run.metrics[-1].loss, run.metrics[-1].step) if run.metrics else (None, None)
 
 
 def _account(run: RunFiles) -> Account:
@@ -209,7 +217,6 @@ def _workers(run: RunFiles, activity: Activity | None) -> tuple[tuple[str, ...],
     if activity is None:
         return (), []
     known = run.environment.get("workers", {})
-    blocks = np.bincount(activity.worker, minlength=len(activity.workers))
     connected = np.zeros(len(activity.workers))
     for worker, start, stop in activity.connected:
         connected[worker] += stop - start
@@ -226,7 +233,7 @@ def _workers(run: RunFiles, activity: Activity | None) -> tuple[tuple[str, ...],
         rows.append(
             (
                 name,
-                f"{blocks[number]:,}",
+                f"{activity.blocks[number]:,}",
                 f"{connected[number]:.1f}",
                 *(f"{seconds:.1f}" for seconds in spent[number, kinds]),
                 ", ".join([str(len(died)), *died[-1:]]),

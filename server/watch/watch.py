@@ -22,6 +22,7 @@ from kipper.server.watch.run_view import Record, RunView, ShownImages, ShownLane
 from kipper.server.watch.workers import WatchedWorker
 
 SECONDS_BETWEEN_VIEWS = 0.5
+ENDS = ("finished", "interrupted", "failed")  # the states that a run ends in
 _MAX_LANES = 64
 # Limit on workers that are gone, because each new worker may have a new name.
 _MAX_LOST = 200
@@ -197,6 +198,7 @@ class Watch:
         workers = [worker for worker in everyone if worker.joined is not None]
         for worker in workers:
             worker.measure_pace(now)
+        has_ended = status.get("state") in ENDS
         test = Score.read(records[0], "test") if records else None
         self.newest = RunView(
             number=self.newest.number + 1,
@@ -207,7 +209,9 @@ class Watch:
             records=records,
             measure=dataclasses.asdict(test.measure if test else ACCURACY),
             natural=natural,
-            workers=[one.to_json(ledger.workers.get(one.name), unix - now) for one in workers],
+            workers=[
+                one.to_json(ledger.workers.get(one.name), unix - now, has_ended) for one in workers
+            ],
             deaths=self._deaths,
             counters=_counters(scheduler) if scheduler is not None else {},
             matrix=self._matrix_shown(),

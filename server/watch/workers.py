@@ -58,12 +58,15 @@ class WatchedWorker:
         (start, before), (stop, after) = self.paces[0], self.paces[-1]
         return round((after - before) / (stop - start), 1) if stop > start else 0.0
 
-    def to_json(self, record: WorkerRecord | None, to_unix: float) -> dict[str, Any]:
+    def to_json(
+        self, record: WorkerRecord | None, to_unix: float, has_ended: bool = False
+    ) -> dict[str, Any]:
         """Its entry in /api/workers.
 
         Args:
             record: the scheduler's record, if it is present.
             to_unix: difference between Unix time and the scheduler's clock.
+            has_ended: whether the run has.
         """
 
         def unix(seconds: float | None) -> float | None:
@@ -74,7 +77,7 @@ class WatchedWorker:
             "host": self.host,
             "engine": self.engine,
             "device": self.device,
-            "state": self._state(record),
+            "state": self._state(record, has_ended),
             "blocks": self.blocks,
             "pairs": self.pairs,
             "pairs_per_second": self.pairs_per_second,
@@ -87,9 +90,11 @@ class WatchedWorker:
             "bytes_received": self.bytes_received,
         }
 
-    def _state(self, record: WorkerRecord | None) -> str:
+    def _state(self, record: WorkerRecord | None, has_ended: bool) -> str:
         if self.left is not None:
             return "lost"
+        if has_ended:
+            return "ended"
         if record is not None and record.draining:
             return "leaving"
         return "working" if record is not None and record.out else "idle"

@@ -1,6 +1,7 @@
 """Numbers as people read them, alike wherever a score is shown."""
 
-from kipper.common.numbers import percent, r_squared, significant
+from kipper.common.durations import duration
+from kipper.common.numbers import amount, byte_count, percent, r_squared, significant
 from kipper.launch.commands.display import print_facts, progress_line
 from kipper.server.measures import ACCURACY, R_SQUARED, Score
 from kipper.server.status import Status
@@ -23,3 +24,17 @@ def test_the_terminal_shows_scores_as_figures_do(capsys):
     print_facts({"test_accuracy": 0.855, "test_r2": 0.25, "test_loss": 0.01988618})
     shown = [line.split("  ")[-1] for line in capsys.readouterr().out.splitlines()]
     assert shown == ["85.5 %", "0.250", "0.0198862"]
+
+
+def test_large_counts_have_three_digits():
+    shown = [amount(n) for n in (955_860, 17_499_200, 3_990_000_000, 1_230_000_000_000)]
+    assert shown == ["955,860", "17.5 million", "3.99 billion", "1,230 billion"]
+
+
+def test_durations_and_bytes_are_in_units_that_fit():
+    shown = [duration(s) for s in (0.2, 59.4, 59.6, 221, 3723, 400_000)]
+    assert shown == ["0 s", "59 s", "1 min 00 s", "3 min 41 s", "1 h 02 min", "111 h 06 min"]
+    assert [duration(s, exact=True) for s in (12.34, 245)] == ["12.3 s", "4 min 05 s"]
+    assert [byte_count(n) for n in (999, 1000, 180_600_000, 4 * 10**15)] == [
+        *("999 B", "1.0 kB", "180.6 MB", "4000.0 TB"),
+    ]

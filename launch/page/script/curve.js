@@ -1,16 +1,18 @@
 // The curves of loss and score, which the server draws, and the table of all evaluations.
 
 let curveOf = null; // the records that the shown figure was requested for
+let curveIsDark = null;
 let requested = false;
 
 function drawCurve() {
-  if (requested || curveOf === records || !records.length) return;
+  const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
+  if (requested || !records.length || (curveOf === records && curveIsDark === isDark)) return;
   requested = true;
   const [wanted, last] = [records, records.at(-1)];
   const picture = new Image();
   const done = () => {
     requested = false;
-    curveOf = wanted;
+    [curveOf, curveIsDark] = [wanted, isDark];
     schedule(); // there may be new records by now
   };
   picture.alt =
@@ -21,7 +23,7 @@ function drawCurve() {
     done();
   };
   picture.onerror = done; // the last figure stays
-  picture.src = `figures/curve.png?step=${last.step}`;
+  picture.src = `figures/curve.png?step=${last.step}${isDark ? "&dark=yes" : ""}`;
 }
 
 let tabled = null; // the first of the records in the table

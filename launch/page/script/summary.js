@@ -65,7 +65,7 @@ function drawNumbers() {
   );
   const at = known(progress.step) && `step ${number(progress.step)}`;
   put("loss", loss(progress.loss ?? evaluated?.loss), at);
-  put("seconds", duration(progress.seconds), `started ${clock(latest.run.started)}`);
+  put("seconds", duration(progress.seconds, true), `started ${clock(latest.run.started)}`);
   put(
     "pairs",
     amount(progress.kernel_pairs),
@@ -76,7 +76,8 @@ function drawNumbers() {
   const [sent, received] = [progress.bytes_sent ?? 0, progress.bytes_received ?? 0];
   put("bytes", bytes(sent + received), `${bytes(sent)} out`, `${bytes(received)} in`);
   const connected = latest.workers.filter((worker) => worker.state !== "lost").length;
-  put("deaths", number(latest.deaths), `${plural(connected, "worker")} connected`);
+  const until = hasEnded() ? "at the end" : "connected";
+  put("deaths", number(latest.deaths), `${plural(connected, "worker")} ${until}`);
   put(
     "retries",
     number(scheduler.retries),

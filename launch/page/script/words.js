@@ -32,15 +32,19 @@ function bytes(value) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let unit = 0;
   for (; value >= 1000 && unit < units.length - 1; unit++) value /= 1000;
-  return `${unit && value < 99.95 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
+  return `${unit ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
-function duration(seconds) {
+// As kipper.common.durations says them.
+function duration(seconds, exact = false) {
   if (!known(seconds)) return NONE;
-  if (seconds < 59.5) return `${Math.round(Math.max(0, seconds))} s`;
-  const minutes = Math.round(seconds / 60);
-  if (seconds < 600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
-  return minutes < 120 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  if (exact && seconds < 100) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(Math.max(0, seconds));
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.floor(whole / 60);
+  const two = (count) => String(count).padStart(2, "0");
+  if (minutes < 60) return `${minutes} min ${two(whole % 60)} s`;
+  return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
 }
 
 function clock(unix) {

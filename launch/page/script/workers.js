@@ -1,7 +1,7 @@
 // The table of workers.
 
 const FEW = 20; // rows shown before "Show all"
-const MARKS = { working: "▶", idle: "○", leaving: "◁", lost: "✕" };
+const MARKS = { working: "▶", idle: "○", leaving: "◁", lost: "✕", ended: "■" };
 const byName = new Intl.Collator("en", { numeric: true }).compare;
 const age = (worker) =>
   known(worker.last_answer) && worker.state !== "lost"
@@ -12,7 +12,7 @@ const COLUMNS = [
   ["name", (w) => w.name, (w) => w.name],
   [
     "state",
-    (w) => ["lost", "leaving", "idle", "working"].indexOf(w.state),
+    (w) => ["ended", "lost", "leaving", "idle", "working"].indexOf(w.state),
     (w) => `${MARKS[w.state] ?? ""} ${w.state}${w.reason ? `: ${w.reason}` : ""}`,
   ],
   ["pairs/s", (w) => w.pairs_per_second, (w) => number(w.pairs_per_second)],

@@ -33,7 +33,7 @@ def test_a_run_that_solves_for_labels_tells_its_rows_and_the_time_left():
     status = {"state": "running", "steps": 0, "rows_of": "targets", "rows": 12800}
     status |= {"rows_total": 50000, "blocks": 800, "workers": 4, "seconds_left": 221.0}
     line = progress_line(Status.read(status))
-    assert line == "targets 12,800/50,000  800 blocks  4 workers  3:41 left"
+    assert line == "targets 12,800/50,000  800 blocks  4 workers  3 min 41 s left"
 
 
 def test_before_the_first_block_and_after_the_last_it_tells_the_state():

@@ -89,6 +89,14 @@ def test_another_process_of_the_same_name_replaces_the_first(registry, pool):
     assert isinstance(_say(registry, Heartbeat("w", "2")), Welcome)
 
 
+def test_a_worker_that_was_killed_and_started_again_is_not_taken_for_two(registry, pool, clock):
+    _hello(registry, incarnation="1")
+    clock.now += 2.5  # without a heartbeat
+    _hello(registry, incarnation="2")
+    left = ("leave", "w", "its process ended, and a new one has taken its place")
+    assert pool.events == [("join", "w"), left, ("join", "w")]
+
+
 def test_an_unknown_worker_is_asked_to_say_hello(registry, pool):
     answer = _say(registry, Heartbeat("w", "1"))
     assert isinstance(answer, Failure)

@@ -8,6 +8,8 @@ import fake_state
 import numpy as np
 import pytest
 
+from kipper.common.durations import duration
+from kipper.common.numbers import amount, byte_count, percent
 from kipper.launch.page.listening import KnownHosts, listen, url_of
 from kipper.launch.page.live import PageServer
 from kipper.launch.page.server import asset
@@ -215,3 +217,41 @@ def test_the_page_refers_to_nothing_outside():
     assert links
     assert [link for link in links if ":" in link or link.startswith("/")] == []
     assert "style=" not in page  # inline styles are refused by its content security policy
+
+
+def test_numbers_read_as_in_the_report(shown):
+    tab = shown(fake_state.state(2), fake_state.records(3))
+    seconds, sizes = [0.2, 59.4, 59.6, 221, 3723, 400_000], [999, 1000, 180_600_000]
+    assert tab.evaluate(f"{seconds}.map((each) => duration(each))") == list(map(duration, seconds))
+    exact = tab.evaluate(f"{seconds}.map((each) => duration(each, true))")
+    assert exact == [duration(each, exact=True) for each in seconds]
+    assert tab.evaluate(f"{sizes}.map((each) => bytes(each))") == list(map(byte_count, sizes))
+    counts = [955_860, 17_499_200, 3_990_000_000]
+    assert tab.evaluate(f"{counts}.map((each) => amount(each))") == list(map(amount, counts))
+    shares = [0.855, 1.0, 0.08]
+    assert tab.evaluate(f"{shares}.map((each) => score(each))") == list(map(percent, shares))
+
+
+def test_only_deaths_have_the_colour_of_deaths(shown):
+    tab = shown(fake_state.state(24), fake_state.records(3))
+    tab.get_by_text("All evaluations as a table").click()
+    tab.until("document.querySelectorAll('#points tbody td').length > 0")
+    colours = tab.evaluate(
+        """() => {
+          const of = (place) => [...document.querySelectorAll(place)].map(
+            (cell) => getComputedStyle(cell).color);
+          return [of('#points tbody td'), of('#workers tr:not([data-deaths="0"]) td:nth-child(5)')];
+        }"""
+    )
+    plain, alarming = map(set, colours)
+    assert len(plain) == len(alarming) == 1
+    assert plain != alarming
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_curves_are_those_for_the_screen(shown, scheme):
+    tab = shown(fake_state.state(2), fake_state.records(3), color_scheme=scheme)
+    tab.until("document.querySelector('#curve img') !== null || requested")
+    asked = [url for url in tab.requests if "curve.png" in url]
+    assert all(("dark=yes" in url) == (scheme == "dark") for url in asked)
+    assert asked

@@ -211,7 +211,7 @@ def test_images_are_enlarged_a_column_a_class(watch):
     publish(watch)
     status, headers, body = get(watch.address + "/images/5.png")
     assert (status, headers.get_content_type()) == (200, "image/png")
-    pixels = np.asarray(Image.open(io.BytesIO(body)))
+    pixels = np.asarray(Image.open(io.BytesIO(body)).convert("RGB"))
     assert pixels.shape == (2 * 64 + 2, 3 * 64 + 4, 3)
     assert (pixels[:64, 66:130] == 255).all()  # the class in the middle is white
     assert (pixels[:64, :64] == 0).all()
@@ -247,9 +247,10 @@ def drawn(monkeypatch):
 
     def draw(snapshot):
         numbers.append(len(snapshot.records))
-        return b"%d" % len(snapshot.records)
+        png = b"%d" % len(snapshot.records)
+        return curve.Drawings(png, png + b" dark")
 
-    monkeypatch.setattr(curve, "draw", draw)
+    monkeypatch.setattr(curve, "drawings", draw)
     return numbers
 
 
@@ -262,6 +263,7 @@ def test_curves_are_drawn_once_per_change_of_the_records_and_only_on_request(wat
         publish(watch, RECORDS[:count])
     assert drawn == []
     assert [curves(watch), curves(watch)] == [b"4", b"4"]
+    assert curves(watch, "4&dark=yes") == b"4 dark"
     publish(watch, watch.newest.records, step=4)
     assert curves(watch) == b"4"
     publish(watch, RECORDS)
@@ -270,8 +272,8 @@ def test_curves_are_drawn_once_per_change_of_the_records_and_only_on_request(wat
 
 
 def test_drawings_take_a_small_share_of_the_time(watch, drawn, monkeypatch):
-    draw = curve.draw
-    monkeypatch.setattr(curve, "draw", lambda snapshot: (time.sleep(0.03), draw(snapshot))[1])
+    draw = curve.drawings
+    monkeypatch.setattr(curve, "drawings", lambda snapshot: (time.sleep(0.03), draw(snapshot))[1])
     publish(watch, RECORDS[:3])
     curves(watch)
     began = time.monotonic()
@@ -286,9 +288,9 @@ def test_a_drawing_delays_no_other_answer(watch, monkeypatch):
     def draw(_snapshot):
         began.set()
         assert finish.wait(30)
-        return b"drawn"
+        return curve.Drawings(b"drawn", b"drawn")
 
-    monkeypatch.setattr(curve, "draw", draw)
+    monkeypatch.setattr(curve, "drawings", draw)
     publish(watch, RECORDS)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         asked = pool.submit(curves, watch)
@@ -305,14 +307,14 @@ def test_an_error_in_drawing_is_logged_once_and_keeps_the_last_curves(watch, dra
     monkeypatch.setattr(curve.logging, "warning", lambda text, *args: warned.append(text % args))
     publish(watch, RECORDS[:2])
     assert curves(watch) == b"2"
-    draw = curve.draw
-    monkeypatch.setattr(curve, "draw", lambda snapshot: 1 / 0)
+    draw = curve.drawings
+    monkeypatch.setattr(curve, "drawings", lambda snapshot: 1 / 0)
     for count in (3, 4):
         publish(watch, RECORDS[:count])
         assert curves(watch) == b"2"
     assert len(warned) == 1
     assert "ZeroDivisionError" in warned[0]
-    monkeypatch.setattr(curve, "draw", draw)
+    monkeypatch.setattr(curve, "drawings", draw)
     publish(watch, RECORDS)
     assert curves(watch) == b"5"
 

@@ -52,6 +52,7 @@ def test_spans_go_from_being_sent_or_free_to_the_answer(log: pathlib.Path) -> No
     assert found.start.tolist() == [1, 3, 4]
     assert found.stop.tolist() == [3, 4, 8]
     assert found.connected == ((0, 0.0, 9.0),)
+    assert found.blocks == (3,)
 
 
 def test_failures_and_answers_that_come_too_late_are_in_vain(log: pathlib.Path) -> None:

@@ -81,6 +81,9 @@ def test_a_worker_is_shown_with_its_work_its_loss_and_its_return():
     watch.handled(8.0, events.WorkerJoined("a"), [])
     (worker,) = state_of(watch, 9.0)["workers"]
     assert (worker["state"], worker["left"], worker["deaths"]) == ("idle", None, 1)
+    for end in ("interrupted", "finished", "failed"):
+        (worker,) = state_of(watch, 9.0, status={**STATUS, "state": end})["workers"]
+        assert worker["state"] == "ended"
     assert worker["pairs"] == 5000
 
 
