@@ -59,7 +59,8 @@ def image_array(images: object, name: str) -> np.ndarray:
         UserError: they are nothing of that, or not all of one shape.
     """
     array = _whole(images, name)
-    if array is not None and array.dtype == object and array.ndim == 2:  # columns of a table
+    is_table = hasattr(images, "columns")  # and not polars' column of pictures with their paths
+    if is_table and array is not None and array.dtype == object:
         try:
             array = array.astype(np.float32)
         except (TypeError, ValueError):
@@ -182,11 +183,12 @@ def _pixels(item: object, name: str) -> np.ndarray:
     if isinstance(item, str | os.PathLike):
         return _decoded(pathlib.Path(item).expanduser(), name)
     array = _whole(item, name)
-    if array is None:
-        try:
-            array = np.array(item)
-        except ValueError:
-            raise UserError(f"{name[0].upper()}{name[1:]} has rows of different lengths.") from None
+    try:
+        array = np.array(item) if array is None else array
+        if array.dtype == object and array.ndim == 1:  # rows, as cells of tables hold them
+            array = np.array([np.asarray(row).tolist() for row in array])
+    except ValueError:
+        raise UserError(f"{name[0].upper()}{name[1:]} has rows of different lengths.") from None
     if isinstance(item, Tensor) and array.ndim == 3:
         array = _channels_of_tensor_last(array[None])[0]
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":

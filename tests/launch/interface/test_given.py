@@ -313,6 +313,8 @@ def test_libraries_are_used_if_they_are_installed(expected):
     columns = {f"p{i}": BYTES.reshape(60, -1)[:, i] for i in range(64)}
     table = pandas.DataFrame({"label": pandas.Categorical(WORDS), **columns})
     assert kipper.load_data(table).x_train.shape == (48, 1, 64, 1)
+    cells = pandas.DataFrame({"image": [image.tolist() for image in BYTES], "label": WORDS})
+    assert kipper.load_data(cells).x_train.shape == (48, 8, 8, 1)
     rows = table[[*columns]].convert_dtypes()
     for labels in (table["label"], table[["label"]]):
         assert np.array_equal(kipper.load_data(rows, labels).y_train, expected.y_train)
