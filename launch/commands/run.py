@@ -102,9 +102,10 @@ def _what_a_set_waits_for(workdir: Workdir, algorithm: Algorithm) -> str:
     if algorithm.steps is not None:
         return "There is no distilled set yet, since no step was made."
     summed = max(steps_in(workdir.checkpoints), default=0)
+    kept = f"those over {summed:,} are in {workdir.checkpoints}" if summed else "none were finished"
     return (
         "There is no distilled set before the end, since labels are solved for once the sums over "
-        f"all target images are complete; those over {summed:,} are in {workdir.checkpoints}."
+        f"all target images are complete; {kept}."
     )
 
 

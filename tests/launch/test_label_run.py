@@ -116,8 +116,8 @@ def test_ctrl_c_keeps_the_sums_so_far(quiet, tmp_path, times):
     assert not (tmp_path / "result.json").exists()
     (kept,) = _saved(tmp_path)
     assert kept in POSITIONS[:-1]
-    left = f"sums over all target images are complete; those over {kept:,} are in {tmp_path}/ch"
-    assert left in what_there_is(Workdir(tmp_path), settings)
+    sums = f"those over {kept:,} are in {tmp_path}/checkpoints" if kept else "none were finished"
+    assert f"target images are complete; {sums}." in what_there_is(Workdir(tmp_path), settings)
     result = _run(settings)
     assert _outcome(tmp_path) == quiet[0]
     # The support matrix is computed twice; unfinished blocks of the first run may count too.
