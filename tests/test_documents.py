@@ -24,6 +24,7 @@ from installation import LAUNCHPAD, NEURAL_TANGENTS, needs_launchpad
 from runs import RUN
 from sklearn.datasets import load_digits
 
+import kipper
 from kipper.launch import main
 from kipper.launch.commands.table import COMMANDS, command_forms
 from kipper.launch.flag_sets import parse
@@ -335,3 +336,19 @@ def test_the_rules_apply_to_some_command():
     assert len(ours) > 60
     names = [*REPLACED, *SMALL_BENCHMARKS]
     assert [name for name in names if not any(name in text for text in ours)] == []
+
+
+def test_the_reference_names_what_users_import():
+    text = (ROOT / "docs" / "reference.md").read_text()
+    named = re.findall(r"^::: (\S+)", text, re.MULTILINE)
+    public = {f"kipper.{name}" for name in kipper.__all__}
+    by_another_name = {f"kipper.{each.rpartition('.')[2]}" for each in named if each not in public}
+    assert public.isdisjoint(by_another_name)
+    assert {"kipper.distill", "kipper.load", "kipper.kernel"} <= set(named)
+
+
+def test_the_search_of_the_site_works_in_files():
+    settings = (ROOT / "mkdocs.yml").read_text()
+    assert "\n  - offline" in settings
+    assert "\n    - iframe-worker.js" in settings
+    assert "IFrameWorker" in (ROOT / "docs" / "iframe-worker.js").read_text()
