@@ -4,14 +4,17 @@ import importlib.util
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 from installation import NEURAL_TANGENTS
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.engines import TABLE, engines_for
 from kipper.common.errors import UserError
-from kipper.workers import banded_cpu_engine
+from kipper.workers import banded_cpu_engine, banded_xla_engine, dense_cpu, dense_engine
 from kipper.workers.choice import check_engine, make_engine
+from kipper.workers.engine import PreparedImages
 
 
 @pytest.fixture
@@ -66,6 +69,32 @@ def test_auto_takes_the_fastest_that_can(monkeypatch, name, kind):
             make_engine("auto", _spec(name), 1)
     else:
         assert make_engine("auto", _spec(name), 1).name.startswith(kind)
+
+
+@pytest.mark.parametrize(
+    ("backend", "name", "chosen"),
+    [("gpu", "fc2", "dense"), ("tpu", "fc2", "dense"), ("tpu", "convnet", "banded_xla")],
+)
+def test_accelerators_without_an_engine_of_their_own_take_plain_jax(
+    monkeypatch, backend, name, chosen
+):
+    """A stand-in for the device: matrix products are then XLA's, on a GPU those of cuBLAS."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(dense_cpu, "kernel", None)  # native code is not called
+    engines = dense_engine.make_engine, banded_xla_engine._engine
+    for made in engines:
+        made.cache_clear()
+    engine = make_engine("auto", _spec(name), 1)
+    for made in engines:
+        made.cache_clear()
+    assert engine.name == chosen
+    assert "XLA" in engine.arithmetic
+    if chosen == "dense":
+        images = np.random.default_rng(0).normal(size=(3, 4, 4, 1)).astype(np.float32)
+        prepared = PreparedImages(images, engine.features(images))
+        kernel, (cotangent,) = engine.block_vjp(prepared, prepared, np.ones((3, 3), "f"), False)
+        assert kernel.shape == (3, 3)
+        assert cotangent.shape == images.shape
 
 
 def test_engines_that_auto_chooses_between_have_equal_blocks():
