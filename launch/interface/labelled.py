@@ -120,8 +120,10 @@ def _is_pair(data: Sequence[object]) -> bool:
     images, labels = data
     if not isinstance(images, Sized) or not isinstance(labels, Sized):
         return False
-    if isinstance(images, tuple) or len(images) != len(labels):
+    if isinstance(images, tuple):
         return False
+    if len(images) != len(labels):  # a mistake, if they are images and labels at all
+        return hasattr(images, "shape") and _depth(images) > _depth(labels)
     return isinstance(data, tuple) or _depth(labels) == 1 or _depth(images) > _depth(labels)
 
 

@@ -233,6 +233,7 @@ def test_grey_pictures_among_coloured_ones():
     ("data", "sentence"),
     [
         ((BYTES, LABELS[1:]), "the train data: there are 60 images and 59 labels"),
+        (((BYTES, LABELS), (BYTES, LABELS[1:])), "the test data: there are 60 images and 59"),
         (([BYTES[0], BYTES[1][:7]], [0, 1]), "Image 1 of x_train is of shape (7, 8), and image 0"),
         (([[[0, 1], [2]]] * 2, [0, 1]), "Image 0 of x_train has rows of different lengths."),
         ((PICTURES[:2], ["a", None]), "y_train has no label for image 1"),
