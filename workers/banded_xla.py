@@ -24,13 +24,7 @@ from jax import Array, lax
 from kipper.common.architecture import is_tangent
 from kipper.workers.arc_cosine import reciprocal, relu_covariance, relu_covariance_and_tangent
 from kipper.workers.bands import BandedNetwork, Side
-from kipper.workers.nearness import (
-    GAP_ROUNDING,
-    MOST_DAMAGE,
-    MOST_NEAR,
-    NEAR_GAP,
-    judged_step,
-)
+from kipper.workers.nearness import LOST_GAP, MOST_LOST, MOST_NEAR, NEAR_GAP, judged_step
 
 # Images of batch 2 that are evaluated together. Of 16, 32 and 64, the last made the kernel fastest
 # on two cores, with gradients as fast. Fewer if the largest pair map would exceed MOST_ENTRIES.
@@ -204,10 +198,10 @@ def _kernels(
     """The kernels of one image with each of a block, and whether they are endangered: [J]."""
     maps: Maps = ()
     first = 0
-    damage, nearest = jnp.zeros(()), jnp.zeros(())
+    lost, nearest = jnp.zeros(()), jnp.zeros(())
     for index, stage in enumerate(network.stages):
         layers = slice(first, first + stage.convs)
-        maps, damaged, near = _stage_maps(
+        maps, judged = _stage_maps(
             network,
             index,
             network.bands[index],
@@ -217,15 +211,17 @@ def _kernels(
             tangent,
             at_once,
         )
-        damage += jnp.tensordot(jnp.asarray(network.offset_weights[index], damaged.dtype), damaged)
-        nearest = jnp.maximum(nearest, near[network.bands[index]])
+        weights = jnp.asarray(network.offset_weights[index], single.pixels.dtype)
+        stage_lost, total = (jnp.tensordot(weights, share) for share in (judged.lost, judged.total))
+        lost += stage.convs * jnp.where(total > 0, stage_lost * reciprocal(total), 0)
+        nearest = jnp.maximum(nearest, judged.near[network.bands[index]])
         if stage.pooled:
             maps = _pooled(network, index, network.bands[index : index + 2], maps)
         first += stage.convs
     height, width = network.sizes[-1]
     num_pairs = (height * width) ** 2 if network.global_average else height * width
     means = [map_.sum((0, 1, 2, 3)) / num_pairs for map_ in maps]
-    endangered = (damage > MOST_DAMAGE) | (nearest > MOST_NEAR)
+    endangered = (lost > MOST_LOST) | (nearest > MOST_NEAR)
     return network.w2 * jnp.stack(means).sum(0) + network.b2, endangered
 
 
@@ -245,9 +241,7 @@ def _variances(network: BandedNetwork, at_once: bool, pixels: Array) -> Array:
         if index + 1 == len(network.stages):
             break
         images = _Images(pixels, tuple(map(_square_root, layers)))
-        (covariances,), _, _ = _stage_maps(
-            network, index, band, maps, images, images, False, at_once
-        )
+        (covariances,), _ = _stage_maps(network, index, band, maps, images, images, False, at_once)
         maps = (covariances.at[band].set(centre),)
         if stage.pooled:
             maps = _pooled(network, index, network.variance_bands[index : index + 2], maps)
@@ -263,10 +257,10 @@ def _stage_maps(
     images2: _Images,
     tangent: bool,
     at_once: bool,
-) -> tuple[Maps, Array, Array]:
+) -> tuple[Maps, "_Judged"]:
     """The pair maps behind the last ReLU of a stage, from those at its entry.
 
-    Also the shares of damaged and of near patches at each offset, see `_nearness`.
+    Also the judgement at each offset.
 
     For the first stage `maps` is empty, and the images are read instead. Convolutions and ReLUs do
     not mix offsets, so that a stage may be evaluated offset by offset, and the maps between its
@@ -275,22 +269,28 @@ def _stage_maps(
     size = network.sizes[index]
     images2 = jax.tree.map(lambda array: _padded(array, band), images2)
 
-    def behind(maps: Maps, images1: _Images, shifted: _Images) -> tuple[Maps, Array, Array]:
-        """At one offset, by which the second images are shifted."""
+    def behind(
+        maps: Maps, images1: _Images, shifted: _Images, at_centre: Array | None
+    ) -> tuple[Maps, _Judged]:
+        """At one offset, by which the second images are shifted; None if which is unknown."""
         if not maps:
             maps = (_input_covariance(network, images1.pixels, shifted.pixels),)
+        layers: list[tuple[Array, ...]] = []
         for layer, deviations in enumerate(
             zip(images1.deviations, shifted.deviations, strict=True)
         ):
             scale = _scale_behind(network, index, layer)
             s = deviations[0] * deviations[1]
             k, maps = _conv_relu(maps, s, network.b2, scale, tangent, at_once)
+            layers.append((k, s, *deviations))
         step = judged_step(network, index)
-        judged = (array[step // 2 :: step] for array in (k, s, *deviations))
-        return maps, *_nearness(*judged)
+        few = [tuple(array[step // 2 :: step] for array in layers[-1])]
+        if at_centre is None:
+            return maps, _judged(few)
+        return maps, lax.cond(at_centre, lambda: _judged(layers), lambda: _judged(few))
 
     if at_once:
-        by_column = jax.vmap(behind, in_axes=(0, None, 0))
+        by_column = jax.vmap(functools.partial(behind, at_centre=None), in_axes=(0, None, 0))
         by_row = jax.vmap(by_column, in_axes=(0, None, 0))
         shifted = jax.tree.map(lambda array: _windows(array, band, size), images2)
         return by_row(maps, images1, shifted)
@@ -302,28 +302,49 @@ def _stage_maps(
     @_checkpointed
     def at_offset(
         offset: Array, maps: Maps, images1: _Images, images2: _Images
-    ) -> tuple[Maps, Array, Array]:
+    ) -> tuple[Maps, _Judged]:
         shifted = jax.tree.map(lambda array: _window(array, offset, size), images2)
-        return behind(maps, images1, shifted)
+        return behind(maps, images1, shifted, jnp.all(offset == jnp.asarray(band)))
 
     by_offset = tuple(map_.reshape(-1, *map_.shape[2:]) for map_ in maps)
-    maps, damaged, near = lax.map(
+    maps, judged = lax.map(
         lambda entry: at_offset(*entry, images1, images2),
         (jnp.asarray(offsets.reshape(-1, 2)), by_offset),
     )
     shape = offsets.shape[:2]
     maps = tuple(map_.reshape(*shape, *map_.shape[1:]) for map_ in maps)
-    return maps, damaged.reshape(*shape, -1), near.reshape(*shape, -1)
+    return maps, jax.tree.map(lambda share: share.reshape(*shape, -1), judged)
 
 
-def _nearness(k: Array, s: Array, deviations1: Array, deviations2: Array) -> tuple[Array, Array]:
-    """The shares of damaged and of near patches, [J], among pre-activations [rows, w, J]."""
-    k, s, deviations1, deviations2 = map(lax.stop_gradient, (k, s, deviations1, deviations2))
-    gap = jnp.maximum(1 - jnp.abs(k) * reciprocal(s), 0)
-    near = (s > 0) & (gap < NEAR_GAP) & (deviations1 != deviations2)
-    count = jnp.maximum((s > 0).sum((0, 1)), 1)
-    damaged = jnp.where(near, GAP_ROUNDING / (GAP_ROUNDING + gap), 0).sum((0, 1))
-    return damaged / count, near.sum((0, 1)) / count.astype(gap.dtype)
+class _Judged(NamedTuple):
+    """What tells whether float64 should evaluate a pair, see native/nearness.hpp.
+
+    Attributes:
+        lost: the mean of |k| over the judged pixels of layers, where patches nearly coincide.
+        total: that of all |k|.
+        near: the share of near patches in the last layer.
+    """
+
+    lost: Array
+    total: Array
+    near: Array
+
+
+def _judged(layers: list[tuple[Array, ...]]) -> _Judged:
+    """From k, s and the deviations of both images, [rows, w, J] of each layer."""
+    lost = total = count = jnp.zeros((), layers[0][0].dtype)
+    for arrays in layers:
+        k, s, deviations1, deviations2 = map(lax.stop_gradient, arrays)
+        size = jnp.abs(jnp.where(s > 0, k, 0))
+        gap = jnp.maximum(1 - size * reciprocal(s), 0)
+        near = (s > 0) & (gap < NEAR_GAP) & (deviations1 != deviations2)
+        ratio = LOST_GAP / jnp.maximum(gap, LOST_GAP)
+        lost += jnp.where(near, size * ratio**2, 0).sum((0, 1))
+        total += size.sum((0, 1))
+        count += (s > 0).sum((0, 1)).astype(size.dtype)
+        share = near.sum((0, 1)) / jnp.maximum((s > 0).sum((0, 1)), 1).astype(size.dtype)
+    count = jnp.maximum(count, 1)
+    return _Judged(lost / count, total / count, share)
 
 
 def _scale_behind(network: BandedNetwork, index: int, layer: int) -> float:

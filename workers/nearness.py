@@ -6,10 +6,14 @@ for CPUs.
 
 from kipper.workers.bands import BandedNetwork
 
-GAP_ROUNDING = 1e-7  # of 1 - |c|
 NEAR_GAP = 1e-3  # patches are near below it
-MOST_DAMAGE = 8e-3  # the damaged share of what the read-out averages
 MOST_NEAR = 0.5  # the share of near patches at equal places, in any stage
+# CPUs and plain JAX weigh patches by |k|, and take a patch for lost below the first.
+LOST_GAP = 5e-7
+MOST_LOST = 4e-3  # the lost share of what the read-out averages, summed over layers
+# Native code for GPUs weighs patches alike, and looks at the last layer of a stage only.
+GAP_ROUNDING = 1e-7  # of 1 - |c|
+MOST_DAMAGE = 8e-3  # the damaged share of what the read-out averages
 
 
 def judged_step(network: BandedNetwork, index: int) -> int:

@@ -192,6 +192,40 @@ def test_what_is_kept_for_the_pullback_changes_no_bit_of_endangered_pairs(both):
         assert np.array_equal(got, want)
 
 
+@NATIVE
+@pytest.mark.parametrize(
+    ("name", "shift", "rows"),
+    [
+        ("convnet", (0, 1), 16),
+        ("convnet", (1, 3), 16),
+        ("convnet", (0, 0), 9),
+        ("conv_vec3", (0, 0), 6),
+    ],
+)
+def test_images_that_nearly_coincide_after_a_shift_or_in_a_part(name, shift, rows):
+    rng = np.random.default_rng(0)
+    scene = rng.normal(size=(20, 20, 3))
+    first = scene[:16, :16]
+    second = rng.normal(size=first.shape)
+    second[:rows] = scene[shift[0] :, shift[1] :][:rows, :16]
+    for noise in (2e-3, 7e-4, 1e-5):
+        images = np.stack([first, second + noise * rng.normal(size=first.shape)])
+        images = images.astype(np.float32)
+        single, double = (
+            _pair(
+                banded_cpu_engine.unchecked_engine(
+                    KernelSpec(architecture_named(name), "ntk", dtype), 1
+                ),
+                images.astype(dtype),
+            )
+            for dtype in ("float32", "float64")
+        )
+        errors = pair_errors(single, double)
+        assert errors.kernel < 1e-6
+        assert errors.distance_error < 1e-3 * errors.distance
+        assert errors.gradient < 1e-3
+
+
 def test_whole_images_that_nearly_coincide_are_told_from_equal_ones():
     architecture = architecture_named("convnet")
     rng = np.random.default_rng(0)

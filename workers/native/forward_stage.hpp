@@ -90,12 +90,13 @@ class OffsetPass {
         });
     }
 
-    // Judges the input of the top level.
-    void judge_row(int h, Nearness<T>& nearness) {
-        const int level = input_.convs();
+    // Judges the pre-activations of a row.
+    void judge_row(int level, int h, Nearness<T>* nearness) {
+        if (!nearness || !nearness->judges(input_.stage, overlap_, level, h)) return;
         const BoxSum<T> sums(row(level - 1, h - 1).nngp, row(level - 1, h).nngp,
                              row(level - 1, h + 1).nngp);
-        nearness.add_row(sums, T(input_.network.b2), factors(level, h), overlap_.width);
+        nearness->add_row(sums, T(input_.network.b2), factors(level, h), overlap_.width,
+                          level == input_.convs());
     }
 
   private:
@@ -118,12 +119,15 @@ void forward_offset(const StageInput<T, First>& input, int dh, int dw, ForwardRi
     const int top_level = input.convs();
     for (int step = overlap.top; step < overlap.bottom + top_level; ++step) {
         if (!input.maps && step < overlap.bottom) pass.read_images(step);
-        for (int level = 1; level < top_level; ++level)
-            if (overlap.has_row(step - level)) pass.store_row(level, step - level);
+        for (int level = 1; level < top_level; ++level) {
+            if (!overlap.has_row(step - level)) continue;
+            pass.store_row(level, step - level);
+            pass.judge_row(level, step - level, nearness);
+        }
         const int h = step - top_level;
         if (!overlap.has_row(h)) continue;
         pass.pool_row(h, output);
-        if (nearness && nearness->judges(input.stage, h)) pass.judge_row(h, *nearness);
+        pass.judge_row(top_level, h, nearness);
     }
     if (nearness) nearness->end_offset(input.stage, dh, dw);
 }
@@ -136,6 +140,7 @@ void forward_stage(const StageInput<T, First>& input, ForwardRings<T>& rings, Of
     for_each_offset(input.resolution().band, [&](int dh, int dw) {
         forward_offset<kTangent>(input, dh, dw, rings, output, nearness);
     });
+    if (nearness) nearness->end_stage(input.stage);
 }
 
 }  // namespace kipper

@@ -2,8 +2,8 @@
 //
 // Where a correlation c is near 1 and its images differ, kappa_0 takes the square root of the
 // rounding of 1 - c: docs/banded_kernel.md ("Images that nearly coincide"). Patches that coincide
-// exactly do no harm. The inputs of each stage's last ReLU are judged, on few rows of the first
-// stage, which has nearly all of the work and leaves its traces in the next.
+// exactly do no harm. Few rows are judged where there are many offsets: what nearly coincides at an
+// offset does so in many rows.
 #pragma once
 
 #include <algorithm>
@@ -15,12 +15,14 @@
 
 namespace kipper {
 
-// The rounding of 1 - |c|, measured; patches are near below `kNearGap`.
-constexpr double kGapRounding = 1e-7;
+// Patches are near below `kNearGap`. Below `kLostGap` they lose their gradient, and up to 3e-4 of
+// kappa_0; above it, the square of the ratio tells how much rounding takes.
 constexpr double kNearGap = 1e-3;
-// The kernel of a pair is endangered if the damaged share of what it averages is larger than the
-// first, or if the share of near patches at equal places, in any stage, is larger than the second.
-constexpr double kMostDamage = 8e-3;
+constexpr double kLostGap = 5e-7;
+// The kernel of a pair is endangered if the lost share of what it averages, summed over its layers,
+// is larger than the first, or if the share of near patches at equal places, in any stage, is
+// larger than the second.
+constexpr double kMostLost = 4e-3;
 constexpr double kMostNear = 0.5;
 
 template <class T>
@@ -31,38 +33,52 @@ class Nearness {
         std::vector<double> rows = readout_weights(last.height, last.band.rows);
         std::vector<double> columns = readout_weights(last.width, last.band.columns);
         stages_.resize(network.stages.size());
+        const Band& band = network.resolutions[0].band;
+        only_offset_ = !band.rows && !band.columns;
         for (int stage = network.last_stage(); stage >= 0; --stage) {
             const Resolution& resolution = network.resolutions[stage];
             if (network.stages[stage].pooled) {
                 rows = before_pool(rows, resolution.band.rows);
                 columns = before_pool(columns, resolution.band.columns);
             }
-            stages_[stage] = {rows, columns, step(network, stage)};
+            stages_[stage] = {rows, columns, step(network, stage), network.stages[stage].convs};
         }
     }
 
-    void clear() { damage_ = nearest_ = Lanes<T>{}; }
+    void clear() { lost_ = nearest_ = Lanes<T>{}; }
 
-    bool judges(int stage, int h) const {
-        const int step = stages_[stage].step;
-        return h % step == step / 2;
+    // At offset 0 all rows of all layers are judged, and at others few rows of the last layer. A
+    // network that has no other offset cannot afford all rows.
+    bool judges(int index, const Overlap& overlap, int level, int h) const {
+        const Judged& stage = stages_[index];
+        if (only_offset_) return h % stage.step == 2 * level % stage.step;
+        if (!overlap.dh && !overlap.dw) return true;
+        return level == stage.levels && h % stage.step == stage.step / 2;
     }
 
-    // `sums` are of the convolution in front of the ReLU.
+    // `sums` are of the convolution in front of the ReLU of a level.
     template <class First>
-    void add_row(const BoxSum<T>& sums, T bias, const RowFactors<T, First>& factors, int width) {
+    void add_row(const BoxSum<T>& sums, T bias, const RowFactors<T, First>& factors, int width,
+                 bool last_level) {
         count_ += width;
-        Lanes<T> most{};
-        for_each(sums, bias, factors, width, [&](Lanes<T> t) { most = t > most ? t : most; });
+        Lanes<T> most{}, total{};
+        for_each(sums, bias, factors, width, [&](Lanes<T> t, Lanes<T> k) {
+            most = t > most ? t : most;
+            total += magnitude<T>(k);
+        });
+        row_total_ += total;
+        if (last_level) near_count_ += width;
         // Ordinary images rarely have near patches, and divisions are slow.
         T nearest = 0;
         for (int lane = 0; lane < kLanes<T>; ++lane) nearest = std::max(nearest, T(most[lane]));
         if (nearest <= T(1 - kNearGap)) return;
-        for_each(sums, bias, factors, width, [&](Lanes<T> t) {
+        for_each(sums, bias, factors, width, [&](Lanes<T> t, Lanes<T> k) {
             const Lanes<T> gap = positive_part<T>(T(1) - t);
             const auto near = gap < T(kNearGap);
-            near_ += near ? all_lanes<T>(1) : Lanes<T>{};
-            damaged_ += near ? T(kGapRounding) / (T(kGapRounding) + gap) : Lanes<T>{};
+            if (last_level) near_ += near ? all_lanes<T>(1) : Lanes<T>{};
+            const Lanes<T> ratio = T(kLostGap) / gap;
+            const Lanes<T> lost = gap < T(kLostGap) ? all_lanes<T>(1) : ratio * ratio;
+            row_lost_ += near ? lost * magnitude<T>(k) : Lanes<T>{};
         });
     }
 
@@ -70,44 +86,55 @@ class Nearness {
     void end_offset(int stage, int dh, int dw) {
         if (!count_) return;
         const Judged& at = stages_[stage];
-        const T share = T(1) / T(count_);
-        damage_ += damaged_ * (share * T(at.rows[std::abs(dh)] * at.columns[std::abs(dw)]));
-        const Lanes<T> here = near_ * share;
-        if (!dh && !dw) nearest_ = here > nearest_ ? here : nearest_;
-        near_ = damaged_ = Lanes<T>{};
-        count_ = 0;
+        const T weight = T(at.rows[std::abs(dh)] * at.columns[std::abs(dw)] / count_);
+        stage_lost_ += row_lost_ * weight;
+        stage_total_ += row_total_ * weight;
+        if (!dh && !dw && near_count_) {
+            const Lanes<T> here = near_ / T(near_count_);
+            nearest_ = here > nearest_ ? here : nearest_;
+        }
+        near_ = row_lost_ = row_total_ = Lanes<T>{};
+        count_ = near_count_ = 0;
+    }
+
+    // After the offsets of a stage.
+    void end_stage(int stage) {
+        const Lanes<T> share = stage_lost_ / stage_total_;
+        lost_ += stage_total_ > 0 ? share * T(stages_[stage].levels) : Lanes<T>{};
+        stage_lost_ = stage_total_ = Lanes<T>{};
     }
 
     // 1 where the pair is endangered, else 0.
     Lanes<T> endangered() const {
-        const auto is = (damage_ > T(kMostDamage)) | (nearest_ > T(kMostNear));
+        const auto is = (lost_ > T(kMostLost)) | (nearest_ > T(kMostNear));
         return is ? all_lanes<T>(1) : Lanes<T>{};
     }
 
   private:
-    // Calls visit(|c|) for each pixel of a row, with 0 where deviations are equal.
+    // Calls visit(|c|, k) for each pixel of a row, with |c| = 0 where deviations are equal.
     template <class First, class Visit>
     static void for_each(BoxSum<T> sums, T bias, const RowFactors<T, First>& factors, int width,
                          Visit visit) {
         for (int w = 0; w < width; ++w) {
             const Lanes<T> inverses1 = Lanes<T>{} + factors.inverses1[w];
             const Lanes<T> inverses2 = factors.inverses2[w];
-            const Lanes<T> c = (sums.next(w) + bias) * (inverses1 * inverses2);
-            visit(inverses1 == inverses2 ? Lanes<T>{} : magnitude<T>(c));
+            const Lanes<T> k = sums.next(w) + bias;
+            const Lanes<T> c = k * (inverses1 * inverses2);
+            visit(inverses1 == inverses2 ? Lanes<T>{} : magnitude<T>(c), k);
         }
     }
 
-    // One in so many rows of a stage is judged.
-    static int step(const Network& network, int stage) {
+    // One in so many rows of a layer is judged.
+    int step(const Network& network, int stage) const {
         const int height = network.resolutions[stage].height;
-        if (network.last_stage() == 0) return std::min(2 * network.stages[0].convs + 1, height);
+        if (only_offset_) return std::min(2 * network.stages[stage].convs + 1, height);
         return std::max(height / (stage ? 6 : 2), 1);
     }
 
     // The weights of offsets in rows or columns, by |d|: the share of a mean over pixel pairs.
     struct Judged {
         std::vector<double> rows, columns;
-        int step;
+        int step, levels;
     };
 
     static std::vector<double> readout_weights(int side, int band) {
@@ -130,9 +157,11 @@ class Nearness {
     }
 
     std::vector<Judged> stages_;
-    Lanes<T> damage_{}, nearest_{};  // of the pairs
-    Lanes<T> damaged_{}, near_{};    // of the current offset
-    int count_ = 0;
+    bool only_offset_;
+    Lanes<T> lost_{}, nearest_{};                 // of the pairs
+    Lanes<T> stage_lost_{}, stage_total_{};       // of the current stage
+    Lanes<T> row_lost_{}, row_total_{}, near_{};  // of the current offset
+    int count_ = 0, near_count_ = 0;
 };
 
 }  // namespace kipper

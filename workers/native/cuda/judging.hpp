@@ -1,5 +1,5 @@
-// Whether a pair's kernel in float32 would suffer from patches that nearly coincide: the same
-// judgement as in ../nearness.hpp, by the numbers of workers/nearness.py.
+// Whether a pair's kernel in float32 would suffer from patches that nearly coincide: a coarser
+// judgement than that of ../nearness.hpp, by the numbers of workers/nearness.py.
 #pragma once
 
 #include "march.hpp"
