@@ -10,7 +10,7 @@ NEAR_GAP = 1e-3  # patches are near below it
 MOST_NEAR = 0.5  # the share of near patches at equal places, in any stage
 # CPUs and plain JAX weigh patches by |k|, and take a patch for lost below the first.
 LOST_GAP = 5e-7
-MOST_LOST = 4e-3  # the lost share of what the read-out averages, summed over layers
+MOST_LOST = 6e-3  # the lost share of what the read-out averages, summed over layers
 # Native code for GPUs weighs patches alike, and looks at the last layer of a stage only.
 GAP_ROUNDING = 1e-7  # of 1 - |c|
 MOST_DAMAGE = 8e-3  # the damaged share of what the read-out averages

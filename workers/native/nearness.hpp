@@ -22,7 +22,7 @@ constexpr double kLostGap = 5e-7;
 // The kernel of a pair is endangered if the lost share of what it averages, summed over its layers,
 // is larger than the first, or if the share of near patches at equal places, in any stage, is
 // larger than the second.
-constexpr double kMostLost = 4e-3;
+constexpr double kMostLost = 6e-3;
 constexpr double kMostNear = 0.5;
 
 template <class T>
