@@ -87,6 +87,7 @@ SMALL_BENCHMARKS = {
     "courier.py": "--layouts=1x1 --seconds=0.05 --patience=0",
     "ray_launch.py": "--workers=1 --rounds=1 --seconds=0.05 --parts=blocks,rows",
     "label_learning.py": "--steps=2 --seeds=0 --target_batch_size=50",
+    "recipe.py": "--steps=1 --seeds=0 --recipe=fast=recipe=fast",
     "reproduce.py": "--rows=ls_convnet_mnist_10 --seeds=1",
     "estimates.py": "--only=none",
     "conventions.py": "--seeds=0 --b_std=0.1 --statistics=50",
