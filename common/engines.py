@@ -37,7 +37,8 @@ class EngineEntry:
 #
 # The dense engine's time goes into gathering target images and a matrix product; both gain from
 # many support images at once (docs/dense_kernel.md). Banded blocks are seconds of work on a core,
-# which makes the cost of dispatch negligible, and fill whole vectors.
+# which makes the cost of dispatch negligible, and fill whole vectors; on a GPU they are tens of
+# milliseconds (docs/gpu.md).
 TABLE = (
     EngineEntry("neural_tangents", always_float64=True),
     EngineEntry("dense", "fully connected ReLU", None, 512),

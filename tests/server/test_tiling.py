@@ -124,3 +124,13 @@ def test_the_tiling_of_fully_connected_kernels_leaves_blocks_to_share() -> None:
     tiling = tiling_for(spec("fc3"), "neural_tangents", (8, 8, 1), None, None)
     assert 32 <= tiling.support <= 256
     assert 512 <= tiling.target <= 4096
+
+
+@pytest.mark.parametrize("engine", ["auto", "banded_xla", "banded_cpu"])
+@pytest.mark.parametrize("name", ["convnet", "conv_vec2", "myrtle5"])
+def test_convolutional_blocks_are_the_same_for_slow_and_fast_workers(
+    engine: str, name: str
+) -> None:
+    """Tens of milliseconds of a GPU for convnet (docs/gpu.md): sums have one order."""
+    assert tiling_for(spec(name), engine, (32, 32, 3), None, None) == Tiling(32, 256)
+    assert tiling_for(spec(name), engine, (32, 32, 3), None, 2048) == Tiling(32, 2048)
