@@ -19,7 +19,7 @@ from kipper.server.distilled_set import load_distilled, read_set, set_key
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.report.page import render
 from kipper.server.report.run_files import read_run
-from kipper.server.report.writing import activity_of, command_of
+from kipper.server.report.writing import activity_of, again
 from kipper.server.snapshots import BestKeeper
 from kipper.server.workdir import Workdir
 
@@ -120,7 +120,7 @@ def test_a_damaged_file_blocks_neither_readers_nor_the_run(
     DAMAGE[damage](path)
     lines_about(state_of(copy))
     run = read_run(copy)
-    render(run, command_of(run), {}, activity_of(run))
+    render(run, again(run), {}, activity_of(run))
     assert run_command(["list", str(copy.parent)]) == 0
     assert carry_out(copy) == finished[1]
     assert [each.step for each in Workdir(copy).evaluations()] == [
