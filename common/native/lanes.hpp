@@ -115,11 +115,4 @@ KIPPER_INLINE Lanes<T> square_root(Lanes<T> x) {
     return root;
 }
 
-template <class T>
-KIPPER_INLINE T sum_over_lanes(Lanes<T> x) {
-    T sum = 0;
-    for (int lane = 0; lane < kLanes<T>; ++lane) sum += x[lane];
-    return sum;
-}
-
 }  // namespace kipper

@@ -7,15 +7,18 @@
 #pragma once
 
 #include <array>
+#include <limits>
 
 #include "lanes.hpp"
 
 namespace kipper {
 
+// An angle up to a right one: that of |c|.
 template <class T>
-struct ArcCosine {
-    Lanes<T> kappa0;  // 1 - acos(c) / pi, times the scale
-    Lanes<T> sine;    // sqrt(1 - c^2); 0 where |c| counts as 1
+struct Angle {
+    Lanes<T> cosine;   // |c|; 1 where it counts as 1
+    Lanes<T> sine;     // sqrt(1 - c^2); 0 where |c| counts as 1
+    Lanes<T> divisor;  // the sine; infinite where it is 0, so that quotients are 0 there
 };
 
 // Smaller distances of |c| from 1 are rounding and count as 0. The angle has a vertical tangent at
@@ -25,16 +28,20 @@ constexpr T kCoincidence = T(5e-7);
 template <>
 constexpr double kCoincidence<double> = 1e-15;
 
-// sqrt(1 - c^2), or 0 if that is rounding; |c| may exceed 1 by rounding. NaNs stay NaNs.
+// 1 - c^2; |c| may exceed 1 by rounding. NaNs stay NaNs.
 template <class T>
-KIPPER_INLINE Lanes<T> sine_of(Lanes<T> c) {
-    Lanes<T> square;
-    if constexpr (kFused)
-        square = multiply_add(-c, c, all_lanes<T>(1));  // rounds once
-    else
-        square = (T(1) - c) * (T(1) + c);
+KIPPER_INLINE Lanes<T> square_of_sine(Lanes<T> c) {
+    if constexpr (kFused) return multiply_add(-c, c, all_lanes<T>(1));  // rounds once
+    return (T(1) - c) * (T(1) + c);
+}
+
+template <class T>
+KIPPER_INLINE Angle<T> angle_of(Lanes<T> c) {
+    const Lanes<T> square = square_of_sine<T>(c);
+    const auto coincident = square < 2 * kCoincidence<T>;
     const Lanes<T> sine = square_root<T>(square);
-    return square < 2 * kCoincidence<T> ? Lanes<T>{} : sine;
+    return {coincident ? all_lanes<T>(1) : magnitude<T>(c), coincident ? Lanes<T>{} : sine,
+            coincident ? all_lanes<T>(std::numeric_limits<T>::infinity()) : sine};
 }
 
 constexpr double kOneOverPi = 0.31830988618379067154;
@@ -107,42 +114,52 @@ KIPPER_INLINE AngleAndRest<double> angle_and_rest(Lanes<double> t, Lanes<double>
     return {angle * kOneOverPi, (root * square_root<double>(2 - gap) - t * angle) * kOneOverPi};
 }
 
-// acos(t) / sqrt(1 - t^2) for t from 0 to 1: a polynomial in t, from the highest power down. Its
-// error times sqrt(1 - t^2) / pi is at most 2.2e-8, and its relative error 2.2e-7.
-constexpr std::array<double, 9> kAngleOverSine = {
-    0.019724639217751055, -0.10589338444780563, 0.2654998584389535,
-    -0.434391742930173,   0.561356854070101,    -0.6621204326346454,
-    0.7850156365157166,   -0.999987471588256,   1.5707962590373445,
+// For an angle phi up to pi/4: phi / (pi sqrt(2) sin phi) as a polynomial in sqrt(2) cos phi, from
+// the highest power down. At 1, which is pi/4, it is 1/4. Its error times sqrt(2) sin phi is at most
+// 1.1e-8.
+constexpr std::array<double, 5> kAngleOverSine = {
+    0.0021257158416886509, -0.016252296400136997, 0.058510966270742936,
+    -0.14507683535275416,  0.35069244964045957,
 };
 
 template <class T>
 class ScaledArcCosine;
 
 // kappa_0 carries the factor `scale`, at no cost.
+//
+// With acos t = pi/4 - phi, the sine s and t give sqrt(2) sin phi = t - s and sqrt(2) cos phi =
+// t + s. Near cos phi, phi / sin phi is so smooth that a short polynomial is enough.
 template <>
 class ScaledArcCosine<float> {
   public:
-    explicit ScaledArcCosine(float scale) : half_(all_lanes<float>(scale / 2)) {
-        for (std::size_t i = 0; i < coefficients_.size(); ++i)
-            coefficients_[i] = all_lanes<float>(float(scale * kOneOverPi * kAngleOverSine[i]));
+    explicit ScaledArcCosine(float scale)
+        : half_(all_lanes<float>(scale / 2)), quarter_(all_lanes<float>(scale / 4)) {
+        // Rounded so that Horner's rule at 1 gives a quarter of the scale exactly.
+        float left = scale / 4;
+        for (std::size_t i = kAngleOverSine.size(); i-- > 0;) {
+            double lower = 0;
+            for (std::size_t j = 0; j < i; ++j) lower += scale * kAngleOverSine[j];
+            const float coefficient = float(left - lower);
+            coefficients_[i] = all_lanes<float>(coefficient);
+            left -= coefficient;
+        }
     }
 
-    // With the angle's distance from a right one, kappa_0 is 1/2 plus or minus it. At c = 1 that is
-    // the scale, exactly.
-    KIPPER_INLINE ArcCosine<float> operator()(Lanes<float> c) const {
-        const Lanes<float> sine = sine_of<float>(c);
-        const Lanes<float> t = magnitude<float>(c);
+    // 1 - acos(c) / pi, times the scale. With the angle's distance from a right one, it is 1/2 plus
+    // or minus that. At c = 1 it is the scale, exactly.
+    KIPPER_INLINE Lanes<float> kappa0(const Angle<float>& angle, Lanes<float> c) const {
+        const Lanes<float> sum = angle.cosine + angle.sine;
         Lanes<float> angle_over_sine = coefficients_[0];
 #pragma GCC unroll 16
         for (std::size_t i = 1; i < coefficients_.size(); ++i)
-            angle_over_sine = angle_over_sine * t + coefficients_[i];
-        const Lanes<float> from_right = half_ - sine * angle_over_sine;
-        return {half_ + with_sign_of<float>(from_right, c), sine};
+            angle_over_sine = angle_over_sine * sum + coefficients_[i];
+        const Lanes<float> from_right = quarter_ + (angle.cosine - angle.sine) * angle_over_sine;
+        return half_ + with_sign_of<float>(from_right, c);
     }
 
   private:
     // In lanes, because the compiler would repeat them in each turn of a loop.
-    Lanes<float> half_;
+    Lanes<float> half_, quarter_;
     std::array<Lanes<float>, kAngleOverSine.size()> coefficients_;
 };
 
@@ -152,12 +169,9 @@ class ScaledArcCosine<double> {
   public:
     explicit ScaledArcCosine(double scale) : scale_(scale) {}
 
-    KIPPER_INLINE ArcCosine<double> operator()(Lanes<double> c) const {
-        const Lanes<double> sine = sine_of<double>(c);
-        const Lanes<double> t = magnitude<double>(c);
-        const Lanes<double> gap = sine == 0 ? Lanes<double>{} : 1 - t;
-        const Lanes<double> angle = angle_and_rest(t, gap).angle_over_pi;
-        return {scale_ * (c < 0 ? angle : 1 - angle), sine};
+    KIPPER_INLINE Lanes<double> kappa0(const Angle<double>& angle, Lanes<double> c) const {
+        const Lanes<double> over_pi = angle_and_rest(angle.cosine, 1 - angle.cosine).angle_over_pi;
+        return scale_ * (c < 0 ? over_pi : 1 - over_pi);
     }
 
   private:

@@ -13,14 +13,10 @@
 namespace kipper {
 
 // A source of states: those that the forward pass kept.
-template <class T, class Kinds>
+template <class T>
 struct Kept {
-    KIPPER_INLINE const ReluState<T>& next(int w) const { return states[w]; }
-
-    KIPPER_INLINE ReluState<T> state(const ReluState<T>& kept, int) const {
-        const Lanes<T> tangent = Kinds::tangent_in ? kept.tangent : kept.correlation;
-        return {kept.correlation, tangent, kept.kappa0, kept.sine};
-    }
+    KIPPER_INLINE const ReluState<T>& begin(int w) const { return states[w]; }
+    KIPPER_INLINE const ReluState<T>& state(const ReluState<T>& kept, int) const { return kept; }
 
     const ReluState<T>* __restrict states;
 };
@@ -28,10 +24,12 @@ struct Kept {
 // A source of states: pre-activations, of which the ReLU is evaluated here.
 template <class T, class First, class Preactivations>
 struct Evaluated {
-    KIPPER_INLINE Entry<T> next(int w) { return preactivations.next(w); }
+    KIPPER_INLINE Correlated<T> begin(int w) {
+        return correlate<T, First>(preactivations.next(w), w, factors);
+    }
 
-    KIPPER_INLINE ReluState<T> state(const Entry<T>& input, int w) const {
-        return relu<T, First>(input, w, factors, arc_cosine).state;
+    KIPPER_INLINE ReluState<T> state(const Correlated<T>& pixel, int w) const {
+        return relu<T, First>(pixel, w, factors, arc_cosine).state;
     }
 
     Preactivations preactivations;
@@ -92,21 +90,23 @@ template <bool kBoth, class Kinds, class T, class First, class Source, class Cot
 KIPPER_INLINE void relu_row_vjp(Source source, Cotangents cotangents, int width,
                                 const RowFactors<T, First> factors, Row<T> out,
                                 const VarianceSums<T> sums) {
-    for_each_of(width, [&](int w) KIPPER_INLINED {
-        const auto& input = source.next(w);
+    const auto pull_back = [&](int w, const auto& pixel) KIPPER_INLINED {
         Entry<T> result{};
         cotangents.next(w, [&](const Entry<T>& cotangent) KIPPER_INLINED {
-            const ReluState<T> relu = source.state(input, w);
-            Lanes<T> deviation = cotangent.nngp * relu.sine;
+            const ReluState<T> relu = source.state(pixel, w);
+            Lanes<T> deviation;
             if constexpr (Kinds::tangent_out) {
                 // Through kappa_0, over its constant factor. It cancels where the images coincide.
-                const Lanes<T> through_kappa0 =
-                    relu.sine == 0 ? Lanes<T>{} : cotangent.tangent * relu.tangent / relu.sine;
+                const Lanes<T> through_kappa0 = cotangent.tangent * relu.slope;
                 result.tangent = cotangent.tangent * relu.kappa0;
                 result.nngp = (cotangent.nngp + cotangent.tangent) * relu.kappa0 +
                               through_kappa0 * factors.sine_scale;
-                deviation -= through_kappa0 * relu.correlation;
+                if constexpr (Kinds::tangent_in)
+                    deviation = cotangent.nngp * relu.sine - through_kappa0 * relu.correlation;
+                else  // n = k, so that the slope times the sine is the correlation
+                    deviation = (cotangent.nngp - through_kappa0 * relu.slope) * relu.sine;
             } else {
+                deviation = cotangent.nngp * relu.sine;
                 result.nngp = cotangent.nngp * relu.kappa0;
             }
             sums.first[w] += deviation * factors.deviations2[w];
@@ -114,7 +114,8 @@ KIPPER_INLINE void relu_row_vjp(Source source, Cotangents cotangents, int width,
         });
         out.nngp[w + 1] = result.nngp;
         if constexpr (Kinds::tangent_in) out.tangent[w + 1] = result.tangent;
-    });
+    };
+    for_each_of(width, [&](int w) KIPPER_INLINED { pull_back(w, source.begin(w)); });
 }
 
 // Adds the contribution of a row to the cotangents of both images' pixels; `second_sum` may be

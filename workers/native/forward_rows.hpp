@@ -41,6 +41,12 @@ struct Kinds {
     static constexpr bool tangent_out = kTangentOut;
 };
 
+template <class T>
+struct Relu {
+    Entry<T> output;
+    ReluState<T> state;
+};
+
 // Source: the convolution of the layer below.
 template <class T, class Kinds>
 class Convolved {
@@ -66,11 +72,12 @@ class Convolved {
 // Sink: a row, for the next convolution.
 template <class T, class Kinds>
 struct StoreRow {
-    template <class Evaluate>
-    KIPPER_INLINE void next(int w, Evaluate evaluate) {
-        const auto [output, state] = evaluate();
-        row.nngp[w + 1] = output.nngp;
-        if constexpr (Kinds::tangent_out) row.tangent[w + 1] = output.tangent;
+    KIPPER_INLINE int place(int w) const { return w; }
+    KIPPER_INLINE bool wants(int) const { return true; }
+
+    KIPPER_INLINE void put(int w, const Relu<T>& relu) const {
+        row.nngp[w + 1] = relu.output.nngp;
+        if constexpr (Kinds::tangent_out) row.tangent[w + 1] = relu.output.tangent;
     }
 
     Row<T> row;
@@ -79,15 +86,16 @@ struct StoreRow {
 // Sink: a row for the next convolution, and the states for the backward pass.
 template <class T, class Kinds>
 struct StoreAndKeepRow {
-    template <class Evaluate>
-    KIPPER_INLINE void next(int w, Evaluate evaluate) {
-        const auto [output, state] = evaluate();
-        row.nngp[w + 1] = output.nngp;
-        if constexpr (Kinds::tangent_out) row.tangent[w + 1] = output.tangent;
-        states[w].correlation = state.correlation;
-        if constexpr (Kinds::tangent_in) states[w].tangent = state.tangent;
-        states[w].kappa0 = state.kappa0;
-        states[w].sine = state.sine;
+    KIPPER_INLINE int place(int w) const { return w; }
+    KIPPER_INLINE bool wants(int) const { return true; }
+
+    KIPPER_INLINE void put(int w, const Relu<T>& relu) const {
+        row.nngp[w + 1] = relu.output.nngp;
+        if constexpr (Kinds::tangent_out) row.tangent[w + 1] = relu.output.tangent;
+        if constexpr (Kinds::tangent_in) states[w].correlation = relu.state.correlation;
+        if constexpr (Kinds::tangent_out) states[w].slope = relu.state.slope;
+        states[w].kappa0 = relu.state.kappa0;
+        states[w].sine = relu.state.sine;
     }
 
     Row<T> row;
@@ -97,46 +105,65 @@ struct StoreAndKeepRow {
 // Sink: the sums of a pool.
 template <class T, class Kinds>
 struct AddToPool {
-    template <class Evaluate>
-    KIPPER_INLINE void next(int, Evaluate evaluate) {
-        const Row<T> sums = window.template next<Kinds::tangent_out>();
-        if (!sums.nngp) return;
-        const auto [output, state] = evaluate();
-        *sums.nngp += output.nngp;
-        if constexpr (Kinds::tangent_out) *sums.tangent += output.tangent;
+    KIPPER_INLINE Row<T> place(int) { return window.template next<Kinds::tangent_out>(); }
+    KIPPER_INLINE bool wants(const Row<T>& sums) const { return sums.nngp; }
+
+    KIPPER_INLINE void put(const Row<T>& sums, const Relu<T>& relu) const {
+        *sums.nngp += relu.output.nngp;
+        if constexpr (Kinds::tangent_out) *sums.tangent += relu.output.tangent;
     }
 
     PoolWindow<T> window;
 };
 
+// A pixel's pre-activations and the angle of their correlation.
 template <class T>
-struct Relu {
-    Entry<T> output;
-    ReluState<T> state;
+struct Correlated {
+    Entry<T> input;
+    Lanes<T> inverses;  // 1 / the product of both deviations
+    Lanes<T> correlation;
+    Angle<T> angle;
 };
+
+template <class T, class First>
+KIPPER_INLINE Correlated<T> correlate(const Entry<T>& input, int w,
+                                      const RowFactors<T, First>& factors) {
+    const Lanes<T> inverses = factors.inverses1[w] * factors.inverses2[w];
+    const Lanes<T> correlation = input.nngp * inverses;
+    return {input, inverses, correlation, angle_of<T>(correlation)};
+}
 
 // The ReLU of a pixel's pre-activations. Where the images coincide, c = 1, the output is the input
 // times the scale, exactly: an image with itself has the kernels of its variance map.
 template <class T, class First>
-KIPPER_INLINE Relu<T> relu(const Entry<T>& input, int w, const RowFactors<T, First>& factors,
+KIPPER_INLINE Relu<T> relu(const Correlated<T>& pixel, int w, const RowFactors<T, First>& factors,
                            const ScaledArcCosine<T>& arc_cosine) {
-    const Lanes<T> inverses = factors.inverses1[w] * factors.inverses2[w];
-    const Lanes<T> correlation = input.nngp * inverses;
-    const auto [kappa0, sine] = arc_cosine(correlation);
+    const auto& [input, inverses, correlation, angle] = pixel;
+    const Lanes<T> kappa0 = arc_cosine.kappa0(angle, correlation);
     const Lanes<T> deviations = factors.deviations1[w] * factors.deviations2[w];
-    return {{input.nngp * kappa0 + deviations * sine, input.tangent * kappa0},
-            {correlation, input.tangent * inverses, kappa0, sine}};
+    return {{input.nngp * kappa0 + deviations * angle.sine, input.tangent * kappa0},
+            {correlation, input.tangent * inverses / angle.divisor, kappa0, angle.sine}};
 }
 
+// The correlation of a pixel is computed before the ReLU of the pixel before it: the two do not
+// wait for each other, and the sequence for one pixel is longer than processors look ahead.
 template <class T, class First, class Source, class Sink>
 KIPPER_INLINE void relu_row(Source source, int width, const RowFactors<T, First> factors,
                             Sink sink) {
+    if (width <= 0) return;
     const ScaledArcCosine<T> arc_cosine = *factors.arc_cosine;
-    for_each_of(width, [&](int w) KIPPER_INLINED {
-        const Entry<T> input = source.next(w);
-        sink.next(w,
-                  [&]() KIPPER_INLINED { return relu<T, First>(input, w, factors, arc_cosine); });
+    auto place = sink.place(0);
+    Correlated<T> pixel = correlate<T, First>(source.next(0), 0, factors);
+    for_each_of(width - 1, [&](int w) KIPPER_INLINED {
+        const Entry<T> input = source.next(w + 1);
+        auto next_place = sink.place(w + 1);
+        Correlated<T> next_pixel{};
+        if (sink.wants(next_place)) next_pixel = correlate<T, First>(input, w + 1, factors);
+        if (sink.wants(place)) sink.put(place, relu<T, First>(pixel, w, factors, arc_cosine));
+        place = next_place;
+        pixel = next_pixel;
     });
+    if (sink.wants(place)) sink.put(place, relu<T, First>(pixel, width - 1, factors, arc_cosine));
 }
 
 }  // namespace kipper

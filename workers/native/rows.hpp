@@ -28,8 +28,8 @@ struct Row {
 template <class T>
 struct ReluState {
     Lanes<T> correlation;
-    Lanes<T> tangent;  // the tangent kernel, over the same deviations as the correlation
-    Lanes<T> kappa0;   // times the layer's scale
+    Lanes<T> slope;   // n / (s sqrt(1 - c^2)), 0 where |c| counts as 1; of n times kappa_0, by k
+    Lanes<T> kappa0;  // times the layer's scale
     Lanes<T> sine;
 };
 
