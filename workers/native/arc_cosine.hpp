@@ -115,8 +115,8 @@ KIPPER_INLINE AngleAndRest<double> angle_and_rest(Lanes<double> t, Lanes<double>
 }
 
 // For an angle phi up to pi/4: phi / (pi sqrt(2) sin phi) as a polynomial in sqrt(2) cos phi, from
-// the highest power down. At 1, which is pi/4, it is 1/4. Its error times sqrt(2) sin phi is at most
-// 1.1e-8.
+// the highest power down. At 1, which is pi/4, it is 1/4. Its error times sqrt(2) sin phi is at
+// most 1.1e-8.
 constexpr std::array<double, 5> kAngleOverSine = {
     0.0021257158416886509, -0.016252296400136997, 0.058510966270742936,
     -0.14507683535275416,  0.35069244964045957,

@@ -96,8 +96,8 @@ class BackwardOffset {
         const Window<T> window = cotangent_window(level + 1, h);
         auto run = [&](auto kinds) {
             using Kinds = decltype(kinds);
-            row_vjp<Kinds>(Kept<T>{states(level, h)}, ConvolvedCotangents<T, Kinds>(window),
-                           level, h);
+            row_vjp<Kinds>(Kept<T>{states(level, h)}, ConvolvedCotangents<T, Kinds>(window), level,
+                           h);
         };
         if (kTangent && !input_.is_first_layer(level)) return run(Kinds<kTangent, kTangent>{});
         return run(Kinds<false, kTangent>{});
