@@ -34,6 +34,15 @@ struct array {
 };
 }
 """,
+    "limits": """\
+#pragma once
+namespace std {
+template <class T>
+struct numeric_limits {
+    static T infinity() { return T(__longlong_as_double(0x7ff0000000000000)); }
+};
+}
+""",
 }
 # Functions are for the device unless they say otherwise, so that headers for CPUs need not.
 # Suppressed are warnings of GCC's pragmas and of numbers that a program does not read.

@@ -82,7 +82,7 @@ def test_a_live_run_shows_its_progress_and_a_dead_one_that_it_died(
     with workdir.locked():
         lines = told(capsys, str(workdir.path))
         assert lines["state"].startswith("running; ")
-        assert lines["time left"] == "2:05"
+        assert lines["time left"] == "2 min 05 s"
     lines = told(capsys, str(workdir.path))
     assert lines["state"].startswith("died: ")
     assert lines["to resume"] == "give the same command again"

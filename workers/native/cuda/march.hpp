@@ -153,10 +153,11 @@ template <class T>
 KIPPER_INLINE ReluState<T> relu(Lanes<T>& nngp, Lanes<T>& tangent, const Factors<T>& factors,
                                 double scale) {
     const Lanes<T> correlation = nngp * factors.inverses;
-    const ArcCosine<T> angle = ScaledArcCosine<T>(T(scale))(correlation);
-    const ReluState<T> state{correlation, tangent * factors.inverses, angle.kappa0, angle.sine};
-    nngp = nngp * angle.kappa0 + factors.deviations * angle.sine;
-    tangent = tangent * angle.kappa0;
+    const Angle<T> angle = angle_of<T>(correlation);
+    const Lanes<T> kappa0 = ScaledArcCosine<T>(T(scale)).kappa0(angle, correlation);
+    const ReluState<T> state{correlation, tangent * factors.inverses, kappa0, angle.sine};
+    nngp = nngp * kappa0 + factors.deviations * angle.sine;
+    tangent = tangent * kappa0;
     return state;
 }
 
