@@ -123,6 +123,16 @@ def test_float32_blocks_are_those_of_the_untouched_library_in_float64(name, scal
         assert relative_error(got, want) < 2e-7
 
 
+def _angle_is_seen_in_float64(pair):
+    """Not of a scaled copy, whose angle is the rounding of its pixels.
+
+    The gradient of ReLUs goes along the difference in direction, at any size of it.
+    """
+    x1, x2 = pair.astype(np.longdouble).reshape(2, -1)
+    squares = (x1 @ x1) * (x2 @ x2)
+    return squares - (x1 @ x2) ** 2 > 1e-12 * squares
+
+
 @needs_neural_tangents
 @pytest.mark.parametrize(
     "name", ["fc1_erf", "fc1_leaky", pytest.param("fc1_gelu", marks=pytest.mark.thorough)]
@@ -141,6 +151,8 @@ def test_float32_keeps_near_images_apart(name, family, closeness, scale, seed):
     got = _results(engine, pair[:1], pair[1:], np.float32)
     want = _untouched(name, pair[:1], pair[1:])
     assert relative_error(got[0], want[0]) < 1e-6
+    if name == "fc1_leaky" and not _angle_is_seen_in_float64(pair):
+        return
     for single, double in zip(got[1:], want[1:], strict=True):
         assert relative_error(single, double) < 1e-3
 
