@@ -50,7 +50,7 @@ from kipper.launch.link.transports import transport_named
 from kipper.launch.link.transports.transport import Channel
 from kipper.launch.processes.process import keep_freed_memory
 from kipper.launch.ray.channel import RayChannel
-from kipper.server.distributed_kernel import DistributedKernel
+from kipper.server.distributed_kernel import DistributedKernel, mirrored
 from kipper.server.pool import Pool
 from kipper.server.tiling import Tiling, spans, triangle
 from kipper.workers.choice import make_engine
@@ -120,7 +120,7 @@ class PlainActor:
         of_targets = images.take(slice(*columns)) if both else self._targets.take(columns)
         kernel, pullback = self._engine.linearise(images.take(slice(*rows)), of_targets, both)
         self._pulled[(*rows, int(both), int(columns[0]))] = pullback
-        return kernel
+        return kernel if both else kernel.astype(np.float32)  # as workers do
 
     def backward(self, key: tuple[int, ...], cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
         return self._pulled.pop(key)(cotangent)
@@ -321,7 +321,7 @@ def step_by_plain_ray(step: Step, actors: Sequence[Any]) -> Result:
     for actor, (rows, columns, both), kernel in zip(turns, blocks, kernels, strict=True):
         r, c = slice(*rows), slice(*columns)
         if both:
-            k_ss[r, c] = kernel
+            k_ss[r, c] = mirrored(kernel) if rows == columns else kernel
             if rows != columns:
                 k_ss[c, r] = kernel.T
             cotangent = step.k_ss[r, c] + (step.k_ss[c, r].T if rows != columns else 0)
