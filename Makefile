@@ -58,7 +58,7 @@ notebooks: $(VENV)/installed
 	@$(BIN)/jupytext --quiet --update --to ipynb --update-metadata '$(FOR_JUPYTER)' examples/*.py
 
 sanitize: $(VENV)/native
-	@$(BIN)/python -m pytest -m slow -rs tests/workers/test_native_sanitized.py tests/workers/test_simulated_gpu_sanitized.py tests/workers/test_native_arm.py tests/common/test_linalg_sanitized.py tests/common/test_dataset_fuzz.py
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow -rs tests/workers/test_native_sanitized.py tests/workers/test_simulated_gpu_sanitized.py tests/workers/test_native_arm.py tests/common/test_linalg_sanitized.py tests/common/test_dataset_fuzz.py
 
 check: $(VENV)/installed $(VENV)/warning-free
 	@$(BIN)/ruff check .

@@ -11,7 +11,7 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "flood.py"
 
 
 def test_a_flood_changes_no_bit_and_takes_bounded_means():
-    command = [sys.executable, str(SCRIPT), "--seconds=0.5", "--steps=300"]
+    command = [sys.executable, str(SCRIPT), "--seconds=0.5", "--steps=150"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if "|" in line][2:]
