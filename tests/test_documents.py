@@ -81,6 +81,7 @@ AT_MOST = {
 SMALL_BENCHMARKS = {
     "linear_algebra.py": "--sizes=10 --images=0 --repeats=1",
     "near_pairs.py": "--architecture=conv_vec1 --image=4x4x1 --seeds=1",
+    "engine_versions.py": f"--other={shlex.quote(str(ROOT))} --cases=convnet:8x8x1 --rounds=1",
     "kernel_engines.py": "--cases=convnet:8x8x1 --support=4 --target=16 --nt_blocks=2 --rounds=1",
     "kernel_scaling.py": "--sides=8 --depths=1 --channels=1 --pairs=1x1 --others= --json=x.json",
     "service_efficiency.py": "--steps=1",
