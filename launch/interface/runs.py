@@ -315,14 +315,14 @@ def distill(
         KipperError: the run failed; the message says why.
         KeyboardInterrupt: by Ctrl-C, after the run has stopped.
     """
-    return _start(
-        DistillSettings,
-        data,
-        Asked(None, test_size, class_names),
-        workdir,
-        verbose,
-        callback,
-        settings,
+    return start(
+        *data,
+        workdir=workdir,
+        verbose=verbose,
+        callback=callback,
+        test_size=test_size,
+        class_names=class_names,
+        **settings,
     ).wait()
 
 
@@ -387,14 +387,14 @@ def solve_labels(
         KipperError: the run failed; the message says why.
         KeyboardInterrupt: by Ctrl-C, after the run has stopped.
     """
-    return _start(
-        SolveLabelsSettings,
-        data,
-        Asked(None, test_size, class_names),
-        workdir,
-        verbose,
-        callback,
-        settings,
+    return start_solve_labels(
+        *data,
+        workdir=workdir,
+        verbose=verbose,
+        callback=callback,
+        test_size=test_size,
+        class_names=class_names,
+        **settings,
     ).wait()
 
 
