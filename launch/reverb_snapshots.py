@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 
 from kipper.launch.processes.stopping import StopRequest
+from kipper.server.learned_set import LearnedSet
 from kipper.server.snapshots import SupportSnapshot
 
 TABLE = "snapshots"
@@ -95,14 +96,15 @@ class ReverbSink:
         client = reverb.Client(self._address)
         while True:
             snapshot = self._outbox.get()
+            images, labels, temperature = snapshot.support
             client.insert(
                 [
                     np.int64(snapshot.step),
-                    snapshot.images,
-                    snapshot.labels,
+                    images,
+                    labels,
                     np.float64(snapshot.loss),
                     np.array(snapshot.gone_back, np.int64),
-                    np.float64(np.nan if snapshot.temperature is None else snapshot.temperature),
+                    np.float64(np.nan if temperature is None else temperature),
                 ],
                 priorities={TABLE: 1.0},
             )
@@ -149,11 +151,9 @@ class ReverbSource:
         self._inserted = inserted
         (sample,) = next(iter(self._client.sample(TABLE, 1)))
         step, images, labels, loss, gone_back, temperature = sample.data
-        return SupportSnapshot(
-            int(step),
+        support = LearnedSet(
             np.asarray(images),
             np.asarray(labels),
-            float(loss),
-            tuple(map(int, gone_back)),
             None if np.isnan(temperature) else float(temperature),
         )
+        return SupportSnapshot(int(step), support, float(loss), tuple(map(int, gone_back)))

@@ -241,9 +241,7 @@ class _KipRun:
         values = [f"{k} {v:.6g}" for k, v in evaluation.record().items() if v is not None]
         logging.info("Evaluated: %s.", ", ".join(values))
         if self._sink is not None:
-            images, labels, temperature = state.support
-            loss = regression.loss
-            self._sink.put(SupportSnapshot(step, images, labels, loss, temperature=temperature))
+            self._sink.put(SupportSnapshot(step, state.support, regression.loss))
         return evaluation
 
     def _check(self, step: int, state: kip.KipState, regression: krr.Regression) -> None:

@@ -37,23 +37,15 @@ class SupportSnapshot:
 
     Attributes:
         step: gradient steps made.
-        images: (n, h, w, c), preprocessed, in the kernel's dtype.
-        labels: (n, C) float64.
+        support: the set, with images in the kernel's dtype.
         loss: on the step's target batch.
         gone_back: the steps to which the run had gone back by then, in order.
-        temperature: see `LearnedSet`.
     """
 
     step: int
-    images: np.ndarray
-    labels: np.ndarray
+    support: LearnedSet
     loss: float
     gone_back: tuple[int, ...] = ()
-    temperature: float | None = None
-
-    @property
-    def support(self) -> LearnedSet:
-        return LearnedSet(self.images, self.labels, self.temperature)
 
 
 class SnapshotSink(Protocol):
@@ -124,7 +116,7 @@ class BestKeeper:
             return
         if loss is not None:  # a run that died meanwhile had used wrong numbers
             self.go_back(snapshot.step)
-        score = self._score(snapshot.images, snapshot.labels)
+        score = self._score(snapshot.support.images, snapshot.support.labels)
         # The set before the record: in the other order a crash between them would lose the best.
         if score.rank > self._best:
             self._best = score.rank

@@ -121,8 +121,9 @@ class Progress:
             return ""
         with contextlib.suppress(UserError):
             recipe = load_recipe(recipe_path)
-            classes = self._last.labels.argmax(axis=1) if recipe.class_names else None
-            return inline_picture(self._last.images, classes, recipe, f"step {self._last.step:,}")
+            images, labels, _ = self._last.support
+            classes = labels.argmax(axis=1) if recipe.class_names else None
+            return inline_picture(images, classes, recipe, f"step {self._last.step:,}")
         return ""
 
 

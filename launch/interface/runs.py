@@ -198,13 +198,9 @@ class Run:
             run(self._settings, self._stop, self._evaluated)
 
     def _evaluated(self, evaluation: Evaluation, support: LearnedSet) -> None:
-        self._last = SupportSnapshot(
-            evaluation.step,
-            support.images.copy(),
-            support.labels.copy(),
-            evaluation.loss,
-            temperature=support.temperature,
-        )
+        images, labels, temperature = support
+        kept = LearnedSet(images.copy(), labels.copy(), temperature)
+        self._last = SupportSnapshot(evaluation.step, kept, evaluation.loss)
         self._call_back(evaluation)
 
     def _read_evaluations(self) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kipper.launch.reverb_snapshots import ReverbSink
+from kipper.server.learned_set import LearnedSet
 from kipper.server.snapshots import SupportSnapshot
 
 
@@ -36,7 +37,7 @@ def _finish(time, seconds_of_a_call, scored_step, gone_back=()):
     sink = ReverbSink("localhost:1", ask, time, time)
     for step in gone_back:
         sink.go_back(step)
-    sink.put(SupportSnapshot(7, np.zeros((1, 2, 2, 1)), np.zeros((1, 1)), 0.5))
+    sink.put(SupportSnapshot(7, LearnedSet(np.zeros((1, 2, 2, 1)), np.zeros((1, 1))), 0.5))
     sink.finish()
     return time.now
 

@@ -20,6 +20,7 @@ from kipper.server.bans import Ban, Bans
 from kipper.server.confirmations import LiesUsed
 from kipper.server.disputes import OpenDisputes
 from kipper.server.distilled_set import load_distilled, save_distilled
+from kipper.server.learned_set import LearnedSet
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.pool import Pool
 from kipper.server.records import RunResult, Validation
@@ -391,9 +392,9 @@ class TestBestKeeper:
     def test_a_step_that_is_scored_with_another_loss_was_wrong(self, workdir: Workdir) -> None:
         images, labels = np.full((4, 4, 4, 1), 7.2, np.float32), np.zeros((4, 2))
         kept = keeper(workdir)
-        kept.put(SupportSnapshot(4, images, labels, loss=1.0))  # as before
+        kept.put(SupportSnapshot(4, LearnedSet(images, labels), loss=1.0))  # as before
         assert [each.step for each in workdir.validations()] == [0, 2, 4, 6]
-        kept.put(SupportSnapshot(4, images, labels, loss=1.5))
+        kept.put(SupportSnapshot(4, LearnedSet(images, labels), loss=1.5))
         assert [(each.step, each.loss) for each in workdir.validations()] == [
             *((0, 0.0), (2, 0.5)),
             (4, 1.5),

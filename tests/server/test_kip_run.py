@@ -109,12 +109,12 @@ def test_named_steps_and_the_last_are_kept_and_snapshots_are_their_states(
     for snapshot in sink.snapshots:
         folder = tmp_path / "checkpoints" / f"step-{snapshot.step:06d}"
         with np.load(folder / "state.npz") as state:
-            np.testing.assert_array_equal(snapshot.images, state["images"])
-            np.testing.assert_array_equal(snapshot.labels, state["labels"])
+            np.testing.assert_array_equal(snapshot.support.images, state["images"])
+            np.testing.assert_array_equal(snapshot.support.labels, state["labels"])
     images, labels, _ = load_distilled(tmp_path / "distilled.npz")
-    np.testing.assert_array_equal(images, sink.snapshots[-1].images)
-    np.testing.assert_array_equal(labels, sink.snapshots[-1].labels)
-    assert not np.array_equal(images, sink.snapshots[0].images)
+    np.testing.assert_array_equal(images, sink.snapshots[-1].support.images)
+    np.testing.assert_array_equal(labels, sink.snapshots[-1].support.labels)
+    assert not np.array_equal(images, sink.snapshots[0].support.images)
 
 
 def test_status_follows_the_run(tmp_path: pathlib.Path) -> None:
@@ -268,10 +268,10 @@ def test_the_average_of_iterates_is_what_is_evaluated_saved_and_shown(
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
     assert not np.array_equal(averaged[-1]["images"], iterates[-1]["images"])
     snapshot = sink.snapshots[-1]
-    assert load_distilled(mean / "distilled.npz").temperature == snapshot.temperature
+    assert load_distilled(mean / "distilled.npz").temperature == snapshot.support.temperature
     for name in ("images", "labels"):
-        np.testing.assert_array_equal(averaged[-1][name], getattr(snapshot, name))
-    assert np.log(snapshot.temperature) == pytest.approx(averaged[-1]["log_temperature"][0])
+        np.testing.assert_array_equal(averaged[-1][name], getattr(snapshot.support, name))
+    assert np.log(snapshot.support.temperature) == pytest.approx(averaged[-1]["log_temperature"][0])
     scores = [each.test for each in Workdir(mean).evaluations()]
     assert scores[-1] == result.test
     assert scores[-1].cross_entropy is not None

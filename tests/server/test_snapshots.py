@@ -7,6 +7,7 @@ import pytest
 
 from kipper.common.settings import DistillSettings, RunSettings
 from kipper.server.distilled_set import load_distilled
+from kipper.server.learned_set import LearnedSet
 from kipper.server.measures import ACCURACY, R_SQUARED, Score
 from kipper.server.snapshots import BestKeeper, SupportSnapshot
 from kipper.server.workdir import Workdir
@@ -34,7 +35,8 @@ class Scores:
 
 def snapshot(step: int) -> SupportSnapshot:
     images = np.full((2, 3, 3, 1), step, np.float32)
-    return SupportSnapshot(step, images, -np.full((2, 1), float(step)), loss=0.5**step)
+    support = LearnedSet(images, -np.full((2, 1), float(step)))
+    return SupportSnapshot(step, support, loss=0.5**step)
 
 
 def kept_step(workdir: Workdir) -> int:

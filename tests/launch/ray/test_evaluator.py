@@ -9,11 +9,12 @@ import pytest
 from kipper.common.errors import WorkerError
 from kipper.launch.processes.stopping import StopRequest
 from kipper.launch.ray.evaluator import evaluating
+from kipper.server.learned_set import LearnedSet
 from kipper.server.snapshots import SupportSnapshot
 
 
 def _snapshot(step):
-    return SupportSnapshot(step, np.zeros((1, 2, 2, 1)), np.zeros((1, 1)), 0.5)
+    return SupportSnapshot(step, LearnedSet(np.zeros((1, 2, 2, 1)), np.zeros((1, 1))), 0.5)
 
 
 class Keeper:
