@@ -109,10 +109,7 @@ def judged_cross_kernel(
     shape = (len(x1), len(x2))
     results = [device.empty(shape[0] * shape[1], x1.dtype) for _ in range(2)]
     if shape[0] * shape[1]:
-        inputs = [
-            *_side(device, plan, x1, v1, first=True),
-            *_side(device, plan, x2, v2, first=False),
-        ]
+        inputs = _uploaded(device, plan, x1, v1, x2, v2)
         weights = device.upload(offset_weights(plan, x1.dtype))
         device.launch("cross", plan, 0, shape, [*inputs, weights, *results])
     kernel, endangered = (device.download(result, shape) for result in results)
@@ -147,11 +144,8 @@ def cross_kernel_vjp(
     pairs, sums = _room(device, max(cotangent.size, 1), images * of_image, dtype)
     for rows, columns in _tiles(len(x1), len(x2), pairs):
         part = cotangent[rows, columns]
-        inputs = [
-            *_side(device, plan, x1[rows], v1[rows], first=True),
-            *_side(device, plan, x2[columns], v2[columns], first=False),
-            *(weights, device.upload(part)),
-        ]
+        inputs = _uploaded(device, plan, x1[rows], v1[rows], x2[columns], v2[columns])
+        inputs += [weights, device.upload(part)]
         results = [device.empty(part.size, dtype) for _ in range(2)]
         device.launch("cross_vjp", plan, images, part.shape, [*inputs, *results, sums])
         for side, (total, images_of_side) in enumerate(zip(totals, (rows, columns), strict=False)):
@@ -168,12 +162,18 @@ def cross_kernel_vjp(
     return kernel, endangered, *pulled
 
 
-def _side(
-    device: Device[Buffer], plan: KernelPlan, x: np.ndarray, v: np.ndarray, *, first: bool
+def _uploaded(
+    device: Device[Buffer],
+    plan: KernelPlan,
+    x1: np.ndarray,
+    v1: np.ndarray,
+    x2: np.ndarray,
+    v2: np.ndarray,
 ) -> list[Buffer]:
-    """The pixels and factors of a batch."""
-    pixels = scaled_pixels(plan, x) if first else x
-    return [device.upload(pixels), device.upload(image_factors(plan, v, first=first))]
+    """The pixels and factors of both batches."""
+    first = scaled_pixels(plan, x1), image_factors(plan, v1, first=True)
+    second = x2, image_factors(plan, v2, first=False)
+    return [device.upload(array) for array in (*first, *second)]
 
 
 def _room(device: Device[Buffer], pairs: int, per_pair: int, dtype: np.dtype) -> tuple[int, Buffer]:
