@@ -77,6 +77,11 @@ class Score:
         return self.measure.text(self.shown)
 
     @property
+    def brief(self) -> str:
+        """The value as people know it without its measure's name, which R² needs: R² 0.855."""
+        return self.amount if self.measure is ACCURACY else self.words
+
+    @property
     def rank(self) -> float:
         """A number to compare scores on the same images by: the larger, the better."""
         if math.isnan(self.value):

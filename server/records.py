@@ -212,3 +212,8 @@ class RunResult(Facts):
     confirmed_blocks: int | None = None
     liars: Mapping[str, int] | None = None
     account: Account = dataclasses.field(default_factory=Account)
+
+    @property
+    def earlier_best(self) -> Score | None:
+        """`best`, unless its set is the last one."""
+        return None if self.best_step in (None, self.steps) else self.best

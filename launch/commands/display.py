@@ -14,7 +14,6 @@ from kipper.common.durations import duration
 from kipper.common.numbers import field_text, significant
 from kipper.common.printable import printable
 from kipper.common.strict_json import json_text
-from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import Evaluation
 from kipper.server.status import Status, read_status
 from kipper.server.workdir import Workdir
@@ -120,15 +119,11 @@ def working_on(what: str) -> Iterator[None]:
 
 def _evaluation_line(evaluation: Evaluation) -> str:
     scores = (("train", evaluation.train), ("test", evaluation.test))
-    words = "  ".join(f"{part} {_value(score):>7}" for part, score in scores if score is not None)
+    words = "  ".join(f"{part} {score.brief:>7}" for part, score in scores if score is not None)
     return (
         f"step {evaluation.step:>6}  loss {significant(evaluation.loss):<10} {words}  "
         f"{evaluation.seconds:8.1f} s"
     )
-
-
-def _value(score: Score) -> str:
-    return score.amount if score.measure is ACCURACY else score.words
 
 
 def progress_line(status: Status) -> str:
@@ -143,7 +138,7 @@ def progress_line(status: Status) -> str:
     if status.loss is not None:
         parts.append(f"loss {significant(status.loss)}")
     if status.test is not None:
-        parts.append(f"test {_value(status.test)} (step {status.evaluated_step})")
+        parts.append(f"test {status.test.brief} (step {status.evaluated_step})")
     parts.append(f"{status.blocks or 0} blocks")
     parts.append(f"{status.workers or 0} workers")
     if account.pairs_per_second:

@@ -33,7 +33,7 @@ from kipper.server import krr, sampling
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.evaluation import score, streamed_scores
 from kipper.server.experiment import Split
-from kipper.server.measures import ACCURACY, Score
+from kipper.server.measures import Score
 
 # What the report calls the scores of all draws, by the key of the measure.
 _ALL_DRAWS = {"accuracy": "test_accuracies", "r2": "test_r2s"}
@@ -100,7 +100,6 @@ class Comparison:
     def record(self) -> dict[str, Any]:
         """For JSON."""
         test, size = self.test, self.support_size
-        reached = test.amount if test.measure is ACCURACY else test.words
         number = self.most if self.needed is None else self.needed
         ratio = f"{number / size:,.3g}" if number < 1000 * size else f"{number / size:,.0f}"
         about = "more than" if self.needed is None else "about"
@@ -112,7 +111,7 @@ class Comparison:
             },
             "natural_images_needed": self.needed,
             "finding": (
-                f"{size:,} distilled images reach {reached}; of natural images that takes "
+                f"{size:,} distilled images reach {test.brief}; of natural images that takes "
                 f"{about} {number:,}, {ratio} times as many."
             ),
         }

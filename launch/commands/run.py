@@ -117,10 +117,10 @@ def summary(workdir: Workdir, result: RunResult) -> str:
     confirmed = f"{confirmation(result)}\n" if confirmation(result) else ""
     stopped = f"stopped at a plateau, after {result.steps:,} steps\n" if result.stopped else ""
     best = ""
-    if result.best is not None and result.best_step != result.steps:
+    if result.earlier_best is not None:
         best = (
             f"best set      {workdir.best}, of step {result.best_step:,} by images held out: test "
-            f"{result.best.measure.title} {result.best.amount}\n"
+            f"{result.earlier_best.words}\n"
         )
     return (
         f"test {test.measure.title} {natural.amount} (natural images, natural labels) -> "

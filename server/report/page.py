@@ -180,9 +180,9 @@ def _account(run: RunFiles) -> Account:
 def _best(run: RunFiles) -> str | None:
     """The test score of the set that did best on held-out images, if that is not the last one."""
     result = run.result
-    if result is None or result.best is None or result.best_step in (None, result.steps):
+    if result is None or result.earlier_best is None:
         return None
-    return f"{result.best.amount} (step {result.best_step:,})"
+    return f"{result.earlier_best.amount} (step {result.best_step:,})"
 
 
 def _score(score: Score | None) -> str | None:
