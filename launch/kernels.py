@@ -9,7 +9,7 @@ import numpy as np
 
 from kipper.common.architecture import Conv, KernelSpec, architecture_named, check_image_side
 from kipper.common.cores import usable_cores
-from kipper.common.datasets.pixels import channel_order
+from kipper.common.datasets.pixels import channel_order, check_unmasked
 from kipper.common.errors import UserError
 from kipper.common.forking import check_not_forked
 from kipper.common.notices import notice
@@ -98,11 +98,12 @@ def kernel_vjp(
     spec = _spec(architecture, kernel, dtype)
     first = _images("x1", x1, spec)
     second = _images("x2", x2, spec, like=first)
+    check_unmasked(cotangent, "cotangent")
     given = np.asarray(cotangent)
-    if isinstance(cotangent, np.ma.MaskedArray) or given.dtype.kind not in "fiub":
+    if given.dtype.kind not in "fiub":
         raise UserError(
             f"cotangent is a {type(cotangent).__name__} of dtype {given.dtype}; it must be real "
-            "numbers, none of them masked."
+            "numbers."
         )
     weights = given.astype(dtype)
     if weights.shape != (len(first), len(second)):
@@ -168,11 +169,7 @@ def _images(
     name: str, images: np.ndarray, spec: KernelSpec, like: np.ndarray | None = None
 ) -> np.ndarray:
     """As (n, h, w, c) in the kernel's dtype; n may be 0. Booleans become 0 and 1."""
-    if isinstance(images, np.ma.MaskedArray):
-        raise UserError(
-            f"{name} is a masked array, of which kernels would take the masked values too; fill "
-            "them first, as with images.filled(0)."
-        )
+    check_unmasked(images, name)
     array = np.asarray(images)
     has_convolutions = Conv() in spec.architecture.layers
     if array.ndim == 2 and not has_convolutions:

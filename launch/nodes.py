@@ -11,6 +11,7 @@ import signal
 import launchpad as lp
 from absl import logging
 
+import kipper.common.whole_jax  # noqa: F401 (first: Launchpad's processes begin here)
 from kipper.common import logs
 from kipper.common.errors import KipperError
 from kipper.common.files import Dispensable, write_text

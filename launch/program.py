@@ -10,6 +10,9 @@ The last two exist only if images were held out, for KIP.
 
 from typing import Any
 
+import kipper.common.whole_jax  # noqa: F401 (before Reverb, which brings JAX)
+
+# isort: split
 import launchpad as lp
 from launchpad.nodes.reverb.node import ReverbNode
 

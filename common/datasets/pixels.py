@@ -180,3 +180,12 @@ def _check_scales(images: dict[str, np.ndarray], source: str) -> None:
             f"{source}: {large} goes up to {images[large].max():.4g}, {small} only up to "
             f"{images[small].max():.4g}; divide {large} by 255"
         )
+
+
+def check_unmasked(values: object, name: str) -> None:
+    """Raises a UserError for a masked array."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise UserError(
+            f"{name} is a masked array, of which the masked values would be used too; fill them "
+            "first, as with filled(0)."
+        )

@@ -9,7 +9,13 @@ from kipper.common.settings.compute import ComputeSettings
 from kipper.common.settings.evaluate import EvaluateSettings
 from kipper.common.settings.execution import ExecutionSettings
 from kipper.common.settings.export import ExportSettings
-from kipper.common.settings.field import Settings, TransportName, arguments_of, choices_of
+from kipper.common.settings.field import (
+    Settings,
+    TransportName,
+    arguments_of,
+    choices_of,
+    departures,
+)
 from kipper.common.settings.report import CompareSettings, ReportSettings
 from kipper.common.settings.run import RunSettings, free_names, run_fields
 from kipper.common.settings.tools import (
@@ -53,6 +59,7 @@ __all__ = [
     "WorkerSettings",
     "arguments_of",
     "choices_of",
+    "departures",
     "free_names",
     "run_fields",
 ]

@@ -147,20 +147,24 @@ def check_required(settings_class: type[Settings], values: Mapping[str, object])
             raise UserError(field.metadata["missing"].format(name=field.name))
 
 
+def departures(settings_class: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that are neither of default nor what their recipe stands for."""
+    defaults = {field.name: field.default for field in dataclasses.fields(settings_class)}
+    defaults |= settings_class.expansion(values)
+    known = ((name, values[name], defaults[name]) for name in defaults if name in values)
+    return {name: value for name, value, default in known if value != default}
+
+
 def arguments_of(settings: Settings) -> list[str]:
     """The command-line arguments that give these settings; defaults are left out."""
     arguments = []
-    expansion = settings.expansion(vars(settings))
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if value == expansion.get(field.name, field.default):
-            continue
+    for name, value in departures(type(settings), vars(settings)).items():
         if isinstance(value, bool):
-            arguments.append(f"--{'' if value else 'no'}{field.name}")
+            arguments.append(f"--{'' if value else 'no'}{name}")
         elif isinstance(value, tuple):
-            arguments += [f"--{field.name}={each}" for each in value]
+            arguments += [f"--{name}={each}" for each in value]
         else:
-            arguments.append(f"--{field.name}={value}")
+            arguments.append(f"--{name}={value}")
     return arguments
 
 

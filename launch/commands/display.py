@@ -130,22 +130,33 @@ def progress_line(status: Status) -> str:
     """One line: step or rows, loss, score, blocks, workers, rate, time left."""
     if status.state != "running":
         return printable(status.state or "starting")
-    parts, account = [], status.account
-    if status.steps:
-        parts.append(f"step {status.step or 0}/{status.steps}")
-    if status.rows_total:
-        parts.append(f"{status.rows_of} {status.rows:,}/{status.rows_total:,}")
-    if status.loss is not None:
-        parts.append(f"loss {significant(status.loss)}")
-    if status.test is not None:
-        parts.append(f"test {status.test.brief} (step {status.evaluated_step})")
+    account, parts = status.account, how_far(status)
     parts.append(f"{status.blocks or 0} blocks")
     parts.append(f"{status.workers or 0} workers")
     if account.pairs_per_second:
         parts.append(f"{account.pairs_per_second:,} pairs/s by {account.engine}")
-    if status.seconds_left is not None:
-        parts.append(f"{duration(status.seconds_left)} left")
-    return printable("  ".join(parts))
+    return printable("  ".join([*parts, *time_left(status)]))
+
+
+def how_far(status: Status) -> list[str]:
+    """Parts of a line: step or rows, the loss, the newest score."""
+    parts = []
+    if status.steps:
+        parts.append(f"step {status.step or 0:,}/{status.steps:,}")
+    if status.rows_total:
+        parts.append(f"{status.rows_of} {status.rows or 0:,}/{status.rows_total:,}")
+    if status.loss is not None:
+        parts.append(f"loss {significant(status.loss)}")
+    if status.test is not None:
+        parts.append(f"test {status.test.brief} (step {status.evaluated_step})")
+    return parts
+
+
+def time_left(status: Status) -> list[str]:
+    """A part of a line, if a running run knows how long it will take."""
+    if status.seconds_left is None or status.state != "running":
+        return []
+    return [f"{duration(status.seconds_left)} left"]
 
 
 def print_table(

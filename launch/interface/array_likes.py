@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 import numpy as np
 
 from kipper.common.datasets.pictures import one_of_three_modes, opened_picture, pixels_of
+from kipper.common.datasets.pixels import check_unmasked
 from kipper.common.datasets.reading import expecting
 from kipper.common.errors import UserError
 
@@ -123,11 +124,7 @@ def is_picture(item: object) -> "TypeGuard[Image.Image]":
 
 def _whole(values: object, name: str) -> np.ndarray | None:
     """Values that are one array in another library; None for sequences of Python."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise UserError(
-            f"{name} is a masked array, of which the masked values would be used too; fill them "
-            "first, as with filled(0)."
-        )
+    check_unmasked(values, name)
     if isinstance(values, Tensor):
         on_host = values.detach().cpu()
         is_brief = "bfloat16" in str(getattr(values, "dtype", ""))  # unknown to NumPy

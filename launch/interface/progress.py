@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from kipper.common.durations import duration
 from kipper.common.errors import UserError
-from kipper.common.numbers import percent, r_squared, significant
-from kipper.launch.commands.display import POLL_SECONDS, showing_progress
+from kipper.launch.commands.display import POLL_SECONDS, how_far, showing_progress, time_left
 from kipper.launch.interface.notebook import in_notebook
 from kipper.launch.interface.pictures import inline_picture
 from kipper.server.distilled_set import load_recipe
@@ -84,20 +82,7 @@ class Progress:
     @property
     def line(self) -> str:
         """The same in a line."""
-        parts, status = [self.state], self._status
-        if self.steps:
-            parts.append(f"step {self.step:,}/{self.steps:,}")
-        elif status.rows_total:
-            parts.append(f"{status.rows_of} {status.rows or 0:,}/{status.rows_total:,}")
-        if self.loss is not None:
-            parts.append(f"loss {significant(self.loss)}")
-        if self.test_accuracy is not None:
-            parts.append(f"test {percent(self.test_accuracy)}")
-        if self.test_r2 is not None:
-            parts.append(f"test R² {r_squared(self.test_r2)}")
-        if self.seconds_left is not None and self.state == "running":
-            parts.append(f"{duration(self.seconds_left)} left")
-        return "  ".join(parts)
+        return "  ".join([self.state, *how_far(self._status), *time_left(self._status)])
 
     def __str__(self) -> str:
         return f"{self.line}  {self._place}"

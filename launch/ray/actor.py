@@ -14,6 +14,7 @@ import ray
 from kipper.common import logs, messages, wire
 from kipper.common.chaos import parse_chaos
 from kipper.common.errors import UserError
+from kipper.common.lazy_imports import import_without_collection
 from kipper.common.messages import Failure, Hello
 from kipper.common.network_file import with_hashes
 from kipper.launch.link.chaos import attack_this_process
@@ -49,7 +50,8 @@ class WorkerActor:
     """A worker behind Ray; what it says and is told are bytes of `wire.py`."""
 
     def __init__(self, plan: ActorPlan):
-        # This imports JAX, after Ray has said which GPUs this process may use.
+        # After Ray has said which GPUs this process may use.
+        import_without_collection("jax")
         from kipper.workers.service import WorkerService
 
         self._plan = plan

@@ -10,7 +10,7 @@ from absl import logging
 from kipper.common.datasets.memory import PREFIX
 from kipper.common.errors import KipperError, UserError
 from kipper.common.files import write_bytes, write_text
-from kipper.common.settings import RunSettings, run_fields
+from kipper.common.settings import ExecutionSettings, RunSettings, departures, run_fields
 from kipper.server.figures import style
 from kipper.server.figures.dark import dark_png
 from kipper.server.figures.timeline import Activity
@@ -75,8 +75,10 @@ def again(run: RunFiles) -> Repetition:
         evaluate = shlex.join(["kipper", "evaluate", f"--distilled={run.workdir.distilled}"])
         lines = " \\\n  ".join([program, *map(shlex.quote, flags)])
         return Repetition(lines, "\n".join(flags), evaluate)
-    defaults = {field.name: field.default for field in run_fields(run.algorithm.settings_class)}
-    given = {k: v for k, v in run.settings.items() if k in defaults and v != defaults[k]}
+    classes = ExecutionSettings, run.algorithm.settings_class
+    given = {
+        name: value for each in classes for name, value in departures(each, run.settings).items()
+    }
     for name in ("dataset", "data_dir", "overwrite"):
         given.pop(name, None)
     values = "".join(f", {k}={v!r}" for k, v in (given | {"workdir": folder}).items())

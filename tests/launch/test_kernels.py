@@ -125,7 +125,7 @@ def test_channels_that_come_first_are_doubted():
         (lambda: kipper.kernel_vjp(X1, X2, 1j * COTANGENT), "cotangent is a ndarray of dtype comp"),
         (
             lambda: kipper.kernel_vjp(X1, X2, np.ma.masked_less(COTANGENT, 0)),
-            "cotangent is a MaskedArray of dtype float64",
+            "cotangent is a masked array",
         ),
         (lambda: kipper.kernel_vjp(X1, X2, COTANGENT.T), "it must be (5, 7), as the kernel."),
     ],

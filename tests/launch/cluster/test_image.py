@@ -28,8 +28,9 @@ OF_THE_BASE = {"libc6", "libgcc-s1", "libstdc++6"}
 
 def test_exactly_the_files_of_the_package_are_copied():
     rooms = {"common", "launch", "server", "workers"}
+    signatures = {"__init__.pyi", "py.typed"}
     files = {"LICENSE", "__init__.py", "__main__.py", "pyproject.toml", "setup.py"}
-    assert rooms | files | {"locks"} == ADMITTED
+    assert rooms | files | signatures | {"locks"} == ADMITTED
     assert all((ROOT / name).exists() for name in ADMITTED)
 
 

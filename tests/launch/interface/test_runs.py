@@ -22,6 +22,8 @@ from kipper.launch.interface.by_command import run_by_command
 from kipper.launch.interface.given import given_data
 from kipper.launch.interface.progress import said_lines
 from kipper.launch.processes.stopping import StopRequest
+from kipper.server.report.run_files import read_run
+from kipper.server.report.writing import again
 from kipper.server.workdir import Workdir
 
 SMALL = {"train_limit": 100, "test_limit": 50, "dashboard": "none", "verbose": False}
@@ -167,6 +169,14 @@ def test_a_run_of_an_earlier_version_resumes_from_its_copy_of_the_data(arrays, t
     again = kipper.distill(*arrays, workdir=tmp_path, steps=2, **SMALL)
     assert first.step == 1
     assert again.step == 2
+
+
+def test_the_report_names_what_a_recipe_does_not_stand_for(arrays):
+    """A value of default that is not the recipe's was once left out."""
+    settings = {**SMALL, "recipe": "fast", "learning_rate": 0.04}
+    run = read_run(kipper.distill(*arrays, steps=1, **settings).workdir)
+    assert "recipe='fast', steps=1, learning_rate=0.04)" in again(run).command
+    assert "average" not in again(run).command
 
 
 def test_progress_of_a_run_goes_to_stderr(arrays, capsys):
