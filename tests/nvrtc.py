@@ -26,11 +26,15 @@ class Binary(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """Instructions of a program that are repeated, and how many of each name."""
+    """Instructions of a program that are repeated, and how many of each name.
+
+    `apart` is the number of those that only some threads of a warp may take.
+    """
 
     first: int
     last: int
     counts: collections.Counter[str]
+    apart: int
 
     def __len__(self) -> int:
         return self.last - self.first + 1
@@ -112,8 +116,19 @@ def loops(binary: Binary, folder: pathlib.Path) -> list[Loop]:
                 re.sub(r"^@!?U?P\d+\s+", "", text).split()[0].split(".")[0]
                 for text in instructions[first : last + 1]
             )
-            found.append(Loop(first, last, collections.Counter(names)))
+            counts = collections.Counter(names)
+            found.append(Loop(first, last, counts, _apart(instructions[first : last + 1])))
     return sorted(found)
+
+
+def _apart(instructions: Sequence[str]) -> int:
+    """The instructions between those that separate threads and those that join them again."""
+    depth, count = 0, 0
+    for instruction in instructions:
+        depth += instruction.startswith("BSSY")
+        count += depth > 0
+        depth -= instruction.startswith("BSYNC")
+    return count
 
 
 def _installed(pattern: str) -> list[pathlib.Path]:

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from kipper.workers.bands import BandedNetwork, Side
-from kipper.workers.nearness import GAP_ROUNDING, MOST_DAMAGE, MOST_NEAR, NEAR_GAP, judged_step
+from kipper.workers.nearness import judged_step
 
 WARP = 32
 LARGEST_SIDE = 4 * WARP  # a lane holds up to four columns
@@ -38,13 +38,14 @@ class StagePlan:
     columns: int
     segment: int
     judged_rows: int
-    judgements: int
+    only_offset: int
+    lost: int
+    total: int
     nearest: int
+    first_weight: int
     bias: float
     inner_scale: float
     top_scale: float
-    gap_rounding: float
-    near_gap: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +58,12 @@ class NetworkPlan:
     sums: int
     offsets: int
     exchange: int
-    judgements: int
     judged: int
-    nearest: int
-    stages: int
     factors: int
     cotangents: int
     verdict: int
     readout_scale: float
     bias: float
-    most_damage: float
-    most_near: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,13 +152,14 @@ def _plan(
                 columns=columns,
                 segment=_power_of_two(math.ceil(width / columns)),
                 judged_rows=judged_step(network, index) if judged else 0,
-                judgements=places.judgements + offsets,
+                only_offset=int(bands[0] == (0, 0)),
+                lost=places.lost + offsets,
+                total=places.total + offsets,
                 nearest=places.nearest + index,
+                first_weight=offsets,
                 bias=network.b2,
                 inner_scale=_scale(network),
                 top_scale=(1 if last else _scale(network) * 2) / 2 / (16 if stage.pooled else 1),
-                gap_rounding=GAP_ROUNDING,
-                near_gap=NEAR_GAP,
             )
         )
         first_map += stage.convs * height * width
@@ -180,17 +177,12 @@ def _plan(
             sums=places.sums,
             offsets=_offsets(bands[len(stages) - 1]),
             exchange=places.exchange,
-            judgements=places.judgements,
             judged=offsets if judged else 0,
-            nearest=places.nearest,
-            stages=len(stages),
             factors=places.factors,
             cotangents=places.cotangents,
             verdict=places.verdict,
             readout_scale=network.w2 / (height * width) ** (2 if network.global_average else 1),
             bias=network.b2,
-            most_damage=MOST_DAMAGE,
-            most_near=MOST_NEAR,
         ),
     )
 
@@ -221,7 +213,7 @@ class _Places:
                 for stage, band, size in zip(network.stages, bands, network.sizes, strict=False)
             )
         )
-        self.judgements = self._take(sum(map(_offsets, bands[: last + 1])))
+        self.lost, self.total = (self._take(sum(map(_offsets, bands[:-1]))) for _ in range(2))
         self.nearest = self._take(last + 1)
         self.verdict = self._take(1)
         # Two numbers of a variance are read at once, and so their places are even.

@@ -16,7 +16,7 @@ _NATIVE = pathlib.Path(native.__file__).parent
 _HEADERS = {
     **{path.name: path for path in sorted((_NATIVE / "cuda").glob("*.hpp"))},
     "lanes.hpp": _NATIVE / "cuda" / "device" / "lanes.hpp",
-    "arc_cosine.hpp": _NATIVE / "arc_cosine.hpp",
+    **{name: _NATIVE / name for name in ("arc_cosine.hpp", "near_patches.hpp")},
 }
 # What is used of the standard library, whose headers NVRTC lacks.
 _STANDARD = {

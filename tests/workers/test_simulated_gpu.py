@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import simulated_gpu
 from installation import needs_neural_tangents
+from near_images import CLOSENESS, FAMILIES
 from oracle import reference_kernel, relative_error
 from simulated_gpu import SimulatedGpu
 
@@ -265,6 +266,46 @@ def test_pairs_are_endangered_as_a_cpu_judges(library, name):
     # Rounding of float64 does no harm.
     images = tuple(array.astype("float64") for array in images)
     assert not judged_cross_kernel(gpu, network, "ntk", *images)[1].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("convnet", (12, 9, 3)),
+        ("convnet3", (8, 8, 1)),
+        ("convnet1", (10, 6, 2)),
+        ("conv_vec3", (9, 12, 1)),
+        ("convnet2_gap", (4, 5, 1)),
+    ],
+)
+def test_near_duplicates_of_every_kind_are_judged_as_by_a_cpu(library, name, shape):
+    rng = np.random.default_rng(0)
+    network = banded_network(architecture_named(name), *shape[:2])
+    gpu, judgements = SimulatedGpu(library), []
+
+    def judge(first, others):
+        x1, x2 = first[None].astype("float32"), np.stack(others).astype("float32")
+        images = (
+            x1,
+            banded_cpu.variance_maps(network, x1),
+            x2,
+            banded_cpu.variance_maps(network, x2),
+        )
+        _, got = judged_cross_kernel(gpu, network, "nngp", *images)
+        _, expected = banded_cpu.judged_cross_kernel(network, "nngp", *images, threads=1)
+        np.testing.assert_array_equal(got, expected)
+        judgements.extend(expected[0])
+
+    for family in FAMILIES.values():
+        image = family.first(shape, rng)
+        judge(image, [family.second(image, closeness, rng) for closeness in CLOSENESS])
+    image, noise = rng.normal(size=(2, *shape))
+    noise[: shape[0] // 2] = 0
+    shifted = [np.roll(image, shift, (0, 1)) for shift in ((0, 1), (1, 0), (2, -1))]
+    judge(image, [other + 1e-5 * noise for other in shifted])
+    halves = [np.concatenate([image[:row], noise[row:]]) for row in (2, shape[0] // 2)]
+    judge(image, [other * (1 + 1e-4) for other in halves])
+    assert 0 < sum(judgements) < len(judgements)
 
 
 def test_larger_sides_are_refused():

@@ -10,20 +10,11 @@
 #include <cstdlib>
 #include <vector>
 
+#include "near_patches.hpp"
 #include "rows.hpp"
 #include "stage_input.hpp"
 
 namespace kipper {
-
-// Patches are near below `kNearGap`. Below `kLostGap` they lose their gradient, and up to 3e-4 of
-// kappa_0; above it, the square of the ratio tells how much rounding takes.
-constexpr double kNearGap = 1e-3;
-constexpr double kLostGap = 5e-7;
-// The kernel of a pair is endangered if the lost share of what it averages, summed over its layers,
-// is larger than the first, or if the share of near patches at equal places, in any stage, is
-// larger than the second.
-constexpr double kMostLost = 6e-3;
-constexpr double kMostNear = 0.5;
 
 template <class T>
 class Nearness {
@@ -76,9 +67,7 @@ class Nearness {
             const Lanes<T> gap = positive_part<T>(T(1) - t);
             const auto near = gap < T(kNearGap);
             if (last_level) near_ += near ? all_lanes<T>(1) : Lanes<T>{};
-            const Lanes<T> ratio = T(kLostGap) / gap;
-            const Lanes<T> lost = gap < T(kLostGap) ? all_lanes<T>(1) : ratio * ratio;
-            row_lost_ += near ? lost * magnitude<T>(k) : Lanes<T>{};
+            row_lost_ += near ? lost_share<T>(gap) * magnitude<T>(k) : Lanes<T>{};
         });
     }
 
@@ -111,7 +100,7 @@ class Nearness {
     }
 
   private:
-    // Calls visit(|c|, k) for each pixel of a row, with |c| = 0 where deviations are equal.
+    // Calls visit(likeness, k) for each pixel of a row.
     template <class First, class Visit>
     static void for_each(BoxSum<T> sums, T bias, const RowFactors<T, First>& factors, int width,
                          Visit visit) {
@@ -119,8 +108,7 @@ class Nearness {
             const Lanes<T> inverses1 = Lanes<T>{} + factors.inverses1[w];
             const Lanes<T> inverses2 = factors.inverses2[w];
             const Lanes<T> k = sums.next(w) + bias;
-            const Lanes<T> c = k * (inverses1 * inverses2);
-            visit(inverses1 == inverses2 ? Lanes<T>{} : magnitude<T>(c), k);
+            visit(likeness<T>(k, inverses1, inverses2), k);
         }
     }
 

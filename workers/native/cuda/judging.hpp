@@ -1,8 +1,9 @@
-// Whether a pair's kernel in float32 would suffer from patches that nearly coincide: a coarser
-// judgement than that of ../nearness.hpp, by the numbers of workers/nearness.py.
+// Whether a pair's kernel in float32 would suffer from patches that nearly coincide: the judgement
+// of ../nearness.hpp.
 #pragma once
 
 #include "march.hpp"
+#include "near_patches.hpp"
 
 namespace kipper {
 
@@ -15,34 +16,45 @@ KIPPER_INLINE Vector sum_over(Vector values, int segment) {
     return values;
 }
 
-// Of a group's offsets.
+// Of a group's offsets: the lost part of what is judged, all of it, and near patches of the top
+// level.
 template <class T>
 class Judge {
   public:
-    KIPPER_INLINE Judge() : near_(all_lanes<T>(0)), damaged_(all_lanes<T>(0)), rows_(0) {}
+    KIPPER_INLINE Judge()
+        : lost_(all_lanes<T>(0)), total_(all_lanes<T>(0)), near_(all_lanes<T>(0)), rows_{} {}
 
-    // The pre-activations of row h of the top level; the march has come to row h + convs.
+    // The pre-activations of row h of a level; the march has come to row h + level.
     template <bool kTangent, class StageType>
     KIPPER_INLINE void take(const StageType& stage,
-                            const ForwardMarch<kTangent, T, StageType>& forward, int h,
+                            const ForwardMarch<kTangent, T, StageType>& forward, int level, int h,
                             const Row<T, StageType>& row) {
-        if (stage.judged_rows == 0 || h % stage.judged_rows != stage.judged_rows / 2) return;
-        ++rows_;
+        if (stage.judged_rows == 0) return;
+        const OffsetGroup& group = forward.group;
+        // At offset (0, 0) and at others.
+        const bool centre = group.dh == 0 && judges_centre(stage, level, h);
+        const bool others = !stage.only_offset && level == stage.convs &&
+                            place_in_step(stage, h) == stage.judged_rows / 2;
+        if (!centre && !others) return;
+        const Mask judged = (group.dw == 0) | (others ? -1 : 0);
+        rows_ += where(judged, LaneInt{} + 1, LaneInt{});
         KIPPER_UNROLL
         for (int c = 0; c < stage.columns; ++c) {
+            const Mask valid = judged & group.valid(c);
+            if (!taken(valid)) continue;
             Lanes<T> inverses1, inverses2;
-            forward.inverses(stage, stage.convs, c, inverses1, inverses2);
-            const Lanes<T> correlation = row.nngp.at[c] * (inverses1 * inverses2);
-            const Lanes<T> gap = positive_part<T>(T(1) - magnitude<T>(correlation));
-            const Mask near = forward.group.valid(c) & mask_of(gap < T(stage.near_gap)) &
-                              mask_of(inverses1 != inverses2);
-            const Lanes<T> rounding = all_lanes<T>(T(stage.gap_rounding));
-            near_ += where(near, all_lanes<T>(1), all_lanes<T>(0));
-            damaged_ += where(near, quotient(rounding, rounding + gap), all_lanes<T>(0));
+            forward.inverses(stage, level, c, inverses1, inverses2);
+            const Lanes<T> zero = all_lanes<T>(0), k = row.nngp.at[c];
+            const Lanes<T> gap = positive_part<T>(T(1) - likeness<T>(k, inverses1, inverses2));
+            const Mask near = valid & mask_of(gap < T(kNearGap));
+            total_ += where(valid, magnitude<T>(k), zero);
+            if (!taken(near)) continue;
+            if (level == stage.convs) near_ += where(near, all_lanes<T>(1), zero);
+            lost_ += where(near, lost_share<T>(gap) * magnitude<T>(k), zero);
         }
     }
 
-    // Writes the shares of damaged patches, and of near ones at offset (0, 0).
+    // Writes the means over judged patches, and the share of near ones at offset (0, 0).
     template <class StageType>
     KIPPER_INLINE void finish(const StageType& stage, const OffsetGroup& group,
                               Memory<T>& workspace) const {
@@ -51,38 +63,63 @@ class Judge {
         const Lanes<T> count = numbers_from<T>(larger(width * rows_, 1));
         const LaneInt offset = group.dw + stage.band_columns +
                                (group.dh + stage.band_rows) * (2 * stage.band_columns + 1);
-        const Lanes<T> damaged = sum_over(damaged_, stage.segment);
-        const Lanes<T> near = sum_over(near_, stage.segment);
         const Mask writes = group.present & (lane_index() % stage.segment == 0);
-        workspace.store(offset + stage.judgements, quotient(damaged, count), writes);
-        if (group.dh == 0)
-            workspace.store(LaneInt{} + stage.nearest, quotient(near, count),
-                            writes & (group.dw == 0));
+        const Lanes<T> lost = sum_over(lost_, stage.segment);
+        const Lanes<T> total = sum_over(total_, stage.segment);
+        workspace.store(offset + stage.lost, quotient(lost, count), writes);
+        workspace.store(offset + stage.total, quotient(total, count), writes);
+        if (group.dh != 0) return;
+        int rows = 0;
+        for (int h = 0; h < stage.height; ++h) rows += judges_centre(stage, stage.convs, h);
+        const Lanes<T> near = sum_over(near_, stage.segment);
+        workspace.store(LaneInt{} + stage.nearest,
+                        quotient(near, all_lanes<T>(T(larger(rows, 1) * stage.width))),
+                        writes & (group.dw == 0));
     }
 
   private:
-    Lanes<T> near_, damaged_;
-    int rows_;
+    // All rows, which a network without other offsets cannot afford.
+    template <class StageType>
+    KIPPER_INLINE static bool judges_centre(const StageType& stage, int level, int h) {
+        return !stage.only_offset || place_in_step(stage, h) == place_in_step(stage, 2 * level);
+    }
+
+    // Without a sign, the remainder of a power of 2 takes one instruction.
+    template <class StageType>
+    KIPPER_INLINE static int place_in_step(const StageType& stage, int row) {
+        return unsigned(row) % unsigned(stage.judged_rows);
+    }
+
+    Lanes<T> lost_, total_, near_;
+    LaneInt rows_;
 };
 
 // Writes the verdict from all offsets' judgements, in one warp. `weights` are the offsets' shares
 // of what the read-out averages.
-template <class T, class Plan>
-KIPPER_INLINE Lanes<T> verdict(const Plan& plan, const Input<T>& weights, Memory<T>& workspace) {
-    Lanes<T> damage = all_lanes<T>(0), near = all_lanes<T>(0);
-    for (int start = 0; start < plan.judged; start += kWarp) {
-        const LaneInt index = lane_index() + start;
-        const Mask present = index < plan.judged;
-        add_product(damage, workspace, index + plan.judgements, weights.cursor(index), present);
-    }
-    for (int start = 0; plan.judged > 0 && start < plan.stages; start += kWarp) {
-        const LaneInt index = lane_index() + start;
-        const Lanes<T> share = workspace.load(index + plan.nearest, index < plan.stages);
-        near += where(mask_of(share > T(plan.most_near)), all_lanes<T>(1), all_lanes<T>(0));
-    }
-    const Mask endangered = mask_of(sum_over(damage, kWarp) > T(plan.most_damage)) |
-                            mask_of(sum_over(near, kWarp) > T(0));
-    const Lanes<T> value = where(endangered, all_lanes<T>(1), all_lanes<T>(0));
+template <class T, class Plan, class Stages>
+KIPPER_INLINE Lanes<T> verdict(const Plan& plan, const Stages& stages, const Input<T>& weights,
+                               Memory<T>& workspace) {
+    const Lanes<T> zero = all_lanes<T>(0);
+    Lanes<T> lost = zero, nearest = zero;
+    stages.forward([&](const auto& stage) {
+        if (plan.judged == 0) return;
+        Lanes<T> stage_lost = zero, stage_total = zero;
+        const int offsets = (2 * stage.band_rows + 1) * (2 * stage.band_columns + 1);
+        for (int start = 0; start < offsets; start += kWarp) {
+            const LaneInt index = lane_index() + start;
+            const Mask present = index < offsets;
+            const Cursor<T> weight = weights.cursor(index + stage.first_weight);
+            add_product(stage_lost, workspace, index + stage.lost, weight, present);
+            add_product(stage_total, workspace, index + stage.total, weight, present);
+        }
+        const Lanes<T> total = sum_over(stage_total, kWarp);
+        const Lanes<T> share = quotient(sum_over(stage_lost, kWarp), total);
+        lost += where(mask_of(total > T(0)), share * T(stage.convs), zero);
+        const Lanes<T> near = workspace.load(LaneInt{} + stage.nearest);
+        nearest = where(mask_of(near > nearest), near, nearest);
+    });
+    const Mask endangered = mask_of(lost > T(kMostLost)) | mask_of(nearest > T(kMostNear));
+    const Lanes<T> value = where(endangered, all_lanes<T>(1), zero);
     workspace.store(LaneInt{} + plan.verdict, value, lane_index() == 0);
     return value;
 }

@@ -257,8 +257,8 @@ class ForwardMarch {
     MarchingBox<T, StageType> tangent_[kTangent ? StageType::kLevels : 1];
 };
 
-// Calls sink.take(h, row) with the outputs of each row of the top level, and judge.take with its
-// inputs.
+// Calls sink.take(h, row) with the outputs of each row of the top level, and judge.take with the
+// inputs of all levels.
 template <bool kTangent, class T, class StageType, class Sink, class Judge>
 KIPPER_INLINE void march(const StageType& stage, const Images<T>& images, Memory<T>& maps,
                          const OffsetGroup& group, Sink& sink, Judge& judge) {
@@ -271,7 +271,7 @@ KIPPER_INLINE void march(const StageType& stage, const Images<T>& images, Memory
             const int h = step - level;
             forward.convolve(stage, level, row);
             if (group.has_row(h)) {
-                if (level == stage.convs) judge.take(stage, forward, h, row);
+                judge.take(stage, forward, level, h, row);
                 forward.rectify(stage, level, row, [](int, const ReluState<T>&) {});
                 if (level == stage.convs) sink.take(h, row);
             } else {

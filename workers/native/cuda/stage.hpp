@@ -24,9 +24,11 @@ struct Stage {
     int columns;              // of an image, in a lane
     int segment;              // lanes for an image's row
     int judged_rows;          // one in so many is judged, see judging.hpp; 0 for none
-    int judgements, nearest;  // places in the workspace, of offsets' shares and of (0, 0)'s
+    int only_offset;          // whether the network has no offset but (0, 0)
+    int lost, total;          // places in the workspace, for the judgement of each offset
+    int nearest;              // the place of near patches' share
+    int first_weight;         // of its offsets, among those of all stages
     double bias, inner_scale, top_scale;  // of ReLUs below the top level, and there
-    double gap_rounding, near_gap;        // see workers/nearness.py
 };
 
 // What a network has besides its stages. It is a type of static constants on a GPU too.
@@ -35,12 +37,10 @@ struct Plan {
     int workspace;                // numbers that a block needs for a pair
     int sums, offsets;            // the place there of the last stage's sums, one for each offset
     int exchange;                 // the place there of the cotangents of a step
-    int judgements, judged;       // the places of judgements, and their number; 0 for none
-    int nearest, stages;          // the places of those of offset (0, 0), one for each stage
+    int judged;                   // offsets of all stages; 0 if none are judged
     int factors, cotangents;      // places of what an image's variance maps need of themselves
     int verdict;                  // the place of 1 for an endangered pair, else 0
     double readout_scale, bias;
-    double most_damage, most_near;  // see workers/nearness.py
 };
 
 // The maps of a resolution: the pair kernel at each offset of a band. Of each offset the overlap is

@@ -27,6 +27,9 @@ KIPPER_INLINE T where(Mask mask, T a, T b) {
     return mask ? a : b;
 }
 
+// Whether to take a branch that has the mask, too.
+KIPPER_INLINE bool taken(Mask mask) { return mask; }
+
 // The mask of a comparison of numbers, and numbers from integers.
 KIPPER_INLINE Mask mask_of(bool comparison) { return comparison; }
 

@@ -61,6 +61,13 @@ inline Lanes<double> where(Mask mask, Lanes<double> a, Lanes<double> b) {
     return __builtin_convertvector(mask, LaneTypes<double>::Bits) ? a : b;
 }
 
+// Whether to take a branch that has the mask, too.
+inline bool taken(Mask mask) {
+    for (int lane = 0; lane < kWarp; ++lane)
+        if (mask[lane]) return true;
+    return false;
+}
+
 inline Mask mask_of(LaneTypes<float>::Bits comparison) { return comparison; }
 inline Mask mask_of(LaneTypes<double>::Bits comparison) {
     return __builtin_convertvector(comparison, Mask);
