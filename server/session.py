@@ -278,14 +278,18 @@ def open_session(
             counts = session.pool.counts
             if should_stop() or (should_finish() and counts.workers == 0):
                 raise Interrupted()
-            status.update(
-                blocks=counts.blocks,
-                workers=counts.workers,
-                set_aside=session.pool.set_aside or None,
-                account=session.account(),
-                numerics=admission.numerics.record(),
-                waits_for=admission.wanted if counts.workers == 0 else None,
-            )
+            status.update()
+
+        def fresh() -> dict[str, Any]:
+            counts = session.pool.counts
+            return {
+                "blocks": counts.blocks,
+                "workers": counts.workers,
+                "set_aside": session.pool.set_aside or None,
+                "account": session.account(),
+                "numerics": admission.numerics.record(),
+                "waits_for": admission.wanted if counts.workers == 0 else None,
+            }
 
         policy = Policy(
             verify_fraction=settings.execution.verify_fraction,
@@ -326,18 +330,13 @@ def open_session(
             should_finish=should_finish,
             onlooker=onlooker,
         )
+        status.fresh = fresh
         try:
             with _telling_how_it_ended(status, workdir):
                 with contextlib.closing(session.event_files):
                     yield session
-                # Answers that came after the last update count as well.
                 status.update(
-                    now=True,
-                    state="finished",
-                    blocks=pool.counts.blocks,
-                    account=session.account(),
-                    dashboard=None,
-                    events=pool.num_events_logged,
+                    now=True, state="finished", dashboard=None, events=pool.num_events_logged
                 )
         finally:
             pool.close()

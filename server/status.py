@@ -81,13 +81,15 @@ class StatusWriter:
 
     The run goes on if it cannot be written.
 
-    `status` is the newest one, written or not; `on_write` is called after each write.
+    `status` is the newest one, written or not; `on_write` is called after each write, and `fresh`
+    before it, for fields that need not be known in between.
     """
 
     def __init__(
         self, path: pathlib.Path, on_write: Callable[[Status], None] = lambda _status: None
     ):
         self.status = Status("starting", socket.gethostname(), os.getpid())
+        self.fresh: Callable[[], Mapping[str, Any]] = dict
         self._path = path
         self._writing = Dispensable(path)
         self._on_write = on_write
@@ -95,8 +97,10 @@ class StatusWriter:
 
     def update(self, now: bool = False, **changes: Any) -> None:
         """Changes fields of the status; `now` writes it even if the last write was a moment ago."""
-        self.status = dataclasses.replace(self.status, **changes)
+        if changes:
+            self.status = dataclasses.replace(self.status, **changes)
         if now or time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
+            self.status = dataclasses.replace(self.status, **self.fresh())
             content = json_text(sealed(self.status.record())).encode()
             with self._writing.attempt():
                 try:

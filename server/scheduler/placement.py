@@ -1,6 +1,7 @@
 """Which worker gets which block next: the queue, placement and duplicates (rules 3, 4, 7, 9)."""
 
 import itertools
+import math
 import zlib
 from collections.abc import Iterator
 
@@ -83,6 +84,11 @@ class Placement:
         if self._ledger.idle and self._ledger.behind:
             self._take_over(now)
         return self._out
+
+    def check_soon(self, now: float) -> None:
+        """Looks for late blocks after a moment, not only when the first that is out may be late."""
+        pause = max(rules.LATE_CHECK_SECONDS, rules.LATE_CHECK_SHARE * self._state.times.typical)
+        self._state.next_late_check = min(self._state.next_late_check, now + pause)
 
     def suits(self, worker: str, entry: BlockRecord) -> bool:
         """Whether the worker may be given the block, apart from the limit on bytes."""
@@ -233,17 +239,22 @@ class Placement:
 
     def _requeue_late_blocks(self, now: float) -> None:
         """Queues copies of late blocks and of those behind them, unless as urgent ones wait."""
-        pause = max(rules.LATE_CHECK_SECONDS, rules.LATE_CHECK_SHARE * self._state.times.typical)
-        self._state.next_late_check = now + pause
+        self._state.next_late_check = now + rules.CHECK_SECONDS
+        records = self._ledger.workers.values()
+        if self._waiting and any(record.passed_over_since is not None for record in records):
+            self.check_soon(now)
         urgent = self._most_urgent()
         if urgent == MOST_URGENT:
             return
-        for record in self._ledger.workers.values():
+        for record in records:
             if not record.out:
                 continue
             first = next(iter(record.out))
             if not self._is_late(record, first, record.out[first], now):
+                late_at = self._late_at(record, first, record.out[first])
+                self._state.next_late_check = min(self._state.next_late_check, late_at)
                 continue
+            self.check_soon(now)
             for block in list(record.out):
                 entry = self._ledger.blocks[block]
                 if not entry.needs_answer or self._has_timely_copy(block, entry, now):
@@ -284,13 +295,16 @@ class Placement:
 
     def _is_late(self, record: WorkerRecord, block: int, lease: Lease, now: float) -> bool:
         """Whether another worker would probably finish the block sooner."""
+        return now > self._late_at(record, block, lease)
+
+    def _late_at(self, record: WorkerRecord, block: int, lease: Lease) -> float:
+        """The time when a block becomes late; infinite if that is not known."""
         slow = self._state.times.slow.get(self._ledger.blocks[block].spec.shape)
         if slow is None or lease.started is None:
-            return False
-        elapsed = now - lease.started
+            return math.inf
         if record.pace.slowness > rules.SLOW_WORKER:
-            return elapsed > rules.SLOW_SECONDS
-        return elapsed > max(rules.SLOW_SECONDS, rules.SLOW_FACTOR * slow)
+            return lease.started + rules.SLOW_SECONDS
+        return lease.started + max(rules.SLOW_SECONDS, rules.SLOW_FACTOR * slow)
 
     def _may_copy(self, entry: BlockRecord, lease: Lease, now: float) -> bool:
         expected = self._state.times.expected.get(entry.spec.shape, 0.0)

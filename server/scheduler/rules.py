@@ -55,7 +55,7 @@ Rule 11  Optional blocks send a worker rows that it may need next. They have the
 import dataclasses
 
 # Of these rules: a log is replayed by the version that wrote it.
-VERSION = 4
+VERSION = 5
 
 # A worker's first block of a shape includes compilation: a minute for deep pooled kernels.
 FIRST_DEADLINE_SECONDS = 900.0
@@ -99,7 +99,8 @@ FROZEN_FACTOR = 4.0
 FROZEN_SECONDS = 2.0
 # Budget for copies of running blocks: a share of all blocks sent, and a few initial ones.
 COPIES_SHARE, FIRST_COPIES = 0.02, 4
-# Interval between checks for late blocks: the larger of this and a share of a block's time.
+# Late blocks are looked for this long after an event: the larger of this and a share of a block's
+# time; then when the first block that is out may be late, and from then on at this interval.
 LATE_CHECK_SECONDS, LATE_CHECK_SHARE = 0.02, 0.05
 # Interval between checks of deadlines and patience.
 CHECK_SECONDS = 0.5

@@ -60,6 +60,8 @@ class Scheduler:
         self._out = []
         self._freed = []
         self._apply(event, now)
+        if not isinstance(event, events.Tick):
+            self._placement.check_soon(now)
         self._out += self._placement.assign(self._freed, now)
         return self._out
 
@@ -68,12 +70,12 @@ class Scheduler:
         soonest = 1.0
         for block in self.state.resting:
             soonest = min(soonest, self.ledger.blocks[block].rests_until - now)
-        if self.state.waiting:
+        if self.state.waiting or self.ledger.behind:
             for worker in self.ledger.idle:
                 rest = self.ledger.workers[worker].rests_until - now
                 soonest = min(soonest, rest) if rest > 0 else soonest
         if self.ledger.blocks:
-            soonest = min(soonest, self.state.next_late_check - now)
+            soonest = min(soonest, self.state.next_late_check - now, self.state.next_check - now)
         return max(soonest, rules.LATE_CHECK_SECONDS)
 
     def _apply(self, event: Event, now: float) -> None:

@@ -10,7 +10,7 @@ from simulated_world import World, spec
 from kipper.common.errors import UserError
 from kipper.server.scheduler import events
 from kipper.server.scheduler.event_log import EventLog, read_state, replay
-from kipper.server.scheduler.rules import Policy
+from kipper.server.scheduler.rules import VERSION, Policy
 from kipper.server.scheduler.scheduler import Scheduler
 
 POLICY = Policy(max_bytes_out=350, verify_fraction=0.5, seed=3, patience_seconds=float("inf"))
@@ -147,7 +147,8 @@ def test_a_log_without_the_schedulers_state_is_refused(tmp_path: pathlib.Path) -
 
 
 def test_a_log_of_earlier_rules_is_refused_and_still_read(log: pathlib.Path) -> None:
-    edited(log, 0, lambda line: line.replace('"rules":4,', "").replace('"health":', '"ills":'))
+    version = f'"rules":{VERSION},'
+    edited(log, 0, lambda line: line.replace(version, "").replace('"health":', '"ills":'))
     with pytest.raises(UserError, match="was written by an earlier version of kipper"):
         replay(log)
     policy, state = read_state(log.read_text().split("\n")[0])

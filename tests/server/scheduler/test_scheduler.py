@@ -261,3 +261,16 @@ def test_a_tick_is_asked_for_when_something_may_have_changed() -> None:
     world.queue([spec(1)])
     world.fail(world.errand("a", 1), events.FAILED)
     assert 0 < world.scheduler.wake_in(world.now) <= 0.1
+
+
+def test_nothing_is_looked_at_while_no_block_can_be_late() -> None:
+    world = world_of("a", "b")
+    world.warm_up("a", "b")
+    world.queue([same_shape(1)])
+    world.pass_time(0.1)
+    ticks = 0
+    while len(world.sent) == 1:
+        world.pass_time(world.scheduler.wake_in(world.now))
+        ticks += 1
+    assert world.now == pytest.approx(101.15, abs=0.1)
+    assert ticks <= 5
