@@ -5,6 +5,7 @@ bit-identical for any number of workers.
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,17 @@ UNNUMBERED = 0  # the pool numbers blocks
 _Placed = tuple[int, Block]
 
 
+class _Linearised(NamedTuple):
+    """What `gradient` pulls back to: support images, the number of targets, and blocks.
+
+    Each block is with the worker that computed it.
+    """
+
+    support: np.ndarray
+    num_targets: int
+    blocks: list[tuple[_Placed, str]]
+
+
 class DistributedKernel:
     """K(support, support) and K(target, support), computed by a pool of workers.
 
@@ -40,18 +52,14 @@ class DistributedKernel:
         self._support: np.ndarray | None = None
         self._version = 0
         self._kernel = 0
-        self._linearised: list[
-            tuple[_Placed, str]
-        ] = []  # blocks and the workers that computed them
-        self._linearised_targets = 0
+        self._linearised = _Linearised(np.empty(0), 0, [])
 
     def set_support(self, images: np.ndarray, kernel: int = 0) -> None:
         """Sets the support images (n, h, w, c), and which of the run's kernels to use.
 
-        Does nothing if both are set already. `gradient` uses the kernel that was linearised.
+        Does nothing if both are set already. `gradient` remains that of the last `linearise`, until
+        others are set a second time.
         """
-        if self._support is not images:
-            self._linearised = []
         if self._support is not images or self._kernel != kernel:
             self._version = self._pool.publish(images, kernel)
             self._support, self._kernel = images, kernel
@@ -132,11 +140,12 @@ class DistributedKernel:
         n = self._num_support
         k_ss, k_ts = np.empty((n, n)), np.empty((len(rows), n))
         placed = [*self._support_blocks(True), *self._target_blocks(key, rows, True, draw=draw)]
-        self._linearised, self._linearised_targets = [], len(rows)
+        assert self._support is not None
+        self._linearised = linearised = _Linearised(self._support, len(rows), [])
         grid = self._grid("kernel", self._target_spans(len(rows)), STEP)
         with self._pool.phase("forward"):
             for (first, block), kernel, worker in self._compute(placed, grid):
-                self._linearised.append(((first, block), worker))
+                linearised.blocks.append(((first, block), worker))
                 if block.columns_key == SUPPORT_KEY:
                     _put_symmetric(k_ss, first, block, kernel)
                 else:
@@ -153,16 +162,16 @@ class DistributedKernel:
         Returns:
             (n, h, w, c) float64.
         """
-        assert self._support is not None
-        gradient = np.zeros(self._support.shape)
+        support, num_targets, blocks = self._linearised
+        gradient = np.zeros(support.shape)
         requests = (
-            (_vjp_request(placed, k_ss_cotangent, k_ts_cotangent, self._support.dtype), worker)
-            for placed, worker in self._linearised
+            (_vjp_request(placed, k_ss_cotangent, k_ts_cotangent, support.dtype), worker)
+            for placed, worker in blocks
         )
-        grid = self._grid("gradient", self._target_spans(self._linearised_targets), STEP)
+        grid = self._grid("gradient", self._target_spans(num_targets), STEP)
         answers = self._pool.map(requests, STEP, grid)
         with self._pool.phase("backward"):
-            for ((_, block), _), (reply, _) in zip(self._linearised, answers, strict=True):
+            for ((_, block), _), (reply, _) in zip(blocks, answers, strict=True):
                 assert isinstance(reply, ImageCotangents)
                 gradient[block.start : block.stop] += reply.rows
                 if block.columns_key == SUPPORT_KEY:

@@ -112,10 +112,8 @@ class _KipRun:
                 self._show(step, regression)
                 self._check(step, state, regression)
                 is_evaluated = self._algorithm.is_evaluated(step)
-                score = None
-                if is_evaluated and state.iterate is None:
-                    # Workers score the state while they have nothing to do for its step.
-                    score = self._begin_score(state.support)
+                # Workers score the state while they have nothing to do for its step.
+                score = self._begin_score(state.support) if is_evaluated else None
                 new_state = None
                 if step < self._settings.steps:
                     self._prefetch(step + 1)
@@ -128,8 +126,7 @@ class _KipRun:
                         self._settings.average,
                     )
                 evaluation, is_last = None, new_state is None
-                if is_evaluated:
-                    score = score or self._begin_score(state.support)
+                if score is not None:
                     evaluation = self._evaluate(step, state, rows, regression, *score())
                     is_last = is_last or self._has_plateaued(step)
                 if is_last or self._algorithm.is_kept(step) or self._resume_points.is_late():

@@ -11,6 +11,7 @@ from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.labels import centred_one_hot
 from kipper.server import kip
 from kipper.server.optimiser import Adam
+from kipper.server.pool import EVALUATION
 from kipper.server.tiling import Tiling
 
 # With the number of target images: 7 leave a ragged block, 4 do not and compile in half the time.
@@ -127,3 +128,23 @@ def test_gradient_is_a_descent_direction_in_float32_too():
         double, images.astype(float), labels, resident.astype(float), targets, 1e-6
     )
     assert relative_error(gradient, expected) < 1e-4
+
+
+def test_the_gradient_remains_while_another_support_is_evaluated():
+    spec = KernelSpec(architecture_named("conv_vec2"), "ntk", "float64")
+    rng = np.random.default_rng(3)
+    resident = rng.normal(size=(8, 6, 6, 2)).astype(np.float32)
+    images, other = rng.normal(size=(2, 5, 6, 6, 2))
+    rows, cotangents = np.array([5, 0, 7]), (rng.normal(size=(5, 5)), rng.normal(size=(3, 5)))
+    with distributed_kernel(spec, resident, Tiling(2, 2)) as (kernel, key):
+        kernel.set_support(images)
+        kernel.linearise(key, rows)
+        expected = kernel.gradient(*cotangents)
+        kernel.linearise(key, rows)
+        kernel.set_support(other)
+        k_ss = kernel.begin_support_matrix(EVALUATION)
+        np.testing.assert_array_equal(kernel.gradient(*cotangents), expected)
+        found = k_ss()
+        kernel.set_support(other.copy())
+        np.testing.assert_array_equal(found, kernel.support_matrix())
+    assert np.abs(expected).max() > 0
