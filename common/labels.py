@@ -92,7 +92,8 @@ def check_label_range(labels: np.ndarray, num_classes: int, source: str) -> None
     outside = (labels < 0) | (labels >= num_classes)
     if outside.any():
         raise UserError(
-            f"{source} hold the label {labels[outside][0]}, expected 0 to {num_classes - 1}"
+            f"{source} hold the label {labels[outside][0]}, expected 0 to {num_classes - 1}; "
+            "np.unique(labels, return_inverse=True)[1] numbers classes from 0"
         )
 
 

@@ -49,9 +49,10 @@ def like_labels(
         names = names or numbered_names(both[0].shape[1])
         both = [each.argmax(axis=1) for each in both]
     elif all(map(_is_whole, both)):
+        numbers = "y_train.astype(int)" if _has_no_sign(both[0]) else "(y_train > 0).astype(int)"
         notices.append(
             f"{source}: y_train is {both[0].dtype}, so this is a regression; its values are whole: "
-            "for classes, give integers, as of y_train.astype(int)."
+            f"for classes, give integers, as of {numbers}."
         )
     both = [_as_targets(each) if each.dtype.kind == "f" else each for each in both]
     return both[0], both[1], _names(both, names, source), notices
@@ -82,12 +83,17 @@ def _as_targets(labels: np.ndarray) -> np.ndarray:
 
 
 def _is_whole(labels: np.ndarray) -> bool:
-    """Whether labels are one float an image, each a number that a class could have."""
+    """Whether labels are one float an image, each a number that a class could have, or -1 and 1."""
     one_each = labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1)
     if labels.dtype.kind != "f" or not one_each or not labels.size:
         return False
     with np.errstate(invalid="ignore"):
-        return bool(((labels == np.rint(labels)) & (labels >= 0)).all())
+        whole = bool((labels == np.rint(labels)).all())
+    return whole and (_has_no_sign(labels) or bool((np.abs(labels) == 1).all()))
+
+
+def _has_no_sign(labels: np.ndarray) -> bool:
+    return bool((labels >= 0).all())
 
 
 def _of_strings(

@@ -157,6 +157,8 @@ def _stacked(items: list[object], name: str) -> np.ndarray:
             np.repeat(array, channels, axis=-1) if one else array
             for array, one in zip(arrays, grey, strict=True)
         ]
+    if all(array.ndim == 4 for array in arrays):  # batches
+        return np.concatenate(arrays)
     for i, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
             raise UserError(

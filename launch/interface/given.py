@@ -88,12 +88,12 @@ def load_data(
     Args:
         *data: a name: digits, mnist5k, mnist, fashion_mnist, cifar10, cifar100, svhn_cropped,
             npz:FILE or folder:PATH[@SIZE]; data_dir may follow. Or images and labels: training and
-            test part, each a pair (images, labels), a data frame, a data set of torch, torchvision
-            or Hugging Face, or a torch loader; the training part alone; images, labels; or x_train,
-            y_train, x_test, y_test. Images are (N, height, width[, channels]), channels first if
-            that is clear, (N, features), or pictures of Pillow; uint8 is divided by 255, floats are
-            used unchanged. Labels are integers from 0, strings, booleans or one-hot rows; or
-            floats, (N,) or (N, k), the targets of a regression.
+            test part, each a pair (images, labels), a data frame, a data set of torch, torchvision,
+            TensorFlow or Hugging Face, or a torch loader; the training part alone; images, labels;
+            or x_train, y_train, x_test, y_test. Images are (N, height, width[, channels]), channels
+            first if that is clear, (N, features), or pictures of Pillow; uint8 is divided by 255,
+            floats are used unchanged. Labels are integers from 0, strings, booleans or one-hot
+            rows; or floats, (N,) or (N, k), the targets of a regression.
         data_dir: the folder with the original files of mnist, fashion_mnist, cifar10, cifar100 or
             svhn_cropped; nothing is downloaded.
         test_size: if there is no test part, the share of the images, or from 1 on their number,

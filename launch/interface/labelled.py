@@ -141,15 +141,22 @@ def _of_loader(loader: _Loader, part: str) -> Labelled | None:
         return read_labelled(loader.dataset, part)
     if loader.batch_size is None:
         return _of_items(loader, part)
+    found = _of_batches(loader, loader.dataset, part)
+    if found is None:
+        raise UserError(f"The loader of {part} yields nothing; give one with at least one batch.")
+    return found
+
+
+def _of_batches(batches: Iterable[object], data: object, part: str) -> Labelled | None:
+    """What batches of a data set hold together; None if there is none."""
     images, labels = [], []
-    for batch in loader:
-        image, label = _both(batch, _columns_of(batch, loader.dataset))
+    for batch in batches:
+        image, label = _both(batch, _columns_of(batch, data))
         images.append(image_array(image, f"x_{part}"))
         labels.append(label_array(label, f"y_{part}"))
     if not images:
-        raise UserError(f"The loader of {part} yields nothing; give one with at least one batch.")
-    found = np.concatenate(images), np.concatenate(labels)
-    return Labelled(*found, _class_names(loader.dataset, None))
+        return None
+    return Labelled(np.concatenate(images), np.concatenate(labels), _class_names(data, None))
 
 
 def _of_mapping(data: Mapping[str, object], part: str) -> Labelled | None:
@@ -197,12 +204,40 @@ def _of_items(data: Items | Iterable[object], part: str) -> Labelled | None:
     if isinstance(first, Mapping) and {*first} <= {"bytes", "path"}:  # an encoded image
         return None
     columns = _columns_of(first, data)
+    if _is_batch(*_both(first, columns)):
+        return _of_batches(itertools.chain([first], items), data, part)
     both = [_both(item, columns) for item in itertools.chain([first], items)]
     found = labelled_pair([image for image, _ in both], [label for _, label in both], part)
     return dataclasses.replace(found, class_names=_class_names(data, columns))
 
 
+def _is_batch(images: object, labels: object) -> bool:
+    """Whether these are several images with their labels, and not one image with its labels."""
+    axes = _depth(images)
+    if isinstance(labels, str | bytes) or not _depth(labels) or axes < 2:
+        return False
+    found = label_array(labels, "the labels")
+    if len(found) != len(image_array(images, "the images")):
+        return False
+    # One image may have as many rows as there are classes.
+    is_one_hot = found.ndim == 1 and sorted(found)[-2:] == [0, 1]
+    return axes > 3 or not is_one_hot
+
+
+def _check_ends(data: object) -> None:
+    """Raises a UserError for a data set of TensorFlow that is repeated for ever."""
+    if isinstance(data, Sized):
+        try:
+            len(data)
+        except TypeError as error:  # it has no end, or does not know it
+            if "infinite" in str(error):
+                raise UserError(
+                    "The data have no end; give a part of them, as data.take(1000)."
+                ) from None
+
+
 def _each(data: Items | Iterable[object]) -> Iterator[object]:
+    _check_ends(data)
     if isinstance(data, Items):  # data sets of torch have no end but their length
         return (data[i] for i in range(len(data)))
     return iter(data)

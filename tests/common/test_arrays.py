@@ -124,6 +124,8 @@ def test_whole_floats_are_targets_and_that_is_said():
     with _said("y_train is float64, so this is a regression", "y_train.astype(int)"):
         found = _data_set(y_train=LABELS.astype(float))
     assert not found.has_classes
+    with _said("y_train is float64, so this is a regression", "(y_train > 0).astype(int)"):
+        _data_set(y_train=np.where(LABELS > 0, 1.0, -1.0))
     assert not _data_set(y_train=LABELS + 0.5).has_classes
     assert not _data_set(y_train=np.eye(3)[LABELS] - 1 / 3).has_classes
 

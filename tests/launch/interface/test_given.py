@@ -89,6 +89,28 @@ class Loader:
             yield self.collate_fn([self.dataset[i] for i in rows[start : start + 16]])
 
 
+BATCHES = [(BYTES[i : i + 16], LABELS[i : i + 16]) for i in range(0, 60, 16)]
+IN_FULL = [{"image": images[..., None], "label": labels} for images, labels in BATCHES]
+
+
+class Batches:
+    """A data set of TensorFlow in batches, which does not know its length."""
+
+    def __init__(self, batches):
+        self._batches = batches
+
+    def __len__(self):
+        raise TypeError("The dataset length is unknown.")
+
+    def __iter__(self):
+        return iter(self._batches)
+
+
+class Endless(Batches):
+    def __len__(self):
+        raise TypeError("The dataset is infinite.")
+
+
 ClassLabel = collections.namedtuple("ClassLabel", "names")
 
 
@@ -152,6 +174,10 @@ def expected():
             (Loader(TorchDataset(Tensor(BYTES[:, None]), LABELS), RandomSampler(), range(60)),),
             id="loader that shuffles",
         ),
+        pytest.param((BATCHES,), id="list of batches"),
+        pytest.param((iter(BATCHES),), id="iterator of batches"),
+        pytest.param((Batches(BATCHES),), id="batches of TensorFlow"),
+        pytest.param((Batches(IN_FULL),), id="batches of dicts, with channels"),
     ],
 )
 def test_images_with_labels_in_any_container(data, expected):
@@ -244,6 +270,8 @@ def test_grey_pictures_among_coloured_ones():
         (([{"a": 1, "label": 2}],), "columns a, label, of which none is known to hold the images"),
         ((Table({"name": WORDS, "label": LABELS}),), "beside 'label' are not all numbers"),
         ((np.ma.masked_array(BYTES), LABELS), "x_train is a masked array"),
+        ((Endless(BATCHES),), "The data have no end; give a part of them, as data.take"),
+        ((BYTES, 2 * (LABELS > 4) - 1), "hold the label -1, expected 0 to 1; np.unique(labels, "),
     ],
 )
 def test_data_that_cannot_be_used(data, sentence):
@@ -292,6 +320,7 @@ def test_a_set_is_evaluated_on_any_container(result):
 
 def test_predictions_for_any_container(result):
     expected = result.predict(BYTES[:5])
+    assert np.array_equal(result.predict([BYTES[:3, ..., None], BYTES[3:5, ..., None]]), expected)
     for images in (PICTURES[:5], [*BYTES[:5]], BYTES[:5, None], Tensor(BYTES[:5, None] / 255)):
         assert np.array_equal(result.predict(images), expected)
     with pytest.warns(DataWarning, match="x goes up to 240"):
