@@ -28,15 +28,15 @@ demo: $(VENV)/native
 	@$(BIN)/python -m kipper.common.this_python
 	@bash launch/demo.sh $(BIN)
 
-# Tests that start and kill processes run alone: they measure time and share the machine's ports.
+# Tests of processes, which mostly wait, run beside each other, and not beside those that compute.
 test: $(VENV)/native
 	@$(BIN)/python -m kipper.common.this_python
-	@$(BIN)/python -m pytest -m "processes and not slow and not thorough"
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "processes and not slow and not thorough"
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not processes and not slow and not thorough"
 
 test-all: $(VENV)/native
 	@$(BIN)/python -m kipper.common.this_python
-	@$(BIN)/python -m pytest -m "processes and not slow"
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "processes and not slow"
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not processes and not slow"
 
 slow: $(VENV)/native
@@ -44,7 +44,7 @@ slow: $(VENV)/native
 
 wheel: $(VENV)/native
 	@rm -rf dist build && mkdir dist
-	@$(BIN)/python -m build --no-isolation --outdir dist/built . > dist/log 2>&1 || (cat dist/log; false)
+	@$(BIN)/python -m build --sdist --wheel --no-isolation --outdir dist/built . > dist/log 2>&1 || (cat dist/log; false)
 	@# Its name says which Linux the libraries load on.
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist dist/built/*.whl > dist/log 2>&1 || (cat dist/log; false)
 	@mv dist/built/*.tar.gz dist && rm -rf dist/built dist/log build
@@ -86,7 +86,7 @@ $(VENV)/installed: setup.py locks/dev.txt locks/later.txt
 	@bash launch/make_venv.sh $(VENV) $(PYTHON)
 	@touch $@
 
-# The installation compiles the kernels; this compiles them again after a change. kipper works
+# The installation compiles the kernels; this compiles what has changed since. kipper works
 # without them, so a failure (no compiler, say) is printed and ignored.
 $(VENV)/native: $(VENV)/installed $(NATIVE) $(BUILDS)
 	@$(BIN)/python -m kipper.workers.native.build && touch $@ || true

@@ -42,10 +42,11 @@ for each in map(Requirement, importlib.metadata.requires("kipper")):
         (lowest,) = (bound.version for bound in each.specifier if bound.operator in (">=", "=="))
         print(f"{each.name}=={lowest}")
 PROGRAM
-pip oldest --constraint "$folder/oldest.txt" "${wheel}[service]" pytest pytest-timeout hypothesis PyYAML
+pip oldest --constraint "$folder/oldest.txt" "${wheel}[service]" \
+  pytest pytest-timeout pytest-xdist hypothesis PyYAML
 try oldest "the oldest packages that it admits"
 cd "$folder"
 # The simulated GPU is compiled from sources that the wheel does not need.
-"$folder/oldest/bin/python" -m pytest -c /dev/null -q --import-mode=importlib -p no:cacheprovider \
+"$folder/oldest/bin/python" -m pytest -c /dev/null -q -n 2 --dist=loadfile --import-mode=importlib -p no:cacheprovider \
   --disable-warnings -o pythonpath="$tests" --ignore="$tests/workers/test_simulated_gpu.py" \
   "$tests/common" "$tests/workers" -m "not slow and not thorough and not processes"

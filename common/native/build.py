@@ -1,10 +1,12 @@
-"""Compiles native libraries: one for each instruction set.
+"""Compiles native libraries: one for each instruction set, and only what is not yet built.
 
 The library of this room is that of linear algebra, which needs nothing but a compiler.
 `kipper.workers.native.build` builds it together with the kernels.
 """
 
 import concurrent.futures
+import contextlib
+import hashlib
 import os
 import pathlib
 import shlex
@@ -79,6 +81,8 @@ def compile_levels(
 ) -> Outcome:
     """Builds one library for each level, with the compiler $CXX or g++; failures do not raise.
 
+    A library that the same compiler made of the same sources and flags is left as it is.
+
     Args:
         name: what is built, for the sentence.
         source: the file to compile.
@@ -88,9 +92,10 @@ def compile_levels(
     compiler = shlex.split(os.environ.get("CXX") or "g++")
     (output,) = {target.parent for target in targets.values()}
     output.mkdir(parents=True, exist_ok=True)
+    origin = _identity(compiler, source.parent)
 
     def build(level: str) -> str | None:
-        return _compile([*compiler, *flags, *LEVELS[level], str(source)], targets[level])
+        return _compile([*compiler, *flags, *LEVELS[level], str(source)], targets[level], origin)
 
     with concurrent.futures.ThreadPoolExecutor(usable_cores()) as executor:
         complaints = dict(zip(targets, executor.map(build, targets), strict=True))
@@ -103,8 +108,26 @@ def compile_levels(
     return Outcome(not failed, sentence)
 
 
-def _compile(command: list[str], target: pathlib.Path) -> str | None:
+def _identity(compiler: Sequence[str], folder: pathlib.Path) -> bytes:
+    """A hash of the compiler and of the sources in a folder and in this one."""
+    digest = hashlib.sha256()
+    with contextlib.suppress(OSError):  # one that cannot be run is told by the first command
+        digest.update(subprocess.run([*compiler, "--version"], capture_output=True).stdout)
+    for path in sorted({*HERE.rglob("*.?pp"), *folder.rglob("*.?pp")}):
+        digest.update(path.read_bytes())
+    return digest.digest()
+
+
+def _compile(command: list[str], target: pathlib.Path, origin: bytes) -> str | None:
     """Builds `target`; returns None, or the compiler's first error in one line."""
+    lasting = [word for word in command if word != "-Werror"]
+    key = hashlib.sha256(repr(lasting).encode() + origin).hexdigest()
+    # Says what the library was made of; then, what the compiler warned of.
+    record = target.with_suffix(".built")
+    with contextlib.suppress(OSError):
+        known, _, warnings = record.read_text().partition("\n")
+        if target.exists() and known == key and not (warnings and "-Werror" in command):
+            return None
     # Renamed when complete, so that a process that has the old one open keeps it.
     unfinished = target.with_suffix(f".{os.getpid()}.tmp")
     try:
@@ -113,6 +136,7 @@ def _compile(command: list[str], target: pathlib.Path) -> str | None:
         )
         if result.returncode == 0:
             os.replace(unfinished, target)
+            record.write_text(f"{key}\n{result.stderr}")
             return None
     except OSError as error:
         return f"{command[0]} cannot be run: {error.strerror}"

@@ -1,9 +1,11 @@
 """A run has the same bits on hosts that differ: BLAS kernels, threads, affinities, Pythons.
 
-Each run is a process of its own, because libraries read these settings when they are loaded.
+Each setting has a process of its own, because libraries read it when they are loaded. The process
+carries out every run: most of its time goes to its start.
 """
 
 import functools
+import json
 import os
 import pathlib
 import shutil
@@ -19,7 +21,7 @@ from kipper.common.processor import processor_flags
 
 pytestmark = [pytest.mark.thorough, pytest.mark.processes]
 
-RUNS = {
+COMMANDS = {
     "distill": (
         "--target_batch_size=40",
         "--steps=4",
@@ -39,6 +41,16 @@ SHARED = (
     "--num_workers=1",
 )
 
+RUNS = [(command, architecture) for command in COMMANDS for architecture in ("fc1", "convnet")]
+DISTILL = [each for each in RUNS if each[0] == "distill"]
+PROGRAM = """
+import json, sys
+from kipper.launch.main import run
+for words in json.loads(sys.argv[1]):
+    if run(words) != 0:
+        sys.exit(f"failed: {words}")
+"""
+
 # The kernels that OpenBLAS has for a processor with these flags.
 BLAS_KERNELS = {
     "Prescott": set(),
@@ -50,81 +62,82 @@ BLAS_KERNELS = {
 }
 
 
-def run(
-    workdir: pathlib.Path,
-    command: str,
-    architecture: str,
+def carry_out(
+    folder: pathlib.Path,
     *flags: str,
+    runs: list[tuple[str, str]] = RUNS,
     python: str = sys.executable,
     before: tuple[str, ...] = (),
     **environment: str,
 ) -> None:
-    asked = (f"--workdir={workdir}", f"--architecture={architecture}", *RUNS[command], *flags)
+    """Carries out runs in one process, each in a folder of its own."""
+    every = [
+        [
+            *(command, *SHARED, f"--workdir={folder / command}_{architecture}"),
+            *(f"--architecture={architecture}", *COMMANDS[command], *flags),
+        ]
+        for command, architecture in runs
+    ]
     done = subprocess.run(
-        [*before, python, "-m", "kipper", command, *SHARED, *asked],
+        [*before, python, "-c", PROGRAM, json.dumps(every)],
         env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def bits(workdir: pathlib.Path) -> dict[str, bytes]:
-    with np.load(workdir / "distilled.npz") as arrays:
-        return {name: arrays[name].tobytes() for name in ("images", "labels")}
+def bits(
+    folder: pathlib.Path, runs: list[tuple[str, str]] = RUNS
+) -> dict[tuple[str, str], dict[str, bytes]]:
+    """The distilled arrays of each run."""
+    found = {}
+    for command, architecture in runs:
+        with np.load(folder / f"{command}_{architecture}" / "distilled.npz") as arrays:
+            found[command, architecture] = {
+                name: arrays[name].tobytes() for name in ("images", "labels")
+            }
+    return found
 
 
 @functools.cache
-def usual(command: str, architecture: str) -> dict[str, bytes]:
+def usual() -> dict[tuple[str, str], dict[str, bytes]]:
     with tempfile.TemporaryDirectory() as folder:
-        run(pathlib.Path(folder) / "usual", command, architecture)
-        return bits(pathlib.Path(folder) / "usual")
+        carry_out(pathlib.Path(folder))
+        return bits(pathlib.Path(folder))
 
 
-EVERY_RUN = pytest.mark.parametrize(
-    ("command", "architecture"),
-    [(command, architecture) for command in RUNS for architecture in ("fc1", "convnet")],
-)
-
-
-@EVERY_RUN
 @pytest.mark.parametrize("kernel", BLAS_KERNELS)
-def test_no_kernel_of_openblas_changes_a_bit(tmp_path, command, architecture, kernel):
+def test_no_kernel_of_openblas_changes_a_bit(tmp_path, kernel):
     if "OPENBLAS_CORETYPE" in os.environ:
         pytest.skip("OPENBLAS_CORETYPE is set in this environment, which wants that kernel")
     if not BLAS_KERNELS[kernel] <= processor_flags():
         pytest.skip(f"this processor cannot run OpenBLAS's kernels for {kernel}")
-    run(tmp_path / "run", command, architecture, OPENBLAS_CORETYPE=kernel)
-    assert bits(tmp_path / "run") == usual(command, architecture)
+    carry_out(tmp_path, OPENBLAS_CORETYPE=kernel)
+    assert bits(tmp_path) == usual()
 
 
-@EVERY_RUN
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_no_number_of_threads_changes_a_bit(tmp_path, command, architecture, threads):
+def test_no_number_of_threads_changes_a_bit(tmp_path, threads):
     limits = {name: str(threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
-    run(tmp_path / "run", command, architecture, f"--threads={threads}", **limits)
-    assert bits(tmp_path / "run") == usual(command, architecture)
+    carry_out(tmp_path, f"--threads={threads}", **limits)
+    assert bits(tmp_path) == usual()
 
 
-@EVERY_RUN
 @pytest.mark.skipif(shutil.which("taskset") is None, reason="taskset is not installed")
-def test_a_process_that_is_bound_to_one_core_changes_no_bit(tmp_path, command, architecture):
+def test_a_process_that_is_bound_to_one_core_changes_no_bit(tmp_path):
     core = str(min(os.sched_getaffinity(0)))
-    run(tmp_path / "run", command, architecture, before=("taskset", "-c", core))
-    assert bits(tmp_path / "run") == usual(command, architecture)
+    carry_out(tmp_path, before=("taskset", "-c", core))
+    assert bits(tmp_path) == usual()
 
 
-@EVERY_RUN
-def test_another_python_changes_no_bit(tmp_path, command, architecture, another_python):
-    run(tmp_path / "run", command, architecture, python=another_python)
-    assert bits(tmp_path / "run") == usual(command, architecture)
+def test_another_python_changes_no_bit(tmp_path, another_python):
+    carry_out(tmp_path, python=another_python)
+    assert bits(tmp_path) == usual()
 
 
-@pytest.mark.parametrize("architecture", ["fc1", "convnet"])
-def test_a_run_that_another_python_resumes_has_the_same_bits(
-    tmp_path, architecture, another_python
-):
-    run(tmp_path / "run", "distill", architecture, "--steps=2", python=another_python)
-    run(tmp_path / "run", "distill", architecture)
-    assert bits(tmp_path / "run") == usual("distill", architecture)
+def test_a_run_that_another_python_resumes_has_the_same_bits(tmp_path, another_python):
+    carry_out(tmp_path, "--steps=2", runs=DISTILL, python=another_python)
+    carry_out(tmp_path, runs=DISTILL)
+    assert bits(tmp_path, DISTILL) == {each: usual()[each] for each in DISTILL}
