@@ -151,7 +151,8 @@ class Distiller(ClassifierMixin, BaseEstimator):
                 the final rate then stays.
             schedule_end: The share of the learning rates that remains when the schedule ends.
             eval_every: Number of steps between evaluations; by default at steps 0, 1, 2, 4, 6, 8,
-                12, 18, ….
+                12, 18, …, of which those of many images are left out that would take longer than
+                half of the steps.
             launch: Run workers in this process, as threads or processes of Launchpad, or as actors
                 of Ray. One of inprocess, local_mt, local_mp, ray.
             ray_address: Ray: the cluster whose nodes the workers run on: local starts one on this
@@ -675,7 +676,8 @@ def distill(
             the final rate then stays.
         schedule_end: The share of the learning rates that remains when the schedule ends.
         eval_every: Number of steps between evaluations; by default at steps 0, 1, 2, 4, 6, 8,
-            12, 18, ….
+            12, 18, …, of which those of many images are left out that would take longer than
+            half of the steps.
         data_dir: Folder of the data set's original files.
         launch: Run workers in this process, as threads or processes of Launchpad, or as actors
             of Ray. One of inprocess, local_mt, local_mp, ray.
@@ -1062,7 +1064,8 @@ def start(
             the final rate then stays.
         schedule_end: The share of the learning rates that remains when the schedule ends.
         eval_every: Number of steps between evaluations; by default at steps 0, 1, 2, 4, 6, 8,
-            12, 18, ….
+            12, 18, …, of which those of many images are left out that would take longer than
+            half of the steps.
         data_dir: Folder of the data set's original files.
         launch: Run workers in this process, as threads or processes of Launchpad, or as actors
             of Ray. One of inprocess, local_mt, local_mp, ray.

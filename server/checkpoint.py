@@ -140,6 +140,12 @@ def is_named(step: int) -> bool:
     return step in _NAMED or (step > _NAMED[-1] and step % 500 == 0)
 
 
+def named_steps(last: int) -> list[int]:
+    """Steps up to `last` that `is_named` names, in order."""
+    later = range(_NAMED[-1] + 500, last + 1, 500)
+    return [*(step for step in _NAMED if step <= last), *later]
+
+
 def save(folder: pathlib.Path, checkpoint: Checkpoint[State], config: Json, keep: bool) -> None:
     """Writes a checkpoint atomically, and removes older ones that it makes superfluous.
 

@@ -18,6 +18,7 @@ from kipper.server.algorithms.kip import Kip
 from kipper.server.checkpoint import ResumePoints
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.divergence import Divergence
+from kipper.server.estimate import Sizes
 from kipper.server.evaluation import begin_score, score_of
 from kipper.server.experiment import Experiment
 from kipper.server.going_back import without_lies
@@ -90,6 +91,8 @@ class _KipRun:
         self._resume_points: ResumePoints[kip.KipState] = session.resume_points()
         self._adam = adam_of(self._settings)
         self._frozen = frozen_pixels(session.experiment, self._settings)
+        sizes = Sizes.of(session.experiment, self._settings.kernel_dtype)
+        self._evaluated = frozenset(algorithm.evaluated_steps(sizes))
         self._first_step = 0
         draw = functools.partial(rows_of, session.experiment, self._settings)
         self._rows = functools.lru_cache(maxsize=2)(draw)
@@ -111,9 +114,10 @@ class _KipRun:
                 state, regression = self._loss(step, state, rows)
                 self._show(step, regression)
                 self._check(step, state, regression)
-                is_evaluated = self._algorithm.is_evaluated(step)
-                # Workers score the state while they have nothing to do for its step.
-                score = self._begin_score(state.support) if is_evaluated else None
+                score = None
+                if step in self._evaluated:
+                    # Workers score the state while they have nothing to do for its step.
+                    score = self._begin_score(state.support)
                 new_state = None
                 if step < self._settings.steps:
                     self._prefetch(step + 1)

@@ -107,7 +107,8 @@ class DistillSettings(ComputeSettings):
     )
     eval_every: int | None = setting(
         None,
-        "Number of steps between evaluations; by default at steps 0, 1, 2, 4, 6, 8, 12, 18, ….",
+        "Number of steps between evaluations; by default at steps 0, 1, 2, 4, 6, 8, 12, 18, …, of "
+        "which those of many images are left out that would take longer than half of the steps.",
     )
 
     @property

@@ -8,6 +8,7 @@ from kipper.common.errors import UserError
 from kipper.common.settings import DistillSettings
 from kipper.server import checkpoint, sampling
 from kipper.server.algorithms.algorithm import Algorithm, Trial
+from kipper.server.checkpoint import named_steps
 from kipper.server.estimate import Part, Sizes, support_pairs
 from kipper.server.measures import Score
 from kipper.server.records import Evaluation, RunResult
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from kipper.server.experiment import Experiment, Rows
     from kipper.server.session import Session
     from kipper.server.snapshots import SnapshotSink
+
+
+# By default, evaluations of more kernel pairs than this take at most a share of the steps' time.
+_FEW_PAIRS, _EVALUATIONS_SHARE = 20_000, 0.5
+# The time of a pair of a step, whose cotangent is pulled back too, in that of an evaluation's.
+_STEP_PAIR = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +77,25 @@ class Kip(Algorithm):
             return True
         every = self.settings.eval_every
         return checkpoint.is_named(step) if every is None else step % every == 0
+
+    def evaluated_steps(self, sizes: Sizes) -> list[int]:
+        """The steps that a run on data of these sizes evaluates, in order.
+
+        They are those of `is_evaluated`. Unless the user says how often, an evaluation of many
+        images is left out as long as all but the first would take more than half the time of the
+        steps before it: a function of sizes alone, so that a resumed run evaluates the same steps.
+        """
+        n, every = sizes.support, self.settings.eval_every
+        steps = named_steps(self.steps) if every is None else list(range(0, self.steps + 1, every))
+        pairs = n * (n + sizes.test + sizes.validation)
+        if every is None and pairs > _FEW_PAIRS:
+            step_pairs = _STEP_PAIR * n * (n + self.gradient_targets(sizes))
+            found = [0]
+            for step in steps[1:]:
+                if len(found) * pairs <= _EVALUATIONS_SHARE * step * step_pairs:
+                    found.append(step)
+            steps = found
+        return steps if steps[-1] == self.steps else [*steps, self.steps]
 
     def is_end(self, result: RunResult) -> bool:
         if result.best_step is None or not self.ends_by_scores:
@@ -129,7 +155,7 @@ class Kip(Algorithm):
         counts = collections.Counter(kernels[:-1])
         parts = [Part("steps", counts[i], pairs, pairs, i) for i in range(number) if counts[i]]
         parts.append(Part("last loss", 1, pairs, kernel=kernels[-1]))
-        evaluations = sum(map(self.is_evaluated, steps))
+        evaluations = len(self.evaluated_steps(sizes))
         parts.append(Part("evaluations", evaluations, k_ss + n * sizes.test))
         if scores_here and sizes.validation:
             parts.append(Part("validation", evaluations, k_ss + n * sizes.validation))

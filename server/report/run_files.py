@@ -238,15 +238,17 @@ def _newest(run: RunFiles) -> tuple[int, LearnedSet] | None:
 
 def _warn_of_missing(run: RunFiles) -> None:
     """Warns of evaluations that the run has made and that its files lack."""
-    made = [run.status.evaluated_step, run.result.steps if run.result is not None else None]
+    ends = run.status.evaluated_step, run.result.steps if run.result is not None else None
+    made = list(ends)
     if run.algorithm.learns_images:
         made += [step - 1 for step in checkpoint.steps_in(run.workdir.checkpoints)]
     last = min(max((step for step in made if step is not None), default=-1), _MOST_STEPS)
-    expected = {step for step in range(last + 1) if run.algorithm.is_evaluated(step)}
-    for path, found in (
-        (run.workdir.metrics, {each.step for each in run.metrics}),
-        (run.workdir.spectrum, {int(each["step"]) for each in run.spectra}),
-    ):
+    metrics = {each.step for each in run.metrics}
+    spectra = {int(each["step"]) for each in run.spectra}
+    # Which evaluations of many images a run left out depends on its data; the files say it.
+    known = {*metrics, *spectra, *(each.step for each in run.validation), *ends}
+    expected = {step for step in range(last + 1) if run.algorithm.is_evaluated(step)} & known
+    for path, found in ((run.workdir.metrics, metrics), (run.workdir.spectrum, spectra)):
         missing = sorted(expected - found)
         if missing:
             listed = ", ".join(map(str, missing[:_NAMED])) + (" …" if missing[_NAMED:] else "")

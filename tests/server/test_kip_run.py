@@ -1,5 +1,6 @@
 """A whole KIP run: what it evaluates and saves when, and how it resumes."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -13,16 +14,18 @@ from kipper.common.datasets import Dataset
 from kipper.common.errors import Interrupted, NumericalError, UserError
 from kipper.common.messages import SUPPORT_KEY, Request
 from kipper.common.sealed import parse_object
-from kipper.common.settings import RunSettings
+from kipper.common.settings import DistillSettings, RunSettings
 from kipper.server import checkpoint
 from kipper.server.algorithms.kip import Kip
 from kipper.server.checkpoint import support_of
 from kipper.server.distilled_set import load_distilled, read_set, save_distilled
+from kipper.server.estimate import Sizes
 from kipper.server.experiment import choose_rows
 from kipper.server.measures import ACCURACY, Score
 from kipper.server.records import RunResult, Validation
 from kipper.server.snapshots import SupportSnapshot
 from kipper.server.status import read_status
+from kipper.server.tiling import Tiling
 from kipper.server.workdir import Workdir
 
 
@@ -237,6 +240,31 @@ def test_an_altered_start_has_natural_images_scored_beside_it(
     assert altered.initial == Workdir(tmp_path / "altered").evaluations()[0].test
     more = altered.account.kernel_pairs - natural.account.kernel_pairs
     assert more == more_pairs
+
+
+MANY = Sizes(10, 50_000, 10_000, 5_000, 10, 3072, 4)
+FEW = dataclasses.replace(MANY, test=1_000, validation=400)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "changes", "evaluated"),
+    [
+        (FEW, {"steps": 20}, [0, 1, 2, 4, 6, 8, 12, 18, 20]),
+        (MANY, {"steps": 600}, [0, 26, 54, 78, 112, 162, 233, 335, 483, 600]),
+        (MANY, {"steps": 1600}, [0, 26, 54, 78, 112, 162, 233, 335, 483, 695, 1000, 1500, 1600]),
+        (MANY, {"steps": 3}, [0, 3]),
+        (MANY, {"steps": 0}, [0]),
+        (MANY, {"steps": 5, "eval_every": 2}, [0, 2, 4, 5]),
+        (MANY, {"steps": 9, "target_batch_size": 5_000}, [0, 2, 4, 6, 8, 9]),
+    ],
+)
+def test_evaluations_of_many_images_take_at_most_half_the_time_of_the_steps(
+    sizes: Sizes, changes: dict[str, int], evaluated: list[int]
+) -> None:
+    settings = DistillSettings(dataset="mnist", support_size=10, **changes)
+    assert Kip(settings).evaluated_steps(sizes) == evaluated
+    pairs = {part.name: part for part in Kip(settings).parts(sizes, Tiling(32, 256), False)}
+    assert pairs["evaluations"].times == len(evaluated)
 
 
 FAST = {"learn_labels": True, "loss": "cross_entropy"}
