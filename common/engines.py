@@ -17,7 +17,8 @@ class EngineEntry:
     Attributes:
         name: the value of `--engine`, and NAME in `workers/NAME_engine.py`.
         family: the networks that it evaluates; None for all.
-        backend: the JAX backend that it needs, such as `cpu`; None if it runs on any.
+        backend: the JAX backend that it needs, such as `cpu`, or `cuda` for a GPU of NVIDIA with or
+            without JAX; None if it runs on any.
         block_support: largest number of support images in a block; None to choose by memory.
         block_target: largest number of target images in a block; None to choose by memory.
         always_float64: whether it computes kernels of float32 in float64 too.
@@ -44,6 +45,7 @@ TABLE = (
     EngineEntry("dense", "fully connected ReLU", None, 512),
     EngineEntry("banded_xla", "convolutional ReLU", None, 32, 256),
     EngineEntry("banded_cpu", "convolutional ReLU", "cpu", 32, 256),
+    EngineEntry("banded_cuda", "convolutional ReLU", "cuda", 32, 256),
 )
 ENGINES = ("auto", *(entry.name for entry in TABLE))
 

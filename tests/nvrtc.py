@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kipper.workers.cuda_source import CudaProgram
+from kipper.workers.cuda_source import STANDARD, SUPPRESSED
 
 
 class Binary(NamedTuple):
@@ -64,18 +64,17 @@ def disassembler() -> pathlib.Path | None:
     return next(iter(_installed("bin/nvdisasm")), None)
 
 
-def compiled(program: CudaProgram, processor: int) -> Binary:
+def compiled(source: str, processor: int) -> Binary:
     """The program for a processor, for which there is a compiler."""
     library = compiler_for(processor)
     assert library is not None
     handle, size = ctypes.c_void_p(), ctypes.c_size_t()
-    names = list(program.headers)
-    texts = _strings([program.headers[name] for name in names])
-    source = program.source.encode()
-    library.nvrtcCreateProgram(
-        ctypes.byref(handle), source, b"cross.cu", len(names), texts, _strings(names)
-    )
-    options = [*program.options, f"-arch=sm_{processor}", "--ptxas-options=-v"]
+    library.nvrtcCreateProgram(ctypes.byref(handle), source.encode(), b"program.cu", 0, None, None)
+    options = [
+        *(f"--std={STANDARD}", "--device-as-default-execution-space"),
+        f"--diag-suppress={','.join(map(str, SUPPRESSED))}",
+        *(f"-arch=sm_{processor}", "--ptxas-options=-v"),
+    ]
     failed = library.nvrtcCompileProgram(handle, len(options), _strings(options))
     library.nvrtcGetProgramLogSize(handle, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)

@@ -9,13 +9,14 @@ import os
 import pathlib
 import shlex
 import subprocess
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
 
 from kipper.workers import native
-from kipper.workers.banded_cuda import DeviceFunction
 from kipper.workers.cuda_plan import KernelPlan, NetworkPlan, StagePlan
+from kipper.workers.device import DeviceFunction
 
 _NATIVE = pathlib.Path(native.__file__).parent
 CUDA = _NATIVE / "cuda"
@@ -44,39 +45,42 @@ class _Launch(ctypes.Structure):
         ("stages", ctypes.POINTER(_Stage)),
         *((name, ctypes.c_int) for name in ("stage_count", "tangent", "images")),
         *((name, ctypes.c_int) for name in ("blocks", "warps")),
-        ("counts", ctypes.c_int * 4),
+        ("counts", ctypes.c_int * 6),
     )
 
 
 class SimulatedGpu:
-    """A device for `banded_cuda`, with a library that `build` made.
+    """A device for `banded_cuda`, with a library that `build` made and so many bytes of memory."""
 
-    `most_numbers` is the largest size of an array that it has room for.
-    """
+    arithmetic = "a simulated GPU"
 
     def __init__(
-        self,
-        library: pathlib.Path,
-        *,
-        blocks: int = 2,
-        warps: int = 3,
-        most_numbers: int | None = None,
+        self, library: pathlib.Path, *, blocks: int = 2, warps: int = 3, memory: int = 2**30
     ):
         self._library = ctypes.CDLL(os.fspath(library))
         self._blocks, self._warps = blocks, warps
-        self._most_numbers = most_numbers
+        self.memory = self.free = memory
         self.launches: list[DeviceFunction] = []
-
-    def upload(self, values: np.ndarray) -> np.ndarray:
-        self._check_room(values.size)
-        return np.array(values, order="C")
+        self.written = 0  # bytes
 
     def empty(self, count: int, dtype: np.dtype) -> np.ndarray:
-        self._check_room(count)
-        return np.full(count, np.nan, dtype)
+        buffer = np.full(count, np.nan if dtype.kind == "f" else -1, dtype)
+        if buffer.nbytes > self.free:
+            raise MemoryError(f"no room for {buffer.nbytes} bytes in {self.free}")
+        self.free -= buffer.nbytes
+        weakref.finalize(buffer, self._give_back, buffer.nbytes)
+        return buffer
+
+    def write(self, buffer: np.ndarray, start: int, values: np.ndarray) -> None:
+        assert buffer.dtype == values.dtype
+        buffer[start : start + values.size] = values.ravel()
+        self.written += values.nbytes
+
+    def finish_writes(self) -> None:
+        pass
 
     def download(self, buffer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        return buffer.ravel()[: np.prod(shape, dtype=int)].reshape(shape).copy()
+        return buffer[: np.prod(shape, dtype=int)].reshape(shape).copy()
 
     def launch(
         self,
@@ -94,7 +98,7 @@ class SimulatedGpu:
             ctypes.pointer(_Plan(*dataclasses.astuple(plan.rest))),
             stages,
             *(len(stages), plan.tangent, images, self._blocks, self._warps),
-            (ctypes.c_int * 4)(*counts),
+            (ctypes.c_int * 6)(*counts),
         )
         message = ctypes.create_string_buffer(256)
         pointers = (ctypes.c_void_p * len(buffers))(*(buffer.ctypes.data for buffer in buffers))
@@ -102,9 +106,8 @@ class SimulatedGpu:
         if getattr(self._library, name)(ctypes.byref(launch), pointers, message):
             raise RuntimeError(message.value.decode())
 
-    def _check_room(self, count: int) -> None:
-        if self._most_numbers is not None and count > self._most_numbers:
-            raise MemoryError(f"no room for {count} numbers")
+    def _give_back(self, size: int) -> None:
+        self.free += size
 
 
 def build(library: pathlib.Path, *flags: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from kipper.common.architecture import KernelSpec
 from kipper.workers import banded_cpu
 from kipper.workers.arithmetic import banded_arithmetic
-from kipper.workers.banded_engine import BandedEngine, FlatImages, flat
+from kipper.workers.banded_engine import BandedEngine, flat
 from kipper.workers.bands import BandedNetwork
 from kipper.workers.engine import PreparedImages, Pullback
 from kipper.workers.self_check import check_native
@@ -38,17 +38,22 @@ class NativeBandedEngine(BandedEngine):
     """Can keep the outputs of stages for the pullback, which changes no bit of its result."""
 
     def __init__(self, spec: KernelSpec, threads: int):
-        def cross(network: BandedNetwork, *images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def cross(
+            network: BandedNetwork, x1: PreparedImages, x2: PreparedImages
+        ) -> tuple[np.ndarray, np.ndarray]:
+            images = flat(x1, x2)
             return banded_cpu.judged_cross_kernel(network, spec.kind, *images, threads=threads)
 
         def cross_vjp(
             network: BandedNetwork,
-            images: FlatImages,
+            x1: PreparedImages,
+            x2: PreparedImages,
             cotangent: np.ndarray,
             kept: np.ndarray | None = None,
             *,
             both: bool,
         ) -> tuple[np.ndarray, ...]:
+            images = flat(x1, x2)
             return banded_cpu.cross_kernel_vjp(
                 network, spec.kind, *images, cotangent, both=both, kept=kept, threads=threads
             )
@@ -77,7 +82,7 @@ class NativeBandedEngine(BandedEngine):
 
         def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
             usual = np.where(again, 0, cotangent)
-            _, _, *pieces = self._cross_vjp(network, images, usual, kept, both=both)
+            _, _, *pieces = self._cross_vjp(network, x1, x2, usual, kept, both=both)
             return self._with_exact(x1, x2, cotangent, again, self._of_images(x1, x2, pieces))
 
         return kernel, pullback

@@ -21,10 +21,10 @@ from kipper.workers.near_pairs import Nearness, image_nearness
 _AnyArray = np.ndarray | Array
 FlatImages = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x1, v1, x2, v2
 
-# (network, *images) -> K, and which pairs are endangered.
-Cross = Callable[..., tuple[_AnyArray, _AnyArray]]
-# (network, images, cotangent, both=) -> K, which pairs are endangered, and the cotangents of x1 and
-# v1, and of x2 and v2 if `both`, to which endangered pairs add nothing.
+# (network, x1, x2) -> K, and which pairs are endangered.
+Cross = Callable[[BandedNetwork, PreparedImages, PreparedImages], tuple[_AnyArray, _AnyArray]]
+# (network, x1, x2, cotangent, both=) -> K, which pairs are endangered, and the cotangents of images
+# and features of x1, and of x2 if `both`, to which endangered pairs add nothing.
 CrossVjp = Callable[..., tuple[_AnyArray, ...]]
 
 
@@ -61,7 +61,7 @@ class BandedEngine:
 
     def block(self, x1: PreparedImages, x2: PreparedImages) -> np.ndarray:
         with enable_x64(self._x64):
-            kernel, endangered = self._cross(self._network(x1.images), *flat(x1, x2))
+            kernel, endangered = self._cross(self._network(x1.images), x1, x2)
         judged = np.asarray(kernel), np.asarray(endangered)
         return self._judged(x1, x2, self._nearness(x1, x2), *judged)[0]
 
@@ -72,7 +72,7 @@ class BandedEngine:
         nearness = self._nearness(x1, x2)
         usual = cotangent if nearness is None else np.where(nearness.near, 0, cotangent)
         with enable_x64(self._x64):
-            rounded, endangered, *pieces = self._cross_vjp(network, flat(x1, x2), usual, both=both)
+            rounded, endangered, *pieces = self._cross_vjp(network, x1, x2, usual, both=both)
             cotangents = self._of_images(x1, x2, pieces)
         judged = np.asarray(rounded), np.asarray(endangered)
         kernel, again = self._judged(x1, x2, nearness, *judged)

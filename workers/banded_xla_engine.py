@@ -11,7 +11,7 @@ from jax import Array
 from kipper.common.architecture import KernelSpec
 from kipper.workers import banded_xla
 from kipper.workers.arithmetic import xla_arithmetic
-from kipper.workers.banded_engine import BandedEngine
+from kipper.workers.banded_engine import BandedEngine, flat
 from kipper.workers.bands import BandedNetwork
 
 # Images whose maps are evaluated together. The last ones are padded to this number, so that only
@@ -57,6 +57,9 @@ def _engine(spec: KernelSpec) -> BandedEngine:
             )
         return kernel, endangered, *pullback(jnp.where(endangered, 0, cotangent))
 
+    compiled = jax.jit(cross, static_argnums=0)
+    compiled_vjp = jax.jit(cross_vjp, static_argnums=0, static_argnames="both")
+
     def variance_vjp(network: BandedNetwork, images: Array, cotangent: Array) -> Array:
         return jax.vjp(functools.partial(variance_maps, network), images)[1](cotangent)[0]
 
@@ -66,8 +69,10 @@ def _engine(spec: KernelSpec) -> BandedEngine:
         spec,
         _in_pieces(variance_maps),
         _in_pieces(variance_vjp),
-        jax.jit(cross, static_argnums=0),
-        jax.jit(cross_vjp, static_argnums=0, static_argnames="both"),
+        lambda network, x1, x2: compiled(network, *flat(x1, x2)),
+        lambda network, x1, x2, cotangent, both: compiled_vjp(
+            network, flat(x1, x2), cotangent, both=both
+        ),
         lambda: _engine(spec.in_float64),
         _EXACT_PAIRS_AT_A_TIME,
     )

@@ -10,6 +10,7 @@ from kipper.common.architecture import KernelSpec
 from kipper.common.engines import EngineEntry, engines_for
 from kipper.common.errors import UserError
 from kipper.common.forking import check_not_forked
+from kipper.workers.cuda_library import nvidia_gpu_visible
 from kipper.workers.engine import Engine, EngineModule
 
 
@@ -33,7 +34,7 @@ def make_engine(name: str, spec: KernelSpec, threads: int) -> Engine:
     *preferred, chosen = engines_for(name, spec.architecture)
     lacking = []
     for entry in preferred:
-        if entry.backend in (None, jax.default_backend()):
+        if runs_here(entry):
             missing = _module(entry).unavailable()
             if missing is None:
                 chosen = entry
@@ -56,6 +57,13 @@ def check_engine(name: str, spec: KernelSpec) -> None:
         raise UserError(f"{spec.architecture.title!r} needs engine {last.name!r}: {missing}")
     if missing:
         raise UserError(f"Engine {name!r} cannot run here (see --engine=auto): {missing}")
+
+
+def runs_here(entry: EngineEntry) -> bool:
+    """Whether this process has the device that an engine needs; may start JAX's."""
+    if entry.backend == "cuda":
+        return nvidia_gpu_visible()
+    return entry.backend in (None, jax.default_backend())
 
 
 def _module(entry: EngineEntry) -> EngineModule:

@@ -1,15 +1,18 @@
-"""The program of a GPU for one kernel, as NVRTC takes it: texts by the names they include.
+"""The program of a GPU for one kernel, as NVRTC takes it: one text.
 
 The device code is in `native/cuda/`; what is written here are the numbers of a plan, as types of
 static constants.
 """
 
 import dataclasses
+import functools
+import hashlib
 import pathlib
-from typing import NamedTuple
+import re
 
 from kipper.workers import native
 from kipper.workers.cuda_plan import KernelPlan, NetworkPlan, StagePlan
+from kipper.workers.device import DeviceFunction
 
 _NATIVE = pathlib.Path(native.__file__).parent
 # By the names under which the sources include each other.
@@ -44,25 +47,41 @@ struct numeric_limits {
 }
 """,
 }
-# Functions are for the device unless they say otherwise, so that headers for CPUs need not.
-# Suppressed are warnings of GCC's pragmas and of numbers that a program does not read.
-OPTIONS = (
-    *("--std=c++17", "--device-as-default-execution-space"),
-    "--diag-suppress=161,177",
-)
+# As cuda-core's ProgramOptions has them. Functions are for the device unless they say otherwise, so
+# that headers for CPUs need not. Suppressed are warnings of GCC's pragmas and of numbers that a
+# program does not read.
+STANDARD = "c++17"
+SUPPRESSED = [161, 177]
 
 
-class CudaProgram(NamedTuple):
-    """A program, the texts that it includes by name, and NVRTC's options besides the processor."""
+def sources_hash() -> str:
+    """A short hash of all that programs are written from but plans."""
+    texts = [pathlib.Path(__file__).read_text(), *(path.read_text() for path in _HEADERS.values())]
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:8]
 
-    source: str
-    headers: dict[str, str]
-    options: tuple[str, ...]
+
+def program(
+    function: DeviceFunction,
+    plan: KernelPlan,
+    dtype: str,
+    *,
+    images: int,
+    warps: int,
+    blocks: int,
+    shared: bool,
+) -> str:
+    """The program with a function, named without `_vjp`; arguments are those of `cross_program`."""
+    if function == "sum_pairs":
+        return sum_program(dtype, warps=warps)
+    if function in ("cross", "cross_vjp"):
+        return cross_program(plan, dtype, images=images, warps=warps, blocks=blocks, shared=shared)
+    vjp = function == "variances_vjp"
+    return variance_program(plan, dtype, vjp=vjp, warps=warps, blocks=blocks, shared=shared)
 
 
 def cross_program(
     plan: KernelPlan, dtype: str, *, images: int, warps: int, blocks: int, shared: bool
-) -> CudaProgram:
+) -> str:
     """The program with the function `cross`, whose parameters are written below.
 
     Args:
@@ -83,12 +102,14 @@ def cross_program(
         else f"cross_block<{common}, workspace, results, {place});"
     )
     function = f"""\
-cross(const number* pixels1, const number* factors1, int count1, const number* pixels2,
-      const number* factors2, int count2, const number* weights, const number* cotangents,
-      number* kernel, number* endangered, number* sums, number* scratch) {{
+cross(int count1, int count2, const number* pixels1, const number* factors1, const int* places1,
+      const number* pixels2, const number* factors2, const int* places2, const number* weights,
+      {"const number* cotangents, " if images else ""}number* kernel, number* endangered,
+      {"number* sums, " if images else ""}number* scratch) {{
     using namespace kipper;
     {_workspace(shared)}
-    const Batches<number> batches{{{{pixels1, factors1, count1}}, {{pixels2, factors2, count2}},
+    const Batches<number> batches{{{{pixels1, factors1, places1, count1}},
+                                   {{pixels2, factors2, places2, count2}},
                                    {{weights, ThePlan::judged}}}};
     Memory<number> kernels(kernel, batches.pairs()), judgements(endangered, batches.pairs());
     const Judged<number> results{{kernels, judgements}};
@@ -96,28 +117,30 @@ cross(const number* pixels1, const number* factors1, int count1, const number* p
 }}
 """
     header = "cross_vjp.hpp" if images else "cross.hpp"
-    return _program(plan, dtype, header, f"__launch_bounds__({32 * warps}, {blocks})", function)
+    return _program(
+        _types(plan), dtype, header, f"__launch_bounds__({32 * warps}, {blocks})", function
+    )
 
 
-def sum_program(plan: KernelPlan, dtype: str, *, images: int, warps: int) -> CudaProgram:
+def sum_program(dtype: str, *, warps: int) -> str:
     """The program with the function `sum_pairs`; arguments are those of `cross_program`."""
-    function = f"""\
-sum_pairs(const number* sums, int count1, int count2, int side, int first_image, number* totals) {{
+    function = """\
+sum_pairs(int count1, int count2, int images, int side, int of_image, int first_image,
+          const number* sums, number* totals) {
     using namespace kipper;
-    constexpr int kOfImage = ThePlan::pixel_values + ThePlan::variances;
-    const PairSums pairs{{count1, count2, {images}, side, kOfImage}};
+    const PairSums pairs{count1, count2, images, side, of_image};
     Block block;
-    Memory<number> memory(totals, (first_image + (side ? count2 : count1)) * kOfImage);
-    sum_pairs_block(block, pairs, Input<number>(sums, count1 * count2 * {images} * kOfImage),
-                    memory, first_image, blockIdx.x, gridDim.x);
-}}
+    Memory<number> memory(totals, (first_image + (side ? count2 : count1)) * of_image);
+    sum_pairs_block(block, pairs, Input<number>(sums, count1 * count2 * images * of_image), memory,
+                    first_image, blockIdx.x, gridDim.x);
+}
 """
-    return _program(plan, dtype, "cross_vjp.hpp", f"__launch_bounds__({32 * warps})", function)
+    return _program("", dtype, "cross_vjp.hpp", f"__launch_bounds__({32 * warps})", function)
 
 
 def variance_program(
     plan: KernelPlan, dtype: str, *, vjp: bool, warps: int, blocks: int, shared: bool
-) -> CudaProgram:
+) -> str:
     """The program with the function `variances`, for a plan of variance maps.
 
     Other arguments are those of `cross_program`; with `vjp` also cotangents are pulled back.
@@ -131,8 +154,9 @@ def variance_program(
         else f"variance_block({images}, workspace, maps, {place});"
     )
     function = f"""\
-variances(const number* scaled, const number* pixels, int count, const number* cotangents,
-          number* variances, number* sums, number* scratch) {{
+variances(int count, const number* scaled, const number* pixels,
+          {"const number* cotangents, " if vjp else ""}number* variances,
+          {"number* sums, " if vjp else ""}number* scratch) {{
     using namespace kipper;
     {_workspace(shared)}
     Memory<number> maps(variances, count * ThePlan::variances);
@@ -140,7 +164,7 @@ variances(const number* scaled, const number* pixels, int count, const number* c
 }}
 """
     bounds = f"__launch_bounds__({32 * warps}, {blocks})"
-    return _program(plan, dtype, "variance_maps.hpp", bounds, function)
+    return _program(_types(plan), dtype, "variance_maps.hpp", bounds, function)
 
 
 def _workspace(shared: bool) -> str:
@@ -155,11 +179,8 @@ def _workspace(shared: bool) -> str:
     )
 
 
-def _program(plan: KernelPlan, dtype: str, header: str, bounds: str, function: str) -> CudaProgram:
-    """The program with a function, from its name on."""
-    names = [f"Stage{index}" for index in range(len(plan.stages))]
-    types = [_constants("ThePlan", plan.rest), *map(_stage, names, plan.stages)]
-    visits = [f"visit({name}{{}});" for name in names]
+def _program(types: str, dtype: str, header: str, bounds: str, function: str) -> str:
+    """The program with a function, from its name on, that needs some types."""
     number = {"float32": "float", "float64": "double"}[dtype]
     source = f"""\
 #include "{header}"
@@ -168,6 +189,42 @@ namespace kipper {{
 namespace {{
 
 using number = {number};
+{types}
+}}  // namespace
+}}  // namespace kipper
+
+using kipper::number;
+
+extern "C" __global__ void {bounds}
+{function}"""
+    return _with_headers(source, set())
+
+
+def _with_headers(source: str, known: set[str]) -> str:
+    """The text with what it includes in it, each header once; adds their names to `known`."""
+
+    def included(line: re.Match[str]) -> str:
+        name = line[1]
+        if name in known:
+            return ""
+        known.add(name)
+        return _with_headers(_header(name), known)
+
+    return re.sub(r'^#include ["<](.*)[">]$', included, source, flags=re.MULTILINE)
+
+
+@functools.cache
+def _header(name: str) -> str:
+    text = _STANDARD[name] if name in _STANDARD else _HEADERS[name].read_text()
+    return text.replace("#pragma once\n", "")
+
+
+def _types(plan: KernelPlan) -> str:
+    """The types of a plan and of its stages."""
+    names = [f"Stage{index}" for index in range(len(plan.stages))]
+    types = [_constants("ThePlan", plan.rest), *map(_stage, names, plan.stages)]
+    visits = [f"visit({name}{{}});" for name in names]
+    return f"""\
 {"".join(types)}
 struct Stages {{
     template <class Visit>
@@ -179,16 +236,7 @@ struct Stages {{
         {" ".join(reversed(visits))}
     }}
 }};
-
-}}  // namespace
-}}  // namespace kipper
-
-using kipper::number;
-
-extern "C" __global__ void {bounds}
-{function}"""
-    headers = {name: path.read_text() for name, path in _HEADERS.items()}
-    return CudaProgram(source, {**headers, **_STANDARD}, OPTIONS)
+"""
 
 
 def _stage(name: str, stage: StagePlan) -> str:

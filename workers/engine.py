@@ -21,16 +21,24 @@ class PreparedImages:
         features: (n, k) in the kernel's dtype; k is 0 for engines without features.
         crowded: (n,) boolean: images that nearly coincide with others, in this block or not; or one
             value for all.
+        source: what the images come from, a hashable. Engines may keep what they make of an image
+            by its source and number, since these always have the same image.
+        numbers: (n,) of the images there; by default 0, 1, ...
     """
 
     images: np.ndarray
     features: np.ndarray
     crowded: np.ndarray | bool = False
+    source: object = dataclasses.field(default_factory=object)
+    numbers: np.ndarray | None = None
 
     def take(self, rows: slice | np.ndarray) -> "PreparedImages":
         """Some of the images, with their features."""
         crowded = self.crowded if isinstance(self.crowded, bool) else self.crowded[rows]
-        return PreparedImages(self.images[rows], self.features[rows], crowded)
+        numbers = np.arange(len(self.images)) if self.numbers is None else self.numbers
+        return PreparedImages(
+            self.images[rows], self.features[rows], crowded, self.source, numbers[rows]
+        )
 
 
 class Engine(Protocol):

@@ -33,4 +33,4 @@ class PreparedRows:
         if missing.any():
             features[columns[missing]] = self._engine.features(images[missing])
             computed[columns[missing]] = True
-        return PreparedImages(images, features[columns])
+        return PreparedImages(images, features[columns], source=key, numbers=columns)

@@ -98,6 +98,7 @@ class _Version:
     ):
         self.step = step
         self.kernel = kernel
+        self._source = object()
         self._images = np.empty((total, *images.shape[1:]), images.dtype)
         self._features = np.empty((total, *features.shape[1:]), features.dtype)
         self._arrived = np.zeros(total, bool)
@@ -117,4 +118,6 @@ class _Version:
             raise WorkerError(f"An index lies outside the support of {len(self._arrived)} images.")
         if not self._arrived[index].all():
             raise RowsMissing("Support images of this version are not on this worker.")
-        return PreparedImages(self._images[index], self._features[index])
+        return PreparedImages(
+            self._images[index], self._features[index], source=self._source, numbers=index
+        )

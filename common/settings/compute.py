@@ -50,10 +50,14 @@ class ComputeSettings(Settings):
         "Precision of kernel blocks and support images; the regression is always float64.",
     )
     block_support: int | None = setting(
-        None, "Maximum number of support images in a kernel block; by default chosen by memory."
+        None,
+        "Maximum number of support images in a kernel block; by default the engine's, or else one "
+        "by memory.",
     )
     block_target: int | None = setting(
-        None, "Maximum number of target images in a kernel block; by default chosen by memory."
+        None,
+        "Maximum number of target images in a kernel block; by default the engine's, or else one "
+        "by memory.",
     )
     train_limit: int | None = setting(
         None, "Use only this many training images, balanced by class; by default all."

@@ -192,10 +192,12 @@ def _numerics(entry: EngineEntry) -> str:
     """The numeric identity of a worker here with one engine, to be compared with other hosts'."""
     import jax
 
-    from kipper.workers.choice import make_engine
+    from kipper.workers.choice import make_engine, runs_here
     from kipper.workers.numerics import numerics_of
 
-    if entry.backend not in (None, jax.default_backend()):
+    if entry.backend == "cuda" and not runs_here(entry):
+        return "does not run here: this process sees no GPU of NVIDIA"
+    if not runs_here(entry):
         return f"does not run on {jax.default_backend()}"
     is_dense = entry.family in (None, "fully connected ReLU")
     spec = KernelSpec(architecture_named("fc1" if is_dense else "convnet1"), "ntk", "float32")

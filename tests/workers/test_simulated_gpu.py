@@ -2,7 +2,6 @@
 
 import ctypes
 import dataclasses
-import functools
 import os
 import pathlib
 import subprocess
@@ -18,17 +17,12 @@ from simulated_gpu import SimulatedGpu
 
 from kipper.common.architecture import Architecture, KernelSpec, architecture_named
 from kipper.common.precision import enable_x64
-from kipper.workers import banded_cpu, banded_cpu_engine
-from kipper.workers.banded_cuda import (
-    cross_kernel_vjp,
-    judged_cross_kernel,
-    variance_maps,
-    variance_maps_vjp,
-)
-from kipper.workers.banded_engine import BandedEngine
+from kipper.workers import banded_cpu, banded_cpu_engine, banded_cuda_engine
+from kipper.workers.banded_cuda import BandedCuda, variance_maps, variance_maps_vjp
 from kipper.workers.bands import banded_network
 from kipper.workers.cuda_plan import LARGEST_SIDE, kernel_plan
 from kipper.workers.engine import PreparedImages
+from kipper.workers.resident_images import Residency
 
 # The reference of most tests.
 pytestmark = pytest.mark.skipif(
@@ -61,6 +55,16 @@ def _problem(name, shape, dtype, counts=(2, 3)):
     x1, x2 = (rng.normal(size=(count, *shape)).astype(dtype) for count in counts)
     v1, v2 = (banded_cpu.variance_maps(network, x) for x in (x1, x2))
     return network, (x1, v1, x2, v2), rng.normal(size=counts).astype(dtype)
+
+
+def judged_cross_kernel(gpu, network, kind, x1, v1, x2, v2):
+    sides = PreparedImages(x1, v1), PreparedImages(x2, v2)
+    return BandedCuda(Residency(gpu), kind).judged_cross_kernel(network, *sides)
+
+
+def cross_kernel_vjp(gpu, network, kind, x1, v1, x2, v2, cotangent, *, both):
+    sides = PreparedImages(x1, v1), PreparedImages(x2, v2)
+    return BandedCuda(Residency(gpu), kind).cross_kernel_vjp(network, *sides, cotangent, both=both)
 
 
 @needs_neural_tangents
@@ -158,16 +162,27 @@ def test_bits_do_not_depend_on_the_number_of_warps_and_blocks(library, name):
 
 def test_little_memory_changes_no_bit(library):
     network, images, cotangent = _problem("convnet3", (9, 8, 3), "float32", (3, 5))
-    rest = (network, "ntk", *images, cotangent)
-    roomy, narrow = SimulatedGpu(library), SimulatedGpu(library, most_numbers=4000)
-    want = cross_kernel_vjp(roomy, *rest, both=True)
-    got = cross_kernel_vjp(narrow, *rest, both=True)
+    rest = (network, "ntk", *images)
+    roomy, narrow = SimulatedGpu(library), SimulatedGpu(library, memory=30_000)
+    want = cross_kernel_vjp(roomy, *rest, cotangent, both=True)
+    got = cross_kernel_vjp(narrow, *rest, cotangent, both=True)
     assert roomy.launches.count("cross_vjp") == 1
     assert 1 < narrow.launches.count("cross_vjp") < 15
     for one, other in zip(got, want, strict=True):
         np.testing.assert_array_equal(one, other)
+    assert narrow.launches.count("cross") == 0
+    kernel, _ = judged_cross_kernel(narrow, *rest)
+    assert narrow.launches.count("cross") > 1
+    np.testing.assert_array_equal(kernel, want[0])
+    maps, pulled = images[1], variance_maps_vjp(roomy, network, images[0], images[1])
+    small = SimulatedGpu(library, memory=8_000)
+    np.testing.assert_array_equal(
+        variance_maps(small, network, images[0]), variance_maps(roomy, network, images[0])
+    )
+    np.testing.assert_array_equal(variance_maps_vjp(small, network, images[0], maps), pulled)
+    assert small.launches.count("variances_vjp") > 1
     with pytest.raises(MemoryError):
-        cross_kernel_vjp(SimulatedGpu(library, most_numbers=100), *rest, both=True)
+        cross_kernel_vjp(SimulatedGpu(library, memory=400), *rest, cotangent, both=True)
 
 
 @pytest.mark.parametrize("counts", [(2, 0), (0, 3)])
@@ -192,17 +207,7 @@ def test_near_images_are_evaluated_again_in_float64_as_with_the_engine_of_a_cpu(
     gpu = SimulatedGpu(library)
 
     def engine(spec):
-        return BandedEngine(
-            *("banded_cuda", "a simulated GPU", spec),
-            functools.partial(variance_maps, gpu),
-            functools.partial(variance_maps_vjp, gpu),
-            lambda network, *images: judged_cross_kernel(gpu, network, spec.kind, *images),
-            lambda network, images, given, both: cross_kernel_vjp(
-                gpu, network, spec.kind, *images, given.astype(spec.dtype), both=both
-            ),
-            lambda: engine(dataclasses.replace(spec, dtype="float64")),
-            None,
-        )
+        return banded_cuda_engine.engine_on(Residency(gpu), spec)
 
     results = []
     for one in (engine(spec), banded_cpu_engine.make_engine(spec, 1)):

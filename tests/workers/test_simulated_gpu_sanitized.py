@@ -18,6 +18,8 @@ from simulated_gpu import SimulatedGpu
 from kipper.common.architecture import architecture_named
 from kipper.workers.bands import banded_network
 from kipper.workers.banded_cuda import *
+from kipper.workers.engine import PreparedImages
+from kipper.workers.resident_images import Residency
 
 name, *sides, dtype, library = sys.argv[1:]
 shape = (*map(int, sides), 3)
@@ -28,10 +30,11 @@ gpu = SimulatedGpu(pathlib.Path(library))
 v1, v2 = (variance_maps(gpu, network, x) for x in (x1, x2))
 variance_maps_vjp(gpu, network, x1, v1)
 for kind in ("nngp", "ntk"):
-    images = (network, kind, x1, v1, x2, v2)
-    kernel, _ = judged_cross_kernel(gpu, *images)
+    images = (network, PreparedImages(x1, v1), PreparedImages(x2, v2))
+    banded = BandedCuda(Residency(gpu), kind)
+    kernel, _ = banded.judged_cross_kernel(*images)
     for both in (False, True):
-        again, *_ = cross_kernel_vjp(gpu, *images, kernel, both=both)
+        again, *_ = banded.cross_kernel_vjp(*images, kernel, both=both)
         assert np.array_equal(again, kernel)
 print("no complaint")
 """

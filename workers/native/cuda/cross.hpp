@@ -190,15 +190,16 @@ KIPPER_INLINE void read_out(Block& block, Memory<T>& workspace, int sums, int co
     block.barrier();
 }
 
-// Images, as `ImageInput` has each.
+// Some of the images that the arrays hold, as `ImageInput` has each.
 template <class T>
 struct Batch {
     const T *pixels, *factors;
+    const int* places;  // of the batch's images in the arrays
     int count;
 
     template <class Plan>
     KIPPER_INLINE ImageInput<T> image(const Plan& plan, int index) const {
-        const std::size_t start = index;
+        const std::size_t start = places[index];
         return {Input<T>(pixels + start * plan.pixel_values, plan.pixel_values),
                 Input<T>(factors + start * 2 * plan.variances, 2 * plan.variances)};
     }

@@ -17,7 +17,9 @@ struct Launch {
     int tangent;
     int images;  // whose cotangents are wanted: none, image 1, or both
     int blocks, warps;
-    int counts[4];  // of images of both sides; the side of a sum, and its first image
+    // Of images of both sides; of sums also images with cotangents, the side, the numbers of an
+    // image, and the first image.
+    int counts[6];
 };
 
 template <class Run>
@@ -46,17 +48,18 @@ struct Stages {
     }
 };
 
-// Arrays: pixels and factors of both batches, weights of offsets, cotangents of the kernel; then
-// the kernel, endangered pairs, and the sums of each pair.
+// Arrays: pixels, factors and places of both batches, weights of offsets, cotangents of the kernel;
+// then the kernel, endangered pairs, and the sums of each pair.
 template <class T, bool kTangent>
 void run(const Launch& launch, T* const* arrays) {
     const Plan& plan = *launch.plan;
-    const Batches<T> batches{{arrays[0], arrays[1], launch.counts[0]},
-                             {arrays[2], arrays[3], launch.counts[1]},
-                             {arrays[4], plan.judged}};
+    const auto places = [&](int index) { return reinterpret_cast<const int*>(arrays[index]); };
+    const Batches<T> batches{{arrays[0], arrays[1], places(2), launch.counts[0]},
+                             {arrays[3], arrays[4], places(5), launch.counts[1]},
+                             {arrays[6], plan.judged}};
     const Stages stages{launch.stages, launch.stage_count};
-    const int results_at = launch.images ? 6 : 5;
-    const Input<T> cotangents(arrays[5], batches.pairs());
+    const int results_at = launch.images ? 8 : 7;
+    const Input<T> cotangents(arrays[7], batches.pairs());
     Memory<T> kernel(arrays[results_at], batches.pairs()),
         endangered(arrays[results_at + 1], batches.pairs());
     const Judged<T> results{kernel, endangered};
@@ -66,7 +69,7 @@ void run(const Launch& launch, T* const* arrays) {
         Memory<T> workspace(numbers.data(), plan.workspace);
         if (launch.images)
             cross_vjp_block<kTangent, T>(block, plan, stages, batches, cotangents, workspace,
-                                         results, arrays[8], launch.images, index, launch.blocks);
+                                         results, arrays[10], launch.images, index, launch.blocks);
         else
             cross_block<kTangent, T>(block, plan, stages, batches, workspace, results, index,
                                      launch.blocks);
@@ -108,10 +111,9 @@ int launch_variances(const Launch& launch, T* const* arrays, char* message) {
 template <class T>
 int launch_sum_pairs(const Launch& launch, T* const* arrays, char* message) {
     return guarded(message, [&] {
-        const auto [count1, count2, side, first_image] = launch.counts;
-        const int of_image = launch.plan->pixel_values + launch.plan->variances;
-        const PairSums pairs{count1, count2, launch.images, side, of_image};
-        const Input<T> sums(arrays[0], count1 * count2 * launch.images * of_image);
+        const auto [count1, count2, images, side, of_image, first_image] = launch.counts;
+        const PairSums pairs{count1, count2, images, side, of_image};
+        const Input<T> sums(arrays[0], count1 * count2 * images * of_image);
         Memory<T> totals(arrays[1], (first_image + (side ? count2 : count1)) * of_image);
         totals.know();
         for (int index = 0; index < launch.blocks; ++index) {
