@@ -98,6 +98,11 @@ class BuildWithNativeKernels(build_py):
         print(compile_everything().sentence)
         super().run()
 
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        """The modules of a package; this file lies beside those of `kipper` and is none of them."""
+        found = super().find_package_modules(package, package_dir)
+        return [each for each in found if each[1] != "setup"]
+
 
 class WithLibraries(Distribution):
     """Its wheel is for one kind of machine, that of the native kernels."""

@@ -17,4 +17,5 @@ def notice(sentence: str) -> None:
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] == "kipper"
+    """Whether kipper, or a context manager within it, is running there."""
+    return module.partition(".")[0] in ("kipper", "contextlib")

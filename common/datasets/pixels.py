@@ -136,7 +136,9 @@ def on_scale_of(
     if pixel_range == (0, 1) and lowest >= 0 and _WHITE < highest <= _BYTE:
         said = f"{source} goes up to {highest:.4g}, but the training images went up to 1; "
         if bool((images == np.rint(images)).all()):
-            return images / np.float32(_BYTE), said + "it is divided by 255."
+            if highest > _BYTE / 2:
+                return images / np.float32(_BYTE), said + "it is divided by 255."
+            return images, said + "give images on that scale, or divide by 255 if their white is."
         return images, said + "divide it by 255 if its white is 255." if highest > _MUCH else None
     if of_bytes and 0 < highest <= 1:
         said = f"{source} goes up to {highest:.4g}, but the training images went up to 255; "

@@ -2,6 +2,7 @@
 
 import collections
 import io
+import pathlib
 import re
 import types
 
@@ -316,6 +317,13 @@ def test_a_set_is_evaluated_on_any_container(result):
     with pytest.warns(DataWarning, match="x_test goes up to 240, but .* it is divided by 255"):
         found = result.evaluate(images.astype(float), labels)
     assert found.test_accuracy == result.test_accuracy
+
+
+def test_images_on_a_scale_of_their_own_are_told_at_the_line_that_gives_them(result):
+    """Digits up to 16 were once divided by 255, and the line was one of contextlib."""
+    with pytest.warns(DataWarning, match="x_test goes up to 16, .*; give images on that") as said:
+        result.evaluate((BYTES[40:] // 15).astype(float), LABELS[40:])
+    assert [pathlib.Path(each.filename).name for each in said] == ["test_given.py"]
 
 
 def test_predictions_for_any_container(result):
