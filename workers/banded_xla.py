@@ -24,7 +24,7 @@ from jax import Array, lax
 from kipper.common.architecture import is_tangent
 from kipper.workers.arc_cosine import reciprocal, relu_covariance, relu_covariance_and_tangent
 from kipper.workers.bands import BandedNetwork, Side
-from kipper.workers.nearness import LOST_GAP, MOST_LOST, MOST_NEAR, NEAR_GAP, judged_step
+from kipper.workers.nearness import LOST_GAP, MOST_LOST, MOST_NEAR, NEAR_GAP, judged_step, near_gap
 
 # Images of batch 2 that are evaluated together. Of 16, 32 and 64, the last made the kernel fastest
 # on two cores, with gradients as fast. Fewer if the largest pair map would exceed MOST_ENTRIES.
@@ -284,10 +284,11 @@ def _stage_maps(
             k, maps = _conv_relu(maps, s, network.b2, scale, tangent, at_once)
             layers.append((k, s, *deviations))
         step = judged_step(network, index)
+        judge = functools.partial(_judged, near_gap(network))
         few = [tuple(array[step // 2 :: step] for array in layers[-1])]
         if at_centre is None:
-            return maps, _judged(few)
-        return maps, lax.cond(at_centre, lambda: _judged(layers), lambda: _judged(few))
+            return maps, judge(few)
+        return maps, lax.cond(at_centre, lambda: judge(layers), lambda: judge(few))
 
     if at_once:
         by_column = jax.vmap(functools.partial(behind, at_centre=None), in_axes=(0, None, 0))
@@ -330,18 +331,19 @@ class _Judged(NamedTuple):
     near: Array
 
 
-def _judged(layers: list[tuple[Array, ...]]) -> _Judged:
+def _judged(below: float, layers: list[tuple[Array, ...]]) -> _Judged:
     """From k, s and the deviations of both images, [rows, w, J] of each layer."""
     lost = total = count = jnp.zeros((), layers[0][0].dtype)
     for arrays in layers:
         k, s, deviations1, deviations2 = map(lax.stop_gradient, arrays)
         size = jnp.abs(jnp.where(s > 0, k, 0))
         gap = jnp.maximum(1 - size * reciprocal(s), 0)
-        near = (s > 0) & (gap < NEAR_GAP) & (deviations1 != deviations2)
+        differ = (s > 0) & (deviations1 != deviations2)
         ratio = LOST_GAP / jnp.maximum(gap, LOST_GAP)
-        lost += jnp.where(near, size * ratio**2, 0).sum((0, 1))
+        lost += jnp.where(differ & (gap < NEAR_GAP), size * ratio**2, 0).sum((0, 1))
         total += size.sum((0, 1))
         count += (s > 0).sum((0, 1)).astype(size.dtype)
+        near = differ & (gap < below)
         share = near.sum((0, 1)) / jnp.maximum((s > 0).sum((0, 1)), 1).astype(size.dtype)
     count = jnp.maximum(count, 1)
     return _Judged(lost / count, total / count, share)

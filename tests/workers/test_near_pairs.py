@@ -8,6 +8,7 @@ from exact_kernel import distance, exact_derivative, exact_kernel
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from near_images import FAMILIES, near_pair, pair_errors
+from sklearn.datasets import load_digits
 
 from kipper.common.architecture import (
     Architecture,
@@ -224,6 +225,31 @@ def test_images_that_nearly_coincide_after_a_shift_or_in_a_part(name, shift, row
         assert errors.kernel < 1e-6
         assert errors.distance_error < 1e-3 * errors.distance
         assert errors.gradient < 1e-3
+
+
+@NATIVE
+@pytest.mark.parametrize(("name", "dimmed", "most"), [("convnet", 1, 0), ("convnet3", 16, 0.04)])
+def test_images_with_dark_backgrounds_stay_float32_within_its_bounds(name, dimmed, most):
+    images = load_digits().images[:80, ..., None] / (16 * dimmed)
+    results = []
+    for dtype in ("float32", "float64"):
+        x1, x2 = images[:30].astype(dtype), images[30:].astype(dtype)
+        network = banded_network(architecture_named(name), 8, 8)
+        v1, v2 = (banded_cpu.variance_maps(network, x) for x in (x1, x2))
+        values, endangered = banded_cpu.judged_cross_kernel(
+            network, "ntk", x1, v1, x2, v2, threads=1
+        )
+        engine = banded_cpu_engine.unchecked_engine(
+            KernelSpec(architecture_named(name), "ntk", dtype), 1
+        )
+        first, others = PreparedImages(x1[:1], v1[:1]), PreparedImages(x2, v2)
+        _, (_, slopes) = engine.block_vjp(first, others, np.ones((1, 50), dtype), both=True)
+        results.append((values, endangered, slopes.reshape(50, -1)))
+    (values, endangered, slopes), (exact, _, expected) = results
+    assert np.mean(endangered) <= most
+    assert np.abs(values - exact).max() < 1e-6 * np.abs(exact).max()
+    errors = np.linalg.norm(slopes - expected, axis=1)
+    assert np.all(errors < 1e-3 * np.linalg.norm(expected, axis=1))
 
 
 def test_whole_images_that_nearly_coincide_are_told_from_equal_ones():

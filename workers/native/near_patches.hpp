@@ -5,8 +5,9 @@
 
 namespace kipper {
 
-// Patches are near below `kNearGap`. Below `kLostGap` they lose their gradient, and up to 3e-4 of
-// kappa_0; above it, the square of the ratio tells how much rounding takes.
+// Patches are near below `kNearGap`, and lose next to nothing above. Below `kLostGap` they lose
+// their gradient, and up to 3e-4 of kappa_0; above it, the square of the ratio tells how much
+// rounding takes.
 constexpr double kNearGap = 1e-3;
 constexpr double kLostGap = 5e-7;
 // The kernel of a pair is endangered if the lost share of what it averages, summed over its layers,
@@ -14,6 +15,12 @@ constexpr double kLostGap = 5e-7;
 // larger than the second.
 constexpr double kMostLost = 6e-3;
 constexpr double kMostNear = 0.5;
+// The gap below which patches count for `kMostNear`. Pools average the rounding of their patches.
+constexpr double kPooledNearGap = 3e-4;
+
+KIPPER_INLINE constexpr double near_gap(bool only_offset) {
+    return only_offset ? kNearGap : kPooledNearGap;
+}
 
 // |c|; 0 where deviations are equal, since patches then coincide exactly or are not near.
 template <class T>

@@ -26,6 +26,7 @@ class Nearness {
         stages_.resize(network.stages.size());
         const Band& band = network.resolutions[0].band;
         only_offset_ = !band.rows && !band.columns;
+        near_gap_ = T(near_gap(only_offset_));
         for (int stage = network.last_stage(); stage >= 0; --stage) {
             const Resolution& resolution = network.resolutions[stage];
             if (network.stages[stage].pooled) {
@@ -65,9 +66,8 @@ class Nearness {
         if (nearest <= T(1 - kNearGap)) return;
         for_each(sums, bias, factors, width, [&](Lanes<T> t, Lanes<T> k) {
             const Lanes<T> gap = positive_part<T>(T(1) - t);
-            const auto near = gap < T(kNearGap);
-            if (last_level) near_ += near ? all_lanes<T>(1) : Lanes<T>{};
-            row_lost_ += near ? lost_share<T>(gap) * magnitude<T>(k) : Lanes<T>{};
+            if (last_level) near_ += gap < near_gap_ ? all_lanes<T>(1) : Lanes<T>{};
+            row_lost_ += gap < T(kNearGap) ? lost_share<T>(gap) * magnitude<T>(k) : Lanes<T>{};
         });
     }
 
@@ -146,6 +146,7 @@ class Nearness {
 
     std::vector<Judged> stages_;
     bool only_offset_;
+    T near_gap_;
     Lanes<T> lost_{}, nearest_{};                 // of the pairs
     Lanes<T> stage_lost_{}, stage_total_{};       // of the current stage
     Lanes<T> row_lost_{}, row_total_{}, near_{};  // of the current offset

@@ -49,7 +49,8 @@ class Judge {
             const Mask near = valid & mask_of(gap < T(kNearGap));
             total_ += where(valid, magnitude<T>(k), zero);
             if (!taken(near)) continue;
-            if (level == stage.convs) near_ += where(near, all_lanes<T>(1), zero);
+            const Mask counts = near & mask_of(gap < T(near_gap(stage.only_offset)));
+            if (level == stage.convs) near_ += where(counts, all_lanes<T>(1), zero);
             lost_ += where(near, lost_share<T>(gap) * magnitude<T>(k), zero);
         }
     }
