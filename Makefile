@@ -64,7 +64,7 @@ check: $(VENV)/installed $(VENV)/warning-free
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/hadolint Dockerfile
-	@$(BIN)/shellcheck .ci/run launch/*.sh locks/*.sh examples/*.sh
+	@$(BIN)/shellcheck .ci/run benchmarks/*.sh launch/*.sh locks/*.sh examples/*.sh
 	@$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(wildcard workers/native/cuda/*.hpp workers/native/cuda/*/*.?pp tests/*/*.cpp)
 	@mkdir -p .typing/kipper
 	@# The page serves its scripts joined into one, and they use each other's names.

@@ -159,6 +159,10 @@ def _called(rest: str, what: str) -> str:
 def functions(network: BandedNetwork, kind: str, at_once: bool) -> dict[str, Callable[..., object]]:
     """What a worker compiles: K, and K with the cotangents of the first images or of both sides."""
     cross = functools.partial(banded_xla.judged_cross_kernel, network, kind, at_once=at_once)
+    if at_once:
+        pulled = functools.partial(banded_xla.cross_kernel_vjp_at_once, network, kind)
+        by_both = {both: functools.partial(pulled, both=both) for both in (False, True)}
+        return {"K": cross, "K with vjp": by_both[False], "K with vjp of both": by_both[True]}
 
     def vjp(x1: Array, v1: Array, x2: Array, v2: Array, cotangent: Array) -> object:
         kernel, pull, near = jax.vjp(lambda x, v: cross(x, v, x2, v2), x1, v1, has_aux=True)

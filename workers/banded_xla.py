@@ -125,6 +125,79 @@ def judged_cross_kernel(
     return matrix(kernel), matrix(endangered)
 
 
+def cross_kernel_vjp_at_once(
+    network: BandedNetwork,
+    kind: str,
+    x1: Array,
+    v1: Array,
+    x2: Array,
+    v2: Array,
+    cotangent: Array,
+    *,
+    both: bool,
+    judged: bool = True,
+    lanes: int | None = None,
+) -> tuple[Array, ...]:
+    """`judged_cross_kernel` at once, and its cotangent (n1, n2) pulled back.
+
+    As by `jax.vjp`, but each group of pairs goes forward once only: its cotangents follow at once,
+    instead of after all kernels.
+
+    Args:
+        network, kind, x1, v1, x2, v2, lanes: see `cross_kernel`.
+        cotangent: (n1, n2).
+        both: whether the cotangents of `x2` and `v2` are wanted too.
+        judged: whether endangered pairs add nothing to cotangents; otherwise none are endangered.
+
+    Returns:
+        The kernel and the endangered pairs, (n1, n2); the cotangents of x1 and v1, and of x2 and v2
+        if `both`.
+    """
+    lanes = lanes or _even_lanes(len(x2), _most_lanes(network, at_once=True))
+    size = _group(network, len(x1), lanes)
+    singles, pull1 = jax.vjp(lambda x, v: _in_lanes(network, x, v, 1), x1, v1)
+    num_groups = len(x1) // size
+    groups = jax.tree.map(lambda x: x.reshape(num_groups, size, *x.shape[1:]), singles)
+    blocks, pull2 = jax.vjp(lambda x, v: _in_lanes(network, x, v, lanes), x2, v2)
+    cotangents = _blocks_of(cotangent.T, lanes).reshape(-1, num_groups, size, lanes)
+    kernels_of = functools.partial(_kernels, network, is_tangent(kind), True)
+
+    def of_group(
+        block: _Images, of_block: _Images | None, given: tuple[_Images, Array]
+    ) -> tuple[_Images | None, tuple[Array, Array, _Images]]:
+        group, cotangent = given
+        kernels = jax.vmap(kernels_of, in_axes=(0, None))
+        if of_block is None:
+            kernel, pull, endangered = jax.vjp(lambda x: kernels(x, block), group, has_aux=True)
+        else:
+            kernel, pull, endangered = jax.vjp(kernels, group, block, has_aux=True)
+        endangered &= judged
+        of_group, *more = pull(jnp.where(endangered, 0, cotangent))
+        if of_block is not None:
+            of_block = jax.tree.map(jnp.add, of_block, *more)
+        return of_block, (kernel, endangered, of_group)
+
+    def of_block(
+        of_groups: _Images, given: tuple[_Images, Array]
+    ) -> tuple[_Images, tuple[Array, Array, _Images | None]]:
+        block, cotangents = given
+        start = jax.tree.map(jnp.zeros_like, block) if both else None
+        of_block, (kernel, endangered, more) = lax.scan(
+            functools.partial(of_group, block), start, (groups, cotangents)
+        )
+        return jax.tree.map(jnp.add, of_groups, more), (kernel, endangered, of_block)
+
+    def matrix(by_block: Array) -> Array:  # (blocks, groups, group, J)
+        by_block = by_block.reshape(-1, len(x1), lanes)
+        return jnp.moveaxis(by_block, 0, 1).reshape(len(x1), -1)[:, : len(x2)]
+
+    zeros = jax.tree.map(jnp.zeros_like, groups)
+    of_groups, (kernel, endangered, of_blocks) = lax.scan(of_block, zeros, (blocks, cotangents))
+    of_singles = jax.tree.map(lambda array, like: array.reshape(like.shape), of_groups, singles)
+    pulled = pull1(of_singles) + (pull2(of_blocks) if both else ())
+    return matrix(kernel), matrix(endangered), *pulled
+
+
 def variance_maps(network: BandedNetwork, images: Array, *, at_once: bool = False) -> Array:
     """(n, h, w, c) -> (n, network.variances_per_image): pre-activation variances at each pixel.
 

@@ -46,6 +46,12 @@ def _engine(spec: KernelSpec) -> BandedEngine:
     def cross_vjp(
         network: BandedNetwork, images: tuple[Array, ...], cotangent: Array, *, both: bool
     ) -> tuple[Array, ...]:
+        if at_once:
+            x1, v1, x2, v2 = images
+            judged = spec.dtype == "float32"
+            return banded_xla.cross_kernel_vjp_at_once(
+                network, spec.kind, x1, v1, x2, v2, cotangent, both=both, judged=judged
+            )
         first, second = images[:2], images[2:]
         if both:
             kernel, pullback, endangered = jax.vjp(

@@ -97,7 +97,13 @@ def _packages() -> str:
     """Compares the installed packages with kipper's requirements."""
     from packaging.requirements import Requirement
 
-    every = [Requirement(text) for text in importlib.metadata.requires("kipper") or ()]
+    try:
+        every = [Requirement(text) for text in importlib.metadata.requires("kipper") or ()]
+    except importlib.metadata.PackageNotFoundError as error:
+        raise Unfit(
+            "kipper is on the path but not installed, so that nothing says which packages it "
+            "needs; install it with pip."
+        ) from error
 
     def needed(extra: str) -> list[Requirement]:
         return [r for r in every if r.marker is None or r.marker.evaluate({"extra": extra})]

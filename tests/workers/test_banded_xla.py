@@ -21,7 +21,12 @@ from kipper.common.architecture import (
 )
 from kipper.common.precision import enable_x64
 from kipper.workers import banded_xla, banded_xla_engine
-from kipper.workers.banded_xla import cross_kernel, judged_cross_kernel, variance_maps
+from kipper.workers.banded_xla import (
+    cross_kernel,
+    cross_kernel_vjp_at_once,
+    judged_cross_kernel,
+    variance_maps,
+)
 from kipper.workers.bands import banded_network
 from kipper.workers.engine import PreparedImages
 
@@ -194,6 +199,36 @@ def test_all_offsets_at_once_within_any_memory(monkeypatch):
         kernel = jax.jit(functools.partial(cross_kernel, network, "ntk", at_once=True))
         assert _loops(kernel.lower(*images).compile()) == loops, pairs
         assert relative_error(np.asarray(kernel(*images)), expected) < 1e-6
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_cotangents_at_once_take_one_pass_forward(monkeypatch, both):
+    network = _network("two_stages", (6, 5))
+    monkeypatch.setattr(banded_xla, "MOST_ENTRIES_AT_ONCE", 8 * 7 * 7 * 6 * 5)
+    x1, x2 = _images((6, 5, 3), 4, 0), _images((6, 5, 3), 5, 1)
+    with enable_x64():
+        images = x1, variance_maps(network, x1), x2, variance_maps(network, x2)
+        cotangent = np.random.default_rng(2).normal(size=(4, 5))
+
+        def by_jax(*images):
+            kernel, pull = jax.vjp(
+                functools.partial(cross_kernel, network, "ntk", at_once=True), *images
+            )
+            return kernel, *pull(cotangent)[: 4 if both else 2]
+
+        def at_once(*images):
+            kernel, _, *pulled = cross_kernel_vjp_at_once(
+                network, "ntk", *images, cotangent, both=both
+            )
+            return kernel, *pulled
+
+        for got, want in zip(jax.jit(at_once)(*images), jax.jit(by_jax)(*images), strict=True):
+            assert relative_error(np.asarray(got), np.asarray(want)) < 1e-13
+        roots = [
+            str(jax.make_jaxpr(f)(*images)).count(" sqrt ")
+            for f in (at_once, functools.partial(cross_kernel, network, "ntk", at_once=True))
+        ]
+    assert roots[0] <= roots[1]
 
 
 @pytest.mark.parametrize(("backend", "at_once"), [("cpu", False), ("rocm", True), ("tpu", True)])

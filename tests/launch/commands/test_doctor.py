@@ -49,6 +49,17 @@ def test_a_package_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) 
         doctor._packages()  # this check alone; the command would run all ten
 
 
+def test_a_checkout_that_is_not_installed_is_said_to_be_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def requires(name: str) -> list[str]:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", requires)
+    with pytest.raises(doctor.Unfit, match="not installed, so that nothing says which packages"):
+        doctor._packages()
+
+
 def test_the_packages_that_ray_brings_inside_its_own_are_not_those_that_are_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
