@@ -181,6 +181,8 @@ def _pixels(item: object, name: str) -> np.ndarray:
         return _decoded(io.BytesIO(item), name)
     if isinstance(item, str | os.PathLike):
         return _decoded(pathlib.Path(item).expanduser(), name)
+    if isinstance(item, list | tuple) and len(item) == 1 and isinstance(item[0], Tensor):
+        item = item[0]  # of a loader of torch, whose items have no label
     array = _whole(item, name)
     try:
         array = np.array(item) if array is None else array
@@ -190,6 +192,8 @@ def _pixels(item: object, name: str) -> np.ndarray:
         raise UserError(f"{name[0].upper()}{name[1:]} has rows of different lengths.") from None
     if isinstance(item, Tensor) and array.ndim == 3:
         array = _channels_of_tensor_last(array[None])[0]
+    elif isinstance(item, Tensor) and array.ndim == 4:
+        array = _channels_of_tensor_last(array)
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise UserError(f"{name[0].upper()}{name[1:]} is {type(item).__name__}; give numbers.")
     return array

@@ -131,7 +131,9 @@ def _depth(values: object) -> int:
     """The number of axes of an array or of nested lists."""
     if isinstance(values, list | tuple):
         return 1 + (_depth(values[0]) if values else 0)
-    return getattr(values, "ndim", 1 if isinstance(values, Sized) else 0)
+    if hasattr(values, "shape"):
+        return len(values.shape)
+    return 1 if isinstance(values, Sized) else 0
 
 
 def _of_loader(loader: _Loader, part: str) -> Labelled | None:
@@ -195,9 +197,11 @@ def _of_items(data: Items | Iterable[object], part: str) -> Labelled | None:
     items = _each(data)
     first = next(items, None)
     if isinstance(data, list | tuple):
-        if not isinstance(first, tuple | Mapping):
+        # Torch makes lists of its batches.
+        are_arrays = isinstance(first, list) and all(hasattr(each, "shape") for each in first)
+        if not isinstance(first, tuple | Mapping) and not are_arrays:
             return None
-        if len(data) == 2 and isinstance(first, tuple) and _is_pair(first):
+        if len(data) == 2 and isinstance(first, tuple | list) and _is_pair(first):
             return None  # of a training and a test part
     elif not isinstance(first, tuple | list | Mapping):
         return None

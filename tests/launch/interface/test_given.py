@@ -177,6 +177,7 @@ def expected():
         ),
         pytest.param((BATCHES,), id="list of batches"),
         pytest.param((iter(BATCHES),), id="iterator of batches"),
+        pytest.param(([[*map(Tensor, batch)] for batch in BATCHES],), id="batches of torch"),
         pytest.param((Batches(BATCHES),), id="batches of TensorFlow"),
         pytest.param((Batches(IN_FULL),), id="batches of dicts, with channels"),
     ],
@@ -328,7 +329,9 @@ def test_images_on_a_scale_of_their_own_are_told_at_the_line_that_gives_them(res
 
 def test_predictions_for_any_container(result):
     expected = result.predict(BYTES[:5])
-    assert np.array_equal(result.predict([BYTES[:3, ..., None], BYTES[3:5, ..., None]]), expected)
+    batches = BYTES[:3, ..., None], BYTES[3:5, ..., None]
+    assert np.array_equal(result.predict([*batches]), expected)
+    assert np.array_equal(result.predict([[Tensor(batch)] for batch in batches]), expected)
     for images in (PICTURES[:5], [*BYTES[:5]], BYTES[:5, None], Tensor(BYTES[:5, None] / 255)):
         assert np.array_equal(result.predict(images), expected)
     with pytest.warns(DataWarning, match="x goes up to 240"):
