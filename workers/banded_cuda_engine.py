@@ -35,6 +35,12 @@ def unchecked_engine(spec: KernelSpec, threads: int) -> BandedEngine:
 
 @functools.cache
 def cuda_residency() -> Residency[CudaBuffer]:
+    """The images that this process keeps on its GPU; raises as `cuda_device`."""
+    return Residency(cuda_device())
+
+
+@functools.cache
+def cuda_device() -> CudaDevice:
     """This process's GPU.
 
     Raises:
@@ -47,7 +53,7 @@ def cuda_residency() -> Residency[CudaBuffer]:
     except ImportError as error:
         raise WorkerError(f"cuda-core cannot be imported: {error}") from error
     folder = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return Residency(CudaDevice(library, pathlib.Path(folder) / "kipper" / "cuda"))
+    return CudaDevice(library, pathlib.Path(folder) / "kipper" / "cuda")
 
 
 def engine_on(residency: Residency[Buffer], spec: KernelSpec) -> BandedEngine:

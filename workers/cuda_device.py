@@ -1,6 +1,7 @@
 """A GPU of NVIDIA as a `Device`, by cuda-core: streams, memory, programs compiled at run time."""
 
 import dataclasses
+import importlib.metadata
 import os
 import pathlib
 import threading
@@ -112,10 +113,22 @@ class CudaDevice:
             )
         except Exception as error:  # its many exceptions have no public base
             raise WorkerError(f"The GPU cannot be used: {error}") from error
+        self._folder, self._nvrtc = cache, version[1:]
         self.memory = int(memory[1] * _SHARE)
         self.arithmetic = (
             f"CUDA code {cuda_source.sources_hash()} by NVRTC {version[1]}.{version[2]} on "
             f"{self._card.name} (sm_{self._card.arch})"
+        )
+
+    def described(self) -> str:
+        """The card and its driver, what compiles for it, and what is kept where."""
+        driver = self._library.driver.cuDriverGetVersion()
+        checked(driver)
+        core = importlib.metadata.version("cuda-core")
+        return (
+            f"{self._card.name} (sm_{self._card.arch}), driver for CUDA {driver[1] // 1000}."
+            f"{driver[1] % 1000 // 10}; cuda-core {core}, NVRTC {'.'.join(map(str, self._nvrtc))}, "
+            f"programs in {self._folder}; arrays take up to {self.memory / 2**30:.1f} GiB"
         )
 
     def empty(self, count: int, dtype: np.dtype) -> CudaBuffer:

@@ -115,6 +115,8 @@ class _FunctionAttributes(Protocol):
 class _DriverModule(Protocol):
     CUfunction_attribute: _FunctionAttributes
 
+    def cuDriverGetVersion(self) -> tuple[object, int]: ...
+
     def cuMemGetInfo(self) -> tuple[object, int, int]: ...
 
     def cuMemcpyHtoDAsync(

@@ -60,6 +60,7 @@ def print_findings(settings: DoctorSettings) -> None:
         "machine": _machine,
         "devices": _devices,
         "native kernels": _native,
+        "GPU kernels": _gpu,
         "arithmetic": _arithmetic,
         "kernel": _kernel,
         "courier": _courier,
@@ -167,6 +168,19 @@ def _native() -> str:
     if missing is not None:
         raise Unfit(f"{missing} Without it convolutional kernels are many times slower.")
     return f"for {runnable_levels()[0]}"
+
+
+def _gpu() -> str:
+    from kipper.workers import banded_cuda_engine, cuda_library
+
+    missing = cuda_library.unavailable()
+    if missing is not None and cuda_library.nvidia_gpu_visible():
+        raise Unfit(
+            f"{missing} Without it convolutional kernels on this GPU are many times slower."
+        )
+    if missing is not None:
+        raise Absent(missing)
+    return banded_cuda_engine.cuda_device().described()
 
 
 def _arithmetic() -> str:

@@ -14,6 +14,8 @@ from installation import needs_ray
 from kipper.launch import kernels
 from kipper.launch.commands import doctor
 from kipper.launch.main import run
+from kipper.workers import banded_cuda_engine, cuda_library
+from kipper.workers.cuda_device import CudaDevice
 
 
 @pytest.mark.thorough
@@ -89,6 +91,38 @@ def test_a_wrong_kernel_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "kernel", wrong)
     with pytest.raises(doctor.Unfit, match="a small kernel differs from"):
         doctor._kernel()
+
+
+def test_a_gpu_is_described_with_what_compiles_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    card = types.SimpleNamespace(name="NVIDIA H200", arch="90", set_current=lambda: None)
+    library = types.SimpleNamespace(
+        core=types.SimpleNamespace(Device=lambda index: card),
+        utils=types.SimpleNamespace(FileStreamProgramCache=lambda path, max_size_bytes: None),
+        driver=types.SimpleNamespace(
+            cuMemGetInfo=lambda: (0, 10 * 2**30, 12 * 2**30),
+            cuDriverGetVersion=lambda: (0, 13010),
+        ),
+        nvrtc=types.SimpleNamespace(nvrtcVersion=lambda: (0, 13, 0)),
+    )
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "0.4.2")
+    monkeypatch.setattr(banded_cuda_engine, "cuda_device", lambda: CudaDevice(library, tmp_path))
+    monkeypatch.setattr(cuda_library, "unavailable", lambda: None)
+    assert doctor._gpu() == (
+        "NVIDIA H200 (sm_90), driver for CUDA 13.1; cuda-core 0.4.2, NVRTC 13.0, programs in "
+        f"{tmp_path}; arrays take up to 8.0 GiB"
+    )
+
+
+@pytest.mark.parametrize(("visible", "verdict"), [(True, doctor.Unfit), (False, doctor.Absent)])
+def test_what_gpu_kernels_lack_is_wrong_only_where_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, visible: bool, verdict: type[Exception]
+) -> None:
+    monkeypatch.setattr(cuda_library, "unavailable", lambda: "cuda-core is not installed.")
+    monkeypatch.setattr(cuda_library, "nvidia_gpu_visible", lambda: visible)
+    with pytest.raises(verdict, match="cuda-core is not installed"):
+        doctor._gpu()
 
 
 def test_a_full_disk_and_few_files_are_noticed(
