@@ -6,7 +6,7 @@ from typing import Literal
 ScheduleName = Literal["constant", "linear", "cosine", "warmup_cosine"]
 OptimiserName = Literal[
     "adam", "nadam", "adabelief", "ademamix", "adopt", "lion", "prodigy", "schedule_free",
-    "shampoo", "soap",
+    "shampoo", "shampoo_axes", "soap", "soap_axes",
 ]  # fmt: skip
 FirstImages = Literal["natural", "noise", "class_means", "medoids", "greedy_variance"]
 
@@ -29,7 +29,7 @@ class Contender:
         first_images: natural images; noise; the mean image of each class; the natural image nearest
             to it (k-means with a centre for each image of a class, for one image a class); of 20
             images a class those that leave least of the kernel's variance, chosen one by one.
-        optimiser: of optax, but for Shampoo and SOAP.
+        optimiser: of optax, but for Shampoo and SOAP, of images as rows of a matrix, or by axes.
         temperature: the first one of the cross-entropy.
         temperature_rate: of its logarithm.
         temperature_schedule: None for that of the other rates.
@@ -110,6 +110,14 @@ CONTENDERS = {
     "schedule-free, 0.24": Contender(optimiser="schedule_free", rate=0.24, average=0),
     "Shampoo": Contender(optimiser="shampoo"),
     "SOAP": Contender(optimiser="soap"),
+    "SOAP by axes": Contender(optimiser="soap_axes"),
+    "Shampoo by axes": Contender(optimiser="shampoo_axes"),
+    "SOAP, 0.12": Contender(optimiser="soap", rate=0.12),
+    "SOAP, 250 targets": Contender(optimiser="soap", batch=250),
+    "SOAP, 250 targets, 0.12 cosine": Contender(
+        optimiser="soap", batch=250, rate=0.12, schedule="cosine"
+    ),
+    "SOAP by axes, 250 targets": Contender(optimiser="soap_axes", batch=250),
     "a third at half the side": Contender(coarse_share=1 / 3),
     "a tenth at half the side": Contender(coarse_share=0.1),
     "temperature at 0.1": Contender(temperature_rate=0.1),

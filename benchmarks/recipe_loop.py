@@ -367,8 +367,10 @@ def optimiser_of(contender: Contender) -> optax.GradientTransformation:
         "adopt": optax.contrib.scale_by_adopt,
         "lion": optax.scale_by_lion,
         "prodigy": optax.contrib.prodigy,
-        "shampoo": functools.partial(scale_by_factors, rotated=False),
-        "soap": functools.partial(scale_by_factors, rotated=True),
+        "shampoo": functools.partial(scale_by_factors, rotated=False, by_axes=False),
+        "shampoo_axes": functools.partial(scale_by_factors, rotated=False, by_axes=True),
+        "soap": functools.partial(scale_by_factors, rotated=True, by_axes=False),
+        "soap_axes": functools.partial(scale_by_factors, rotated=True, by_axes=True),
     }
     if contender.optimiser == "schedule_free":
         return optax.contrib.schedule_free_adamw(contender.rate, weight_decay=0.0)
@@ -376,76 +378,81 @@ def optimiser_of(contender: Contender) -> optax.GradientTransformation:
 
 
 class FactorsState(NamedTuple):
-    """Adam's moments, and of each array the second moments of rows and of columns."""
+    """Adam's moments, and of images and labels a matrix for each axis, with what is made of it."""
 
     count: jnp.ndarray
     first: Parameters
     second: Parameters
-    factors: dict[str, tuple[jnp.ndarray, jnp.ndarray]]
-    bases: dict[str, tuple[jnp.ndarray, jnp.ndarray]]
+    factors: dict[str, list[jnp.ndarray]]
+    bases: dict[str, list[jnp.ndarray]]
 
 
-def scale_by_factors(rotated: bool, every: int = 10) -> optax.GradientTransformation:
-    """Shampoo (arXiv 1802.09568), or SOAP (2409.11321), of images as rows of one matrix.
+def scale_by_factors(rotated: bool, by_axes: bool, every: int = 10) -> optax.GradientTransformation:
+    """Shampoo (arXiv 1802.09568), or SOAP (2409.11321), with moving averages as in the latter.
 
-    SOAP is Adam in the bases of the factors' eigenvectors, which are found afresh every `every`
-    steps. Shampoo here has SOAP's moving averages and the length of Adam's direction. Arrays other
-    than images and labels follow Adam.
+    The factor of an axis is the second moment of the gradient along it. SOAP is Adam in the bases
+    of the factors' eigenvectors; Shampoo multiplies by roots of their inverses, and has the length
+    of Adam's direction here. Both are found afresh every `every` steps. Images have their four axes
+    if `by_axes`, and otherwise two: images, and all pixels. Other arrays follow Adam.
     """
     decay1, decay2, epsilon = 0.9, 0.999, 1e-8
 
-    def matrix(values: jnp.ndarray) -> jnp.ndarray:
-        return values.reshape(len(values), -1)
+    def shaped(values: jnp.ndarray) -> jnp.ndarray:
+        return values if by_axes else values.reshape(len(values), -1)
 
-    def init(parameters: Parameters) -> FactorsState:
-        zeros = {name: jnp.zeros_like(each) for name, each in parameters.items()}
-        shapes = {n: matrix(parameters[n]).shape for n in ("images", "labels")}
-        factors = {n: (jnp.zeros((r, r)), jnp.zeros((c, c))) for n, (r, c) in shapes.items()}
-        bases = {n: (jnp.eye(r), jnp.eye(c)) for n, (r, c) in shapes.items()}
-        return FactorsState(jnp.zeros((), jnp.int32), zeros, dict(zeros), factors, bases)
+    def moments(values: jnp.ndarray) -> list[jnp.ndarray]:
+        values = shaped(values)
+        others = [[o for o in range(values.ndim) if o != axis] for axis in range(values.ndim)]
+        return [jnp.tensordot(values, values, (each, each)) for each in others]
 
-    def basis_of(factor: jnp.ndarray) -> jnp.ndarray:
+    def along(values: jnp.ndarray, matrices: list[jnp.ndarray]) -> jnp.ndarray:
+        """Each axis multiplied by its matrix."""
+        found = shaped(values)
+        for axis, matrix in enumerate(matrices):
+            found = jnp.moveaxis(jnp.tensordot(matrix, found, (1, axis)), 0, axis)
+        return found.reshape(values.shape)
+
+    def basis_of(factor: jnp.ndarray, axes: int) -> jnp.ndarray:
         values, vectors = jnp.linalg.eigh(factor)
         if rotated:
             return vectors
-        # The inverse fourth root of the factor.
         values = jnp.maximum(values, 1e-6 * values.max())
-        return (vectors * values**-0.25) @ vectors.T
+        return (vectors * values ** (-0.5 / axes)) @ vectors.T
+
+    def init(parameters: Parameters) -> FactorsState:
+        zeros = {name: jnp.zeros_like(each) for name, each in parameters.items()}
+        sizes = {name: shaped(parameters[name]).shape for name in ("images", "labels")}
+        factors = {name: [jnp.zeros((k, k)) for k in shape] for name, shape in sizes.items()}
+        bases = {name: [jnp.eye(k) for k in shape] for name, shape in sizes.items()}
+        return FactorsState(jnp.zeros((), jnp.int32), zeros, dict(zeros), factors, bases)
 
     def update(
         gradients: Parameters, state: FactorsState, _: Parameters
     ) -> tuple[Parameters, FactorsState]:
         count = state.count + 1
         factors = {
-            name: (
-                decay2 * rows + (1 - decay2) * matrix(gradients[name]) @ matrix(gradients[name]).T,
-                decay2 * columns
-                + (1 - decay2) * matrix(gradients[name]).T @ matrix(gradients[name]),
-            )
-            for name, (rows, columns) in state.factors.items()
+            name: [
+                decay2 * old + (1 - decay2) * new
+                for old, new in zip(before, moments(gradients[name]), strict=True)
+            ]
+            for name, before in state.factors.items()
         }
         bases = jax.lax.cond(
             (count - 1) % every == 0,
-            lambda: {name: (basis_of(r), basis_of(c)) for name, (r, c) in factors.items()},
+            lambda: {name: [basis_of(f, len(own)) for f in own] for name, own in factors.items()},
             lambda: state.bases,
         )
         directions, first, second = {}, {}, {}
         for name, gradient in gradients.items():
             first[name] = decay1 * state.first[name] + (1 - decay1) * gradient
             mean = first[name] / (1 - decay1**count)
-            rotate = rotated and name in bases
-            seen, moved = gradient, mean
-            if rotate:
-                left, right = bases[name]
-                seen = (left.T @ matrix(gradient) @ right).reshape(gradient.shape)
-                moved = (left.T @ matrix(mean) @ right).reshape(gradient.shape)
+            turn = [basis.T for basis in bases[name]] if rotated and name in bases else []
+            seen = along(gradient, turn)
             second[name] = decay2 * state.second[name] + (1 - decay2) * seen**2
-            direction = moved / (jnp.sqrt(second[name] / (1 - decay2**count)) + epsilon)
-            if rotate:
-                direction = (left @ matrix(direction) @ right.T).reshape(gradient.shape)
-            elif name in bases:
-                left, right = bases[name]
-                turned = (left @ matrix(mean) @ right).reshape(gradient.shape)
+            size = jnp.sqrt(second[name] / (1 - decay2**count)) + epsilon
+            direction = along(along(mean, turn) / size, [basis.T for basis in turn])
+            if name in bases and not rotated:
+                turned = along(mean, bases[name])
                 direction = turned * (jnp.linalg.norm(direction) / jnp.linalg.norm(turned))
             directions[name] = direction
         return directions, FactorsState(count, first, second, factors, bases)
