@@ -92,6 +92,12 @@ def share_to_reach(shares: np.ndarray, accuracies: np.ndarray, wanted: float) ->
     return float(shares[at - 1] * (shares[at] / shares[at - 1]) ** between)
 
 
+def mean_and_spread(values: list[float], sign: str = "-") -> str:
+    """The mean and, of two or more values, the standard deviation, to a tenth."""
+    spread = f" ± {np.std(values):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):{sign}.1f}{spread}"
+
+
 def table(found: Iterable[dict[str, Any]]) -> list[str]:
     """Lines of a Markdown table of the runs of one task, in the order of the contenders."""
     curves: dict[str, dict[int, dict[float, float]]] = {}
@@ -115,11 +121,10 @@ def table(found: Iterable[dict[str, Any]]) -> list[str]:
         seeds = curves[name]
         cells = [name]
         for share in _SHOWN:
-            values = np.array([curve[share] for curve in seeds.values()])
-            cells.append(f"{values.mean():.1f} ± {values.std():.1f}")
+            cells.append(mean_and_spread([curve[share] for curve in seeds.values()]))
         common = sorted(set(seeds) & set(curves.get(FAST, {})))
-        gains = np.array([seeds[seed][1.0] - curves[FAST][seed][1.0] for seed in common])
-        cells.append(f"{gains.mean():+.1f} ± {gains.std():.1f}" if len(gains) else "")
+        gains = [seeds[seed][1.0] - curves[FAST][seed][1.0] for seed in common]
+        cells.append(mean_and_spread(gains, sign="+") if gains and name != FAST else "")
         reached = None if at_end is None else share_to_reach(*means(name), at_end)
         cells.append("" if reached is None else f"{reached:.2f}")
         cells.append(str(len(seeds)))
