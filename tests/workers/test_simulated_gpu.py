@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import importlib
 import os
 import pathlib
 import subprocess
@@ -311,6 +312,21 @@ def test_near_duplicates_of_every_kind_are_judged_as_by_a_cpu(library, name, sha
     halves = [np.concatenate([image[:row], noise[row:]]) for row in (2, shape[0] // 2)]
     judge(image, [other * (1 + 1e-4) for other in halves])
     assert 0 < sum(judgements) < len(judgements)
+
+
+def test_the_check_of_a_lent_gpu_holds_here_and_notices_what_does_not(library, monkeypatch):
+    monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parents[2] / "benchmarks"))
+    check = importlib.import_module("device_check")
+    make = check.on_device(SimulatedGpu(library))
+    cases = [(case, near) for case, near in check.every_case() if np.prod(case.shape) < 65 or near]
+    found = [check.checked(make, *case) for case in cases]
+    assert len(found) > 4
+    assert [case["wrong"] for case in found] == [[]] * len(found)
+    monkeypatch.setattr(check, "relative", lambda got, want: 1e-9)
+    assert check.checked(make, *cases[0])["wrong"] == [
+        "K in float64 is off by 1.0e-09.",
+        "cotangent in float64 is off by 1.0e-09.",
+    ]
 
 
 def test_larger_sides_are_refused():
