@@ -37,12 +37,14 @@ class Rate:
 
     Attributes:
         engine: its name.
+        arithmetic: what its bits depend on, such as the GPU.
         block: support and target images of the blocks.
         kernel, with_vjp: median milliseconds per pair for K alone, and for K with its gradient.
         repetitions: number of blocks that each median is taken over, at least.
     """
 
     engine: str
+    arithmetic: str
     block: tuple[int, int]
     kernel: float
     with_vjp: float
@@ -52,6 +54,7 @@ class Rate:
         """For JSON."""
         return {
             "engine": self.engine,
+            "arithmetic": self.arithmetic,
             "block": list(self.block),
             "ms_per_pair": self.kernel,
             "pairs_per_second": 1000 / self.kernel,
@@ -176,6 +179,7 @@ def _rate(name: str, engine: Engine, images: np.ndarray, most: Tiling, seconds: 
     times = {act: _repeated(act, block, left / 2) for act in (kernel, with_vjp)}
     return Rate(
         name,
+        engine.arithmetic,
         (block.support, block.target),
         1000 * statistics.median(times[kernel]) / pairs,
         1000 * statistics.median(times[with_vjp]) / pairs,

@@ -111,6 +111,7 @@ def test_bench_measures_what_can_run_here(capsys, monkeypatch):
     for rate in rates.values():
         assert rate["pairs_per_second"] == pytest.approx(1000 / rate["ms_per_pair"])
         assert np.isfinite(rate["ms_per_pair_with_vjp"])
+        assert rate["arithmetic"]
 
 
 @pytest.mark.parametrize(
