@@ -79,7 +79,9 @@ CASES = (
 # The last image of the second side is nearly the first one of the first side in these.
 NEAR = (Case("convnet", "ntk", (8, 8, 3)), Case("myrtle5", "ntk", (8, 8, 1)))
 # Of K and of cotangents, relative to the largest entry.
-MOST_ERROR = {"float64": (1e-13, 1e-12), "float32": (2e-6, 5e-5)}
+MOST_ERROR = {"float64": (1e-14, 1e-13), "float32": (2e-6, 2e-5)}
+# Rounding of float64 grows as images approach each other; float32 evaluates these in float64.
+MOST_ERROR_OF_NEAR = {"float64": (1e-12, 1e-8), "float32": (2e-6, 2e-5)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +221,8 @@ def checked(make: MakeEngine, case: Case, near: bool) -> dict[str, Any]:
         except Exception as error:  # the next case may hold
             wrong.append(f"{dtype}: {type(error).__name__}: {error}")
             continue
-        for what, error, most in zip(("K", "cotangent"), errors, MOST_ERROR[dtype], strict=True):
+        limits = (MOST_ERROR_OF_NEAR if near else MOST_ERROR)[dtype]
+        for what, error, most in zip(("K", "cotangent"), errors, limits, strict=True):
             found[f"{what}_{dtype}"] = float(f"{error:.2g}")
             if not error <= most:
                 wrong.append(f"{what} in {dtype} is off by {error:.1e}.")
@@ -251,20 +254,26 @@ def check_all(where: Where, pattern: str, jobs: int) -> bool:
     with concurrent.futures.ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), _begin, (where,)
     ) as pool:
-        for future in [pool.submit(_checked_here, *case) for case in cases]:
+        futures = [pool.submit(_checked_here, *case) for case in cases]
+        for (_, near), future in zip(cases, futures, strict=True):
             found = future.result()
             print(json.dumps(found), flush=True)
             wrong += bool(found["wrong"])
+            if near:
+                continue
             for dtype, errors in worst.items():
                 of_case = (found.get(f"{what}_{dtype}", 0.0) for what in ("K", "cotangent"))
                 worst[dtype] = tuple(map(max, errors, of_case))
     verdict = f"{wrong} of {len(cases)} do not hold" if wrong else f"all {len(cases)} cases hold"
     said = "; ".join(
-        f"{dtype} within {k:.1e} (K) and {cotangent:.1e} (cotangents)"
+        f"{dtype} is within {k:.1e} (K) and {cotangent:.1e} (cotangents)"
         for dtype, (k, cotangent) in worst.items()
     )
     on = {"cuda": "the GPU", "simulated": "the simulated GPU"}[where]
-    print(f"On {on} {verdict}; {said}, bits the same alone, with one side, both, or a part.")
+    print(
+        f"On {on} {verdict}. Of images that are not near, {said}. Bits are the same alone, with "
+        "cotangents and in a part of the batch."
+    )
     return not wrong
 
 

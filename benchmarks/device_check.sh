@@ -52,7 +52,7 @@ step() {
     case $status in
     0) note "$name" "ok, $(($(date +%s) - started)) s" ;;
     124 | 137) note "$name" "FAILED: stopped after $limit s" ;;
-    *) note "$name" "FAILED with status $status: $(grep -v '^$' "$log" | tail -n 1 | cut -c 1-200)" ;;
+    *) note "$name" "FAILED with status $status; see $file and log.txt" ;;
     esac
     [ "$status" = 0 ] || failed=$((failed + 1))
     return "$status"
