@@ -91,6 +91,7 @@ SMALL_BENCHMARKS = {
     "label_learning.py": "--steps=2 --seeds=0 --target_batch_size=50",
     "recipe.py": "--steps=1 --seeds=0 --recipe=fast=recipe=fast",
     "recipe_search.py": "--dataset=digits --preprocess=standard --budget=999 --seeds=0 --only=fast",
+    "one_step_late.py": "--steps=1 --seeds=0",
     "reproduce.py": "--rows=ls_convnet_mnist_10 --seeds=1",
     "estimates.py": "--only=none",
     "conventions.py": "--seeds=0 --b_std=0.1 --statistics=50",
