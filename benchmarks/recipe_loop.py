@@ -25,7 +25,7 @@ from kipper.common.preprocessing import fit_preprocessing
 from kipper.server import krr
 from kipper.server.losses import loss_with
 from kipper.workers.choice import make_engine
-from kipper.workers.engine import Engine, PreparedImages
+from kipper.workers.engine import Engine, PreparedImages, Pullback
 
 RIDGE = 1e-6
 # The averages of which each run records the last score, besides its own.
@@ -226,8 +226,8 @@ class Learner:
         images, labels, *rest = self._learned(evaluated=False)
         support = task.prepare(images)
         prepared = task.prepare(coarser(targets) if self.is_coarse else targets)
-        k_ss, pull_ss = task.engine.linearise(support, support, True)
-        k_st, pull_st = task.engine.linearise(support, prepared, False)
+        k_ss, pull_ss = linearised(task.engine, support, support, both=True)
+        k_st, pull_st = linearised(task.engine, support, prepared, both=False)
         found = krr.regress(
             np.asarray(k_ss, np.float64),
             k_st.T,
@@ -289,6 +289,15 @@ class Learner:
             self._means[window] = [
                 decay * old + (1 - decay) * new for old, new in zip(before, learned, strict=True)
             ]
+
+
+def linearised(
+    engine: Engine, x1: PreparedImages, x2: PreparedImages, both: bool
+) -> tuple[np.ndarray, Pullback]:
+    """K(x1, x2) and its pullback, which recomputes if the engine keeps nothing for it."""
+    if engine.residual_bytes(x1, x2, both) is not None:
+        return engine.linearise(x1, x2, both)
+    return engine.block(x1, x2), lambda cotangent: engine.block_vjp(x1, x2, cotangent, both)[1]
 
 
 def coarser(images: np.ndarray) -> np.ndarray:
