@@ -10,7 +10,8 @@
 #
 # It needs python3 with JAX, SciPy, scikit-learn, matplotlib and cuda-core, and runs kipper from this
 # checkout. Nothing is downloaded. Libraries in workers/native/lib and common/native/lib are used if
-# they are of these sources; otherwise g++ compiles them. Variables: CIFAR10 is a .tar.xz with images
+# they are of these sources; otherwise g++ compiles them. Wheels in .whl/, such as a cuda-core from
+# 1.0.1 on, are installed for the check alone. Variables: CIFAR10 is a .tar.xz with images
 # in train/CLASS and test/CLASS, TARGETS the number of these that labels are solved for (10000);
 # PYTHON is another python3, LIMIT another limit in seconds.
 set -u
@@ -27,7 +28,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 ln -s "$PWD" "$scratch/kipper"
-export PYTHONPATH="$scratch${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$scratch:$scratch/wheels${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore XLA_PYTHON_CLIENT_PREALLOCATE=false
 # Programs are compiled here, and not taken from an earlier check.
 export XDG_CACHE_HOME="$scratch/cache"
@@ -52,11 +53,16 @@ step() {
     case $status in
     0) note "$name" "ok, $(($(date +%s) - started)) s" ;;
     124 | 137) note "$name" "FAILED: stopped after $limit s" ;;
-    *) note "$name" "FAILED with status $status; see $file and log.txt" ;;
+    *) note "$name" "FAILED with status $status; see log.txt" ;;
     esac
     [ "$status" = 0 ] || failed=$((failed + 1))
     return "$status"
 }
+
+if compgen -G ".whl/*.whl" >/dev/null; then
+    step wheels 60 log.txt "$python" -m pip install -q --no-index --no-deps --no-compile \
+        --target "$scratch/wheels" .whl/*.whl
+fi
 
 missing='
 import sys

@@ -203,12 +203,12 @@ def test_all_offsets_at_once_within_any_memory(monkeypatch):
 
 @pytest.mark.parametrize("both", [False, True])
 def test_cotangents_at_once_take_one_pass_forward(monkeypatch, both):
-    network = _network("two_stages", (6, 5))
-    monkeypatch.setattr(banded_xla, "MOST_ENTRIES_AT_ONCE", 8 * 7 * 7 * 6 * 5)
-    x1, x2 = _images((6, 5, 3), 4, 0), _images((6, 5, 3), 5, 1)
+    network = _network("one_stage", (5, 4))
+    monkeypatch.setattr(banded_xla, "MOST_ENTRIES_AT_ONCE", 5 * 3 * 3 * 5 * 4)  # groups, blocks
+    x1, x2 = _images((5, 4, 3), 4, 0), _images((5, 4, 3), 6, 1)
     with enable_x64():
         images = x1, variance_maps(network, x1), x2, variance_maps(network, x2)
-        cotangent = np.random.default_rng(2).normal(size=(4, 5))
+        cotangent = np.random.default_rng(2).normal(size=(4, 6))
 
         def by_jax(*images):
             kernel, pull = jax.vjp(
