@@ -101,6 +101,13 @@ KIPPER_INLINE Lanes<double> multiply_add(Lanes<double> a, Lanes<double> b, Lanes
 #endif
 }
 
+// Whether x is 0, but not -0. Of integers, because processors compare floating-point numbers where
+// they multiply.
+template <class T>
+KIPPER_INLINE auto is_zero(Lanes<T> x) {
+    return (typename LaneTypes<T>::Bits)x == 0;
+}
+
 // A NaN stays one.
 template <class T>
 KIPPER_INLINE Lanes<T> positive_part(Lanes<T> x) {

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <array>
-#include <limits>
 
 #include "lanes.hpp"
 
@@ -16,9 +15,8 @@ namespace kipper {
 // An angle up to a right one: that of |c|.
 template <class T>
 struct Angle {
-    Lanes<T> cosine;   // |c|; 1 where it counts as 1
-    Lanes<T> sine;     // sqrt(1 - c^2); 0 where |c| counts as 1
-    Lanes<T> divisor;  // the sine; infinite where it is 0, so that quotients are 0 there
+    Lanes<T> cosine;  // |c|; 1 where it counts as 1
+    Lanes<T> sine;    // sqrt(1 - c^2); 0 where |c| counts as 1
 };
 
 // Smaller distances of |c| from 1 are rounding and count as 0. The angle has a vertical tangent at
@@ -40,8 +38,7 @@ KIPPER_INLINE Angle<T> angle_of(Lanes<T> c) {
     const Lanes<T> square = square_of_sine<T>(c);
     const auto coincident = square < 2 * kCoincidence<T>;
     const Lanes<T> sine = square_root<T>(square);
-    return {coincident ? all_lanes<T>(1) : magnitude<T>(c), coincident ? Lanes<T>{} : sine,
-            coincident ? all_lanes<T>(std::numeric_limits<T>::infinity()) : sine};
+    return {coincident ? all_lanes<T>(1) : magnitude<T>(c), coincident ? Lanes<T>{} : sine};
 }
 
 constexpr double kOneOverPi = 0.31830988618379067154;

@@ -15,26 +15,36 @@ namespace kipper {
 // A source of states: those that the forward pass kept.
 template <class T>
 struct Kept {
+    static constexpr bool kBeginEarly = false;
+    struct Constants {};
+
+    KIPPER_INLINE Constants constants() const { return {}; }
     KIPPER_INLINE const ReluState<T>& begin(int w) const { return states[w]; }
-    KIPPER_INLINE const ReluState<T>& state(const ReluState<T>& kept, int) const { return kept; }
+
+    KIPPER_INLINE const ReluState<T>& state(const ReluState<T>& kept, int, Constants) const {
+        return kept;
+    }
 
     const ReluState<T>* __restrict states;
 };
 
 // A source of states: pre-activations, of which the ReLU is evaluated here.
-template <class T, class First, class Preactivations>
+template <class T, class First, class Kinds, class Preactivations>
 struct Evaluated {
+    static constexpr bool kBeginEarly = true;  // see `relu_row`
     KIPPER_INLINE Correlated<T> begin(int w) {
         return correlate<T, First>(preactivations.next(w), w, factors);
     }
 
-    KIPPER_INLINE ReluState<T> state(const Correlated<T>& pixel, int w) const {
-        return relu<T, First>(pixel, w, factors, arc_cosine).state;
+    KIPPER_INLINE const ScaledArcCosine<T>& constants() const { return *factors.arc_cosine; }
+
+    KIPPER_INLINE ReluState<T> state(const Correlated<T>& pixel, int w,
+                                     const ScaledArcCosine<T>& arc_cosine) const {
+        return relu<Kinds, T, First>(pixel, w, factors, arc_cosine).state;
     }
 
     Preactivations preactivations;
     const RowFactors<T, First> factors;
-    const ScaledArcCosine<T> arc_cosine;
 };
 
 // A source of cotangents of a ReLU's outputs: the convolution above, which is its own transpose.
@@ -47,8 +57,10 @@ class ConvolvedCotangents {
                    Kinds::tangent_out ? above.here.tangent : above.here.nngp,
                    Kinds::tangent_out ? above.below.tangent : above.below.nngp) {}
 
-    template <class PullBack>
-    KIPPER_INLINE void next(int w, PullBack pull_back) {
+    int used(int width) const { return width; }
+
+    template <class Parity, class PullBack>
+    KIPPER_INLINE void next(int w, Parity, PullBack pull_back) {
         const Lanes<T> nngp = nngp_.next(w);
         if constexpr (Kinds::tangent_out)
             pull_back(Entry<T>{nngp, tangent_.next(w)});
@@ -61,20 +73,24 @@ class ConvolvedCotangents {
 };
 
 // A source of cotangents of a ReLU's outputs: the pool above.
-template <class T, class Kinds>
+template <class T, class Kinds, class Entries>
 struct PooledCotangents {
-    template <class PullBack>
-    KIPPER_INLINE void next(int w, PullBack pull_back) {
-        if (w >= window.width()) return;
-        const Row<T> above = window.template next<Kinds::tangent_out>();
-        if (!above.nngp) return;
-        if constexpr (Kinds::tangent_out)
-            pull_back(Entry<T>{*above.nngp, *above.tangent});
-        else
-            pull_back(Entry<T>{*above.nngp, Lanes<T>{}});
+    int used(int) const { return width; }
+
+    template <class Parity, class PullBack>
+    KIPPER_INLINE void next(int w, Parity, PullBack pull_back) {
+        if constexpr (Entries::template kWants<Parity>) {
+            const Row<T>& above = entries.row(Parity{});
+            const int index = Entries::index(w);
+            if constexpr (Kinds::tangent_out)
+                pull_back(Entry<T>{above.nngp[index], above.tangent[index]});
+            else
+                pull_back(Entry<T>{above.nngp[index], Lanes<T>{}});
+        }
     }
 
-    PoolWindow<T> window;
+    Entries entries;
+    int width;
 };
 
 // Sums over offsets and images of batch 2 of cotangents times the partners' deviations, for the
@@ -90,10 +106,11 @@ template <bool kBoth, class Kinds, class T, class First, class Source, class Cot
 KIPPER_INLINE void relu_row_vjp(Source source, Cotangents cotangents, int width,
                                 const RowFactors<T, First> factors, Row<T> out,
                                 const VarianceSums<T> sums) {
-    const auto pull_back = [&](int w, const auto& pixel) KIPPER_INLINED {
+    const auto constants = source.constants();
+    const auto pull_back = [&](int w, auto parity, const auto& pixel) KIPPER_INLINED {
         Entry<T> result{};
-        cotangents.next(w, [&](const Entry<T>& cotangent) KIPPER_INLINED {
-            const ReluState<T> relu = source.state(pixel, w);
+        cotangents.next(w, parity, [&](const Entry<T>& cotangent) KIPPER_INLINED {
+            const ReluState<T> relu = source.state(pixel, w, constants);
             Lanes<T> deviation;
             if constexpr (Kinds::tangent_out) {
                 // Through kappa_0, over its constant factor. It cancels where the images coincide.
@@ -115,7 +132,24 @@ KIPPER_INLINE void relu_row_vjp(Source source, Cotangents cotangents, int width,
         out.nngp[w + 1] = result.nngp;
         if constexpr (Kinds::tangent_in) out.tangent[w + 1] = result.tangent;
     };
-    for_each_of(width, [&](int w) KIPPER_INLINED { pull_back(w, source.begin(w)); });
+    const int used = cotangents.used(width);
+    for (int w = used; w < width; ++w) {
+        out.nngp[w + 1] = Lanes<T>{};
+        if constexpr (Kinds::tangent_in) out.tangent[w + 1] = Lanes<T>{};
+    }
+    if constexpr (Source::kBeginEarly) {
+        if (used <= 0) return;
+        auto pixel = source.begin(0);
+        for_each_of(used - 1, [&](int w, auto parity) KIPPER_INLINED {
+            const auto next_pixel = source.begin(w + 1);
+            pull_back(w, parity, pixel);
+            pixel = next_pixel;
+        });
+        used % 2 ? pull_back(used - 1, Even{}, pixel) : pull_back(used - 1, Odd{}, pixel);
+    } else {
+        for_each_of(used, [&](int w, auto parity)
+                              KIPPER_INLINED { pull_back(w, parity, source.begin(w)); });
+    }
 }
 
 // Adds the contribution of a row to the cotangents of both images' pixels; `second_sum` may be

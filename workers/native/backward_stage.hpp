@@ -83,18 +83,30 @@ class BackwardOffset {
     void turn_row(int h) {
         const int level = input_.convs();
         const PoolWindow<T> window(above_, input_.pooled(), forward_.overlap(), h);
-        forward_.with_preactivations(level, h, [&](auto source, auto kinds) {
-            using Kinds = decltype(kinds);
-            const RowFactors<T, First> factors = forward_.factors(level, h);
-            const Evaluated<T, First, decltype(source)> evaluated{source, factors,
-                                                                  *factors.arc_cosine};
-            row_vjp<Kinds>(evaluated, PooledCotangents<T, Kinds>{window}, level, h);
+        if (!window.width()) return clear_row(level, h);
+        window.with_entries([&](auto entries) KIPPER_INLINED {
+            forward_.with_preactivations(level, h, [&](auto source, auto kinds) KIPPER_INLINED {
+                using Kinds = decltype(kinds);
+                const RowFactors<T, First> factors = forward_.factors(level, h);
+                row_vjp<Kinds>(
+                    Evaluated<T, First, Kinds, decltype(source)>{source, factors},
+                    PooledCotangents<T, Kinds, decltype(entries)>{entries, window.width()}, level,
+                    h);
+            });
         });
+    }
+
+    // The cotangents of a row of which the pool reads nothing.
+    void clear_row(int level, int h) {
+        const Row<T> row = rings_.cotangents[level].row(h);
+        const int width = forward_.overlap().width;
+        std::fill_n(row.nngp + 1, width, Lanes<T>{});
+        std::fill_n(row.tangent + 1, width, Lanes<T>{});
     }
 
     void kept_row(int level, int h) {
         const Window<T> window = cotangent_window(level + 1, h);
-        auto run = [&](auto kinds) {
+        auto run = [&](auto kinds) KIPPER_INLINED {
             using Kinds = decltype(kinds);
             row_vjp<Kinds>(Kept<T>{states(level, h)}, ConvolvedCotangents<T, Kinds>(window), level,
                            h);

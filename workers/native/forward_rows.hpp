@@ -70,12 +70,14 @@ class Convolved {
 };
 
 // Sink: a row, for the next convolution.
-template <class T, class Kinds>
+template <class T, class KindsOfLayer>
 struct StoreRow {
-    KIPPER_INLINE int place(int w) const { return w; }
-    KIPPER_INLINE bool wants(int) const { return true; }
+    using Kinds = KindsOfLayer;
+    template <class Parity>
+    static constexpr bool kWants = true;
 
-    KIPPER_INLINE void put(int w, const Relu<T>& relu) const {
+    template <class Parity>
+    KIPPER_INLINE void put(int w, Parity, const Relu<T>& relu) const {
         row.nngp[w + 1] = relu.output.nngp;
         if constexpr (Kinds::tangent_out) row.tangent[w + 1] = relu.output.tangent;
     }
@@ -84,12 +86,14 @@ struct StoreRow {
 };
 
 // Sink: a row for the next convolution, and the states for the backward pass.
-template <class T, class Kinds>
+template <class T, class KindsOfLayer>
 struct StoreAndKeepRow {
-    KIPPER_INLINE int place(int w) const { return w; }
-    KIPPER_INLINE bool wants(int) const { return true; }
+    using Kinds = KindsOfLayer;
+    template <class Parity>
+    static constexpr bool kWants = true;
 
-    KIPPER_INLINE void put(int w, const Relu<T>& relu) const {
+    template <class Parity>
+    KIPPER_INLINE void put(int w, Parity, const Relu<T>& relu) const {
         row.nngp[w + 1] = relu.output.nngp;
         if constexpr (Kinds::tangent_out) row.tangent[w + 1] = relu.output.tangent;
         if constexpr (Kinds::tangent_in) states[w].correlation = relu.state.correlation;
@@ -102,18 +106,30 @@ struct StoreAndKeepRow {
     ReluState<T>* __restrict states;
 };
 
-// Sink: the sums of a pool.
-template <class T, class Kinds>
+// Sink: the sums of a pool. Two pixels that share an entry are added before they are stored.
+template <class T, class KindsOfLayer, class Entries>
 struct AddToPool {
-    KIPPER_INLINE Row<T> place(int) { return window.template next<Kinds::tangent_out>(); }
-    KIPPER_INLINE bool wants(const Row<T>& sums) const { return sums.nngp; }
+    using Kinds = KindsOfLayer;
+    template <class Parity>
+    static constexpr bool kWants = Entries::template kWants<Parity>;
 
-    KIPPER_INLINE void put(const Row<T>& sums, const Relu<T>& relu) const {
-        *sums.nngp += relu.output.nngp;
-        if constexpr (Kinds::tangent_out) *sums.tangent += relu.output.tangent;
+    template <class Parity>
+    KIPPER_INLINE void put(int w, Parity, const Relu<T>& relu) {
+        if constexpr (Entries::kShared && !Parity::value) {
+            even = relu.output;
+        } else {
+            const Entry<T>& output = relu.output;
+            const Row<T>& sums = entries.row(Parity{});
+            const int index = Entries::index(w);
+            sums.nngp[index] += Entries::kShared ? even.nngp + output.nngp : output.nngp;
+            if constexpr (Kinds::tangent_out)
+                sums.tangent[index] +=
+                    Entries::kShared ? even.tangent + output.tangent : output.tangent;
+        }
     }
 
-    PoolWindow<T> window;
+    Entries entries;
+    Entry<T> even{};  // the outputs of the pixel before, where they share an entry
 };
 
 // A pixel's pre-activations and the angle of their correlation.
@@ -135,14 +151,17 @@ KIPPER_INLINE Correlated<T> correlate(const Entry<T>& input, int w,
 
 // The ReLU of a pixel's pre-activations. Where the images coincide, c = 1, the output is the input
 // times the scale, exactly: an image with itself has the kernels of its variance map.
-template <class T, class First>
+template <class Kinds, class T, class First>
 KIPPER_INLINE Relu<T> relu(const Correlated<T>& pixel, int w, const RowFactors<T, First>& factors,
                            const ScaledArcCosine<T>& arc_cosine) {
     const auto& [input, inverses, correlation, angle] = pixel;
     const Lanes<T> kappa0 = arc_cosine.kappa0(angle, correlation);
     const Lanes<T> deviations = factors.deviations1[w] * factors.deviations2[w];
-    return {{input.nngp * kappa0 + deviations * angle.sine, input.tangent * kappa0},
-            {correlation, input.tangent * inverses / angle.divisor, kappa0, angle.sine}};
+    const Lanes<T> tangent = input.tangent * kappa0;
+    const Lanes<T> nngp = Kinds::tangent_in ? input.nngp * kappa0 : tangent;
+    const Lanes<T> slope = input.tangent * inverses / angle.sine;
+    return {{nngp + deviations * angle.sine, tangent},
+            {correlation, is_zero<T>(angle.sine) ? Lanes<T>{} : slope, kappa0, angle.sine}};
 }
 
 // The correlation of a pixel is computed before the ReLU of the pixel before it: the two do not
@@ -152,18 +171,23 @@ KIPPER_INLINE void relu_row(Source source, int width, const RowFactors<T, First>
                             Sink sink) {
     if (width <= 0) return;
     const ScaledArcCosine<T> arc_cosine = *factors.arc_cosine;
-    auto place = sink.place(0);
-    Correlated<T> pixel = correlate<T, First>(source.next(0), 0, factors);
-    for_each_of(width - 1, [&](int w) KIPPER_INLINED {
+    const Entry<T> first = source.next(0);
+    Correlated<T> pixel{};
+    if constexpr (Sink::template kWants<Even>) pixel = correlate<T, First>(first, 0, factors);
+    const auto put = [&](int w, auto parity) KIPPER_INLINED {
+        if constexpr (Sink::template kWants<decltype(parity)>)
+            sink.put(w, parity,
+                     relu<typename Sink::Kinds, T, First>(pixel, w, factors, arc_cosine));
+    };
+    for_each_of(width - 1, [&](int w, auto parity) KIPPER_INLINED {
         const Entry<T> input = source.next(w + 1);
-        auto next_place = sink.place(w + 1);
         Correlated<T> next_pixel{};
-        if (sink.wants(next_place)) next_pixel = correlate<T, First>(input, w + 1, factors);
-        if (sink.wants(place)) sink.put(place, relu<T, First>(pixel, w, factors, arc_cosine));
-        place = next_place;
+        if constexpr (Sink::template kWants<OtherThan<decltype(parity)>>)
+            next_pixel = correlate<T, First>(input, w + 1, factors);
+        put(w, parity);
         pixel = next_pixel;
     });
-    if (sink.wants(place)) sink.put(place, relu<T, First>(pixel, width - 1, factors, arc_cosine));
+    width % 2 ? put(width - 1, Even{}) : put(width - 1, Odd{});
 }
 
 }  // namespace kipper

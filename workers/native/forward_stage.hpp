@@ -68,14 +68,14 @@ class OffsetPass {
     }
 
     void store_row(int level, int h) {
-        with_preactivations(level, h, [&](auto source, auto kinds) {
+        with_preactivations(level, h, [&](auto source, auto kinds) KIPPER_INLINED {
             const StoreRow<T, decltype(kinds)> sink{rings_.rings[level].row(h)};
             relu_row<T>(source, overlap_.width, factors(level, h), sink);
         });
     }
 
     void store_and_keep_row(int level, int h, ReluState<T>* states) {
-        with_preactivations(level, h, [&](auto source, auto kinds) {
+        with_preactivations(level, h, [&](auto source, auto kinds) KIPPER_INLINED {
             const StoreAndKeepRow<T, decltype(kinds)> sink{rings_.rings[level].row(h), states};
             relu_row<T>(source, overlap_.width, factors(level, h), sink);
         });
@@ -84,9 +84,11 @@ class OffsetPass {
     void pool_row(int h, OffsetMaps<T>& output) {
         const int level = input_.convs();
         const PoolWindow<T> window(output, input_.pooled(), overlap_, h);
-        with_preactivations(level, h, [&](auto source, auto kinds) {
-            const AddToPool<T, decltype(kinds)> sink{window};
-            relu_row<T>(source, window.width(), factors(level, h), sink);
+        window.with_entries([&](auto entries) KIPPER_INLINED {
+            with_preactivations(level, h, [&](auto source, auto kinds) KIPPER_INLINED {
+                const AddToPool<T, decltype(kinds), decltype(entries)> sink{entries};
+                relu_row<T>(source, window.width(), factors(level, h), sink);
+            });
         });
     }
 
@@ -100,7 +102,7 @@ class OffsetPass {
     }
 
   private:
-    Row<T> row(int level, int h) {
+    KIPPER_INLINE Row<T> row(int level, int h) {
         if (!overlap_.has_row(h)) return rings_.zeros.row(0);
         if (level == 0 && input_.maps) return input_.maps->row(overlap_.dh, overlap_.dw, h);
         return rings_.rings[level].row(h);

@@ -6,17 +6,82 @@
 #pragma once
 
 #include <algorithm>
-#include <utility>
 
 #include "offset_maps.hpp"
 
 namespace kipper {
 
+// Where the pixels of a row go: pixel w to entry `index(w)` of `row(parity)`, if kWants<parity>.
+
+// Without a pool: an entry for each pixel.
+template <class T>
+struct EntryOfEach {
+    static constexpr bool kShared = false;
+    template <class Parity>
+    static constexpr bool kWants = true;
+
+    KIPPER_INLINE static int index(int w) { return w; }
+    template <class Parity>
+    KIPPER_INLINE const Row<T>& row(Parity) const {
+        return only;
+    }
+
+    Row<T> only;
+};
+
+// An entry for pixels 0 and 1, the next for 2 and 3, and so on.
+template <class T>
+struct EntryOfPair {
+    static constexpr bool kShared = true;
+    template <class Parity>
+    static constexpr bool kWants = true;
+
+    KIPPER_INLINE static int index(int w) { return w / 2; }
+    template <class Parity>
+    KIPPER_INLINE const Row<T>& row(Parity) const {
+        return only;
+    }
+
+    Row<T> only;
+};
+
+// Even and odd pixels go to two offsets.
+template <class T>
+struct EntriesOfTwo {
+    static constexpr bool kShared = false;
+    template <class Parity>
+    static constexpr bool kWants = true;
+
+    KIPPER_INLINE static int index(int w) { return w / 2; }
+    template <class Parity>
+    KIPPER_INLINE const Row<T>& row(Parity) const {
+        return Parity::value ? odd : even;
+    }
+
+    Row<T> even, odd;
+};
+
+// The same, but one of the offsets is outside the band.
+template <class T, class Wanted>
+struct EntriesOfOne {
+    static constexpr bool kShared = false;
+    template <class Parity>
+    static constexpr bool kWants = Parity::value == Wanted::value;
+
+    KIPPER_INLINE static int index(int w) { return w / 2; }
+    template <class Parity>
+    KIPPER_INLINE const Row<T>& row(Parity) const {
+        return only;
+    }
+
+    Row<T> only;
+};
+
 template <class T>
 class PoolWindow {
   public:
     KIPPER_INLINE PoolWindow(OffsetMaps<T>& maps, bool pooled, const Overlap& overlap, int h)
-        : step_(pooled ? 1 : 2), width_(0), here_{}, other_{} {
+        : pooled_(pooled), width_(0), even_{}, odd_{} {
         const Resolution& resolution = maps.resolution();
         const int shift = pooled ? 1 : 0;
         const int pooled1 = h >> shift, pooled2 = (h + overlap.dh) >> shift;
@@ -30,9 +95,9 @@ class PoolWindow {
             const int entry = (column >> shift) + 1 - std::max(0, -dw);
             return Row<T>{row.nngp + entry, row.tangent ? row.tangent + entry : nullptr};
         };
-        here_ = place(0);
-        other_ = place(1);
-        if (!here_.nngp && !other_.nngp) return;
+        even_ = place(0);
+        odd_ = place(1);
+        if (!even_.nngp && !odd_.nngp) return;
         // The last pixel of an odd side belongs to no pooled pixel.
         width_ = std::clamp((resolution.width << shift) - std::max(0, overlap.dw) - overlap.left, 0,
                             overlap.width);
@@ -41,22 +106,21 @@ class PoolWindow {
     // Pixels from here on belong to no pooled pixel.
     int width() const { return width_; }
 
-    // The entries of pixel 0, of pixel 1, and so on; null if outside the band.
-    template <bool kTangent>
-    KIPPER_INLINE Row<T> next() {
-        const Row<T> entries = here_;
-        if (entries.nngp) {
-            here_.nngp += step_;
-            if constexpr (kTangent) here_.tangent += step_;
-        }
-        std::swap(here_, other_);
-        return entries;
+    // Calls run(entries) with one of the kinds above, if any pixel has an entry.
+    template <class Run>
+    KIPPER_INLINE void with_entries(Run run) const {
+        if (!width_) return;
+        if (!pooled_) return run(EntryOfEach<T>{even_});
+        if (even_.nngp == odd_.nngp) return run(EntryOfPair<T>{even_});
+        if (!even_.nngp) return run(EntriesOfOne<T, Odd>{odd_});
+        if (!odd_.nngp) return run(EntriesOfOne<T, Even>{even_});
+        run(EntriesOfTwo<T>{even_, odd_});
     }
 
   private:
-    int step_;
+    bool pooled_;
     int width_;
-    Row<T> here_, other_;  // of the next pixel, and of the one after it
+    Row<T> even_, odd_;  // of pixels 0 and 1
 };
 
 }  // namespace kipper

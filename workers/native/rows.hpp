@@ -4,6 +4,7 @@
 // last are zero padding.
 #pragma once
 
+#include <type_traits>
 #include <vector>
 
 #include "aligned_array.hpp"
@@ -91,16 +92,22 @@ class StateRing {
     AlignedArray<ReluState<T>> states_;
 };
 
-// Calls visit(0), visit(1), ... visit(count - 1), written out twice in the loop: what passes from
-// one pixel to the next then changes registers without being copied.
+// Whether a pixel of a row is odd, where loops know it when compiled.
+using Even = std::false_type;
+using Odd = std::true_type;
+template <class Parity>
+using OtherThan = std::bool_constant<!Parity::value>;
+
+// Calls visit(0, Even), visit(1, Odd), ... for `count` pixels, written out twice in the loop: what
+// passes from one pixel to the next then changes registers without being copied.
 template <class Visit>
 KIPPER_INLINE void for_each_of(int count, Visit visit) {
     int i = 0;
     for (; i + 1 < count; i += 2) {
-        visit(i);
-        visit(i + 1);
+        visit(i, Even{});
+        visit(i + 1, Odd{});
     }
-    if (i < count) visit(i);
+    if (i < count) visit(i, Even{});
 }
 
 // 3x3 box sums from left to right, which sum each column once.

@@ -31,7 +31,12 @@ class StageInput {
           second(second),
           maps(maps),
           inner_arc_cosine_(T(network.relu_scale(stage, 0))),
-          top_arc_cosine_(T(network.relu_scale(stage, convs()))) {}
+          top_arc_cosine_(T(network.relu_scale(stage, convs()))),
+          inner_sine_scale_(T(network.sine_scale(stage, 0))),
+          top_sine_scale_(T(network.sine_scale(stage, convs()))),
+          first_map_(network.map_start(stage, 1)),
+          map_pixels_(resolution().pixels()),
+          top_level_(convs()) {}
 
     const Resolution& resolution() const { return network.resolutions[stage]; }
     int convs() const { return network.stages[stage].convs; }
@@ -40,15 +45,16 @@ class StageInput {
     // The first layer's tangent kernel equals its NNGP kernel, and is not read.
     bool is_first_layer(int level) const { return level == 1 && !maps; }
 
-    RowFactors<T, First> factors(int level, const Overlap& overlap, int h) const {
-        const std::size_t map = network.map_start(stage, level);
+    KIPPER_INLINE RowFactors<T, First> factors(int level, const Overlap& overlap, int h) const {
+        const std::size_t map = first_map_ + (level - 1) * map_pixels_;
+        const bool top = level == top_level_;
         const std::size_t pixel1 = map + overlap.pixel1(h), pixel2 = map + overlap.pixel2(h);
         return {first.deviations + pixel1,
                 first.inverses + pixel1,
                 second.deviations + pixel2,
                 second.inverses + pixel2,
-                level == convs() ? &top_arc_cosine_ : &inner_arc_cosine_,
-                T(network.sine_scale(stage, level))};
+                top ? &top_arc_cosine_ : &inner_arc_cosine_,
+                top ? top_sine_scale_ : inner_sine_scale_};
     }
 
     const Network& network;
@@ -59,6 +65,9 @@ class StageInput {
 
   private:
     const ScaledArcCosine<T> inner_arc_cosine_, top_arc_cosine_;  // below the top level, and there
+    const T inner_sine_scale_, top_sine_scale_;
+    const std::size_t first_map_, map_pixels_;
+    const int top_level_;
 };
 
 }  // namespace kipper

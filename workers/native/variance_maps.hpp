@@ -116,8 +116,12 @@ class VariancePass {
     void pool_row(const StageInput<T, Lanes<T>>& input, const Overlap& overlap, int h) {
         PoolWindow<T> window(maps_[input.stage], input.pooled(), overlap, h);
         const Lanes<T>* row = here_.row(h).nngp + 1;
-        for (int w = 0; w < window.width(); ++w)
-            if (Lanes<T>* sum = window.template next<false>().nngp) *sum += row[w];
+        window.with_entries([&](auto entries) {
+            AddToPool<T, Kinds<false, false>, decltype(entries)> sink{entries};
+            for_each_of(window.width(), [&](int w, auto parity) {
+                sink.put(w, parity, Relu<T>{{row[w], {}}, {}});
+            });
+        });
     }
 
     const Network& network_;

@@ -97,9 +97,11 @@ class VarianceBackwardPass {
         std::copy_n(variances_.data() + row, overlap.width, out);
         if (input.stage == network_.last_stage()) return;
         PoolWindow<T> window(cotangents_[input.stage], input.pooled(), overlap, h);
-        for (int w = 0; w < window.width(); ++w)
-            if (const Lanes<T>* cotangent = window.template next<false>().nngp)
-                out[w] += scale * *cotangent;
+        window.with_entries([&](auto entries) {
+            for_each_of(window.width(), [&](int w, auto parity) {
+                out[w] += scale * entries.row(parity).nngp[entries.index(w)];
+            });
+        });
     }
 
     void input_row(const StageInput<T, Lanes<T>>& input, const Overlap& overlap, int h,
