@@ -73,22 +73,33 @@ constexpr int used_lanes(int count, int block) {
     return std::min(kLanes<T>, count - block * kLanes<T>);
 }
 
+// Calls visit(lane, row, begin, end) for runs of the values of each image of a block, whose values
+// begin at `row`. What the runs of all images touch in lanes fits in the first-level cache.
+template <class T, class Visit>
+void for_each_run(int count, std::size_t size, int block, Visit visit) {
+    constexpr std::size_t kRun = 64;
+    for (std::size_t begin = 0; begin < size; begin += kRun)
+        for (int lane = 0; lane < used_lanes<T>(count, block); ++lane)
+            visit(lane, (std::size_t(block) * kLanes<T> + lane) * size, begin,
+                  std::min(begin + kRun, size));
+}
+
 // Transposes rows of (count, size) so that the images of a block are in lanes. Lanes without an
 // image keep their values.
 template <class T>
 void into_lanes(const T* rows, int count, std::size_t size, int block, Lanes<T>* lanes) {
-    for (int lane = 0; lane < used_lanes<T>(count, block); ++lane) {
-        const T* row = rows + (std::size_t(block) * kLanes<T> + lane) * size;
-        for (std::size_t i = 0; i < size; ++i) lanes[i][lane] = row[i];
-    }
+    const auto copy = [&](int lane, std::size_t row, std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) lanes[i][lane] = rows[row + i];
+    };
+    for_each_run<T>(count, size, block, copy);
 }
 
 template <class T>
 void out_of_lanes(const Lanes<T>* lanes, int count, std::size_t size, int block, T* rows) {
-    for (int lane = 0; lane < used_lanes<T>(count, block); ++lane) {
-        T* row = rows + (std::size_t(block) * kLanes<T> + lane) * size;
-        for (std::size_t i = 0; i < size; ++i) row[i] = lanes[i][lane];
-    }
+    const auto copy = [&](int lane, std::size_t row, std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) rows[row + i] = lanes[i][lane];
+    };
+    for_each_run<T>(count, size, block, copy);
 }
 
 // Batch 2. Lanes without an image hold zeros, whose kernels are 0.
