@@ -156,13 +156,15 @@ def test_what_was_confirmed_before_the_first_lie_is_kept(
 
 def _believe_a_liar(workdir: pathlib.Path) -> None:
     """A coordinator that verifies nothing uses lies of step 2, and is interrupted at step 6."""
-    with pytest.raises(Interrupted):
-        run(
-            settings_of(workdir, verify_fraction=0.0),
-            with_liar(first=2, last=2),
-            keeper,
-            should_finish=lambda: (workdir / "checkpoints/step-000006").exists(),
-        )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "SLOW_SECONDS", 60.0)  # nobody is faster than the liar
+        with pytest.raises(Interrupted):
+            run(
+                settings_of(workdir, verify_fraction=0.0),
+                with_liar(first=2, last=2),
+                keeper,
+                should_finish=lambda: (workdir / "checkpoints/step-000006").exists(),
+            )
 
 
 @pytest.mark.parametrize("is_known", [True, False])
