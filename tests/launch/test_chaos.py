@@ -113,7 +113,8 @@ def _all(logs):
 @pytest.mark.thorough
 @needs_launchpad
 def test_an_attacked_run_ends_in_the_same_bits(tmp_path):
-    chaos = "kill:15s,freeze:15s,drop:0.03,delay:5ms,corrupt:0.02,lie:0.1"
+    # It lies so often because on busy cores it is killed before it has answered much.
+    chaos = "kill:15s,freeze:15s,drop:0.03,delay:5ms,corrupt:0.02,lie:0.5"
     _attack(tmp_path, steps=12, chaos=chaos, lives=1, seconds_of_a_life=(2, 8), faults_wanted=2)
 
 
