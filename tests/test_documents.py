@@ -80,6 +80,8 @@ AT_MOST = {
 }
 SMALL_BENCHMARKS = {
     "linear_algebra.py": "--sizes=10 --images=0 --repeats=1",
+    "dark_images.py": "--dataset=digits --architecture=conv_vec1 --images=4",
+    "run_versions.py": f"--other={shlex.quote(str(ROOT))} --steps=1 --seeds=0 --cases=standardised",
     "near_pairs.py": "--architecture=conv_vec1 --image=4x4x1 --seeds=1",
     "engine_versions.py": f"--other={shlex.quote(str(ROOT))} --cases=convnet:8x8x1 --rounds=1",
     "kernel_engines.py": "--cases=convnet:8x8x1 --support=4 --target=16 --nt_blocks=2 --rounds=1",
