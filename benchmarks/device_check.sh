@@ -10,8 +10,8 @@
 #
 # It needs python3 with JAX, SciPy, scikit-learn, matplotlib and cuda-core, and runs kipper from this
 # checkout. Nothing is downloaded. Libraries in workers/native/lib and common/native/lib are used if
-# they are of these sources; otherwise g++ compiles them. Wheels in .whl/, such as a cuda-core from
-# 1.0.1 on, are installed for the check alone. Variables: CIFAR10 is a .tar.xz with images
+# they are of these sources; otherwise g++ compiles them. Wheels in .whl/, such as cuda-core 1.2 if
+# another is there, are installed for the check alone. Variables: CIFAR10 is a .tar.xz with images
 # in train/CLASS and test/CLASS, TARGETS the number of these that labels are solved for (10000);
 # PYTHON is another python3, LIMIT another limit in seconds.
 set -u
