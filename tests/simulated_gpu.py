@@ -91,23 +91,40 @@ class SimulatedGpu:
         buffers: Sequence[np.ndarray],
     ) -> None:
         self.launches.append(function)
-        stages = (_Stage * len(plan.stages))(
-            *(_Stage(*dataclasses.astuple(stage)) for stage in plan.stages)
-        )
-        launch = _Launch(
-            ctypes.pointer(_Plan(*dataclasses.astuple(plan.rest))),
-            stages,
-            *(len(stages), plan.tangent, images, self._blocks, self._warps),
-            (ctypes.c_int * 6)(*counts),
-        )
-        message = ctypes.create_string_buffer(256)
-        pointers = (ctypes.c_void_p * len(buffers))(*(buffer.ctypes.data for buffer in buffers))
-        name = f"{function.removesuffix('_vjp')}_{buffers[0].dtype}"
-        if getattr(self._library, name)(ctypes.byref(launch), pointers, message):
-            raise RuntimeError(message.value.decode())
+        pointers = [buffer.ctypes.data for buffer in buffers]
+        dtype = buffers[0].dtype.name
+        grid = self._blocks, self._warps
+        run(self._library, function, plan, images, counts, pointers, dtype, grid)
 
     def _give_back(self, size: int) -> None:
         self.free += size
+
+
+def run(
+    library: ctypes.CDLL,
+    function: DeviceFunction,
+    plan: KernelPlan,
+    images: int,
+    counts: Sequence[int],
+    pointers: Sequence[int],
+    dtype: str,
+    grid: tuple[int, int],
+) -> None:
+    """Runs a function as `Device.launch`, on arrays at addresses, by (blocks, warps)."""
+    stages = (_Stage * len(plan.stages))(
+        *(_Stage(*dataclasses.astuple(stage)) for stage in plan.stages)
+    )
+    launch = _Launch(
+        ctypes.pointer(_Plan(*dataclasses.astuple(plan.rest))),
+        stages,
+        *(len(stages), plan.tangent, images, *grid),
+        (ctypes.c_int * 6)(*counts),
+    )
+    message = ctypes.create_string_buffer(256)
+    arrays = (ctypes.c_void_p * len(pointers))(*pointers)
+    name = f"{function.removesuffix('_vjp')}_{dtype}"
+    if getattr(library, name)(ctypes.byref(launch), arrays, message):
+        raise RuntimeError(message.value.decode())
 
 
 def build(library: pathlib.Path, *flags: str) -> None:

@@ -79,6 +79,7 @@ class BandedCuda(Generic[Buffer]):
     def __init__(self, residency: Residency[Buffer], kind: str):
         self._residency, self._device = residency, residency.device
         self._tangent = is_tangent(kind)
+        self._weights: dict[KernelPlan, Buffer] = {}
 
     def judged_cross_kernel(
         self, network: BandedNetwork, x1: PreparedImages, x2: PreparedImages
@@ -170,7 +171,14 @@ class BandedCuda(Generic[Buffer]):
             inputs = []
             for batch in (one, other):
                 inputs += [batch.pixels, batch.factors, _uploaded(self._device, batch.places)]
-            yield [*inputs, _uploaded(self._device, offset_weights(plan, dtype))]
+            yield [*inputs, self._offset_weights(plan, dtype)]
+
+    def _offset_weights(self, plan: KernelPlan, dtype: np.dtype) -> Buffer:
+        with self._residency.lock:
+            if plan not in self._weights:
+                self._weights[plan] = _uploaded(self._device, offset_weights(plan, dtype))
+                self._device.finish_writes()
+            return self._weights[plan]
 
     def _resident(
         self, plan: KernelPlan, dtype: np.dtype, *, first: bool
