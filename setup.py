@@ -53,6 +53,8 @@ SERVICE = [
 ]
 # An engine, and networks of the user's own. It requires TensorFlow.
 NEURAL_TANGENTS = only(WITH_LAUNCHPAD, "neural-tangents==0.6.4")
+# Convolutional kernels on a GPU. JAX for CUDA 12 brings the compiler.
+CUDA = ["cuda-core>=1.2,<2", "cuda-bindings>=12.9,<13"]
 TEST = [
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",
@@ -166,7 +168,7 @@ setup(
         "packaging>=24",
     ],
     extras_require={
-        "cuda": of_jax("jax[cuda12]"),
+        "cuda": [*of_jax("jax[cuda12]"), *CUDA],
         "service": SERVICE,
         "neural-tangents": NEURAL_TANGENTS,
         "test": TEST,

@@ -20,7 +20,7 @@ on_3_10=(--python-version 3.10 --python-platform x86_64-unknown-linux-gnu)
 inputs=$(mktemp -d)
 trap 'rm -rf "$inputs"' EXIT
 
-grep -v '^jax-cuda12\|^nvidia-' constraints.txt >"$inputs/dev.in"
+grep -v '^jax-cuda12\|^nvidia-\|^cuda-\|^backports-strenum' constraints.txt >"$inputs/dev.in"
 lock "$inputs/dev.in" dev.txt --no-deps "${on_3_10[@]}"
 
 lock constraints-later.txt later.txt --no-deps --universal --python-version 3.11

@@ -5,6 +5,7 @@ Accesses of shared memory are checked, see native/cuda/simulated/lanes.hpp.
 
 import ctypes
 import dataclasses
+import fcntl
 import os
 import pathlib
 import shlex
@@ -13,6 +14,7 @@ import weakref
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from kipper.workers import native
 from kipper.workers.cuda_plan import KernelPlan, NetworkPlan, StagePlan
@@ -125,6 +127,19 @@ def run(
     name = f"{function.removesuffix('_vjp')}_{dtype}"
     if getattr(library, name)(ctypes.byref(launch), arrays, message):
         raise RuntimeError(message.value.decode())
+
+
+def shared_library(factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The library, which the processes of a test run build once."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    library = folder / "simulated_gpu.so"
+    with (folder / "simulated_gpu.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            build(library, "-Og")  # more takes longer to compile than it saves
+    return library
 
 
 def build(library: pathlib.Path, *flags: str) -> None:

@@ -19,11 +19,9 @@ from kipper.workers.resident_images import Residency
 SPEC = KernelSpec(architecture_named("convnet3"), "ntk", "float32")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def library(tmp_path_factory):
-    path = tmp_path_factory.mktemp("simulated") / "gpu.so"
-    simulated_gpu.build(path, "-Og")
-    return path
+    return simulated_gpu.shared_library(tmp_path_factory)
 
 
 @pytest.fixture
@@ -160,10 +158,11 @@ def test_auto_takes_a_gpu_where_there_is_one_and_says_what_it_lacks(monkeypatch)
     said = []
     monkeypatch.setattr(choice.logging, "warning", lambda text, *rest: said.append(text % rest))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert choice.make_engine("auto", SPEC, 1).name in ("banded_cpu", "banded_xla")
+    chosen = choice.make_engine("auto", SPEC, 1).name
+    assert chosen in ("banded_cpu", "banded_xla")
     assert said[0] == (
         "Kernels on a GPU need cuda-core, which is not installed: pip install 'kipper[cuda]'. "
-        "Using banded_cpu instead, which is many times slower."
+        f"Using {chosen} instead, which is many times slower."
     )
     monkeypatch.setattr(banded_cuda_engine, "unavailable", lambda: None)
     monkeypatch.setattr(banded_cuda_engine, "make_engine", lambda spec, threads: "on the GPU")

@@ -44,9 +44,7 @@ PROBLEMS = [
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory):
-    path = tmp_path_factory.mktemp("simulated") / "gpu.so"
-    simulated_gpu.build(path, "-Og")  # more takes longer to compile than it saves
-    return path
+    return simulated_gpu.shared_library(tmp_path_factory)
 
 
 def _problem(name, shape, dtype, counts=(2, 3)):
