@@ -111,13 +111,13 @@ class Distiller(ClassifierMixin, BaseEstimator):
             ridge: Regularisation, as a multiple of trace(K_ss) / support_size.
             seed: Seed of the initial draw and of every target batch.
             engine: Implementation of kernel blocks; auto takes the fastest. One of auto,
-                neural_tangents, dense, banded_xla, banded_cpu.
+                neural_tangents, dense, banded_xla, banded_cpu, banded_cuda.
             kernel_dtype: Precision of kernel blocks and support images; the regression is always
                 float64. One of float32, float64.
-            block_support: Maximum number of support images in a kernel block; by default chosen by
-                memory.
-            block_target: Maximum number of target images in a kernel block; by default chosen by
-                memory.
+            block_support: Maximum number of support images in a kernel block; by default the
+                engine's, or else one by memory.
+            block_target: Maximum number of target images in a kernel block; by default the
+                engine's, or else one by memory.
             initial: Start from the images and labels of a distilled set: the folder of a run, a
                 distilled.npz with its preprocessing.npz, or a file released with the KIP paper.
             support_init: Start from training images, or from noise. One of natural, noise.
@@ -322,7 +322,7 @@ class Result:
             kernel_dtype: Evaluate in another precision. One of float32, float64.
             ridge: Evaluate with another ridge.
             engine: Implementation of kernel blocks, as for distill. One of auto, neural_tangents,
-                dense, banded_xla, banded_cpu.
+                dense, banded_xla, banded_cpu, banded_cuda.
             num_workers: Number of worker threads.
             block_support: As for distill.
             block_target: As for distill.
@@ -634,13 +634,13 @@ def distill(
         ridge: Regularisation, as a multiple of trace(K_ss) / support_size.
         seed: Seed of the initial draw and of every target batch.
         engine: Implementation of kernel blocks; auto takes the fastest. One of auto,
-            neural_tangents, dense, banded_xla, banded_cpu.
+            neural_tangents, dense, banded_xla, banded_cpu, banded_cuda.
         kernel_dtype: Precision of kernel blocks and support images; the regression is always
             float64. One of float32, float64.
-        block_support: Maximum number of support images in a kernel block; by default chosen by
-            memory.
-        block_target: Maximum number of target images in a kernel block; by default chosen by
-            memory.
+        block_support: Maximum number of support images in a kernel block; by default the
+            engine's, or else one by memory.
+        block_target: Maximum number of target images in a kernel block; by default the
+            engine's, or else one by memory.
         train_limit: Use only this many training images, balanced by class; by default all.
         test_limit: Use only this many test images, balanced by class; by default all.
         initial: Start from the images and labels of a distilled set: the folder of a run, a
@@ -881,13 +881,13 @@ def solve_labels(
         ridge: Regularisation, as a multiple of trace(K_ss) / support_size.
         seed: Seed of the initial draw and of every target batch.
         engine: Implementation of kernel blocks; auto takes the fastest. One of auto,
-            neural_tangents, dense, banded_xla, banded_cpu.
+            neural_tangents, dense, banded_xla, banded_cpu, banded_cuda.
         kernel_dtype: Precision of kernel blocks and support images; the regression is always
             float64. One of float32, float64.
-        block_support: Maximum number of support images in a kernel block; by default chosen by
-            memory.
-        block_target: Maximum number of target images in a kernel block; by default chosen by
-            memory.
+        block_support: Maximum number of support images in a kernel block; by default the
+            engine's, or else one by memory.
+        block_target: Maximum number of target images in a kernel block; by default the
+            engine's, or else one by memory.
         train_limit: Use only this many training images, balanced by class; by default all.
         test_limit: Use only this many test images, balanced by class; by default all.
         label_ridge: paper: minimise the loss that evaluation uses; notebook: the released
@@ -1022,13 +1022,13 @@ def start(
         ridge: Regularisation, as a multiple of trace(K_ss) / support_size.
         seed: Seed of the initial draw and of every target batch.
         engine: Implementation of kernel blocks; auto takes the fastest. One of auto,
-            neural_tangents, dense, banded_xla, banded_cpu.
+            neural_tangents, dense, banded_xla, banded_cpu, banded_cuda.
         kernel_dtype: Precision of kernel blocks and support images; the regression is always
             float64. One of float32, float64.
-        block_support: Maximum number of support images in a kernel block; by default chosen by
-            memory.
-        block_target: Maximum number of target images in a kernel block; by default chosen by
-            memory.
+        block_support: Maximum number of support images in a kernel block; by default the
+            engine's, or else one by memory.
+        block_target: Maximum number of target images in a kernel block; by default the
+            engine's, or else one by memory.
         train_limit: Use only this many training images, balanced by class; by default all.
         test_limit: Use only this many test images, balanced by class; by default all.
         initial: Start from the images and labels of a distilled set: the folder of a run, a
@@ -1165,13 +1165,13 @@ def start_solve_labels(
         ridge: Regularisation, as a multiple of trace(K_ss) / support_size.
         seed: Seed of the initial draw and of every target batch.
         engine: Implementation of kernel blocks; auto takes the fastest. One of auto,
-            neural_tangents, dense, banded_xla, banded_cpu.
+            neural_tangents, dense, banded_xla, banded_cpu, banded_cuda.
         kernel_dtype: Precision of kernel blocks and support images; the regression is always
             float64. One of float32, float64.
-        block_support: Maximum number of support images in a kernel block; by default chosen by
-            memory.
-        block_target: Maximum number of target images in a kernel block; by default chosen by
-            memory.
+        block_support: Maximum number of support images in a kernel block; by default the
+            engine's, or else one by memory.
+        block_target: Maximum number of target images in a kernel block; by default the
+            engine's, or else one by memory.
         train_limit: Use only this many training images, balanced by class; by default all.
         test_limit: Use only this many test images, balanced by class; by default all.
         label_ridge: paper: minimise the loss that evaluation uses; notebook: the released

@@ -25,7 +25,7 @@ def test_a_machine_that_passes_these_tests_is_well(tmp_path: pathlib.Path) -> No
     assert done.returncode == 0, done.stdout
     found = {line[5:20].strip(): line[:3].strip() for line in done.stdout.splitlines()}
     assert set(found.values()) <= {"ok", "-", ""}
-    engines = {"coordinator", "dense", "banded_cpu", "banded_xla", "neural_tangents"}
+    engines = {"coordinator", "dense", "banded_cpu", "banded_xla", "banded_cuda", "neural_tangents"}
     assert {name for name, verdict in found.items() if not verdict} == engines
     assert {found[name] for name in ("python", "packages", "kernel", "disk")} == {"ok"}
 
@@ -41,7 +41,7 @@ def test_problems_are_printed_with_a_remedy_and_set_the_exit_status(
     printed = capsys.readouterr()
     assert "BAD  disk" in printed.out
     assert "there is no folder /nowhere; name one that exists." in printed.out
-    assert "1 of 12 checks found something wrong" in printed.err
+    assert "1 of 13 checks found something wrong" in printed.err
 
 
 def test_a_package_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,7 +141,7 @@ def test_no_setting_is_blank_and_those_without_a_value_say_what_they_come_to(odd
     assert all(found.values())
     assert found["target_batch_size"] == "150"
     assert found["label_learning_rate"] == "0.04"
-    assert found["block_support"] == "chosen by memory"
+    assert html.unescape(found["block_support"]) == "the engine's, or else one by memory"
     assert found["test_limit"] == "all"
     assert found["augment"] == "none"
 
