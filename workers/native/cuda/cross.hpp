@@ -237,7 +237,8 @@ KIPPER_INLINE void forward_pair(Block& block, const Plan& plan, const Stages& st
         const Lanes<T> value = total * T(plan.readout_scale) + T(plan.bias);
         const LaneInt place = LaneInt{} + index;
         results.kernel.store(place, value, lane_index() == 0);
-        results.endangered.store(place, verdict(plan, stages, weights, pair.workspace), lane_index() == 0);
+        results.endangered.store(place, verdict(plan, stages, weights, pair.workspace),
+                                 lane_index() == 0);
     });
 }
 

@@ -19,15 +19,15 @@ struct Stage {
     int height, width, band_rows, band_columns;
     int out_height, out_width, out_band_rows, out_band_columns;
     int channels;
-    int first_map;            // of its variance maps, among those of an image
-    int input, output;        // starts of the maps before and behind it, in the workspace
-    int columns;              // of an image, in a lane
-    int segment;              // lanes for an image's row
-    int judged_rows;          // one in so many is judged, see judging.hpp; 0 for none
-    int only_offset;          // whether the network has no offset but (0, 0)
-    int lost, total;          // places in the workspace, for the judgement of each offset
-    int nearest;              // the place of near patches' share
-    int first_weight;         // of its offsets, among those of all stages
+    int first_map;      // of its variance maps, among those of an image
+    int input, output;  // starts of the maps before and behind it, in the workspace
+    int columns;        // of an image, in a lane
+    int segment;        // lanes for an image's row
+    int judged_rows;    // one in so many is judged, see judging.hpp; 0 for none
+    int only_offset;    // whether the network has no offset but (0, 0)
+    int lost, total;    // places in the workspace, for the judgement of each offset
+    int nearest;        // the place of near patches' share
+    int first_weight;   // of its offsets, among those of all stages
     double bias, inner_scale, top_scale;  // of ReLUs below the top level, and there
 };
 
