@@ -20,7 +20,7 @@ seed=0
 if [[ ${1-} =~ ^[0-9]+$ ]]; then seed=$1; shift; fi
 out=${OUT:-runs/figures}
 
-distil() {  # NAME FLAG…
+distill() {  # NAME FLAG…
   local name=$1; shift
   python -m kipper distill --workdir="$out/$name-$seed" --seed="$seed" --architecture=convnet --learn_labels \
     --dashboard=none --verify_fraction=0 "$@"
@@ -28,19 +28,19 @@ distil() {  # NAME FLAG…
 
 case $run in
   cifar10)
-    distil cifar10 --dataset=cifar10 --data_dir="$CIFAR10" --preprocess=zca --support_size=10 \
+    distill cifar10 --dataset=cifar10 --data_dir="$CIFAR10" --preprocess=zca --support_size=10 \
       --recipe=fast --target_batch_size=250 --steps=4300 "$@" ;;
   cifar10_paper)
-    distil cifar10-paper --dataset=cifar10 --data_dir="$CIFAR10" --preprocess=zca --support_size=10 \
+    distill cifar10-paper --dataset=cifar10 --data_dir="$CIFAR10" --preprocess=zca --support_size=10 \
       --recipe=paper --learning_rate=0.08 --schedule=cosine --schedule_steps=2200 --steps=2200 "$@" ;;
   mnist)
-    distil mnist --dataset=mnist --data_dir="$MNIST" --support_size=10 \
+    distill mnist --dataset=mnist --data_dir="$MNIST" --support_size=10 \
       --recipe=fast --target_batch_size=250 --steps=3800 "$@" ;;
   fashion_mnist)
-    distil fashion-mnist --dataset=fashion_mnist --data_dir="$FASHION_MNIST" --support_size=10 \
+    distill fashion-mnist --dataset=fashion_mnist --data_dir="$FASHION_MNIST" --support_size=10 \
       --recipe=fast --target_batch_size=250 --steps=3800 "$@" ;;
   cifar10_100)
-    distil cifar10-100 --dataset=cifar10 --data_dir="$CIFAR10" --preprocess=zca --support_size=100 \
+    distill cifar10-100 --dataset=cifar10 --data_dir="$CIFAR10" --preprocess=zca --support_size=100 \
       --recipe=fast --target_batch_size=500 --steps=600 --eval_every=100 "$@" ;;
   *) echo "$run is none of the runs in the head of this script" >&2; exit 2 ;;
 esac

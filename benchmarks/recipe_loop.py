@@ -110,7 +110,9 @@ class Task:
         return float(np.mean(np.concatenate(blocks).argmax(1) == self.test_classes))
 
 
-def distil(task: Task, contender: Contender, size: int, budget: float, seed: int) -> dict[str, Any]:
+def distill(
+    task: Task, contender: Contender, size: int, budget: float, seed: int
+) -> dict[str, Any]:
     """One run of `budget` pairs: scores by share of the budget, and by average at the end."""
     started = time.perf_counter()
     images, spent = first_images(task, contender, size, seed)

@@ -71,7 +71,7 @@ def search(options: argparse.Namespace) -> None:
         )
         if contender.coarse_share and loaded.train.shape[1] < 16:
             continue  # half the pixels are too few for three pools
-        found = recipe_loop.distil(loaded, contender, options.support_size, options.budget, seed)
+        found = recipe_loop.distill(loaded, contender, options.support_size, options.budget, seed)
         line = {"task": task, "contender": name, "recipe": recipe, "seed": seed, **found}
         with options.results.open("a") as file:
             file.write(json.dumps(line) + "\n")
