@@ -48,6 +48,6 @@ try oldest "the oldest packages that it admits"
 cd "$folder"
 # The simulated GPU is compiled from sources that the wheel does not need.
 "$folder/oldest/bin/python" -m pytest -c /dev/null -q -n 2 --dist=loadfile --import-mode=importlib -p no:cacheprovider \
-  --disable-warnings -o pythonpath="$tests" --ignore-glob="*/test_simulated_gpu.py" \
-  --ignore-glob="*/test_cuda_device.py" \
+  --disable-warnings -o pythonpath="$tests" \
+  --ignore="$tests/workers/test_simulated_gpu.py" --ignore="$tests/workers/test_cuda_device.py" \
   "$tests/common" "$tests/workers" -m "not slow and not thorough and not processes"
