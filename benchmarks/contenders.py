@@ -122,6 +122,14 @@ CONTENDERS = {
         optimiser="soap", batch=50, last_batch=500, temperature=0.3
     ),
     "50 to 500 targets, temperature from 0.3": Contender(batch=50, last_batch=500, temperature=0.3),
+    "250 targets, temperature from 0.3": Contender(batch=250, temperature=0.3),
+    "100 targets, temperature from 0.3": Contender(batch=100, temperature=0.3),
+    "100 targets, 0.12 cosine, temperature from 0.3": Contender(
+        batch=100, rate=0.12, schedule="cosine", temperature=0.3
+    ),
+    "SOAP by axes, 250 targets, temperature from 0.3": Contender(
+        optimiser="soap_axes", batch=250, temperature=0.3
+    ),
     "a third at half the side": Contender(coarse_share=1 / 3),
     "a tenth at half the side": Contender(coarse_share=0.1),
     "temperature at 0.1": Contender(temperature_rate=0.1),
