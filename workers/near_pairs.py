@@ -1,7 +1,7 @@
-"""Which pairs of images nearly coincide as wholes, from the images alone.
+"""Which pairs of images nearly coincide as wholes, or have faint patches, from the images alone.
 
-float32 cannot hold the kernels of such pairs (docs/banded_kernel.md, "Images that nearly
-coincide"). Pairs that only share patches are found by the engines while they evaluate.
+float32 cannot hold the kernels of such pairs, or their gradients (docs/banded_kernel.md, "Images
+that nearly coincide"). Pairs that share other patches are found by the engines while they evaluate.
 """
 
 import math
@@ -16,12 +16,14 @@ from kipper.common.linalg import matmul
 # nearly coincide up to the first. The rounding of a matrix product is far below the second.
 _NEAR = 1e-4
 _CANDIDATE = 1e-3
+# Patches are faint whose gap from a black one is below this. Bytes from 0 to 1 have none.
+_FAINT_GAP = 1e-4
 # Pairs whose differences are formed together.
 _PAIRS_AT_A_TIME = 256
 
 
 def crowded(images: np.ndarray, architecture: Architecture) -> np.ndarray:
-    """(n, h, w, c) -> (n,) boolean: whether an image nearly coincides with another one."""
+    """(n, h, w, c) -> (n,) boolean: whether an image is near another one, see `Nearness`."""
     near = np.zeros(len(images), bool)
     for start in range(0, len(images), _PAIRS_AT_A_TIME):
         rows = slice(start, start + _PAIRS_AT_A_TIME)
@@ -30,7 +32,10 @@ def crowded(images: np.ndarray, architecture: Architecture) -> np.ndarray:
 
 
 class Nearness(NamedTuple):
-    """Boolean arrays (n, m) of pairs: images that are equal, and those that nearly are."""
+    """Boolean arrays (n, m) of pairs: images that are equal, and those that float32 cannot hold.
+
+    The latter nearly coincide, or one has faint patches and the other one black ones.
+    """
 
     equal: np.ndarray
     near: np.ndarray
@@ -57,4 +62,30 @@ def image_nearness(x1: np.ndarray, x2: np.ndarray, architecture: Architecture) -
             exact = np.square(differences).sum(1)
             nearness.equal[pairs] = ~differences.any(1)
             nearness.near[pairs] = differences.any(1) & (exact <= _NEAR * smaller[pairs])
+        faint = _faint_beside_black(x1, x2, architecture)
+        np.logical_or(nearness.near, faint & ~nearness.equal, out=nearness.near)
     return nearness
+
+
+def _faint_beside_black(
+    x1: np.ndarray, x2: np.ndarray, architecture: Architecture
+) -> np.ndarray | bool:
+    """(n, m) boolean: whether an image of a pair has a faint patch, and the other a black one."""
+    # Of pixels' mean squares over channels, summed over a patch: the gap is that over twice bias.
+    limit = 18 * _FAINT_GAP * (architecture.b_std / architecture.w_std) ** 2
+    squares = [np.einsum("nhwc,nhwc->nhw", x, x) / x.dtype.type(x.shape[3]) for x in (x1, x2)]
+    found = [((side > 0) & (side < limit)).any((1, 2)) for side in squares]
+    if not any(side.any() for side in found):
+        return False
+    sums = [_patch_sums(side) for side in squares]
+    faint1, faint2 = (((side > 0) & (side < limit)).any((1, 2)) for side in sums)
+    black1, black2 = ((side == 0).any((1, 2)) for side in sums)
+    return np.logical_and.outer(faint1, black2) | np.logical_and.outer(black1, faint2)
+
+
+def _patch_sums(maps: np.ndarray) -> np.ndarray:
+    """Sums over 3x3 pixels, with zeros outside: (n, h, w) -> (n, h, w)."""
+    for axis in (1, 2):
+        padded = np.pad(maps, [(int(axis == other),) * 2 for other in range(3)])
+        maps = np.lib.stride_tricks.sliding_window_view(padded, 3, axis).sum(3)
+    return maps

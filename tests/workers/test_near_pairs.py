@@ -21,6 +21,7 @@ from kipper.common.architecture import (
     Relu,
     architecture_named,
 )
+from kipper.common.datasets.registry import load_dataset
 from kipper.launch.kernels import kernel, kernel_vjp
 from kipper.workers import banded_cpu, banded_cpu_engine, banded_xla, dense_engine
 from kipper.workers.bands import banded_network
@@ -250,6 +251,33 @@ def test_images_with_dark_backgrounds_stay_float32_within_its_bounds(name, dimme
     assert np.abs(values - exact).max() < 1e-6 * np.abs(exact).max()
     errors = np.linalg.norm(slopes - expected, axis=1)
     assert np.all(errors < 1e-3 * np.linalg.norm(expected, axis=1))
+
+
+@NATIVE
+def test_faint_pixels_beside_black_ones_keep_their_gradients():
+    digits = load_dataset("mnist5k", None).x_train / np.float32(16)
+    for name, pair in (("convnet3", [10, 0]), ("conv_vec3", [11, 4])):
+        single, double = (
+            _pair(
+                banded_cpu_engine.unchecked_engine(
+                    KernelSpec(architecture_named(name), "ntk", dtype), 1
+                ),
+                digits[pair].astype(dtype),
+            )
+            for dtype in ("float32", "float64")
+        )
+        assert pair_errors(single, double).gradient < 1e-3
+
+
+def test_faint_patches_are_told_from_those_of_bytes():
+    strokes = np.zeros((4, 8, 8, 2), np.float32)
+    for index in range(4):
+        strokes[index, 3:5, index : index + 3] = 1
+    strokes[1, 1, 6], strokes[2, 1, 6] = 1 / 255, 1 / 255 / 4
+    strokes[3] += 1  # nowhere black
+    near = image_nearness(strokes, strokes, architecture_named("convnet3")).near
+    assert np.argwhere(near).tolist() == [[0, 2], [1, 2], [2, 0], [2, 1]]
+    assert crowded(strokes, architecture_named("convnet3")).tolist() == [True, True, True, False]
 
 
 def test_whole_images_that_nearly_coincide_are_told_from_equal_ones():
