@@ -16,7 +16,7 @@ from kipper.common.linalg import matmul
 # nearly coincide up to the first. The rounding of a matrix product is far below the second.
 _NEAR = 1e-4
 _CANDIDATE = 1e-3
-# Patches are faint whose gap from a black one is below this. Bytes from 0 to 1 have none.
+# Patches are faint whose gap from a black one is below this. Grey bytes from 0 to 1 have none.
 _FAINT_GAP = 1e-4
 # Pairs whose differences are formed together.
 _PAIRS_AT_A_TIME = 256
