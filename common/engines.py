@@ -5,6 +5,7 @@ a line to `TABLE`. The coordinator takes block sizes from it.
 """
 
 import dataclasses
+from collections.abc import Collection
 
 from kipper.common.architecture import Architecture, Family
 from kipper.common.errors import UserError
@@ -22,6 +23,8 @@ class EngineEntry:
         block_support: largest number of support images in a block; None to choose by memory.
         block_target: largest number of target images in a block; None to choose by memory.
         always_float64: whether it computes kernels of float32 in float64 too.
+        blocks_at_once: that a worker gives it, each from a thread of its own. One of several is
+            copied while the device computes another one.
     """
 
     name: str
@@ -30,6 +33,7 @@ class EngineEntry:
     block_support: int | None = None
     block_target: int | None = None
     always_float64: bool = False
+    blocks_at_once: int = 1
 
 
 # From the slowest to the fastest. The first engine of each family runs on any machine. Engines of a
@@ -45,7 +49,7 @@ TABLE = (
     EngineEntry("dense", "fully connected ReLU", None, 512),
     EngineEntry("banded_xla", "convolutional ReLU", None, 32, 256),
     EngineEntry("banded_cpu", "convolutional ReLU", "cpu", 32, 256),
-    EngineEntry("banded_cuda", "convolutional ReLU", "cuda", 32, 256),
+    EngineEntry("banded_cuda", "convolutional ReLU", "cuda", 32, 256, blocks_at_once=2),
 )
 ENGINES = ("auto", *(entry.name for entry in TABLE))
 
@@ -70,3 +74,8 @@ def engines_for(name: str, architecture: Architecture) -> list[EngineEntry]:
             "give --engine=auto."
         )
     return [entry]
+
+
+def blocks_at_once(names: Collection[str]) -> int:
+    """How many blocks a worker with engines of these names computes at once."""
+    return min((entry.blocks_at_once for entry in TABLE if entry.name in names), default=1)

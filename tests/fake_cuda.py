@@ -17,11 +17,15 @@ _PARAMETERS = re.compile(r"__launch_bounds__\((\d+).*\)\n(\w+)\(([^)]*)\)")
 
 
 class _Stream:
-    def __init__(self):
+    def __init__(self, cuda):
+        self._cuda = cuda
         self.pending = []
+        self.kernels = 0  # that are pending
         self.handle = self
 
     def sync(self):
+        self._cuda.before_wait(self)
+        self.kernels = 0
         while self.pending:
             self.pending.pop(0)()
 
@@ -55,6 +59,7 @@ class FakeCuda:
         )
         self._library, self._programs = ctypes.CDLL(library), programs
         self._memory, self._refused = memory, refused
+        self.before_wait = lambda stream: None
         self.launched = []
         self.streams = []
         self.compiled = []
@@ -67,7 +72,7 @@ class FakeCuda:
         pass
 
     def create_stream(self):
-        self.streams.append(_Stream())
+        self.streams.append(_Stream(self))
         return self.streams[-1]
 
     def allocate(self, size, *, stream):
@@ -131,6 +136,7 @@ class FakeCuda:
             buffers.pop()
         grid = config.grid, config.block // 32
         self.launched.append((function, config))
+        stream.kernels += 1
         stream.pending.append(
             lambda: simulated_gpu.run(
                 *(self._library, function, plan, images, counts),

@@ -1,5 +1,6 @@
 """A GPU of NVIDIA as a `Device`, by cuda-core: streams, memory, programs compiled at run time."""
 
+import collections
 import dataclasses
 import importlib.metadata
 import os
@@ -99,7 +100,10 @@ class CudaDevice:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._loaded: dict[_Key, _Loaded] = {}
+        self._compiling = threading.Lock()
         self._in_use = 0
+        # Bytes of arrays that are no more. They may end at any time, also within `_lock`.
+        self._returned: collections.deque[int] = collections.deque()
         try:
             # The first one that CUDA_VISIBLE_DEVICES leaves.
             self._card = library.core.Device(0)
@@ -193,6 +197,8 @@ class CudaDevice:
 
     def _allocate(self, size: int) -> Allocation:
         with self._lock:
+            while self._returned:
+                self._in_use -= self._returned.popleft()
             if self._in_use + size > self.memory:
                 raise MemoryError(
                     f"{size} bytes more than {self._in_use} exceed the {self.memory} of the device "
@@ -203,13 +209,10 @@ class CudaDevice:
         try:
             memory = _translated(lambda: self._card.allocate(size, stream=stream))
         except BaseException:
-            self._give_back(size)
+            self._returned.append(size)
             raise
-        weakref.finalize(memory, self._give_back, size)
+        weakref.finalize(memory, self._returned.append, size)
         return memory
-
-    def _give_back(self, size: int) -> None:
-        self._in_use -= size
 
     def _scratch(self, geometry: Geometry, work: int) -> tuple[int, Allocation | None]:
         """The number of blocks, and their workspaces in global memory; fewer if it is little."""
@@ -228,10 +231,10 @@ class CudaDevice:
     ) -> _Loaded:
         """The function, compiled on first use."""
         key = function, None if function == "sum_pairs" else plan, images, dtype.name
-        loaded = self._loaded.get(key)
-        if loaded is None:
-            loaded = self._loaded[key] = self._load(function, plan, images, dtype)
-        return loaded
+        with self._compiling:
+            if key not in self._loaded:
+                self._loaded[key] = self._load(function, plan, images, dtype)
+            return self._loaded[key]
 
     def _load(
         self, function: DeviceFunction, plan: KernelPlan, images: int, dtype: np.dtype

@@ -1,4 +1,4 @@
-"""A worker apart from its transport: turns requests into replies, one block at a time."""
+"""A worker apart from its transport: turns requests into replies."""
 
 import collections
 import dataclasses
@@ -10,6 +10,7 @@ from absl import logging
 from kipper.common import logs, messages
 from kipper.common.architecture import KernelSpec, architecture_asked_for
 from kipper.common.cores import usable_cores
+from kipper.common.engines import blocks_at_once
 from kipper.common.errors import KipperError, UserError, WorkerError
 from kipper.common.messages import PROTOCOL_VERSION, SUPPORT_KEY, Failure, Reply, Request
 from kipper.workers.augmented_rows import AugmentedRows
@@ -19,6 +20,7 @@ from kipper.workers.numerics import numerics_of
 from kipper.workers.prepared_rows import PreparedRows
 from kipper.workers.row_store import RowsMissing, RowStore
 from kipper.workers.support_versions import SupportVersions
+from kipper.workers.turns import Turns
 
 # A linearised block keeps its residuals until its cotangent arrives, so that the backward phase
 # does not repeat the forward phase (docs/gradient.md). Whether a block is linearised depends on its
@@ -35,7 +37,8 @@ class Worker:
     """Answers the requests of `messages.py`.
 
     `handle` may be called from several threads. Blocks run one after another, since they share the
-    device; other requests do not wait for blocks.
+    device; on a GPU two at once, so that one is copied while the other is computed. Other requests
+    do not wait for blocks.
 
     Args:
         store: the row store, if workers share one.
@@ -46,7 +49,8 @@ class Worker:
     def __init__(self, store: RowStore | None = None, threads: int | None = None):
         self._store = RowStore() if store is None else store
         self._threads = threads
-        self._compute = threading.Lock()
+        self._turns = Turns()
+        self._preparing = threading.Lock()  # target rows are for one thread at a time
         self._residuals = _Residuals(MAX_RESIDUAL_BYTES)
         self._cancelled = _Cancelled()
         self._configured: _Configured | None = None
@@ -89,8 +93,7 @@ class Worker:
                 except UserError as error:  # a retry would fail in the same way
                     return _failure(messages.REFUSED, str(error))
             case messages.Probe():
-                with self._compute:
-                    return self._probe(request)
+                return self._turns.run(lambda: self._probe(request))
             case messages.PutRows(key, total, index, rows):
                 self._store.put(key, total, index, rows)
                 return messages.Done()
@@ -101,8 +104,7 @@ class Worker:
                 self._cancelled.add(block)
                 return messages.Done()
             case messages.Block() | messages.BlockVjp() | messages.Prepare():
-                with self._compute:
-                    return self._compute_block(request)
+                return self._turns.run(lambda: self._compute_block(request))
 
     def _configure(self, request: messages.Configure) -> Reply:
         if request.protocol_version != PROTOCOL_VERSION:
@@ -116,12 +118,13 @@ class Worker:
             for name in request.architectures
         ]
         threads = self._threads or request.threads or usable_cores()
-        with self._compute:
+        with self._turns.alone():
             engines = [make_engine(request.engine, spec, threads) for spec in specs]
             kernels = [_Kernel(engine, self._store, request) for engine in engines]
             self._configured = _Configured(
                 request.run, kernels, SupportVersions(engines, request.dtype)
             )
+            self._turns.most = blocks_at_once([engine.name for engine in engines])
             self._residuals = _Residuals(MAX_RESIDUAL_BYTES)
             self._cancelled = _Cancelled()  # the old numbers are another coordinator's
             numerics = numerics_of(engines, specs)
@@ -155,7 +158,8 @@ class Worker:
         kernels = self._ready().kernels
         if not 0 <= request.kernel < len(kernels):
             raise WorkerError(f"There is no kernel {request.kernel}; {len(kernels)} are known.")
-        kernels[request.kernel].columns(request)
+        with self._preparing:
+            kernels[request.kernel].columns(request)
         return messages.Done()
 
     def _images(
@@ -168,7 +172,8 @@ class Worker:
         rows = ready.support.take(request.version, index)
         if request.columns_key == SUPPORT_KEY:
             return kernel.engine, rows, ready.support.take(request.version, request.columns), True
-        return kernel.engine, rows, kernel.columns(request), False
+        with self._preparing:
+            return kernel.engine, rows, kernel.columns(request), False
 
     def _block(self, request: messages.Block) -> messages.KernelBlock:
         engine, rows, columns, both = self._images(request)

@@ -1,5 +1,8 @@
 """The engine for GPUs over cuda-core's names, with the simulated GPU's kernels behind them."""
 
+import concurrent.futures
+import contextlib
+import dataclasses
 import importlib.util
 import threading
 
@@ -7,14 +10,25 @@ import numpy as np
 import pytest
 import simulated_gpu
 from fake_cuda import FakeCuda
+from pool_requests import CONFIGURE
 from simulated_gpu import SimulatedGpu
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.errors import WorkerError
-from kipper.workers import banded_cuda_engine, choice, cuda_library, cuda_source, resident_images
+from kipper.common.messages import UNCHANGED, Block, PutSupport
+from kipper.common.wire import content_key
+from kipper.workers import (
+    banded_cuda_engine,
+    choice,
+    cuda_library,
+    cuda_source,
+    resident_images,
+    worker,
+)
 from kipper.workers.cuda_device import CudaDevice, geometry
 from kipper.workers.engine import PreparedImages
 from kipper.workers.resident_images import Residency
+from kipper.workers.row_store import RowStore
 
 SPEC = KernelSpec(architecture_named("convnet3"), "ntk", "float32")
 
@@ -104,6 +118,39 @@ def test_too_little_memory_splits_blocks_and_changes_no_bit(fake, library, optio
     _, device = fake(**options)
     images = _images(8)
     _equal(_results(_engine(device), images), _results(_engine(SimulatedGpu(library)), images))
+
+
+@pytest.mark.parametrize(("memory", "seconds"), [(2**30, 20), (100_000, 0.2)])
+def test_a_worker_queues_a_block_before_it_has_the_answer_of_another(
+    fake, monkeypatch, memory, seconds
+):
+    cuda, device = fake(memory=memory)
+    engine, images = _engine(device), _images(16)
+    monkeypatch.setattr(worker, "make_engine", lambda *_: engine)
+    rows, support = images[4:], images[:4]
+    key = content_key(rows)
+    gpu = worker.Worker(RowStore({key: rows}))
+    gpu.handle(dataclasses.replace(CONFIGURE, architectures=["convnet3"]))
+    gpu.handle(PutSupport(version=1, step=0, kernel=0, total=4, start=0, images=support))
+
+    def block(number):
+        columns = np.arange(6 * number, 6 * number + 6)
+        request = Block(number, 1, 0, 4, key, UNCHANGED, linearise=False, columns=columns)
+        return gpu.handle(request).kernel
+
+    want = [block(number) for number in range(2)]  # one after the other; all rows are prepared
+    both, waited = threading.Barrier(2, timeout=seconds), threading.local()
+
+    def before_wait(stream):
+        if stream.kernels and not hasattr(waited, "once"):
+            waited.once = True
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait()  # until the other block's kernels are queued
+
+    cuda.before_wait = before_wait
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        _equal(list(threads.map(block, range(2))), want)
+    assert both.broken == (memory < 2**30)  # without room for both, one follows the other
 
 
 def test_a_device_that_does_not_start_is_said_in_one_sentence(tmp_path, fake):
