@@ -5,7 +5,7 @@ Rule 1   This package uses no transport, thread, clock or randomness. Each event
 Rule 2   A queued block ends in exactly one of three ways: one of its answers is accepted, it is
          withdrawn (the scheduler itself may withdraw an optional block), or the run is aborted.
 Rule 3   A worker gets blocks while it is present and not draining, stalled or resting. It has at
-         most WINDOW blocks at a time and computes them in the order in which they were sent.
+         most WINDOW blocks at a time and begins them in the order in which they were sent.
 Rule 4   Placement. The most urgent block goes first. Among equally urgent blocks, the scheduler
          prefers one bound to the worker (which kept the block's residuals), then the one for which
          the fewest bytes must be sent, then one from the columns with the most waiting blocks per
