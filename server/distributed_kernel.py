@@ -91,8 +91,9 @@ class DistributedKernel:
         Memory is O(n * block_target) for any t. The first blocks are queued at once. Rows before
         `start` are left out; if it is the end of a span, the later spans do not depend on it.
         """
-        placed = self._target_blocks(key, rows, linearise=False, start=start)
-        row_spans = self._target_spans(len(rows), start)
+        every = spans(len(rows), self._tiling.target)
+        row_spans = [(max(first, start), last) for first, last in every if last > start]
+        placed = self._target_blocks(key, rows, row_spans, linearise=False)
         grid = self._grid("kernel", row_spans, priority, triangle=False)
         answers = self._pool.map(((block, None) for _, block in placed), priority, grid)
         return self._chunks(row_spans, self._num_support, answers)
@@ -110,7 +111,7 @@ class DistributedKernel:
                 draw=draw,
                 columns=np.asarray(rows[first:last], np.int64),
             )
-            for first, last in spans(len(rows), self._tiling.target)
+            for first, last in self._step_spans(len(rows))
         )
         self._pool.prefetch(ahead)
 
@@ -139,10 +140,12 @@ class DistributedKernel:
         """
         n = self._num_support
         k_ss, k_ts = np.empty((n, n)), np.empty((len(rows), n))
-        placed = [*self._support_blocks(True), *self._target_blocks(key, rows, True, draw=draw)]
+        target_spans = self._step_spans(len(rows))
+        targets = self._target_blocks(key, rows, target_spans, linearise=True, draw=draw)
+        placed = [*self._support_blocks(linearise=True), *targets]
         assert self._support is not None
         self._linearised = linearised = _Linearised(self._support, len(rows), [])
-        grid = self._grid("kernel", self._target_spans(len(rows)), STEP)
+        grid = self._grid("kernel", target_spans, STEP)
         with self._pool.phase("forward"):
             for (first, block), kernel, worker in self._compute(placed, grid):
                 linearised.blocks.append(((first, block), worker))
@@ -168,7 +171,7 @@ class DistributedKernel:
             (_vjp_request(placed, k_ss_cotangent, k_ts_cotangent, support.dtype), worker)
             for placed, worker in blocks
         )
-        grid = self._grid("gradient", self._target_spans(num_targets), STEP)
+        grid = self._grid("gradient", self._step_spans(num_targets), STEP)
         answers = self._pool.map(requests, STEP, grid)
         with self._pool.phase("backward"):
             for ((_, block), _), (reply, _) in zip(blocks, answers, strict=True):
@@ -211,16 +214,21 @@ class DistributedKernel:
             yield first, self._block(rows, SUPPORT_KEY, np.arange(first, last), linearise)
 
     def _target_blocks(
-        self, key: str, rows: np.ndarray, linearise: bool, start: int = 0, draw: int = UNCHANGED
+        self,
+        key: str,
+        rows: np.ndarray,
+        row_spans: list[tuple[int, int]],
+        *,
+        linearise: bool,
+        draw: int = UNCHANGED,
     ) -> Iterator[_Placed]:
-        for first, last in self._target_spans(len(rows), start):
+        for first, last in row_spans:
             columns = np.asarray(rows[first:last], np.int64)
             for support_rows in spans(self._num_support, self._tiling.support):
                 yield first, self._block(support_rows, key, columns, linearise, draw)
 
-    def _target_spans(self, num_rows: int, start: int = 0) -> list[tuple[int, int]]:
-        every = spans(num_rows, self._tiling.target)
-        return [(max(first, start), last) for first, last in every if last > start]
+    def _step_spans(self, num_targets: int) -> list[tuple[int, int]]:
+        return spans(num_targets, self._tiling.target_of_step(self._num_support, num_targets))
 
     def _block(
         self,

@@ -458,7 +458,12 @@ def tiling_of(settings: ComputeSettings, image_shape: tuple[int, ...]) -> Tiling
         for spec in settings.kernel_specs
     ]
     # One for all kernels, so that rows prepared for one kernel's blocks fit another's.
-    return Tiling(min(t.support for t in tilings), min(t.target for t in tilings))
+    fewest = [t.fewest_pairs for t in tilings if t.fewest_pairs is not None]
+    return Tiling(
+        min(t.support for t in tilings),
+        min(t.target for t in tilings),
+        max(fewest, default=None),
+    )
 
 
 def _configure(settings: RunSettings, augmenting: Augmenting | None) -> messages.Configure:

@@ -15,6 +15,11 @@ BLOCK_BYTES = 128 * 2**20
 _ARRAYS_ALIVE = 6
 # Whole batches of cheap kernels would fit in the budget; smaller blocks can be shared by workers.
 _LARGEST_TARGET = 2048
+# With fewer, workers idle while others end their last block of a phase.
+_BLOCKS_OF_A_STEP = 32
+# Smaller blocks are not worth their messages: 320 pairs of 32x32 pixels are a fifth of a second of
+# a core's work by banded_cpu (docs/results.md, "Blocks of a step").
+_FEWEST_PIXEL_PAIRS = 320 * 32**4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +29,24 @@ class Tiling:
     Attributes:
         support: support images in a block.
         target: target images in a block.
+        fewest_pairs: pairs that a block of a step has at least, where there are so many; None if
+            steps are not cut further than `target` says.
     """
 
     support: int
     target: int
+    fewest_pairs: int | None = None
+
+    def target_of_step(self, support: int, targets: int) -> int:
+        """Largest number of target images in a block of a step of `support` by `targets` images.
+
+        It depends on the step alone, so that sums have one order whatever workers there are.
+        """
+        if self.fewest_pairs is None:
+            return self.target
+        shared = -(-targets * len(spans(support, self.support)) // _BLOCKS_OF_A_STEP)
+        fewest = -(-self.fewest_pairs // min(support, self.support))
+        return min(self.target, max(shared, fewest))
 
 
 def spans(total: int, largest: int) -> list[tuple[int, int]]:
@@ -70,16 +89,16 @@ def tiling_for(
     itemsize = 8 if spec.dtype == "float64" or entry.always_float64 else 4
     height, width, channels = image_shape
     pixels = height * width
-    per_pair = _ARRAYS_ALIVE * itemsize
     if spec.architecture.couples_pixels:
-        per_pair *= pixels**2
-    elif Conv() in spec.architecture.layers:
-        per_pair *= pixels
+        pixel_pairs = pixels**2
+    else:
+        pixel_pairs = pixels if Conv() in spec.architecture.layers else 1
+    per_pair = _ARRAYS_ALIVE * itemsize * pixel_pairs
     per_image = 2 * itemsize * pixels * channels  # as stored and as gathered
     support = block_support or entry.block_support or _largest_support(per_pair)
     by_memory = max(1, BLOCK_BYTES // (support * per_pair + per_image))
     target = block_target or entry.block_target or min(_LARGEST_TARGET, by_memory)
-    return Tiling(support, target)
+    return Tiling(support, target, None if block_target else -(-_FEWEST_PIXEL_PAIRS // pixel_pairs))
 
 
 def _largest_support(per_pair: int) -> int:

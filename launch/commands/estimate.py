@@ -185,7 +185,8 @@ def _of_engines(
         if one is None:
             continue
         per_pair = one / len(images) ** 2
-        block = per_pair * min(tiling.target, targets) * len(images)
+        columns = min(targets, tiling.target_of_step(len(experiment.support), targets))
+        block = per_pair * columns * len(images)
         if block <= MAX_RESIDUAL_BYTES_PER_BLOCK:
             pairs = len(experiment.support) * targets / workers
             kept = max(kept, int(min(MAX_RESIDUAL_BYTES, per_pair * pairs)))

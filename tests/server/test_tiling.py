@@ -75,7 +75,7 @@ def test_a_triangle_and_its_mirror_image_are_the_whole_matrix(total: int, larges
 
 @pytest.mark.parametrize("name", ["fc1", "conv_vec3", "myrtle10"])
 def test_given_sizes_are_taken_as_they_are(name: str) -> None:
-    assert tiling_for(spec(name), "neural_tangents", (32, 32, 3), 7, 11) == Tiling(7, 11)
+    assert tiling_for(spec(name), "neural_tangents", (32, 32, 3), 7, 11) == Tiling(7, 11, None)
     assert tiling_for(spec(name), "neural_tangents", (32, 32, 3), 7, None).support == 7
     assert tiling_for(spec(name), "neural_tangents", (32, 32, 3), None, 11).target == 11
 
@@ -115,9 +115,8 @@ def test_fully_connected_blocks_of_the_dense_engine_keep_their_residuals(
 
 
 def test_images_too_large_for_the_budget_still_have_a_block() -> None:
-    assert tiling_for(spec("myrtle10"), "neural_tangents", (512, 512, 3), None, None) == Tiling(
-        1, 1
-    )
+    tiling = tiling_for(spec("myrtle10"), "neural_tangents", (512, 512, 3), None, None)
+    assert (tiling.support, tiling.target) == (1, 1)
 
 
 def test_the_tiling_of_fully_connected_kernels_leaves_blocks_to_share() -> None:
@@ -132,5 +131,48 @@ def test_convolutional_blocks_are_the_same_for_slow_and_fast_workers(
     engine: str, name: str
 ) -> None:
     """Tens of milliseconds of a GPU for convnet (docs/gpu.md): sums have one order."""
-    assert tiling_for(spec(name), engine, (32, 32, 3), None, None) == Tiling(32, 256)
-    assert tiling_for(spec(name), engine, (32, 32, 3), None, 2048) == Tiling(32, 2048)
+    tiling = tiling_for(spec(name), engine, (32, 32, 3), None, None)
+    assert (tiling.support, tiling.target) == (32, 256)
+    assert tiling_for(spec(name), engine, (32, 32, 3), None, 2048) == Tiling(32, 2048, None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "support", "targets", "expected"),
+    [
+        ((32, 32, 3), 10, 250, 32),  # as few pairs as are worth a message
+        ((32, 32, 3), 10, 500, 32),
+        ((28, 28, 1), 10, 500, 55),
+        ((32, 32, 3), 100, 500, 63),  # 32 blocks, in four rows
+        ((32, 32, 3), 100, 5000, 256),  # the largest
+        ((8, 8, 3), 10, 500, 256),
+        ((32, 32, 3), 1, 100, 256),
+    ],
+)
+def test_steps_are_cut_into_blocks_that_workers_can_share(
+    shape: tuple[int, int, int], support: int, targets: int, expected: int
+) -> None:
+    tiling = tiling_for(spec("convnet"), "auto", shape, None, None)
+    assert tiling.target_of_step(support, targets) == expected
+
+
+@given(
+    support=st.integers(1, 300),
+    targets=st.integers(1, 6000),
+    fewest=st.integers(1, 10**5),
+    largest=st.integers(1, 600),
+)
+@settings(deadline=None)
+def test_blocks_of_a_step_are_neither_many_nor_large(
+    support: int, targets: int, fewest: int, largest: int
+) -> None:
+    tiling = Tiling(32, largest, fewest)
+    columns = tiling.target_of_step(support, targets)
+    assert 1 <= columns <= largest
+    if columns < largest:
+        rows = len(spans(support, 32))
+        assert columns * min(support, 32) >= fewest
+        assert rows * len(spans(targets, columns)) < 32 + rows
+
+
+def test_given_blocks_are_not_cut_for_a_step() -> None:
+    assert Tiling(32, 256).target_of_step(10, 500) == 256
