@@ -228,7 +228,7 @@ class DistributedKernel:
                 yield first, self._block(support_rows, key, columns, linearise, draw)
 
     def _step_spans(self, num_targets: int) -> list[tuple[int, int]]:
-        return spans(num_targets, self._tiling.target_of_step(self._num_support, num_targets))
+        return self._tiling.spans_of_step(self._num_support, num_targets)
 
     def _block(
         self,

@@ -20,6 +20,8 @@ _BLOCKS_OF_A_STEP = 32
 # Smaller blocks are not worth their messages: 320 pairs of 32x32 pixels are a fifth of a second of
 # a core's work by banded_cpu (docs/results.md, "Blocks of a step").
 _FEWEST_PIXEL_PAIRS = 320 * 32**4
+# Images in the longest vector of a native engine, which computes whole vectors only.
+_LANES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +39,19 @@ class Tiling:
     target: int
     fewest_pairs: int | None = None
 
-    def target_of_step(self, support: int, targets: int) -> int:
-        """Largest number of target images in a block of a step of `support` by `targets` images.
+    def spans_of_step(self, support: int, targets: int) -> list[tuple[int, int]]:
+        """Half-open ranges of the targets of a step's blocks, with `support` by `targets` images.
 
-        It depends on the step alone, so that sums have one order whatever workers there are.
+        They depend on the step alone, so that sums have one order whatever workers there are. All
+        but the last fill whole vectors.
         """
         if self.fewest_pairs is None:
-            return self.target
+            return spans(targets, self.target)
         shared = -(-targets * len(spans(support, self.support)) // _BLOCKS_OF_A_STEP)
         fewest = -(-self.fewest_pairs // min(support, self.support))
-        return min(self.target, max(shared, fewest))
+        whole_vectors = -(-max(shared, fewest) // _LANES) * _LANES
+        columns = min(self.target, whole_vectors)
+        return [(first, min(first + columns, targets)) for first in range(0, targets, columns)]
 
 
 def spans(total: int, largest: int) -> list[tuple[int, int]]:

@@ -185,8 +185,8 @@ def _of_engines(
         if one is None:
             continue
         per_pair = one / len(images) ** 2
-        columns = min(targets, tiling.target_of_step(len(experiment.support), targets))
-        block = per_pair * columns * len(images)
+        step = tiling.spans_of_step(len(experiment.support), targets)
+        block = per_pair * max((stop - start for start, stop in step), default=0) * len(images)
         if block <= MAX_RESIDUAL_BYTES_PER_BLOCK:
             pairs = len(experiment.support) * targets / workers
             kept = max(kept, int(min(MAX_RESIDUAL_BYTES, per_pair * pairs)))

@@ -139,40 +139,41 @@ def test_convolutional_blocks_are_the_same_for_slow_and_fast_workers(
 @pytest.mark.parametrize(
     ("shape", "support", "targets", "expected"),
     [
-        ((32, 32, 3), 10, 250, 32),  # as few pairs as are worth a message
-        ((32, 32, 3), 10, 500, 32),
-        ((28, 28, 1), 10, 500, 55),
-        ((32, 32, 3), 100, 500, 63),  # 32 blocks, in four rows
-        ((32, 32, 3), 100, 5000, 256),  # the largest
-        ((8, 8, 3), 10, 500, 256),
-        ((32, 32, 3), 1, 100, 256),
+        ((32, 32, 3), 10, 250, [32] * 7 + [26]),  # as few pairs as are worth a message
+        ((28, 28, 1), 10, 500, [64] * 7 + [52]),
+        ((32, 32, 3), 100, 500, [64] * 7 + [52]),  # 32 blocks, in four rows
+        ((32, 32, 3), 100, 5120, [256] * 20),  # the largest
+        ((8, 8, 3), 10, 500, [256, 244]),
+        ((32, 32, 3), 1, 100, [100]),
     ],
 )
 def test_steps_are_cut_into_blocks_that_workers_can_share(
-    shape: tuple[int, int, int], support: int, targets: int, expected: int
+    shape: tuple[int, int, int], support: int, targets: int, expected: list[int]
 ) -> None:
     tiling = tiling_for(spec("convnet"), "auto", shape, None, None)
-    assert tiling.target_of_step(support, targets) == expected
+    found = tiling.spans_of_step(support, targets)
+    assert [stop - start for start, stop in found] == expected
 
 
 @given(
     support=st.integers(1, 300),
-    targets=st.integers(1, 6000),
+    targets=st.integers(0, 6000),
     fewest=st.integers(1, 10**5),
     largest=st.integers(1, 600),
 )
 @settings(deadline=None)
-def test_blocks_of_a_step_are_neither_many_nor_large(
+def test_blocks_of_a_step_cover_it_and_are_neither_many_nor_large(
     support: int, targets: int, fewest: int, largest: int
 ) -> None:
-    tiling = Tiling(32, largest, fewest)
-    columns = tiling.target_of_step(support, targets)
-    assert 1 <= columns <= largest
-    if columns < largest:
+    found = Tiling(32, largest, fewest).spans_of_step(support, targets)
+    assert [i for start, stop in found for i in range(start, stop)] == list(range(targets))
+    assert all(stop - start <= largest for start, stop in found)
+    if found and found[0][1] < min(largest, targets):
         rows = len(spans(support, 32))
-        assert columns * min(support, 32) >= fewest
-        assert rows * len(spans(targets, columns)) < 32 + rows
+        assert found[0][1] * min(support, 32) >= fewest
+        assert found[0][1] % 16 == 0
+        assert rows * len(found) < 32 + rows
 
 
 def test_given_blocks_are_not_cut_for_a_step() -> None:
-    assert Tiling(32, 256).target_of_step(10, 500) == 256
+    assert Tiling(32, 256).spans_of_step(10, 500) == [(0, 250), (250, 500)]
