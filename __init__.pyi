@@ -117,7 +117,8 @@ class Distiller(ClassifierMixin, BaseEstimator):
             block_support: Maximum number of support images in a kernel block; by default the
                 engine's, or else one by memory.
             block_target: Maximum number of target images in a kernel block; by default the
-                engine's, or else one by memory.
+                engine's, or else one by memory, and less in a step of few pairs, so that workers
+                can share it.
             initial: Start from the images and labels of a distilled set: the folder of a run, a
                 distilled.npz with its preprocessing.npz, or a file released with the KIP paper.
             support_init: Start from training images, or from noise. One of natural, noise.
@@ -640,7 +641,8 @@ def distill(
         block_support: Maximum number of support images in a kernel block; by default the
             engine's, or else one by memory.
         block_target: Maximum number of target images in a kernel block; by default the
-            engine's, or else one by memory.
+            engine's, or else one by memory, and less in a step of few pairs, so that workers
+            can share it.
         train_limit: Use only this many training images, balanced by class; by default all.
         test_limit: Use only this many test images, balanced by class; by default all.
         initial: Start from the images and labels of a distilled set: the folder of a run, a
@@ -887,7 +889,8 @@ def solve_labels(
         block_support: Maximum number of support images in a kernel block; by default the
             engine's, or else one by memory.
         block_target: Maximum number of target images in a kernel block; by default the
-            engine's, or else one by memory.
+            engine's, or else one by memory, and less in a step of few pairs, so that workers
+            can share it.
         train_limit: Use only this many training images, balanced by class; by default all.
         test_limit: Use only this many test images, balanced by class; by default all.
         label_ridge: paper: minimise the loss that evaluation uses; notebook: the released
@@ -1028,7 +1031,8 @@ def start(
         block_support: Maximum number of support images in a kernel block; by default the
             engine's, or else one by memory.
         block_target: Maximum number of target images in a kernel block; by default the
-            engine's, or else one by memory.
+            engine's, or else one by memory, and less in a step of few pairs, so that workers
+            can share it.
         train_limit: Use only this many training images, balanced by class; by default all.
         test_limit: Use only this many test images, balanced by class; by default all.
         initial: Start from the images and labels of a distilled set: the folder of a run, a
@@ -1171,7 +1175,8 @@ def start_solve_labels(
         block_support: Maximum number of support images in a kernel block; by default the
             engine's, or else one by memory.
         block_target: Maximum number of target images in a kernel block; by default the
-            engine's, or else one by memory.
+            engine's, or else one by memory, and less in a step of few pairs, so that workers
+            can share it.
         train_limit: Use only this many training images, balanced by class; by default all.
         test_limit: Use only this many test images, balanced by class; by default all.
         label_ridge: paper: minimise the loss that evaluation uses; notebook: the released

@@ -18,6 +18,8 @@ from typing import IO
 
 import numpy as np
 
+from kipper.common.memory import usable_memory
+
 # What numpy, zipfile and zlib raise for files that are damaged or no .npz files.
 UNREADABLE = (
     OSError,
@@ -85,11 +87,11 @@ def read_npz(path: pathlib.Path, names: Collection[str] | None = None) -> dict[s
 
 
 def check_memory(num_bytes: int) -> None:
-    """Raises a ValueError if this machine has less memory than that."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Raises a ValueError if this process may use less memory than that."""
+    memory = usable_memory()
     if num_bytes > memory:
         raise ValueError(
-            f"its data take {num_bytes / 2**30:,.0f} GiB, and this machine has "
+            f"its data take {num_bytes / 2**30:,.0f} GiB, and this process may use "
             f"{memory / 2**30:,.0f} GiB of memory"
         )
 

@@ -12,6 +12,7 @@ from kipper.common.architecture import KernelSpec, architecture_asked_for
 from kipper.common.cores import usable_cores
 from kipper.common.engines import blocks_at_once
 from kipper.common.errors import KipperError, UserError, WorkerError
+from kipper.common.memory import usable_memory
 from kipper.common.messages import PROTOCOL_VERSION, SUPPORT_KEY, Failure, Reply, Request
 from kipper.workers.augmented_rows import AugmentedRows
 from kipper.workers.choice import make_engine
@@ -26,7 +27,9 @@ from kipper.workers.turns import Turns
 # does not repeat the forward phase (docs/gradient.md). Whether a block is linearised depends on its
 # shape only, so that all workers decide alike and give equal bits.
 MAX_RESIDUAL_BYTES_PER_BLOCK = 256 * 2**20
-MAX_RESIDUAL_BYTES = 2**30
+# Of the memory of all cores, for the residuals of all blocks. Where that does not suffice, the
+# oldest are dropped and computed again, with equal bits.
+_RESIDUAL_SHARE = 1 / 4
 
 # A limit, because cancellations of blocks that were already answered are never used.
 _CANCELLED_KEPT = 1000
@@ -51,7 +54,7 @@ class Worker:
         self._threads = threads
         self._turns = Turns()
         self._preparing = threading.Lock()  # target rows are for one thread at a time
-        self._residuals = _Residuals(MAX_RESIDUAL_BYTES)
+        self._residuals = _Residuals(0)
         self._cancelled = _Cancelled()
         self._configured: _Configured | None = None
 
@@ -125,7 +128,7 @@ class Worker:
                 request.run, kernels, SupportVersions(engines, request.dtype)
             )
             self._turns.most = blocks_at_once([engine.name for engine in engines])
-            self._residuals = _Residuals(MAX_RESIDUAL_BYTES)
+            self._residuals = _Residuals(max_residual_bytes(threads))
             self._cancelled = _Cancelled()  # the old numbers are another coordinator's
             numerics = numerics_of(engines, specs)
         return messages.Configured(
@@ -203,6 +206,12 @@ class Worker:
 def _failure(kind: str, message: str) -> Failure:
     # XLA's messages can be as long as a program.
     return Failure(kind=kind, message=message[:_LONGEST_MESSAGE])
+
+
+def max_residual_bytes(threads: int) -> int:
+    """What a worker keeps at most for its blocks' cotangents, by its share of the cores."""
+    cores = usable_cores()
+    return int(_RESIDUAL_SHARE * usable_memory() * min(threads, cores) / cores)
 
 
 def device_description() -> str:

@@ -57,7 +57,7 @@ class ComputeSettings(Settings):
     block_target: int | None = setting(
         None,
         "Maximum number of target images in a kernel block; by default the engine's, or else one "
-        "by memory.",
+        "by memory, and less in a step of few pairs, so that workers can share it.",
     )
     train_limit: int | None = setting(
         None, "Use only this many training images, balanced by class; by default all."

@@ -26,6 +26,7 @@ from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.cores import usable_cores
 from kipper.common.engines import TABLE, EngineEntry
 from kipper.common.errors import KipperError, UserError
+from kipper.common.memory import usable_memory
 from kipper.common.settings import DoctorSettings
 from kipper.common.settings.execution import LOCAL_RAY
 from kipper.server.run_numerics import own_arithmetic
@@ -142,9 +143,8 @@ def _version(package: str) -> str | None:
 
 
 def _machine() -> str:
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    cores = usable_cores()
-    return f"{platform.machine()}, {cores} cores, {pages / 2**30:.1f} GiB of memory"
+    memory = usable_memory() / 2**30
+    return f"{platform.machine()}, {usable_cores()} cores, {memory:.1f} GiB of memory"
 
 
 def _devices() -> str:

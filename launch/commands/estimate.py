@@ -29,7 +29,7 @@ from kipper.server.tiling import Tiling
 from kipper.server.workdir import Workdir
 from kipper.workers.choice import make_engine
 from kipper.workers.engine import PreparedImages
-from kipper.workers.worker import MAX_RESIDUAL_BYTES, MAX_RESIDUAL_BYTES_PER_BLOCK
+from kipper.workers.worker import MAX_RESIDUAL_BYTES_PER_BLOCK, max_residual_bytes
 
 # Memory of a process before it holds data: Python, JAX, and under Launchpad TensorFlow.
 _BASE_BYTES = 400 * 2**20
@@ -155,7 +155,7 @@ def estimate_run(settings: RunSettings) -> Estimate:
         for part in algorithm.parts(sizes, tiling, scores_here)
     ]
     targets = algorithm.gradient_targets(sizes)
-    engines = _of_engines(settings.compute, experiment, tiling, workers, targets)
+    engines = _of_engines(settings.compute, experiment, tiling, workers, threads, targets)
     memory = memory_of(sizes, targets, *engines)
     count, size = algorithm.checkpoints(sizes)
     return Estimate(
@@ -172,7 +172,12 @@ def estimate_run(settings: RunSettings) -> Estimate:
 
 
 def _of_engines(
-    settings: ComputeSettings, experiment: Experiment, tiling: Tiling, workers: int, targets: int
+    settings: ComputeSettings,
+    experiment: Experiment,
+    tiling: Tiling,
+    workers: int,
+    threads: int,
+    targets: int,
 ) -> tuple[int, int]:
     """Numbers that engines keep for an image, and bytes that a worker keeps of a step's blocks."""
     images = experiment.support[: tiling.support].astype(settings.kernel_dtype)
@@ -189,7 +194,7 @@ def _of_engines(
         block = per_pair * max((stop - start for start, stop in step), default=0) * len(images)
         if block <= MAX_RESIDUAL_BYTES_PER_BLOCK:
             pairs = len(experiment.support) * targets / workers
-            kept = max(kept, int(min(MAX_RESIDUAL_BYTES, per_pair * pairs)))
+            kept = max(kept, int(min(max_residual_bytes(threads), per_pair * pairs)))
     return features, kept
 
 
