@@ -68,6 +68,7 @@ class Distiller(ClassifierMixin, BaseEstimator):
         patience: int = 500,
         steps: int = 1000,
         target_batch_size: int | None = None,
+        optimiser: Literal["adam", "soap"] = "adam",
         learning_rate: float = 0.04,
         label_learning_rate: float | None = None,
         schedule: Literal[
@@ -144,7 +145,9 @@ class Distiller(ClassifierMixin, BaseEstimator):
             steps: Number of gradient steps; a finished run resumes if it is given more.
             target_batch_size: Target images in a step, drawn afresh and balanced by class, at most
                 all of them; by default 50 for each support image, and at most 5000.
-            learning_rate: Learning rate of Adam.
+            optimiser: Adam, or SOAP: Adam in the bases of the gradient's second moments along each
+                axis of the images, which needs fewer steps. One of adam, soap.
+            learning_rate: Learning rate of the optimiser.
             label_learning_rate: Learning rate of learned labels; by default learning_rate.
             schedule: How learning rates change over the steps: the optax schedule of this name. One
                 of constant, linear, cosine, exponential, warmup_cosine.
@@ -589,6 +592,7 @@ def distill(
     patience: int = 500,
     steps: int = 1000,
     target_batch_size: int | None = None,
+    optimiser: Literal["adam", "soap"] = "adam",
     learning_rate: float = 0.04,
     label_learning_rate: float | None = None,
     schedule: Literal["constant", "linear", "cosine", "exponential", "warmup_cosine"] = "constant",
@@ -670,7 +674,9 @@ def distill(
         steps: Number of gradient steps; a finished run resumes if it is given more.
         target_batch_size: Target images in a step, drawn afresh and balanced by class, at most
             all of them; by default 50 for each support image, and at most 5000.
-        learning_rate: Learning rate of Adam.
+        optimiser: Adam, or SOAP: Adam in the bases of the gradient's second moments along each
+            axis of the images, which needs fewer steps. One of adam, soap.
+        learning_rate: Learning rate of the optimiser.
         label_learning_rate: Learning rate of learned labels; by default learning_rate.
         schedule: How learning rates change over the steps: the optax schedule of this name. One
             of constant, linear, cosine, exponential, warmup_cosine.
@@ -970,6 +976,7 @@ def start(
     patience: int = 500,
     steps: int = 1000,
     target_batch_size: int | None = None,
+    optimiser: Literal["adam", "soap"] = "adam",
     learning_rate: float = 0.04,
     label_learning_rate: float | None = None,
     schedule: Literal["constant", "linear", "cosine", "exponential", "warmup_cosine"] = "constant",
@@ -1060,7 +1067,9 @@ def start(
         steps: Number of gradient steps; a finished run resumes if it is given more.
         target_batch_size: Target images in a step, drawn afresh and balanced by class, at most
             all of them; by default 50 for each support image, and at most 5000.
-        learning_rate: Learning rate of Adam.
+        optimiser: Adam, or SOAP: Adam in the bases of the gradient's second moments along each
+            axis of the images, which needs fewer steps. One of adam, soap.
+        learning_rate: Learning rate of the optimiser.
         label_learning_rate: Learning rate of learned labels; by default learning_rate.
         schedule: How learning rates change over the steps: the optax schedule of this name. One
             of constant, linear, cosine, exponential, warmup_cosine.

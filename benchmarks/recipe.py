@@ -6,7 +6,7 @@
 
 A recipe is a name and flags of `kipper distill` without their dashes, such as
 `--recipe=ce=loss=cross_entropy,average=0.98`; without any, the two of `kipper distill --recipe` are
-compared, and the parts of the second. Every recipe learns labels, starts from the same images and
+compared, the parts of the second, and the second by SOAP. Every recipe learns labels, starts from the same images and
 sees the same targets. With `--side`, images are averaged down to that many pixels a side, a
 stand-in at a fraction of the cost. Pairs are those of the steps, each with its gradient;
 evaluations are left out. Prints means over seeds and the standard deviation of the last.
@@ -32,6 +32,7 @@ RECIPES = {
     "cross-entropy": "recipe=fast,average=0",
     "average": "recipe=fast,loss=squared",
     "fast": "recipe=fast",
+    "fast, SOAP": "recipe=fast,optimiser=soap",
 }
 # Steps that are shown, besides the last.
 SHOWN = (26, 54, 112, 162, 233, 335, 483, 695)

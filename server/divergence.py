@@ -11,8 +11,8 @@ from kipper.server.losses import Loss, squared
 # A loss of this share of that of predicting nothing: the set has lost nearly all that it knew.
 _HARDLY_BETTER = 0.95
 # Root mean squares of support pixels, as multiples of what they were at first. Learned images are
-# a few times as large as natural ones. Adam moves a pixel by at most about the learning rate a
-# step, so images do not come back from the larger one.
+# a few times as large as natural ones. A step moves images by at most about the learning rate, in
+# root mean square, so they do not come back from the larger one.
 _LARGE, _LOST = 5.0, 1e3
 
 

@@ -5,6 +5,7 @@ are those that its result.json will record, if nothing is resumed.
 """
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 from kipper.server.tiling import Tiling, triangle
@@ -34,14 +35,14 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Numbers of images, outputs, and numbers in an image; `itemsize` is that of the kernel."""
+    """Numbers of images and outputs, the shape of an image, and the kernel's bytes a number."""
 
     support: int
     target: int
     test: int
     validation: int
     outputs: int
-    pixels: int
+    image_shape: tuple[int, ...]
     itemsize: int
 
     @classmethod
@@ -52,9 +53,14 @@ class Sizes:
             len(experiment.test.labels),
             len(experiment.validation.labels),
             experiment.num_outputs,
-            int(experiment.support[0].size),
+            experiment.support.shape[1:],
             8 if kernel_dtype == "float64" else 4,
         )
+
+    @property
+    def pixels(self) -> int:
+        """Numbers in an image."""
+        return math.prod(self.image_shape)
 
 
 def support_pairs(num_support: int, tiling: Tiling) -> int:

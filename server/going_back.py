@@ -56,8 +56,8 @@ def _settled(session: Session, attempt: Callable[[], RunResult]) -> RunResult:
 
 def _may_be_lies(session: Session, error: BaseException) -> bool:
     """Whether wrong numbers of a worker may be the error's reason; then blocks are verified."""
-    # Wrong gradients cannot make a run diverge: Adam moves by the learning rate, however large
-    # they are.
+    # Wrong gradients cannot make a run diverge: a step is as long as the learning rate, however
+    # large they are.
     if isinstance(error, Diverged) or not isinstance(error, NumericalError):
         return False
     if not session.pool.verify_up_to_here():

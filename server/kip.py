@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kipper.common.messages import UNCHANGED
+from kipper.common.settings.algorithms import OptimiserName
 from kipper.server import krr, label_solve
 from kipper.server.distributed_kernel import DistributedKernel
 from kipper.server.learned_set import LearnedSet, temperature_of
 from kipper.server.losses import loss_with
-from kipper.server.optimiser import Adam, AdamState, initial_moments
+from kipper.server.optimiser import Optimiser, OptimiserState, initial_moments
 
 # Where the temperature of a set without one begins (arXiv 2210.12067 begins near it).
 FIRST_TEMPERATURE = 0.1
@@ -41,19 +42,19 @@ class KipState(NamedTuple):
     Attributes:
         images, labels, log_temperature: what is evaluated, saved and shown, as in `Point`: the
             iterate, or the moving average of iterates.
-        optimiser: Adam's state over the learned arrays.
+        optimiser: the optimiser's state over the learned arrays.
         iterate: where the optimiser goes on from; None without average, if that is the same.
     """
 
     images: np.ndarray
     labels: np.ndarray
-    optimiser: AdamState
+    optimiser: OptimiserState
     log_temperature: np.ndarray | None = None
     iterate: Point | None = None
 
     @property
     def step(self) -> int:
-        """The number of steps made, by Adam's count."""
+        """The number of steps made, by the optimiser's count."""
         return int(self.optimiser.steps)
 
     @property
@@ -91,6 +92,7 @@ def initial_state(
     learn_labels: bool,
     log_temperature: np.ndarray | None = None,
     averages: bool = False,
+    optimiser: OptimiserName = "adam",
 ) -> KipState:
     """The state before the first step; labels enter the optimiser only if they are learned."""
     point = Point(images, labels, log_temperature)
@@ -100,8 +102,8 @@ def initial_state(
         for name, value in point._asdict().items()
         if value is not None and name not in fixed
     }
-    iterate = point if averages else None
-    return KipState(images, labels, initial_moments(learned), log_temperature, iterate)
+    begun = initial_moments(learned, rotates=optimiser == "soap")
+    return KipState(images, labels, begun, log_temperature, point if averages else None)
 
 
 def loss_at(
@@ -142,35 +144,37 @@ def update(
     kernel: DistributedKernel,
     state: KipState,
     cotangents: krr.Cotangents,
-    adam: Adam,
+    optimiser: Optimiser,
     frozen: np.ndarray | None = None,
     average: float = 0.0,
 ) -> KipState:
-    """The state after one step of Adam along the gradient that `cotangents` pull back to.
+    """The state after one step along the gradient that `cotangents` pull back to.
 
     Pixels where `frozen` (n, h, w, 1) is true do not change. `average` is the decay of the moving
     average, for a state that has one.
     """
     point = state.point
     gradient = kernel.gradient(cotangents.k_ss, cotangents.k_ts).astype(point.images.dtype)
+    if frozen is not None:
+        gradient = np.where(frozen, gradient.dtype.type(0), gradient)
     gradients = {**cotangents._asdict(), "images": gradient}
-    stepped, optimiser = adam.step(
-        {name: getattr(point, name) for name in adam.learned},
-        {name: gradients[name] for name in adam.learned},
+    stepped, after = optimiser.step(
+        {name: getattr(point, name) for name in optimiser.learned},
+        {name: gradients[name] for name in optimiser.learned},
         state.optimiser,
     )
     point = point._replace(**stepped)
     if frozen is not None:
         point = point._replace(images=np.where(frozen, state.images, point.images))
     if state.iterate is None:
-        return KipState(point.images, point.labels, optimiser, point.log_temperature)
+        return KipState(point.images, point.labels, after, point.log_temperature)
     decay = min(average, (state.step + 1) / (state.step + 1 + _AVERAGE_DELAY))
     means = {
         name: _nearer(getattr(state, name), values, decay)
         for name, values in point._asdict().items()
         if values is not None
     }
-    return KipState(**means, optimiser=optimiser, iterate=point)
+    return KipState(**means, optimiser=after, iterate=point)
 
 
 def _nearer(mean: np.ndarray, values: np.ndarray, decay: float) -> np.ndarray:

@@ -27,7 +27,7 @@ from kipper.server.initial_set import initial_set
 from kipper.server.learned_set import LearnedSet, temperature_of
 from kipper.server.losses import loss_with
 from kipper.server.measures import Score
-from kipper.server.optimiser import adam_of
+from kipper.server.optimiser import optimiser_of
 from kipper.server.records import Evaluation, RunResult
 from kipper.server.session import Session
 from kipper.server.snapshots import SnapshotSink, SupportSnapshot, best_before
@@ -61,6 +61,7 @@ def first_state(experiment: Experiment, algorithm: Kip) -> kip.KipState:
         settings.learn_labels,
         log_temperature,
         averages=settings.average > 0,
+        optimiser=settings.optimiser,
     )
 
 
@@ -89,7 +90,7 @@ class _KipRun:
         self._settings = algorithm.settings
         self._sink = sink
         self._resume_points: ResumePoints[kip.KipState] = session.resume_points()
-        self._adam = adam_of(self._settings)
+        self._optimiser = optimiser_of(self._settings)
         self._frozen = frozen_pixels(session.experiment, self._settings)
         sizes = Sizes.of(session.experiment, self._settings.kernel_dtype)
         self._evaluated = frozenset(algorithm.evaluated_steps(sizes))
@@ -125,7 +126,7 @@ class _KipRun:
                         self._session.kernel,
                         state,
                         regression.cotangents,
-                        self._adam,
+                        self._optimiser,
                         self._frozen,
                         self._settings.average,
                     )
@@ -236,7 +237,9 @@ class _KipRun:
             seconds=session.counters().seconds,
             **record_spectrum(session.workdir, step, k_ss, self._settings.ridge),
         )
-        rates = {f"learning_rate/{name}": rate for name, rate in self._adam.rates_at(step).items()}
+        rates = {
+            f"learning_rate/{name}": rate for name, rate in self._optimiser.rates_at(step).items()
+        }
         session.evaluated(evaluation, state.support, rates)
         session.status.update(now=True, evaluated_step=step, test=test)
         values = [f"{k} {v:.6g}" for k, v in evaluation.record().items() if v is not None]
@@ -277,7 +280,7 @@ def step_trial(
     Its argument is the number of target images to use; each call takes those of the next step.
     """
     settings, steps = algorithm.settings, itertools.count()
-    first, adam = first_state(experiment, algorithm), adam_of(settings)
+    first, optimiser = first_state(experiment, algorithm), optimiser_of(settings)
     frozen = frozen_pixels(experiment, settings)
     rows = functools.lru_cache(maxsize=2)(functools.partial(rows_of, experiment, settings))
 
@@ -290,6 +293,6 @@ def step_trial(
         regression = kip.loss_at(kernel, state, targets(step, count), settings.ridge)
         ahead = targets(step + 1, count)
         kernel.prefetch(ahead.key, ahead.rows, ahead.draw, ahead.kernel)
-        kip.update(kernel, state, regression.cotangents, adam, frozen, settings.average)
+        kip.update(kernel, state, regression.cotangents, optimiser, frozen, settings.average)
 
     return act

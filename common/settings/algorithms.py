@@ -13,6 +13,7 @@ from kipper.common.settings.field import setting
 
 Schedule = Literal["constant", "linear", "cosine", "exponential", "warmup_cosine"]
 Loss = Literal["squared", "cross_entropy"]
+OptimiserName = Literal["adam", "soap"]
 RecipeName = Literal["paper", "fast"]
 
 # What each recipe stands for. `paper` is as arXiv 2011.00050 and 2107.13034.
@@ -90,7 +91,12 @@ class DistillSettings(ComputeSettings):
         "Target images in a step, drawn afresh and balanced by class, at most all of them; by "
         "default 50 for each support image, and at most 5000.",
     )
-    learning_rate: float = setting(0.04, "Learning rate of Adam.")
+    optimiser: OptimiserName = setting(
+        "adam",
+        "Adam, or SOAP: Adam in the bases of the gradient's second moments along each axis of the "
+        "images, which needs fewer steps.",
+    )
+    learning_rate: float = setting(0.04, "Learning rate of the optimiser.")
     label_learning_rate: float | None = setting(
         None, "Learning rate of learned labels; by default --learning_rate."
     )

@@ -166,9 +166,13 @@ class Kip(Algorithm):
     def checkpoints(self, sizes: Sizes) -> tuple[int, int]:
         images = sizes.itemsize * sizes.support * sizes.pixels
         labels = 8 * sizes.support * sizes.outputs
-        # Adam keeps two moments of each array that it learns; an average is beside the iterate.
+        # Two moments of each array that is learned; an average is beside the iterate.
         size = 3 * images + (3 if self.settings.learn_labels else 1) * labels
         size += (images + labels) * (self.settings.average > 0)
+        if self.settings.optimiser == "soap":  # two matrices of float64 for each axis
+            axes = [sizes.support, *sizes.image_shape]
+            axes += [sizes.support, sizes.outputs] if self.settings.learn_labels else []
+            size += 16 * sum(axis**2 for axis in axes)
         return sum(map(self.is_kept, range(self.steps + 1))) + checkpoint.MOST_UNNAMED, size
 
     def gradient_targets(self, sizes: Sizes) -> int:

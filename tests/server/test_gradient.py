@@ -10,7 +10,7 @@ from oracle import loss_and_gradients, relative_error
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.labels import centred_one_hot
 from kipper.server import kip
-from kipper.server.optimiser import Adam
+from kipper.server.optimiser import Optimiser
 from kipper.server.pool import EVALUATION
 from kipper.server.tiling import Tiling
 
@@ -73,7 +73,7 @@ def test_the_cross_entropys_gradient_is_that_of_the_whole_loss_and_a_step_descen
     log_temperature, rows = np.array([-1.2]), np.array([5, 0, 7, 2, 4])
     targets = centred_one_hot(rng.integers(0, 3, len(rows)), 3)
     rates = {"images": 0.01, "labels": 0.02, "log_temperature": 0.03}
-    adam = Adam({name: optax.constant_schedule(rate) for name, rate in rates.items()})
+    adam = Optimiser({name: optax.constant_schedule(rate) for name, rate in rates.items()})
     with distributed_kernel(spec, resident, Tiling(2, 2)) as (kernel, key):
         state = kip.initial_state(images, labels, True, log_temperature)
         regression = kip.loss_at(kernel, state, kip.Targets(key, rows, targets), 1e-4)
@@ -101,7 +101,7 @@ def test_fixed_labels_get_no_update_and_images_get_adams():
     targets = rng.normal(size=(8, 2))
     with distributed_kernel(spec, resident, Tiling(3, 3)) as (kernel, key):
         state = kip.initial_state(images, labels, learn_labels=False)
-        adam = Adam({"images": optax.constant_schedule(0.01)})
+        adam = Optimiser({"images": optax.constant_schedule(0.01)})
         regression = kip.loss_at(kernel, state, kip.Targets(key, np.arange(8), targets), 1e-6)
         stepped = kip.update(kernel, state, regression.cotangents, adam)
     assert np.array_equal(stepped.labels, labels)

@@ -10,7 +10,7 @@ from oracle import least_loss_and_gradient, relative_error
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.labels import centred_one_hot
 from kipper.server import kip, krr, label_solve
-from kipper.server.optimiser import Adam
+from kipper.server.optimiser import Optimiser
 from kipper.server.tiling import Tiling
 
 RIDGE = 1e-3
@@ -67,7 +67,7 @@ def test_no_change_of_solved_labels_lowers_the_loss(problem):
 
 def test_solved_labels_stay_until_they_are_solved_again(problem):
     images, labels, resident, rows, targets = problem
-    adam = Adam({"images": optax.constant_schedule(0.1)})
+    adam = Optimiser({"images": optax.constant_schedule(0.1)})
     with distributed_kernel(SPEC, resident, Tiling(5, 8), engine="auto") as (kernel, key):
         batch = kip.Targets(key, rows, targets)
         state = kip.initial_state(images, labels, learn_labels=False)
@@ -84,7 +84,7 @@ def test_frozen_pixels_keep_their_bits_and_the_others_are_learned(problem, dtype
     frozen = np.random.default_rng(1).random((5, 6, 6, 1)) < 0.7
     everywhere = np.broadcast_to(frozen, images.shape)
     images.reshape(-1)[np.flatnonzero(everywhere)[:4]] = [-0.0, 0.0, 1e-40, 30.0]
-    adam = Adam(dict.fromkeys(("images", "labels"), optax.constant_schedule(0.1)))
+    adam = Optimiser(dict.fromkeys(("images", "labels"), optax.constant_schedule(0.1)))
     spec = KernelSpec(SPEC.architecture, "ntk", dtype)
     with distributed_kernel(spec, resident, Tiling(5, 8), engine="auto") as (kernel, key):
         batch = kip.Targets(key, rows, targets)

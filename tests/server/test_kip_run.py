@@ -144,6 +144,7 @@ def test_status_follows_the_run(tmp_path: pathlib.Path) -> None:
         {"learn_labels": True},
         {"solve_labels_every": 2},
         {"learn_labels": True, "loss": "cross_entropy", "average": 0.7, "freeze_pixels": 0.3},
+        {"learn_labels": True, "loss": "cross_entropy", "average": 0.7, "optimiser": "soap"},
     ],
 )
 @pytest.mark.parametrize("at", [1, 2, 5])
@@ -242,7 +243,7 @@ def test_an_altered_start_has_natural_images_scored_beside_it(
     assert more == more_pairs
 
 
-MANY = Sizes(10, 50_000, 10_000, 5_000, 10, 3072, 4)
+MANY = Sizes(10, 50_000, 10_000, 5_000, 10, (32, 32, 3), 4)
 FEW = dataclasses.replace(MANY, test=1_000, validation=400)
 
 

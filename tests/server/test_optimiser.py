@@ -1,4 +1,4 @@
-"""Adam and its schedules against optax, and bits that no host changes."""
+"""Adam and its schedules against optax, SOAP by its formulas, and bits that no host changes."""
 
 import hashlib
 import typing
@@ -11,7 +11,7 @@ import pytest
 from kipper.common.precision import enable_x64
 from kipper.common.settings import DistillSettings
 from kipper.common.settings.algorithms import Schedule
-from kipper.server.optimiser import adam_of, initial_moments, schedule_of
+from kipper.server.optimiser import Optimiser, initial_moments, optimiser_of, schedule_of
 
 SCHEDULES = typing.get_args(Schedule)
 RATE, STEPS, SHARE = 0.1, 20, 0.05
@@ -69,7 +69,7 @@ def test_a_warm_up_of_zero_steps_is_skipped() -> None:
 def test_steps_are_those_of_optax_adam(name: str, dtype: str) -> None:
     label_rate = 0.5
     settings = settings_with(name, learn_labels=True, label_learning_rate=label_rate)
-    adam, ours = adam_of(settings), parameters(dtype)
+    adam, ours = optimiser_of(settings), parameters(dtype)
     state = initial_moments(ours)
     with enable_x64():
         # By step numbers that are Python's: from int32 ones optax makes float32 rates.
@@ -99,7 +99,7 @@ def test_labels_have_the_rate_of_the_images_unless_given() -> None:
     start = parameters("float64")
     gradients = {name: np.ones_like(value) for name, value in start.items()}
     for changes, label_rate in (({}, RATE), ({"label_learning_rate": 0.7}, 0.7)):
-        adam = adam_of(settings_with("constant", learn_labels=True, **changes))
+        adam = optimiser_of(settings_with("constant", learn_labels=True, **changes))
         stepped, _ = adam.step(start, gradients, initial_moments(start))
         # Adam's first step equals the rate for gradients of any size.
         np.testing.assert_allclose(start["images"] - stepped["images"], RATE, rtol=1e-6)
@@ -117,14 +117,93 @@ def test_the_state_has_the_leaves_of_optax_adam_for_every_schedule() -> None:
     ]
 
 
-def test_a_step_has_these_bits_everywhere() -> None:
+def soap(parameters: dict[str, np.ndarray], steps: int) -> dict[str, np.ndarray]:
+    """The formulas of arXiv 2409.11321, with eigenvectors of every tenth step; rate 0.1."""
+    axes = "abcd"
+    factors = {name: [0.0] * values.ndim for name, values in parameters.items()}
+    first, second, bases = dict.fromkeys(parameters, 0.0), dict.fromkeys(parameters, 0.0), {}
+    for step in range(steps):
+        for name, gradient in gradients_at(step).items():
+            own = axes[: gradient.ndim]
+            for axis, letter in enumerate(own):
+                other = own.replace(letter, "z")
+                product = np.einsum(f"{own},{other}->{letter}z", gradient, gradient)
+                factors[name][axis] = 0.999 * factors[name][axis] + 0.001 * product
+            if step % 10 == 0:
+                bases[name] = [np.linalg.eigh(factor)[1] for factor in factors[name]]
+            out = own.upper()
+            pairs = ",".join(a + b for a, b in zip(own, out, strict=True))
+            first[name] = 0.9 * first[name] + 0.1 * gradient
+            seen = np.einsum(f"{own},{pairs}->{out}", gradient, *bases[name])
+            mean = np.einsum(f"{own},{pairs}->{out}", first[name], *bases[name])
+            second[name] = 0.999 * second[name] + 0.001 * seen**2
+            size = np.sqrt(second[name] / (1 - 0.999 ** (step + 1))) + 1e-8
+            scaled = mean / (1 - 0.9 ** (step + 1)) / size
+            direction = np.einsum(f"{out},{pairs}->{own}", scaled, *bases[name])
+            parameters = {**parameters, name: parameters[name] - RATE * direction}
+    return parameters
+
+
+def gradients_at(step: int, dtype: str = "float64") -> dict[str, np.ndarray]:
+    return parameters(dtype, seed=step + 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_steps_of_soap_are_those_of_its_formulas(dtype: str) -> None:
+    optimiser = optimiser_of(settings_with("constant", learn_labels=True))
+    ours = parameters(dtype)
+    state = initial_moments(ours, rotates=True)
+    for step in range(13):
+        gradients = {name: g.astype(ours[name].dtype) for name, g in gradients_at(step).items()}
+        ours, state = optimiser.step(ours, gradients, state)
+    expected = soap(parameters("float64"), 13)
+    assert ours["images"].dtype == dtype
+    tolerance = 1e-10 if dtype == "float64" else 1e-4
+    np.testing.assert_allclose(ours["images"], expected["images"], atol=tolerance)
+    np.testing.assert_allclose(ours["labels"], expected["labels"], atol=1e-10)
+
+
+def test_soap_does_not_depend_on_the_bases_of_rows_and_columns() -> None:
+    """As Adam does: pixels mixed by a rotation learn the rotated images."""
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(4, 4)))[0]
+
+    def mixed(values: np.ndarray) -> np.ndarray:
+        return np.einsum("ij,njkc->nikc", turn, values)
+
+    optimiser = Optimiser({"images": lambda _: RATE})
+    for rotates in (True, False):
+        plain = {"images": parameters("float64")["images"]}
+        turned = {"images": mixed(plain["images"])}
+        states = [initial_moments(plain, rotates), initial_moments(turned, rotates)]
+        for step in range(12):
+            gradient = gradients_at(step)["images"]
+            plain, states[0] = optimiser.step(plain, {"images": gradient}, states[0])
+            turned, states[1] = optimiser.step(turned, {"images": mixed(gradient)}, states[1])
+        differs = np.abs(mixed(plain["images"]) - turned["images"]).max()
+        assert differs < 1e-9 if rotates else differs > 1e-3
+
+
+def test_soap_of_gradients_that_are_not_finite_ends_without_an_error() -> None:
+    values = {"images": parameters("float32")["images"]}
+    state = initial_moments(values, rotates=True)
+    gradient = {"images": np.full_like(values["images"], np.inf)}
+    stepped, _ = Optimiser({"images": lambda _: RATE}).step(values, gradient, state)
+    assert not np.isfinite(stepped["images"]).any()
+
+
+@pytest.mark.parametrize(
+    ("rotates", "expected"),
+    [(False, "079b0a215d9943c7"), (True, "b121d2b81456e51e")],
+    ids=["adam", "soap"],
+)
+def test_a_step_has_these_bits_everywhere(rotates: bool, expected: str) -> None:
     # Of any Python, JAX and processor: a checkpoint may continue on another host.
     digest = hashlib.sha256()
     for name in SCHEDULES:
-        adam = adam_of(settings_with(name, learn_labels=True, label_learning_rate=0.5))
+        adam = optimiser_of(settings_with(name, learn_labels=True, label_learning_rate=0.5))
         values = parameters("float32")
-        state = initial_moments(values)
+        state = initial_moments(values, rotates)
         for step in range(STEPS + 5):
             values, state = adam.step(values, parameters("float32", seed=step + 1), state)
         digest.update(values["images"].tobytes() + values["labels"].tobytes())
-    assert digest.hexdigest()[:16] == "079b0a215d9943c7"
+    assert digest.hexdigest()[:16] == expected

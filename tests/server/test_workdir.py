@@ -46,6 +46,7 @@ OTHER_VALUES: dict[str, Any] = {
     "target_batch_size": 100,
     "loss": "cross_entropy",
     "average": 0.9,
+    "optimiser": "soap",
     "learning_rate": 0.1,
     "label_learning_rate": 0.1,
     "schedule": "cosine",
