@@ -146,7 +146,8 @@ class Distiller(ClassifierMixin, BaseEstimator):
             target_batch_size: Target images in a step, drawn afresh and balanced by class, at most
                 all of them; by default 50 for each support image, and at most 5000.
             optimiser: Adam, or SOAP: Adam in the bases of the gradient's second moments along each
-                axis of the images, which needs fewer steps. One of adam, soap.
+                axis of the images, which needs fewer steps on some data (docs/kip.md). One of adam,
+                soap.
             learning_rate: Learning rate of the optimiser.
             label_learning_rate: Learning rate of learned labels; by default learning_rate.
             schedule: How learning rates change over the steps: the optax schedule of this name. One
@@ -675,7 +676,8 @@ def distill(
         target_batch_size: Target images in a step, drawn afresh and balanced by class, at most
             all of them; by default 50 for each support image, and at most 5000.
         optimiser: Adam, or SOAP: Adam in the bases of the gradient's second moments along each
-            axis of the images, which needs fewer steps. One of adam, soap.
+            axis of the images, which needs fewer steps on some data (docs/kip.md). One of adam,
+            soap.
         learning_rate: Learning rate of the optimiser.
         label_learning_rate: Learning rate of learned labels; by default learning_rate.
         schedule: How learning rates change over the steps: the optax schedule of this name. One
@@ -1068,7 +1070,8 @@ def start(
         target_batch_size: Target images in a step, drawn afresh and balanced by class, at most
             all of them; by default 50 for each support image, and at most 5000.
         optimiser: Adam, or SOAP: Adam in the bases of the gradient's second moments along each
-            axis of the images, which needs fewer steps. One of adam, soap.
+            axis of the images, which needs fewer steps on some data (docs/kip.md). One of adam,
+            soap.
         learning_rate: Learning rate of the optimiser.
         label_learning_rate: Learning rate of learned labels; by default learning_rate.
         schedule: How learning rates change over the steps: the optax schedule of this name. One

@@ -6,10 +6,10 @@
 
 A recipe is a name and flags of `kipper distill` without their dashes, such as
 `--recipe=ce=loss=cross_entropy,average=0.98`; without any, the two of `kipper distill --recipe` are
-compared, the parts of the second, and the second by SOAP. Every recipe learns labels, starts from the same images and
-sees the same targets. With `--side`, images are averaged down to that many pixels a side, a
-stand-in at a fraction of the cost. Pairs are those of the steps, each with its gradient;
-evaluations are left out. Prints means over seeds and the standard deviation of the last.
+compared, the parts of the second, and the second by SOAP. Every recipe learns labels, starts from
+the same images and sees the same targets. With `--side`, images are averaged down to that many
+pixels a side, a stand-in at a fraction of the cost. Pairs are those of the steps, each with its
+gradient; evaluations are left out. Prints means over seeds and the standard deviation of the last.
 `recipe_search.py` tries what no flag of `kipper distill` offers.
 """
 

@@ -94,7 +94,7 @@ class DistillSettings(ComputeSettings):
     optimiser: OptimiserName = setting(
         "adam",
         "Adam, or SOAP: Adam in the bases of the gradient's second moments along each axis of the "
-        "images, which needs fewer steps.",
+        "images, which needs fewer steps on some data (docs/kip.md).",
     )
     learning_rate: float = setting(0.04, "Learning rate of the optimiser.")
     label_learning_rate: float | None = setting(
