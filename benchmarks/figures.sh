@@ -29,16 +29,16 @@ distill() {  # NAME FLAG…
 case $run in
   cifar10)
     distill cifar10 --dataset=cifar10 --data_dir="$CIFAR10" --preprocess=zca --support_size=10 \
-      --recipe=fast --target_batch_size=250 --steps=4300 "$@" ;;
+      --recipe=fast --target_batch_size=256 --steps=4300 "$@" ;;
   cifar10_paper)
     distill cifar10-paper --dataset=cifar10 --data_dir="$CIFAR10" --preprocess=zca --support_size=10 \
       --recipe=paper --learning_rate=0.08 --schedule=cosine --schedule_steps=2200 --steps=2200 "$@" ;;
   mnist)
     distill mnist --dataset=mnist --data_dir="$MNIST" --support_size=10 \
-      --recipe=fast --target_batch_size=250 --steps=3800 "$@" ;;
+      --recipe=fast --target_batch_size=256 --steps=3800 "$@" ;;
   fashion_mnist)
     distill fashion-mnist --dataset=fashion_mnist --data_dir="$FASHION_MNIST" --support_size=10 \
-      --recipe=fast --target_batch_size=250 --steps=3800 "$@" ;;
+      --recipe=fast --target_batch_size=256 --steps=3800 "$@" ;;
   cifar10_100)
     distill cifar10-100 --dataset=cifar10 --data_dir="$CIFAR10" --preprocess=zca --support_size=100 \
       --recipe=fast --target_batch_size=500 --steps=600 --eval_every=100 "$@" ;;
