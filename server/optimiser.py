@@ -90,15 +90,15 @@ class Optimiser:
                 bases = {name: [_basis(each) for each in own] for name, own in factors.items()}
             for name, values in parameters.items():
                 number, gradient = values.dtype.type, gradients[name]
-                own = [basis.astype(values.dtype) for basis in bases.get(name, ())]
-                seen = _turned(gradient, [basis.T for basis in own])
+                back = [basis.astype(values.dtype) for basis in bases.get(name, ())]
+                into = [basis.T for basis in back]
+                seen = _turned(gradient, into)
                 first[name] = _average(state.first[name], gradient, _DECAY1)
                 second[name] = _average(state.second[name], seen * seen, _DECAY2)
                 mean = first[name] / number(1 - power(_DECAY1, made + 1))
                 square = second[name] / number(1 - power(_DECAY2, made + 1))
-                mean = _turned(mean, [basis.T for basis in own])
-                direction = _turned(mean / (np.sqrt(square) + number(_EPSILON)), own)
-                stepped[name] = values - number(rates[name]) * direction
+                direction = _turned(mean, into) / (np.sqrt(square) + number(_EPSILON))
+                stepped[name] = values - number(rates[name]) * _turned(direction, back)
         count = np.array(made + 1, np.int32)
         return stepped, OptimiserState(count, first, second, factors, bases)
 
