@@ -129,9 +129,14 @@ def _names(labels: list[np.ndarray], names: tuple[str, ...] | None, source: str)
                 f"{source} holds class_names but floating-point targets, expected integers"
             )
         return ()
-    if names is not None:
-        return names
     num_classes = 1 + max((int(each.max()) for each in labels if each.size), default=0)
+    if names is not None:
+        if num_classes > len(names):
+            raise UserError(
+                f"{source}: the labels go up to {num_classes - 1}, but class_names has "
+                f"{len(names)} names, expected one for each class from 0 on"
+            )
+        return names
     if num_classes > _MAX_CLASSES:
         raise UserError(
             f"{source} holds the label {num_classes - 1}, expected 0 to {_MAX_CLASSES - 1}"

@@ -226,6 +226,18 @@ def _dataset_of(data: Sequence[Given], asked: Asked) -> Dataset:
 
 
 def _unknown(data: Sequence[object]) -> UserError:
+    if len(data) == 1 and hasattr(data[0], "columns"):
+        names = [str(name) for name in data[0].columns]
+        shown = [*names[:5], "…", names[-1]] if len(names) > 6 else names
+        return UserError(
+            f"The data have the columns {', '.join(shown)}, of which none is known to hold the "
+            "labels; call it label, or give images and labels one after the other."
+        )
+    if len(data) == 1 and hasattr(data[0], "shape"):
+        return UserError(
+            f"The data are one array of shape {tuple(data[0].shape)}; give its labels too, as "
+            "(images, labels)."
+        )
     kinds = ", ".join(type(each).__name__ for each in data) or "nothing"
     return UserError(f"The data are {kinds}; {_EXPECTED}")
 
@@ -233,11 +245,16 @@ def _unknown(data: Sequence[object]) -> UserError:
 def _split(found: Labelled, asked: Asked) -> Dataset:
     """The data set of which a part is set apart for testing."""
     size = asked.test_size
-    if isinstance(size, bool) or not isinstance(size, numbers.Real) or (size > 1 and size % 1):
-        raise UserError(f"test_size is {size!r:.60}; it must be a share such as 0.2, or a number.")
+    is_number = isinstance(size, numbers.Integral) and not isinstance(size, bool)
+    is_share = isinstance(size, numbers.Real) and not isinstance(size, bool) and 0 < size < 1
+    if not is_number and not is_share:
+        raise UserError(
+            f"test_size is {size!r:.60}; it must be a share such as 0.2, or a whole number of "
+            "images."
+        )
     train, test = (
         Labelled(found.images[rows], found.labels[rows], found.class_names)
-        for rows in split_rows(found.labels, float(size), asked.seed)
+        for rows in split_rows(found.labels, size, asked.seed)
     )
     return _joined(train, test, asked.class_names)
 

@@ -108,7 +108,8 @@ def read_labelled(data: object, part: str) -> Labelled | None:
         return _of_mapping(data, part)
     if isinstance(data, _Table):
         return _of_table(data, part)
-    if not hasattr(data, "shape") and isinstance(data, Items | Iterable):
+    is_array = hasattr(data, "shape") and not _features(data)  # Hugging Face's have a shape too
+    if not is_array and isinstance(data, Items | Iterable):
         return _of_items(data, part)
     return None
 

@@ -58,7 +58,7 @@ NPZ_FAULTS = {
     "negative": ({"y_test": np.array([0, -1, 2])}, "-1"),
     "huge": ({"y_test": np.array([0, 1, 2**63], np.uint64)}, str(2**63)),
     "one class": ({"y_train": np.zeros(6, int), "y_test": np.zeros(3, int)}, "at least 2"),
-    "beyond names": ({"class_names": np.array(["a", "b"])}, "0 to 1"),
+    "beyond names": ({"class_names": np.array(["a", "b"])}, "class_names has 2 names"),
     "names": ({"class_names": np.arange(3)}, "class_names"),
 }
 

@@ -116,17 +116,22 @@ ClassLabel = collections.namedtuple("ClassLabel", "names")
 
 
 class HuggingFaceDataset:
-    """Rows as dicts, with the kinds of columns."""
+    """Rows as dicts, with the kinds of columns, and a shape."""
 
     features = types.MappingProxyType(
         {"picture": type("Image", (), {})(), "digit": ClassLabel(TorchDataset.classes)}
     )
 
+    def __init__(self, rows=range(60)):
+        self._rows = rows
+        self.shape = (len(rows), 2)
+
     def __len__(self):
-        return len(LABELS)
+        return len(self._rows)
 
     def __getitem__(self, i):
-        return {"picture": PICTURES[i], "digit": int(LABELS[i])}
+        row = self._rows[i]
+        return {"picture": PICTURES[row], "digit": int(LABELS[row])}
 
 
 class Table:
@@ -231,6 +236,7 @@ def test_a_loader_of_some_rows_gives_those():
         ({"train": (BYTES[:40], LABELS[:40]), "test": (BYTES[40:], LABELS[40:])},),
         (BYTES[:40], LABELS[:40], BYTES[40:], LABELS[40:]),
         (TorchDataset(BYTES[:40], LABELS[:40]), TorchDataset(BYTES[40:], LABELS[40:])),
+        ({"train": HuggingFaceDataset(range(40)), "test": HuggingFaceDataset(range(40, 60))},),
     ],
 )
 def test_a_training_and_a_test_part(data):
@@ -270,6 +276,8 @@ def test_grey_pictures_among_coloured_ones():
         (([object()], [1]), "Image 0 of x_train is object; give numbers."),
         (({"a": BYTES},), "The data are dict; give a data set of kipper.load_data"),
         (([{"a": 1, "label": 2}],), "columns a, label, of which none is known to hold the images"),
+        ((Table({"image": BYTES, "digit": LABELS}),), "The data have the columns image, digit, of"),
+        ((BYTES,), "The data are one array of shape (60, 8, 8); give its labels too"),
         ((Table({"name": WORDS, "label": LABELS}),), "beside 'label' are not all numbers"),
         ((np.ma.masked_array(BYTES), LABELS), "x_train is a masked array"),
         ((Endless(BATCHES),), "The data have no end; give a part of them, as data.take"),
@@ -284,9 +292,11 @@ def test_data_that_cannot_be_used(data, sentence):
 @pytest.mark.parametrize(
     ("keywords", "sentence"),
     [
-        ({"test_size": "0.2"}, "test_size is '0.2'; it must be a share such as 0.2, or a number."),
-        ({"test_size": 60}, "test_size is 60.0, but there are 60 images"),
+        ({"test_size": "0.2"}, "test_size is '0.2'; it must be a share such as 0.2, or a whole"),
+        ({"test_size": 1.0}, "test_size is 1.0; it must be a share such as 0.2, or a whole"),
+        ({"test_size": 60}, "test_size is 60, but there are 60 images"),
         ({"class_names": "ab"}, "class_names is 'ab'; it must be a list of names."),
+        ({"class_names": ["a", "b"]}, "the labels go up to 9, but class_names has 2 names"),
     ],
 )
 def test_keywords_that_cannot_be_used(keywords, sentence):
