@@ -131,16 +131,16 @@ class FakeCuda:
         assert [not isinstance(each, np.int32) for each in arguments] == pointers
         function, plan, dtype, images = self._programs[kernel.source]
         counts = [int(each) for each in arguments if isinstance(each, np.int32)]
-        buffers = [each for each in arguments if isinstance(each, _Memory)]
-        if names[-1] == "scratch" and isinstance(arguments[-1], _Memory):
-            buffers.pop()
+        arrays = [each for each in arguments if not isinstance(each, np.int32)]
+        if names[-1] == "scratch":
+            arrays.pop()
         grid = config.grid, config.block // 32
         self.launched.append((function, config))
         stream.kernels += 1
         stream.pending.append(
             lambda: simulated_gpu.run(
                 *(self._library, function, plan, images, counts),
-                *([each.handle for each in buffers], dtype, grid),
+                *([getattr(each, "handle", 0) for each in arrays], dtype, grid),
             )
         )
 

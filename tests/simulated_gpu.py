@@ -78,7 +78,7 @@ class SimulatedGpu:
         buffer[start : start + values.size] = values.ravel()
         self.written += values.nbytes
 
-    def finish_writes(self) -> None:
+    def finish(self) -> None:
         pass
 
     def download(self, buffer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -90,10 +90,10 @@ class SimulatedGpu:
         plan: KernelPlan,
         images: int,
         counts: Sequence[int],
-        buffers: Sequence[np.ndarray],
+        buffers: Sequence[np.ndarray | None],
     ) -> None:
         self.launches.append(function)
-        pointers = [buffer.ctypes.data for buffer in buffers]
+        pointers = [0 if buffer is None else buffer.ctypes.data for buffer in buffers]
         dtype = buffers[0].dtype.name
         grid = self._blocks, self._warps
         run(self._library, function, plan, images, counts, pointers, dtype, grid)

@@ -1,13 +1,14 @@
 """The banded engine in native code, for CPUs."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
 from kipper.common.architecture import KernelSpec
 from kipper.workers import banded_cpu
 from kipper.workers.arithmetic import banded_arithmetic
-from kipper.workers.banded_engine import BandedEngine, flat
+from kipper.workers.banded_engine import AnyArray, BandedEngine, flat
 from kipper.workers.bands import BandedNetwork
 from kipper.workers.engine import PreparedImages, Pullback
 from kipper.workers.self_check import check_native
@@ -78,14 +79,11 @@ class NativeBandedEngine(BandedEngine):
         rounded, kept, endangered = banded_cpu.linearised_cross_kernel(
             network, self._spec.kind, *images, threads=self._threads
         )
-        kernel, again = self._judged(x1, x2, self._nearness(x1, x2), rounded, endangered)
 
-        def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
-            usual = np.where(again, 0, cotangent)
-            _, _, *pieces = self._cross_vjp(network, x1, x2, usual, kept, both=both)
-            return self._with_exact(x1, x2, cotangent, again, self._of_images(x1, x2, pieces))
+        def pull_back(cotangent: np.ndarray) -> Sequence[AnyArray]:
+            return self._cross_vjp(network, x1, x2, cotangent, kept, both=both)[2:]
 
-        return kernel, pullback
+        return self._with_pullback(x1, x2, rounded, endangered, pull_back)
 
     def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
         del both

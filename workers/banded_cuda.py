@@ -8,6 +8,8 @@ of the images, so that it changes no bit.
 """
 
 import contextlib
+import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Generic
 
@@ -26,9 +28,12 @@ from kipper.workers.cuda_plan import (
 )
 from kipper.workers.device import Buffer, Device
 from kipper.workers.engine import PreparedImages
+from kipper.workers.kept_outputs import Kept
 from kipper.workers.resident_images import Residency, ResidentImages
 
 _MOST_PLACES = 2**31  # in an array, since they are int
+# Of a device's memory, for what the backward passes of a launch need of their forward passes.
+_SHARE_OF_OUTPUTS = 1 / 8
 
 
 def variance_maps(device: Device[Buffer], network: BandedNetwork, images: np.ndarray) -> np.ndarray:
@@ -73,6 +78,21 @@ def variance_maps_vjp(
     return pulled
 
 
+@dataclasses.dataclass(frozen=True)
+class _Forward(Generic[Buffer]):
+    """A forward pass of some pairs, for their backward passes.
+
+    Attributes:
+        kept: what it kept.
+        places: there: the first pair's, and how far apart those of two first images are.
+        finish: waits for all that was launched, and takes the results.
+    """
+
+    kept: Buffer
+    places: tuple[int, int]
+    finish: Callable[[], None]
+
+
 class BandedCuda(Generic[Buffer]):
     """A kernel on a device that keeps images; for several threads."""
 
@@ -82,28 +102,42 @@ class BandedCuda(Generic[Buffer]):
         self._weights: dict[KernelPlan, Buffer] = {}
 
     def judged_cross_kernel(
-        self, network: BandedNetwork, x1: PreparedImages, x2: PreparedImages
+        self,
+        network: BandedNetwork,
+        x1: PreparedImages,
+        x2: PreparedImages,
+        *,
+        kept: Buffer | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """K (n1, n2), and whether pairs are endangered; see `banded_cpu.judged_cross_kernel`.
+
+        An array `kept` of `kept_values` gets what `pulled_back` needs of these pairs.
 
         Raises:
             MemoryError: there is no room for one pair.
         """
-        device, dtype = self._device, x1.images.dtype
         plan = self._plan(network, x1)
-        kernel = np.empty((len(x1.images), len(x2.images)), dtype)
+        kernel = np.empty((len(x1.images), len(x2.images)), x1.images.dtype)
         endangered = np.empty(kernel.shape, bool)
 
         def evaluate(rows: slice, columns: slice) -> None:
-            shape = kernel[rows, columns].shape
+            shape, places = kernel[rows, columns].shape, _places(kernel.shape, rows, columns)
             with self._placed(plan, x1.take(rows), x2.take(columns)) as inputs:
-                results = [device.empty(shape[0] * shape[1], dtype) for _ in range(2)]
-                device.launch("cross", plan, 0, shape, [*inputs, *results])
-                kernel[rows, columns] = device.download(results[0], shape)
-                endangered[rows, columns] = device.download(results[1], shape) > 0
+                results = self._forward(plan, kernel.dtype, inputs, shape, kept, places)
+                kernel[rows, columns], endangered[rows, columns] = results()
 
-        _in_parts(evaluate, slice(0, len(x1.images)), slice(0, len(x2.images)))
+        self._in_parts(evaluate, kernel.shape)
         return kernel, endangered
+
+    def linearised_cross_kernel(
+        self, network: BandedNetwork, x1: PreparedImages, x2: PreparedImages
+    ) -> tuple[np.ndarray, np.ndarray, Kept[Buffer] | None]:
+        """`judged_cross_kernel`, and what it kept for `pulled_back`, if there was room for it."""
+        values = self._plan(network, x1).kept_values * len(x1.images) * len(x2.images)
+        kept = self._residency.kept.new(values, x1.images.dtype)
+        array = None if kept is None else kept.array
+        kernel, endangered = self.judged_cross_kernel(network, x1, x2, kept=array)
+        return kernel, endangered, kept
 
     def cross_kernel_vjp(
         self,
@@ -119,11 +153,83 @@ class BandedCuda(Generic[Buffer]):
         Raises:
             MemoryError: there is no room for one pair.
         """
-        device, dtype = self._device, x1.images.dtype
+        device, dtype, plan = self._device, x1.images.dtype, self._plan(network, x1)
+        kernel, endangered = np.empty(cotangent.shape, dtype), np.empty(cotangent.shape, bool)
+
+        def forward(rows: slice, columns: slice, inputs: list[Buffer]) -> _Forward[Buffer]:
+            shape = kernel[rows, columns].shape
+            kept = device.empty(math.prod(shape) * plan.kept_values, dtype)
+            places = 0, shape[1]
+            results = self._forward(plan, dtype, inputs, shape, kept, places)
+
+            def finish() -> None:
+                kernel[rows, columns], endangered[rows, columns] = results()
+
+            return _Forward(kept, places, finish)
+
+        of_pair = plan.kept_values * dtype.itemsize
+        most_pairs = max(int(device.memory * _SHARE_OF_OUTPUTS) // of_pair, 1)
+        pulled = self._pulled_back(plan, x1, x2, cotangent, forward, most_pairs, both=both)
+        return kernel, endangered, *pulled
+
+    def pulled_back(
+        self,
+        network: BandedNetwork,
+        x1: PreparedImages,
+        x2: PreparedImages,
+        cotangent: np.ndarray,
+        kept: Buffer,
+        *,
+        both: bool,
+    ) -> list[np.ndarray]:
+        """The cotangents of `cross_kernel_vjp`, with its bits, from what K of the batches kept.
+
+        Raises:
+            MemoryError: there is no room for one pair.
+        """
+
+        def look_up(rows: slice, columns: slice, _: list[Buffer]) -> _Forward[Buffer]:
+            return _Forward(kept, _places(cotangent.shape, rows, columns), self._device.finish)
+
         plan = self._plan(network, x1)
+        return self._pulled_back(plan, x1, x2, cotangent, look_up, _MOST_PLACES, both=both)
+
+    def _forward(
+        self,
+        plan: KernelPlan,
+        dtype: np.dtype,
+        inputs: list[Buffer],
+        shape: tuple[int, ...],
+        kept: Buffer | None,
+        places: tuple[int, int],
+    ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        """Starts the evaluation of K; returns what waits for it, and for endangered pairs."""
+        device = self._device
+        weights = self._offset_weights(plan, dtype)
+        results = [device.empty(math.prod(shape), dtype) for _ in range(2)]
+        device.launch("cross", plan, 0, [*shape, *places], [*inputs, weights, *results, kept])
+
+        def wait() -> tuple[np.ndarray, np.ndarray]:
+            kernel, endangered = (device.download(each, shape) for each in results)
+            return kernel, endangered > 0
+
+        return wait
+
+    def _pulled_back(
+        self,
+        plan: KernelPlan,
+        x1: PreparedImages,
+        x2: PreparedImages,
+        cotangent: np.ndarray,
+        forward: Callable[[slice, slice, list[Buffer]], _Forward[Buffer]],
+        most_pairs: int,
+        *,
+        both: bool,
+    ) -> list[np.ndarray]:
+        """The cotangents of images and variances of both sides, from what `forward` gives."""
+        device, dtype = self._device, x1.images.dtype
         sides = (x1, x2) if both else (x1,)
         of_image = plan.rest.pixel_values + plan.rest.variances
-        kernel, endangered = np.empty(cotangent.shape, dtype), np.empty(cotangent.shape, bool)
         totals = [
             _uploaded(device, np.zeros((len(side.images), of_image), dtype)) for side in sides
         ]
@@ -131,20 +237,18 @@ class BandedCuda(Generic[Buffer]):
         def evaluate(rows: slice, columns: slice) -> None:
             part = np.ascontiguousarray(cotangent[rows, columns], dtype)
             with self._placed(plan, x1.take(rows), x2.take(columns)) as inputs:
-                inputs.append(_uploaded(device, part))
-                results = [device.empty(part.size, dtype) for _ in range(2)]
+                given = _uploaded(device, part)
                 sums = device.empty(part.size * len(sides) * of_image, dtype)
-                arrays = [*inputs, *results, sums]
-                device.launch("cross_vjp", plan, len(sides), part.shape, arrays)
+                done = forward(rows, columns, inputs)
+                arrays = [*inputs, given, done.kept, sums]
+                device.launch("cross_vjp", plan, len(sides), [*part.shape, *done.places], arrays)
                 for side, (total, images) in enumerate(zip(totals, (rows, columns), strict=False)):
                     counts = [*part.shape, len(sides), side, of_image, images.start]
                     device.launch("sum_pairs", plan, len(sides), counts, [sums, total])
-                kernel[rows, columns] = device.download(results[0], part.shape)
-                endangered[rows, columns] = device.download(results[1], part.shape) > 0
+                done.finish()
 
-        most_pairs = max(_MOST_PLACES // (len(sides) * of_image), 1)
-        every = slice(0, len(x1.images)), slice(0, len(x2.images))
-        _in_parts(evaluate, *every, most_pairs)
+        most_pairs = min(most_pairs, max(_MOST_PLACES // (len(sides) * of_image), 1))
+        self._in_parts(evaluate, cotangent.shape, most_pairs)
         pulled: list[np.ndarray] = []
         for total, side, first in zip(totals, sides, (True, False), strict=False):
             summed = device.download(total, (len(side.images), of_image))
@@ -152,7 +256,26 @@ class BandedCuda(Generic[Buffer]):
             pixels = scaled_pixels(plan, pixels) if first else pixels
             pulled.append(pixels.reshape(side.images.shape))
             pulled.append(deviation_cotangents(plan, deviations, side.features, first=first))
-        return kernel, endangered, *pulled
+        return pulled
+
+    def _in_parts(
+        self,
+        evaluate: Callable[[slice, slice], None],
+        shape: tuple[int, ...],
+        most: int | None = None,
+    ) -> None:
+        """See the function; what was kept for other blocks makes room for a pair that has none."""
+
+        def evaluate_or_forget(rows: slice, columns: slice) -> None:
+            while True:
+                try:
+                    return evaluate(rows, columns)
+                except MemoryError:
+                    one = rows.stop - rows.start == columns.stop - columns.start == 1
+                    if not one or not self._residency.kept.forget_oldest():
+                        raise
+
+        _in_parts(evaluate_or_forget, slice(0, shape[0]), slice(0, shape[1]), most)
 
     def _plan(self, network: BandedNetwork, images: PreparedImages) -> KernelPlan:
         channels, dtype = images.images.shape[3], images.images.dtype.name
@@ -162,22 +285,22 @@ class BandedCuda(Generic[Buffer]):
     def _placed(
         self, plan: KernelPlan, x1: PreparedImages, x2: PreparedImages
     ) -> Iterator[list[Buffer]]:
-        """What a kernel reads of both batches: pixels, factors and places; weights of offsets."""
+        """What a kernel reads of both batches: pixels, factors and places."""
         dtype = x1.images.dtype
         with (
             self._resident(plan, dtype, first=True).placed(x1) as one,
             self._resident(plan, dtype, first=False).placed(x2) as other,
         ):
-            inputs = []
+            arrays = []
             for batch in (one, other):
-                inputs += [batch.pixels, batch.factors, _uploaded(self._device, batch.places)]
-            yield [*inputs, self._offset_weights(plan, dtype)]
+                arrays += [batch.pixels, batch.factors, _uploaded(self._device, batch.places)]
+            yield arrays
 
     def _offset_weights(self, plan: KernelPlan, dtype: np.dtype) -> Buffer:
         with self._residency.lock:
             if plan not in self._weights:
                 self._weights[plan] = _uploaded(self._device, offset_weights(plan, dtype))
-                self._device.finish_writes()
+                self._device.finish()
             return self._weights[plan]
 
     def _resident(
@@ -192,6 +315,11 @@ class BandedCuda(Generic[Buffer]):
         values = plan.rest.pixel_values, 2 * plan.rest.variances
         key = plan.network, plan.channels, dtype.name, first
         return self._residency.images(key, prepare, values, dtype)
+
+
+def _places(shape: tuple[int, ...], rows: slice, columns: slice) -> tuple[int, int]:
+    """Of pairs among those of whole batches, as `_Forward.places`."""
+    return rows.start * shape[1] + columns.start, shape[1]
 
 
 def _uploaded(device: Device[Buffer], values: np.ndarray) -> Buffer:

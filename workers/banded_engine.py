@@ -18,14 +18,14 @@ from kipper.workers.bands import BandedNetwork, banded_network
 from kipper.workers.engine import PreparedImages, Pullback
 from kipper.workers.near_pairs import Nearness, image_nearness
 
-_AnyArray = np.ndarray | Array
+AnyArray = np.ndarray | Array
 FlatImages = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x1, v1, x2, v2
 
 # (network, x1, x2) -> K, and which pairs are endangered.
-Cross = Callable[[BandedNetwork, PreparedImages, PreparedImages], tuple[_AnyArray, _AnyArray]]
+Cross = Callable[[BandedNetwork, PreparedImages, PreparedImages], tuple[AnyArray, AnyArray]]
 # (network, x1, x2, cotangent, both=) -> K, which pairs are endangered, and the cotangents of images
 # and features of x1, and of x2 if `both`, to which endangered pairs add nothing.
-CrossVjp = Callable[..., tuple[_AnyArray, ...]]
+CrossVjp = Callable[..., tuple[AnyArray, ...]]
 
 
 class BandedEngine:
@@ -86,6 +86,26 @@ class BandedEngine:
     def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
         del x1, x2, both
         return None
+
+    def _with_pullback(
+        self,
+        x1: PreparedImages,
+        x2: PreparedImages,
+        rounded: np.ndarray,
+        endangered: np.ndarray,
+        pull_back: Callable[[np.ndarray], Sequence[AnyArray]],
+    ) -> tuple[np.ndarray, Pullback]:
+        """What `linearise` returns, from `_cross` and from cotangents as `_cross_vjp` returns them.
+
+        Of endangered pairs, `pull_back` gets a cotangent of 0.
+        """
+        kernel, again = self._judged(x1, x2, self._nearness(x1, x2), rounded, endangered)
+
+        def pullback(cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
+            pieces = pull_back(np.where(again, 0, cotangent))
+            return self._with_exact(x1, x2, cotangent, again, self._of_images(x1, x2, pieces))
+
+        return kernel, pullback
 
     def _nearness(self, x1: PreparedImages, x2: PreparedImages) -> Nearness | None:
         """That of the images; None in float64, which holds all pairs."""
@@ -155,7 +175,7 @@ class BandedEngine:
         return exact, first, second
 
     def _of_images(
-        self, x1: PreparedImages, x2: PreparedImages, pieces: Sequence[_AnyArray]
+        self, x1: PreparedImages, x2: PreparedImages, pieces: Sequence[AnyArray]
     ) -> tuple[np.ndarray, ...]:
         """The cotangents of x1, and of x2, from `pieces`: of images and variance maps in turn."""
         network = self._network(x1.images)

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import importlib.metadata
+import math
 import os
 import pathlib
 import threading
@@ -148,7 +149,7 @@ class CudaDevice:
             )
         )
 
-    def finish_writes(self) -> None:
+    def finish(self) -> None:
         _translated(self._stream.sync)
 
     def download(self, buffer: CudaBuffer, shape: tuple[int, ...]) -> np.ndarray:
@@ -171,13 +172,16 @@ class CudaDevice:
         plan: KernelPlan,
         images: int,
         counts: Sequence[int],
-        buffers: Sequence[CudaBuffer],
+        buffers: Sequence[CudaBuffer | None],
     ) -> None:
-        loaded = self._function(function, plan, images, buffers[0].dtype)
+        first = buffers[0]
+        assert first is not None
+        loaded = self._function(function, plan, images, first.dtype)
         blocks, scratch = self._scratch(loaded.geometry, _work(function, counts))
-        arguments = [*map(np.int32, counts), *(buffer.memory for buffer in buffers)]
+        arrays = [None if buffer is None else buffer.memory for buffer in buffers]
         if function != "sum_pairs":
-            arguments.append(scratch or np.uint64(0))
+            arrays.append(scratch)
+        arguments = [*map(np.int32, counts), *(array or np.uint64(0) for array in arrays)]
         core, stream = self._library.core, self._stream
         config = core.LaunchConfig(
             grid=blocks,
@@ -278,7 +282,7 @@ def _work(function: DeviceFunction, counts: Sequence[int]) -> int:
     if function == "sum_pairs":
         count1, count2, _, side, of_image, _ = counts
         return -(-(count2 if side else count1) * of_image // (8 * WARP))
-    return int(np.prod(counts))
+    return math.prod(counts[:2])  # images, or pairs
 
 
 def _translated(call: Callable[[], _Result]) -> _Result:

@@ -55,6 +55,7 @@ class NetworkPlan:
     pixel_values: int
     variances: int
     workspace: int
+    outputs: int
     sums: int
     offsets: int
     exchange: int
@@ -83,6 +84,11 @@ class KernelPlan:
     channels: int
     stages: tuple[StagePlan, ...]
     rest: NetworkPlan
+
+    @property
+    def kept_values(self) -> int:
+        """What a backward pass needs of a forward pass: `Kept` in native/cuda/cross.hpp."""
+        return self.rest.outputs + 1
 
 
 def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool, dtype: str) -> KernelPlan:
@@ -174,6 +180,7 @@ def _plan(
             pixel_values=network.height * network.width * channels,
             variances=network.variances_per_image,
             workspace=places.end,
+            outputs=places.outputs,
             sums=places.sums,
             offsets=_offsets(bands[len(stages) - 1]),
             exchange=places.exchange,
@@ -206,6 +213,7 @@ class _Places:
             self._take(_map_entries(size, band) * (2 if tangent else 1) if index < last else 0)
             for index, (size, band) in enumerate(zip(network.sizes[1:], bands[1:], strict=True))
         ]
+        self.outputs = self.end
         self.sums = self._take(_offsets(bands[last]))
         self.exchange = self._take(
             max(

@@ -95,24 +95,30 @@ def cross_program(
     """
     common = f"{str(plan.tangent).lower()}, number>(block, ThePlan{{}}, Stages{{}}, batches"
     place = "blockIdx.x, gridDim.x"
-    call = (
-        f"cross_vjp_block<{common}, Input<number>(cotangents, batches.pairs()), workspace, "
-        f"results, sums, {images}, {place});"
-        if images
-        else f"cross_block<{common}, workspace, results, {place});"
-    )
+    if images:
+        arrays = "const number* cotangents, number* kept, number* sums"
+        call = (
+            f"cross_vjp_block<{common}, Input<number>(cotangents, batches.pairs()), "
+            f"kept_of_pairs, workspace, sums, {images}, {place});"
+        )
+    else:
+        arrays = "const number* weights, number* kernel, number* endangered, number* kept"
+        call = (
+            "Memory<number> kernels(kernel, batches.pairs()), judgements(endangered, "
+            f"batches.pairs());\n    cross_block<{common}, Input<number>(weights, "
+            "ThePlan::judged), workspace, Judged<number>{kernels, judgements}, "
+            f"kept_of_pairs, {place});"
+        )
     function = f"""\
-cross(int count1, int count2, const number* pixels1, const number* factors1, const int* places1,
-      const number* pixels2, const number* factors2, const int* places2, const number* weights,
-      {"const number* cotangents, " if images else ""}number* kernel, number* endangered,
-      {"number* sums, " if images else ""}number* scratch) {{
+cross(int count1, int count2, int kept_first, int kept_stride,
+      const number* pixels1, const number* factors1, const int* places1,
+      const number* pixels2, const number* factors2, const int* places2,
+      {arrays}, number* scratch) {{
     using namespace kipper;
     {_workspace(shared)}
     const Batches<number> batches{{{{pixels1, factors1, places1, count1}},
-                                   {{pixels2, factors2, places2, count2}},
-                                   {{weights, ThePlan::judged}}}};
-    Memory<number> kernels(kernel, batches.pairs()), judgements(endangered, batches.pairs());
-    const Judged<number> results{{kernels, judgements}};
+                                   {{pixels2, factors2, places2, count2}}}};
+    const Kept<number> kept_of_pairs{{kept, kept_first, kept_stride}};
     {call}
 }}
 """

@@ -38,8 +38,8 @@ class Device(Protocol[Buffer]):
         """
         ...
 
-    def finish_writes(self) -> None:
-        """Waits for what this thread wrote, so that other threads may use it."""
+    def finish(self) -> None:
+        """Waits for what this thread wrote and launched, so that others may go on with it."""
         ...
 
     def download(self, buffer: Buffer, shape: tuple[int, ...]) -> np.ndarray:
@@ -52,7 +52,7 @@ class Device(Protocol[Buffer]):
         plan: KernelPlan,
         images: int,
         counts: Sequence[int],
-        buffers: Sequence[Buffer],
+        buffers: Sequence[Buffer | None],
     ) -> None:
         """Starts a function.
 
@@ -62,7 +62,7 @@ class Device(Protocol[Buffer]):
             images: of each pair, whose cotangents are wanted.
             counts: numbers of images, and others.
             buffers: arrays that it reads and then those that it writes, of the first one's dtype
-                but for places.
+                but for places; None for what is not to be written.
 
         Raises:
             MemoryError: there is no room for what it needs itself.

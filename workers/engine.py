@@ -77,7 +77,7 @@ class Engine(Protocol):
         ...
 
     def residual_bytes(self, x1: PreparedImages, x2: PreparedImages, both: bool) -> int | None:
-        """The bytes that the pullback of `linearise` would hold, from shapes alone.
+        """The bytes of host memory that the pullback of `linearise` would hold, from shapes alone.
 
         None if the engine recomputes; `linearise` must then not be called.
         """

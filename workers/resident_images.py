@@ -15,6 +15,7 @@ import numpy as np
 
 from kipper.workers.device import Buffer, Device
 from kipper.workers.engine import PreparedImages
+from kipper.workers.kept_outputs import KeptOutputs
 
 _SHARE = 0.5  # of a device's memory
 # Places that an array has at first.
@@ -28,7 +29,7 @@ _Key = tuple[Hashable, int]
 
 
 class Residency(Generic[Buffer]):
-    """The images that a device keeps for all its kernels, in up to half of its memory.
+    """What a device keeps for all its kernels: images, in up to half of its memory, and `kept`.
 
     Of several sets, the one that was not used for longest makes room for a set that grows. It is
     then copied again when a block needs it.
@@ -36,6 +37,7 @@ class Residency(Generic[Buffer]):
 
     def __init__(self, device: Device[Buffer]):
         self.device = device
+        self.kept = KeptOutputs(device)
         self.lock = threading.RLock()
         self._sets: collections.OrderedDict[Hashable, ResidentImages[Buffer]] = (
             collections.OrderedDict()
@@ -203,6 +205,6 @@ class ResidentImages(Generic[Buffer]):
         for run in np.split(order, np.flatnonzero(np.diff(places[order]) > 1) + 1):
             for buffer, array, values in zip(self._arrays, prepared, self._values, strict=True):
                 device.write(buffer, int(places[run[0]]) * values, array[run])
-        device.finish_writes()
+        device.finish()
         for number, place in zip(images.numbers, places, strict=True):
             self._places[images.source, int(number)] = int(place), self._blocks

@@ -69,7 +69,10 @@ def _results(engine, images):
     x1, x2 = _prepared(engine, images[:3]), _prepared(engine, images[3:])
     cotangent = np.random.default_rng(1).normal(size=(3, len(images) - 3))
     kernel, pulled = engine.block_vjp(x1, x2, cotangent, both=True)
-    return [x1.features, engine.block(x1, x2), kernel, *pulled]
+    again, pull_back = engine.linearise(x1, x2, both=True)
+    with concurrent.futures.ThreadPoolExecutor(1) as another:
+        later = another.submit(pull_back, cotangent).result()
+    return [x1.features, engine.block(x1, x2), kernel, *pulled, again, *later]
 
 
 def _engine(device):

@@ -216,9 +216,40 @@ struct Judged {
 template <class T>
 struct Batches {
     Batch<T> first, second;
-    Input<T> weights;  // of offsets, see `verdict`
 
     int pairs() const { return first.count * second.count; }
+};
+
+// What the backward passes of pairs need of their forward passes: the outputs of stages, and the
+// verdict.
+template <class T>
+struct Kept {
+    T* numbers;         // null to keep nothing
+    int first, stride;  // the launch's pair (i, j) is the (first + i * stride + j)-th
+
+    template <class Plan>
+    KIPPER_INLINE T* of_pair(const Plan& plan, int row, int column) const {
+        return numbers + std::size_t(first + row * stride + column) * count(plan);
+    }
+
+    // Calls move(place, kept, present) in lanes, for the places of numbers in the workspace and
+    // here.
+    template <class Plan, class Move>
+    KIPPER_INLINE static void each(Block& block, const Plan& plan, Move move) {
+        block.each_warp([&](const Warp& warp) {
+            for (int start = warp.index * kWarp; start < count(plan); start += warp.count * kWarp) {
+                const LaneInt kept = smaller(lane_index() + start, plan.outputs);
+                move(where(kept < plan.outputs, kept, LaneInt{} + plan.verdict), kept,
+                     lane_index() + start < count(plan));
+            }
+        });
+        block.barrier();
+    }
+
+    template <class Plan>
+    KIPPER_INLINE static int count(const Plan& plan) {
+        return plan.outputs + 1;
+    }
 };
 
 // Writes a pair's results, and leaves the outputs of stages and the verdict in the workspace.
@@ -243,17 +274,24 @@ KIPPER_INLINE void forward_pair(Block& block, const Plan& plan, const Stages& st
 }
 
 // The work of one block of a launch: every `blocks`-th pair, from `first` on. `stages` calls
-// functions with each stage of the network, forward or backward.
+// functions with each stage of the network, forward or backward. `weights` are those of offsets,
+// see `verdict`.
 template <bool kTangent, class T, class Plan, class Stages>
 KIPPER_INLINE void cross_block(Block& block, const Plan& plan, const Stages& stages,
-                               const Batches<T>& batches, Memory<T>& workspace,
-                               const Judged<T>& results, int first, int blocks) {
+                               const Batches<T>& batches, const Input<T>& weights,
+                               Memory<T>& workspace, const Judged<T>& results, const Kept<T>& kept,
+                               int first, int blocks) {
     const int columns = batches.second.count;
     for (int index = first; index < batches.pairs(); index += blocks) {
         const ImageInput<T> image1 = batches.first.image(plan, index / columns);
         const ImageInput<T> image2 = batches.second.image(plan, index % columns);
         const Pair<T> pair{{image1, image2}, workspace};
-        forward_pair<kTangent>(block, plan, stages, pair, batches.weights, results, index);
+        forward_pair<kTangent>(block, plan, stages, pair, weights, results, index);
+        if (!kept.numbers) continue;
+        Memory<T> numbers(kept.of_pair(plan, index / columns, index % columns), kept.count(plan));
+        kept.each(block, plan, [&](LaneInt place, LaneInt to, Mask present) {
+            numbers.store(to, workspace.load(place, present), present);
+        });
     }
 }
 

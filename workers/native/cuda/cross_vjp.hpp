@@ -1,6 +1,6 @@
-// The kernel of a pair of images, and its cotangent pulled back to both images.
+// The cotangent of a pair's kernel pulled back to both images, from what its forward pass kept.
 //
-// The outputs of a stage are kept in their maps, and its cotangents replace them, offset by offset.
+// The outputs of a stage are in their maps, and its cotangents replace them, offset by offset.
 // All warps of a block march at offsets with the same dh, in the same row at the same time. Each
 // writes its cotangents of the row; after a barrier, those of all offsets are multiplied by what
 // the other image has there, and added up for each pixel and each variance. So no two warps add to
@@ -383,19 +383,24 @@ KIPPER_INLINE void clear_sums(Block& block, const CotangentSums<T>& sums) {
     block.barrier();
 }
 
-// As cross_block. `cotangents` are those of the kernel; endangered pairs count as 0. Writes to
-// `sums`, for each pair, those of `images` images.
+// As cross_block, which kept what `kept` has. `cotangents` are those of the kernel; endangered
+// pairs count as 0. Writes to `sums`, for each pair, those of `images` images.
 template <bool kTangent, class T, class Plan, class Stages>
 KIPPER_INLINE void cross_vjp_block(Block& block, const Plan& plan, const Stages& stages,
                                    const Batches<T>& batches, const Input<T>& cotangents,
-                                   Memory<T>& workspace, const Judged<T>& results, T* sums,
-                                   int images, int first, int blocks) {
+                                   const Kept<T>& kept, Memory<T>& workspace, T* sums, int images,
+                                   int first, int blocks) {
     const int of_image = plan.pixel_values + plan.variances, columns = batches.second.count;
     for (int index = first; index < batches.pairs(); index += blocks) {
         const ImageInput<T> image1 = batches.first.image(plan, index / columns);
         const ImageInput<T> image2 = batches.second.image(plan, index % columns);
         const Pair<T> pair{{image1, image2}, workspace};
-        forward_pair<kTangent>(block, plan, stages, pair, batches.weights, results, index);
+        const Input<T> outputs(kept.of_pair(plan, index / columns, index % columns),
+                               kept.count(plan));
+        workspace.forget();
+        kept.each(block, plan, [&](LaneInt place, LaneInt from, Mask present) {
+            workspace.store(place, outputs.cursor(from).load(0), present);
+        });
         Memory<T> numbers(sums + std::size_t(index) * images * of_image, images * of_image);
         const CotangentSums<T> all{numbers, images, plan.pixel_values, of_image};
         clear_sums(block, all);

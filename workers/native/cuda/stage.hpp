@@ -35,6 +35,7 @@ struct Stage {
 struct Plan {
     int pixel_values, variances;  // of an image
     int workspace;                // numbers that a block needs for a pair
+    int outputs;                  // of these, the outputs of stages, from place 0 on
     int sums, offsets;            // the place there of the last stage's sums, one for each offset
     int exchange;                 // the place there of the cotangents of a step
     int judged;                   // offsets of all stages; 0 if none are judged

@@ -17,8 +17,8 @@ struct Launch {
     int tangent;
     int images;  // whose cotangents are wanted: none, image 1, or both
     int blocks, warps;
-    // Of images of both sides; of sums also images with cotangents, the side, the numbers of an
-    // image, and the first image.
+    // Of images of both sides. For pairs, then the first place and the stride of what is kept; for
+    // sums images with cotangents, the side, the numbers of an image, and the first image.
     int counts[6];
 };
 
@@ -48,31 +48,30 @@ struct Stages {
     }
 };
 
-// Arrays: pixels, factors and places of both batches, weights of offsets, cotangents of the kernel;
-// then the kernel, endangered pairs, and the sums of each pair.
+// Arrays: pixels, factors and places of both batches. Forward: weights of offsets; then the kernel,
+// endangered pairs, and what is kept. Backward: cotangents of the kernel and what was kept; then
+// the sums of each pair.
 template <class T, bool kTangent>
 void run(const Launch& launch, T* const* arrays) {
     const Plan& plan = *launch.plan;
     const auto places = [&](int index) { return reinterpret_cast<const int*>(arrays[index]); };
     const Batches<T> batches{{arrays[0], arrays[1], places(2), launch.counts[0]},
-                             {arrays[3], arrays[4], places(5), launch.counts[1]},
-                             {arrays[6], plan.judged}};
+                             {arrays[3], arrays[4], places(5), launch.counts[1]}};
     const Stages stages{launch.stages, launch.stage_count};
-    const int results_at = launch.images ? 8 : 7;
-    const Input<T> cotangents(arrays[7], batches.pairs());
-    Memory<T> kernel(arrays[results_at], batches.pairs()),
-        endangered(arrays[results_at + 1], batches.pairs());
+    const Kept<T> kept{arrays[launch.images ? 7 : 9], launch.counts[2], launch.counts[3]};
+    const Input<T> weights(arrays[6], plan.judged), cotangents(arrays[6], batches.pairs());
+    Memory<T> kernel(arrays[7], batches.pairs()), endangered(arrays[8], batches.pairs());
     const Judged<T> results{kernel, endangered};
     std::vector<T> numbers(plan.workspace);
     for (int index = 0; index < launch.blocks; ++index) {
         Block block(index, launch.warps);
         Memory<T> workspace(numbers.data(), plan.workspace);
         if (launch.images)
-            cross_vjp_block<kTangent, T>(block, plan, stages, batches, cotangents, workspace,
-                                         results, arrays[10], launch.images, index, launch.blocks);
+            cross_vjp_block<kTangent, T>(block, plan, stages, batches, cotangents, kept, workspace,
+                                         arrays[8], launch.images, index, launch.blocks);
         else
-            cross_block<kTangent, T>(block, plan, stages, batches, workspace, results, index,
-                                     launch.blocks);
+            cross_block<kTangent, T>(block, plan, stages, batches, weights, workspace, results,
+                                     kept, index, launch.blocks);
     }
 }
 
