@@ -22,6 +22,8 @@ class EngineEntry:
             without JAX; None if it runs on any.
         block_support: largest number of support images in a block; None to choose by memory.
         block_target: largest number of target images in a block; None to choose by memory.
+        fewest_pairs: of 32x32 pixels, that a block of a step has at least where there are so many:
+            smaller ones are not worth their messages.
         always_float64: whether it computes kernels of float32 in float64 too.
         blocks_at_once: that a worker gives it, each from a thread of its own. One of several is
             copied while the device computes another one.
@@ -32,6 +34,7 @@ class EngineEntry:
     backend: str | None = None
     block_support: int | None = None
     block_target: int | None = None
+    fewest_pairs: int = 320  # a fifth of a second of a core's work by banded_cpu
     always_float64: bool = False
     blocks_at_once: int = 1
 
@@ -43,13 +46,14 @@ class EngineEntry:
 # The dense engine's time goes into gathering target images and a matrix product; both gain from
 # many support images at once (docs/dense_kernel.md). Banded blocks are seconds of work on a core,
 # which makes the cost of dispatch negligible, and fill whole vectors; on a GPU they are tens of
-# milliseconds (docs/gpu.md).
+# milliseconds (docs/gpu.md). A run whose engine is named, and so has GPUs only, is not cut further
+# than to 10 milliseconds, K and its cotangents together.
 TABLE = (
     EngineEntry("neural_tangents", always_float64=True),
     EngineEntry("dense", "fully connected ReLU", None, 512),
     EngineEntry("banded_xla", "convolutional ReLU", None, 32, 256),
     EngineEntry("banded_cpu", "convolutional ReLU", "cpu", 32, 256),
-    EngineEntry("banded_cuda", "convolutional ReLU", "cuda", 32, 256, blocks_at_once=2),
+    EngineEntry("banded_cuda", "convolutional ReLU", "cuda", 32, 256, 1536, blocks_at_once=2),
 )
 ENGINES = ("auto", *(entry.name for entry in TABLE))
 

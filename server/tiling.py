@@ -17,9 +17,6 @@ _ARRAYS_ALIVE = 6
 _LARGEST_TARGET = 2048
 # With fewer, workers idle while others end their last block of a phase.
 _BLOCKS_OF_A_STEP = 32
-# Smaller blocks are not worth their messages: 320 pairs of 32x32 pixels are a fifth of a second of
-# a core's work by banded_cpu (docs/results.md, "Blocks of a step").
-_FEWEST_PIXEL_PAIRS = 320 * 32**4
 # Images in the longest vector of a native engine, which computes whole vectors only.
 _LANES = 16
 
@@ -90,7 +87,8 @@ def tiling_for(
     Raises:
         UserError: the engine cannot evaluate the kernel.
     """
-    entry = engines_for(engine, spec.architecture)[0]
+    entries = engines_for(engine, spec.architecture)
+    entry = entries[0]
     itemsize = 8 if spec.dtype == "float64" or entry.always_float64 else 4
     height, width, channels = image_shape
     pixels = height * width
@@ -103,7 +101,9 @@ def tiling_for(
     support = block_support or entry.block_support or _largest_support(per_pair)
     by_memory = max(1, BLOCK_BYTES // (support * per_pair + per_image))
     target = block_target or entry.block_target or min(_LARGEST_TARGET, by_memory)
-    return Tiling(support, target, None if block_target else -(-_FEWEST_PIXEL_PAIRS // pixel_pairs))
+    # Those of the smallest, where workers may have different engines.
+    fewest = -(-min(entry.fewest_pairs for entry in entries) * 32**4 // pixel_pairs)
+    return Tiling(support, target, None if block_target else fewest)
 
 
 def _largest_support(per_pair: int) -> int:

@@ -137,20 +137,24 @@ def test_convolutional_blocks_are_the_same_for_slow_and_fast_workers(
 
 
 @pytest.mark.parametrize(
-    ("shape", "support", "targets", "expected"),
+    ("engine", "shape", "support", "targets", "expected"),
     [
-        ((32, 32, 3), 10, 250, [32] * 7 + [26]),  # as few pairs as are worth a message
-        ((28, 28, 1), 10, 500, [64] * 7 + [52]),
-        ((32, 32, 3), 100, 500, [64] * 7 + [52]),  # 32 blocks, in four rows
-        ((32, 32, 3), 100, 5120, [256] * 20),  # the largest
-        ((8, 8, 3), 10, 500, [256, 244]),
-        ((32, 32, 3), 1, 100, [100]),
+        ("auto", (32, 32, 3), 10, 250, [32] * 7 + [26]),  # as few pairs as are worth a message
+        ("auto", (28, 28, 1), 10, 500, [64] * 7 + [52]),
+        ("auto", (32, 32, 3), 100, 500, [64] * 7 + [52]),  # 32 blocks, in four rows
+        ("auto", (32, 32, 3), 100, 5120, [256] * 20),  # the largest
+        ("auto", (8, 8, 3), 10, 500, [256, 244]),
+        ("auto", (32, 32, 3), 1, 100, [100]),
+        ("banded_cpu", (32, 32, 3), 10, 250, [32] * 7 + [26]),
+        ("banded_cuda", (32, 32, 3), 10, 500, [160, 160, 160, 20]),  # 10 ms of a GPU
+        ("banded_cuda", (32, 32, 3), 100, 500, [64] * 7 + [52]),
+        ("banded_cuda", (32, 32, 3), 100, 5120, [256] * 20),
     ],
 )
 def test_steps_are_cut_into_blocks_that_workers_can_share(
-    shape: tuple[int, int, int], support: int, targets: int, expected: list[int]
+    engine: str, shape: tuple[int, int, int], support: int, targets: int, expected: list[int]
 ) -> None:
-    tiling = tiling_for(spec("convnet"), "auto", shape, None, None)
+    tiling = tiling_for(spec("convnet"), engine, shape, None, None)
     found = tiling.spans_of_step(support, targets)
     assert [stop - start for start, stop in found] == expected
 
