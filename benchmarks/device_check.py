@@ -4,6 +4,7 @@
     python benchmarks/device_check.py correctness [--device=simulated] [--cases=REGEX] [--jobs=8]
     python benchmarks/device_check.py times [--engine=banded_xla] [--cases=REGEX] [--seconds=2]
     python benchmarks/device_check.py launch [--counts 8 64]
+    python benchmarks/device_check.py host
 
 - `references` writes `device_check.npz` by neural-tangents in float64, which the other parts do
   without: kernels, cotangents of the images of both sides, and pairs that nearly coincide.
@@ -11,6 +12,7 @@
   these references, and asserts that bits repeat and do not depend on how batches are split.
 - `times` measures an engine with a run's blocks, of at most 32 x 256 images.
 - `launch` evaluates one block, for profilers and sanitizers.
+- `host` measures what the host does for a block, with a device that does nothing.
 
 Results are printed as JSON, a line for each case.
 """
@@ -325,9 +327,49 @@ def launch(counts: tuple[int, int]) -> None:
     print(f"A block of {counts[0]} x {counts[1]} images.")
 
 
+class Idle:
+    """A device that computes nothing."""
+
+    memory = 2**33
+    arithmetic = "none"
+
+    def empty(self, count: int, dtype: np.dtype) -> np.ndarray:
+        return np.empty(count, dtype)
+
+    def write(self, buffer: np.ndarray, start: int, values: np.ndarray) -> None:
+        buffer[start : start + values.size] = values.ravel()
+
+    def finish(self) -> None:
+        pass
+
+    def download(self, buffer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return np.zeros(shape, buffer.dtype)
+
+    def launch(self, *_: object) -> None:
+        pass
+
+
+def measure_host(seconds: float) -> None:
+    """Prints the median processor time of a block of convnet, K and then its cotangents."""
+    spec = KernelSpec(architecture_named("convnet"), "ntk", "float32")
+    engine = on_device(Idle())(spec)
+    rng = np.random.default_rng(0)
+    for sizes in ((10, 32), (10, 160), (32, 64), (32, 256)):
+        images = (rng.normal(size=(size, 32, 32, 3)).astype("float32") for size in sizes)
+        first, second = (PreparedImages(x, np.ones_like(engine.features(x))) for x in images)
+        spent = []
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            begun = time.process_time()
+            _, pull_back = engine.linearise(first, second, both=False)
+            pull_back(np.ones(sizes, "float32"))
+            spent.append(time.process_time() - begun)
+        print(json.dumps({"block": sizes, "ms": round(1e3 * statistics.median(spent), 2)}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("references", "correctness", "times", "launch"))
+    parser.add_argument("part", choices=("references", "correctness", "times", "launch", "host"))
     parser.add_argument("--device", choices=("cuda", "simulated"), default="cuda")
     parser.add_argument("--cases", default="", help="a regular expression of their names")
     parser.add_argument("--jobs", type=int, default=2)
@@ -343,6 +385,8 @@ def main() -> None:
         for architecture, shape in TIMED:
             if re.search(options.cases, f"{architecture} {'x'.join(map(str, shape))}"):
                 timed(options.engine, architecture, shape, options.seconds)
+    elif options.part == "host":
+        measure_host(options.seconds)
     else:
         launch(tuple(options.counts))
 

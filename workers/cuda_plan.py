@@ -4,6 +4,7 @@ The mapping of a kernel to warps is described in docs/gpu.md.
 """
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -67,7 +68,7 @@ class NetworkPlan:
     bias: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # each is made once
 class KernelPlan:
     """A network's stages and its other numbers.
 
@@ -91,6 +92,7 @@ class KernelPlan:
         return self.rest.outputs + 1
 
 
+@functools.cache
 def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool, dtype: str) -> KernelPlan:
     """The plan of a kernel of images (h, w, channels), of `network`'s height and width.
 
@@ -109,6 +111,7 @@ def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool, dtype: 
     )
 
 
+@functools.cache
 def variance_plan(network: BandedNetwork, channels: int) -> KernelPlan:
     """The plan of the variance maps of such images; see `kernel_plan`."""
     bands = (*network.variance_bands, (0, 0))  # nothing is read behind the last ReLU
