@@ -107,7 +107,7 @@ class Architecture:
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages of a convolutional ReLU network, full resolution first; () if it is none."""
+        """The stages of a convolutional ReLU network, full resolution first; () for others."""
         if self.layers[-2:] not in ((Flatten(), Dense()), (GlobalAvgPool(), Dense())):
             return ()
         stages: list[Stage] = []
@@ -124,14 +124,14 @@ class Architecture:
 
     @functools.cached_property
     def hidden_layers(self) -> int:
-        """The number of hidden layers of a fully connected ReLU network; 0 if it is none."""
+        """The number of hidden layers of a fully connected ReLU network; 0 for others."""
         hidden = self.layers.count(Relu())
         matches = self.layers == (Flatten(), *(Dense(), Relu()) * hidden, Dense())
         return hidden if matches else 0
 
     @property
     def family(self) -> Family | None:
-        """The family of networks with engines of their own that it belongs to, if any."""
+        """The family of networks that it belongs to, if that family has its own engines."""
         if self.stages:
             return "convolutional ReLU"
         return "fully connected ReLU" if self.hidden_layers else None

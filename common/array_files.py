@@ -1,4 +1,4 @@
-"""Reads .npz files. What their headers declare is checked before memory is asked for.
+"""Reads .npz files, and checks what their headers declare before it allocates memory.
 
 A header may declare any shape, and a compressed member may be a thousand times as large as the
 file.
@@ -87,7 +87,7 @@ def read_npz(path: pathlib.Path, names: Collection[str] | None = None) -> dict[s
 
 
 def check_memory(num_bytes: int) -> None:
-    """Raises a ValueError if this process may use less memory than that."""
+    """Raises a ValueError if this process may not use as much memory."""
     memory = usable_memory()
     if num_bytes > memory:
         raise ValueError(
@@ -97,7 +97,7 @@ def check_memory(num_bytes: int) -> None:
 
 
 def _check_number(file: IO[bytes], found: int) -> None:
-    """Compares the number of members with that of the archive's end, which zipfile does not.
+    """Compares the number of members with the archive's own count, which zipfile does not do.
 
     A damaged length in the list of members hides those that follow.
     """

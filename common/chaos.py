@@ -35,7 +35,7 @@ class Chaos:
 
     @property
     def needs_processes(self) -> bool:
-        """Whether it attacks worker processes, so that workers cannot be threads."""
+        """Whether it attacks worker processes, so that workers must not be threads."""
         return self.kill is not None or self.freeze is not None
 
 

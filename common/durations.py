@@ -1,4 +1,4 @@
-"""Durations for people, as the live page says them too (launch/page/script/words.js)."""
+"""Durations in words. The live page has the same formats (launch/page/script/words.js)."""
 
 
 def duration(seconds: float, exact: bool = False) -> str:

@@ -22,7 +22,7 @@ class EngineEntry:
             without JAX; None if it runs on any.
         block_support: largest number of support images in a block; None to choose by memory.
         block_target: largest number of target images in a block; None to choose by memory.
-        fewest_pairs: of 32x32 pixels, that a block of a step has at least where there are so many:
+        fewest_pairs: the least number of pairs of 32x32 pixels in a block, if a step has so many:
             smaller ones are not worth their messages.
         always_float64: whether it computes kernels of float32 in float64 too.
         blocks_at_once: that a worker gives it, each from a thread of its own. One of several is

@@ -34,9 +34,9 @@ class TemporaryError(KipperError):
 
 
 class WriteError(TemporaryError, OSError):
-    """The machine let no more be written: the disk is full or fails, or descriptors ran out.
+    """The machine cannot write: the disk is full or fails, or descriptors ran out.
 
-    What a file held before is as it was. Attributes are those of an OSError.
+    The file still has its old content. Attributes are those of an OSError.
     """
 
     def __init__(self, path: os.PathLike[str], error: OSError):

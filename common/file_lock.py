@@ -1,4 +1,4 @@
-"""Locks on files: they end with the process that holds them, whose name is in the file."""
+"""Locks on files. A lock ends with the process that holds it; the file names that process."""
 
 import contextlib
 import dataclasses
@@ -37,8 +37,8 @@ class Taken(Exception):
 def locked(path: pathlib.Path, patience: float) -> Iterator[None]:
     """Holds the lock on a file, which is created if need be, while the block runs.
 
-    The lock works between hosts on a network file system that has locks. Where a file system has
-    none, the holder that is named in the file counts if it lives on this machine.
+    The lock works between hosts if the network file system has locks. Where a file system has none,
+    the process that the file names counts as the holder if it lives on this machine.
 
     Args:
         path: of the file; not a symbolic link.
@@ -72,7 +72,7 @@ def locked(path: pathlib.Path, patience: float) -> Iterator[None]:
 
 
 def holder_of(path: pathlib.Path) -> ProcessIdentity | None:
-    """The process that wrote itself into a lock's file; None if nobody is named there."""
+    """The process that a lock's file names; None if it names none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, never through a link; read with suspicion.
+"""Files are written whole or not at all, and never through a link; reading checks them.
 
 A full disk makes a `WriteError`, which is one sentence.
 """
@@ -23,9 +23,9 @@ from kipper.common.strict_json import json_text
 
 @contextlib.contextmanager
 def writing(path: pathlib.Path) -> Iterator[None]:
-    """Turns errors of the machine in the block into a `WriteError` that names `path`.
+    """Turns the machine's errors in the block into a `WriteError` that names `path`.
 
-    Also those that name a part of it.
+    This includes errors that name a part of it.
     """
     try:
         with with_spare_files():
@@ -41,7 +41,7 @@ def written_for(what: str, path: pathlib.Path, advice: str = "") -> Iterator[Non
     """Turns any OSError of the block into one sentence.
 
     Args:
-        what: the user asked to be written; the beginning of the sentence.
+        what: the beginning of the sentence: what the user asked to write.
         path: names the file in a `WriteError`, which is raised where no other path would help.
         advice: the end of the sentence.
 
@@ -59,10 +59,10 @@ def written_for(what: str, path: pathlib.Path, advice: str = "") -> Iterator[Non
 
 
 class Dispensable:
-    """Writes that a run can do without, such as its logs: a failure is told once.
+    """Writes that a run can do without, such as its logs: a failure is reported once.
 
     Args:
-        what: is written; the beginning of a sentence.
+        what: the beginning of a sentence: what is written.
     """
 
     def __init__(self, what: object):

@@ -1,6 +1,6 @@
-"""Processes that were forked from one that computes: the threads of JAX and of kernels are gone.
+"""Refuses to compute in a process that was forked from one that computes.
 
-A computation in such a process would wait for them forever.
+The threads of JAX and of kernels are gone there, and a computation would wait for them forever.
 """
 
 import os
@@ -12,7 +12,7 @@ _is_forked = False
 
 
 def check_not_forked() -> None:
-    """Notes that this process computes from now on; call this before it begins to.
+    """Records that this process computes; call this before it begins to compute.
 
     Raises:
         UserError: its parent had computed when it forked this process.

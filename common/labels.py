@@ -81,8 +81,8 @@ def rows_by_quota(labels: np.ndarray, quotas: np.ndarray, rng: np.random.Generat
     order = rng.permutation(len(labels))
     taken = _rank_within_class(labels[order], len(quotas)) < quotas[labels[order]]
     rows, left = order[taken], order[~taken]
-    # The order of the rows left is biased by the sizes of their classes, so the deficit is drawn
-    # anew.
+    # The order of the remaining rows is biased by the sizes of their classes, so the deficit is
+    # drawn in a new order.
     filling = rng.choice(left, size - len(rows), replace=False)
     return rng.permutation(np.concatenate([rows, filling]))
 

@@ -1,4 +1,4 @@
-"""Imports of what brings JAX, without a garbage collection in their midst.
+"""Imports modules that use JAX without a garbage collection during the import.
 
 jaxlib 0.5.3 crashes if the collector runs while JAX creates its registry of containers. Whether it
 does depends on how many objects were allocated before, so on the command and the environment.

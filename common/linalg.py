@@ -1,10 +1,10 @@
 """Dense linear algebra whose bits depend on its arguments alone.
 
-Not on the number of threads, the versions of numpy and scipy, other rows of a batch, or the
-processor, if it has fused multiplication and addition as nearly all since 2013 have: the native
-library (`native/`) forms every element of a result in a stated order of stated roundings. Where it
-is not built, numpy and scipy compute with one thread, and bits depend on their versions and on the
-processor; `arithmetic` tells which.
+They do not depend on the number of threads, the versions of numpy and scipy, or other rows of a
+batch. Nor do they depend on the processor, if it has fused multiplication and addition, as nearly
+all since 2013 have. The native library (`native/`) forms every element of a result in a stated
+order of stated roundings. Where it is not built, numpy and scipy compute with one thread, and bits
+depend on their versions and on the processor, which `arithmetic` names.
 """
 
 import ctypes
@@ -237,7 +237,7 @@ def _loaded(levels: tuple[str, ...]) -> ctypes.CDLL | None:
 
 @functools.cache
 def _blas() -> list[str]:
-    """Limits the libraries of numpy and scipy to one thread, for good; returns their names."""
+    """Limits the libraries of numpy and scipy to one thread permanently; returns their names."""
     threadpoolctl.threadpool_limits(1, user_api="blas")
     found = threadpoolctl.threadpool_info()
     names = {
@@ -266,7 +266,7 @@ def _product(a: np.ndarray, b: np.ndarray, symmetric: bool, threads: int | None)
 
 
 def _check(status: int, failure: str = "") -> None:
-    """Raises what a status of the library tells."""
+    """Raises the error that a status of the library stands for."""
     if status == _OUT_OF_MEMORY:
         raise MemoryError
     if status == _FAILED:

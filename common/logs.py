@@ -1,9 +1,9 @@
 """Logging: the subject of each line (run, step, worker, block), where lines go and how they look.
 
 A thread sets its subject once, with `about` or `now_about`, and all lines that it logs then carry
-it. Lines of libraries go to log files, never to a terminal. structlog would replace only the
-subject and the JSON: kipper and its libraries log by absl and logging, whose handlers and filters
-are most of this module.
+it. Lines of libraries go to log files, never to a terminal. structlog is not used, because it would
+replace only the subject and the JSON: kipper and its libraries log by absl and logging, and their
+handlers and filters are most of this module.
 """
 
 import collections
@@ -273,7 +273,7 @@ class _Repeats(logging.Filter):
 class _Sparing(logging.Filter):
     """Lets at most so many warnings of one line of code pass in a minute.
 
-    Strangers cause some, each with other words; a log must not fill the disk with them.
+    Strangers on the network can cause warnings with ever new words, which must not fill the disk.
     """
 
     def __init__(self) -> None:
@@ -312,7 +312,7 @@ def _subject_of(record: logging.LogRecord) -> Subject:
 class _Text(logging.Formatter):
     """`2026-11-22 20:41:08 INFO run=c1 step=12 worker=worker-0 block=345 …`, in local time.
 
-    Whatever a message contains, it begins no other line and has no effect on a terminal.
+    No content of a message can begin another line or have an effect on a terminal.
     """
 
     def __init__(self) -> None:

@@ -1,11 +1,11 @@
-"""Sentences for the user about data that kipper takes in another way than they are written."""
+"""Sentences for the user about data that kipper does not take literally."""
 
 import sys
 import warnings
 
 
 class DataWarning(UserWarning):
-    """Data can be used, but perhaps not as the user thinks; or were changed to be of use."""
+    """Data may not be used in the way that the user expects, or were changed to be usable."""
 
 
 def notice(sentence: str) -> None:

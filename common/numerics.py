@@ -1,7 +1,7 @@
 """The numeric identity of a process: everything that the bits of its kernel blocks depend on.
 
 Equal identities give equal bits. Results do not depend on how many workers compute, on their
-threads, or on what arrives first; they do depend on what is named here.
+threads, or on which answer arrives first. They do depend on what is named here.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Text of others (workers, files, class folders) as it may be shown on a terminal or in a log."""
+"""Makes text from workers, files and folders safe to show on a terminal or in a log."""
 
 # Of a failure's message; longer ones are cut.
 MOST_CHARACTERS = 2000

@@ -1,4 +1,4 @@
-"""Which process a process id meant when it was written down.
+"""Identifies the process that had a process id when the id was written down.
 
 Ids are used again: after the process has ended, after a restart of the machine, and in another
 container. So the start time is kept beside the id, with what it is counted in.

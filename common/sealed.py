@@ -1,8 +1,8 @@
-"""JSON objects in files: written with a checksum of their content, and read with suspicion.
+"""JSON objects in files, written with a checksum of their content and checked when read.
 
 A disk, a copy or an editor may change a file. The checksum makes a changed number as noticeable as
-a broken brace. An object without one, from an earlier version or written by hand, is taken as it
-is.
+a broken brace. An object without a checksum, from an earlier version or written by hand, is taken
+as it is.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _LARGEST = 2**63  # no count is larger, but a damaged one may have a thousand di
 
 
 class ChecksumError(ValueError):
-    """An object has the checksum of another one; `record` is the object."""
+    """The checksum of an object, `record`, does not match its content."""
 
     def __init__(self, record: dict[str, object]):
         super().__init__(f"its {CHECKSUM} is that of another content")
@@ -80,7 +80,7 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def _nearly(name: str) -> bool:
-    """Whether a name is that of the checksum but for one character."""
+    """Whether a name differs from that of the checksum in one character only."""
     differing = sum(a != b for a, b in zip(name, CHECKSUM, strict=False))
     return len(name) == len(CHECKSUM) and differing == 1
 

@@ -1,8 +1,7 @@
 """File descriptors that a process keeps back for its own files.
 
-Strangers who connect use up descriptors, and one that is free now may be theirs a moment later. So
-some are held from the beginning, and given up while a file of the run is written if there are no
-others.
+Connections of strangers use up descriptors, and a free one may be gone a moment later. So some are
+held from the beginning, and released while a file of the run is written if there are no others.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ _is_kept = False
 
 
 def keep_spare_files() -> None:
-    """Takes the spare descriptors, as far as there are any; call it again to take lost ones."""
+    """Takes the spare descriptors, as far as there are any; call it again to replace lost ones."""
     with _lock:
         if _users == 0:
             _refill()
@@ -28,7 +27,7 @@ def keep_spare_files() -> None:
 
 @contextlib.contextmanager
 def with_spare_files() -> Iterator[None]:
-    """The spare descriptors are free while the block runs, if there are no others."""
+    """Releases the spare descriptors while the block runs, if there are no others."""
     global _users
     with _lock:
         _users += 1

@@ -1,4 +1,4 @@
-"""JSON as its standard has it, in which a number is finite: null stands for NaN and infinities."""
+"""JSON by its standard, in which numbers are finite: null stands for NaN and infinities."""
 
 import json
 import math

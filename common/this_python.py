@@ -1,4 +1,4 @@
-"""What kipper has on the Python that runs, and what takes the place of the rest.
+"""What kipper has on the running version of Python, and what replaces the rest.
 
 Launchpad, which brings Courier and Reverb, has no release for Python 3.11 and later, and
 neural-tangents has none for the JAX of those.
@@ -30,7 +30,7 @@ def check_launchpad(what: str, instead: str) -> None:
     """Checks that Launchpad is installed.
 
     Args:
-        what: needs it.
+        what: the beginning of the sentence: what needs Launchpad.
         instead: what to do without it, as in "give --launch=inprocess".
 
     Raises:

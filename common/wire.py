@@ -9,7 +9,7 @@ aligned, read-only views of the received buffer.
 
 For any bytes, decoding soon returns a message or raises `WireError`, and allocates at most a fixed
 amount beyond the payload (tests/common/test_wire_fuzz.py). Headers are bounded for this reason: a
-parsed one takes about twenty times its length.
+parsed header takes about twenty times its length.
 """
 
 import dataclasses

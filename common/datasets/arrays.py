@@ -15,8 +15,8 @@ PARTS = ("x_train", "y_train", "x_test", "y_test")
 def dataset_of_arrays(arrays: Mapping[str, np.ndarray], name: str, source: str) -> Dataset:
     """A data set from arrays x_train, y_train, x_test, y_test and, optionally, class_names.
 
-    Float32 images with channels last are not copied. What is taken in another way than it is
-    written is said in a `DataWarning`.
+    Float32 images with channels last are not copied. A `DataWarning` says what is not taken
+    literally.
 
     Args:
         arrays: images as for `like_images`, labels as for `like_labels`.
@@ -24,7 +24,7 @@ def dataset_of_arrays(arrays: Mapping[str, np.ndarray], name: str, source: str) 
         source: begins errors and warnings.
 
     Raises:
-        UserError: an array is not as there, or they do not fit each other.
+        UserError: an array is not as described there, or arrays do not fit each other.
     """
     x_train, x_test, of_images = like_images(arrays["x_train"], arrays["x_test"], source)
     y_train, y_test, class_names, of_labels = like_labels(

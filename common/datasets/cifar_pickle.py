@@ -112,7 +112,7 @@ class _Machine:
     """Runs one pickle.
 
     Its methods raise a UserError for functions that are not admitted, and a ValueError or any other
-    exception for what is malformed.
+    exception for malformed input.
     """
 
     def __init__(self, content: bytes, path: pathlib.Path):

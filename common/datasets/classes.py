@@ -16,9 +16,9 @@ def like_labels(
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], list[str]]:
     """Training and test labels as integer classes (N,), or as targets, float64 (N, k).
 
-    Strings are classes in the order of `class_names`, else in alphabetical order; booleans are two
-    classes; rows of one 1 among zeros are the class of its place. Other integers stay as they are,
-    and other floating-point numbers are targets. What is none of these stays as it is.
+    Strings are classes in the order of `class_names`, else in alphabetical order. Booleans are two
+    classes. A row with a single 1 among zeros is the class of its position. Other integers stay as
+    they are, and other floating-point numbers are targets. Anything else stays as it is.
 
     Args:
         train: (N,) or (N, k).
@@ -59,7 +59,7 @@ def like_labels(
 
 
 def is_one_hot(labels: np.ndarray) -> bool:
-    """Whether labels are rows (N, at least 2) of one 1, or True, among zeros."""
+    """Whether labels are rows (N, at least 2) with a single 1, or True, among zeros."""
     if (
         labels.ndim != 2
         or labels.shape[1] < 2
@@ -83,7 +83,7 @@ def _as_targets(labels: np.ndarray) -> np.ndarray:
 
 
 def _is_whole(labels: np.ndarray) -> bool:
-    """Whether labels are one float an image, each a number that a class could have, or -1 and 1."""
+    """Whether labels are one float per image, each the possible number of a class, or -1 and 1."""
     one_each = labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1)
     if labels.dtype.kind != "f" or not one_each or not labels.size:
         return False

@@ -12,7 +12,7 @@ from kipper.common.datasets.reading import expecting
 from kipper.common.errors import UserError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-# In a folder without train and test, one in so many images of each class is for testing.
+# In a folder without train and test, every fifth image of each class is for testing.
 _TEST_STRIDE = 5
 
 _Files = dict[str, list[pathlib.Path]]  # by class, in the order of their paths
@@ -27,8 +27,8 @@ def load_folder(location: str, name: str) -> Dataset:
 
     Images have one channel if all are greyscale, else three (RGB). Pixels are divided by 255, those
     of 16-bit greyscale by 65535. EXIF rotations are applied, and transparent pixels become white.
-    Of an animation or of several pages the first is read. An image with more pixels than Pillow's
-    MAX_IMAGE_PIXELS (89 million) is refused before they are decoded.
+    The first picture of an animation or of several pages is read. An image with more pixels than
+    Pillow's MAX_IMAGE_PIXELS (89 million) is refused before it is decoded.
 
     Args:
         location: PATH, whose images must have one size; or PATH@SIZE, to crop each image to its

@@ -1,6 +1,6 @@
 """Arrays of numbers from MATLAB's .mat files of version 5 to 7.
 
-scipy's reader takes sizes of a damaged file for granted, which ended in segmentation faults.
+scipy's reader trusts the sizes in a damaged file, and crashes with segmentation faults.
 
 Source: "MAT-File Format", MathWorks: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf.
 """
@@ -166,7 +166,7 @@ class _Limited:
 
 
 class _Inflated:
-    """What `source` reads, decompressed, and no more of it at once than is asked for."""
+    """The decompressed bytes of `source`; decompresses no more at once than is asked for."""
 
     def __init__(self, source: Callable[[int], bytes]):
         self._source = source

@@ -89,7 +89,7 @@ def channel_order(shape: tuple[int, ...]) -> Literal["last", "first", "unclear"]
 
 
 def channels_last(images: np.ndarray) -> tuple[np.ndarray, str | None]:
-    """The images with their channels last, and what to tell the user about that after "they are".
+    """The images with their channels last, and the end of a notice that begins with "they are".
 
     Images are (N, H, W, C), or (N, C, H, W) if that is clear; of other dimensions they stay.
     """
@@ -108,7 +108,7 @@ def channels_last(images: np.ndarray) -> tuple[np.ndarray, str | None]:
 def on_scale_of(
     images: np.ndarray, pixel_range: tuple[float, float], source: str
 ) -> tuple[np.ndarray, str | None]:
-    """Raw images on the scale of a data set, and what to tell the user about that.
+    """Raw images on the scale of a data set, and notices for the user.
 
     Args:
         images: of any layout; uint8 is yet to be divided by 255.
@@ -170,7 +170,7 @@ def _as_bytes(given: dict[str, np.ndarray], source: str) -> list[str]:
 
 
 def _check_scales(images: dict[str, np.ndarray], source: str) -> None:
-    """Refuses floats up to 1 beside floats up to 255, which are of the same pictures."""
+    """Refuses floats up to 1 beside floats up to 255 in one data set."""
     if not all(each.size for each in images.values()):
         return
     sizes = {key: float(np.abs(each).mean()) for key, each in images.items()}

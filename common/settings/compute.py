@@ -83,7 +83,7 @@ class ComputeSettings(Settings):
 
     @property
     def resolved(self) -> Mapping[str, object]:
-        """The values that settings without one come to, as far as the others determine them."""
+        """The values that unset settings get, as far as the other settings determine them."""
         return {}
 
     @property

@@ -62,7 +62,7 @@ class Settings:
     """Base of all settings classes.
 
     `~` and `~NAME` at the beginning of a path stand for a home folder, also after npz:, folder: and
-    hosts:, whoever gives the path. Where a path is another host's, it is kept.
+    hosts:, on the command line and in Python. A path on another host is kept as it is.
     """
 
     # What each value of the setting `recipe` stands for, in classes that have it.
@@ -94,7 +94,7 @@ class Settings:
 
     @classmethod
     def expansion(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Values that the recipe among `given` stands for, or that of default."""
+        """The values that the recipe in `given`, or else the default recipe, stands for."""
         return cls.recipes.get(given.get("recipe", getattr(cls, "recipe", "")), {})
 
     def check_at_least(self, least: int, *names: str) -> None:
@@ -116,13 +116,13 @@ def _at_home(text: str) -> str:
 
 
 def unset_words(field: "dataclasses.Field[Any]") -> str:
-    """What no value means, as the help text says after "by default"; "none" if it does not."""
+    """What no value means: the words after "by default" in the help text, else "none"."""
     found = re.search(r"\b[Bb]y default,? (.+?)[;.]", field.metadata["help"] + ".")
     return found[1].removeprefix("at ") if found else "none"
 
 
 def choices_of(field: "dataclasses.Field[Any]") -> tuple[str, ...]:
-    """The values that a field may take; empty if any value of its type will do.
+    """The values that a field may take; empty if it takes any value of its type.
 
     A field that may have a word instead of a number takes other numbers too.
     """
@@ -148,7 +148,7 @@ def check_required(settings_class: type[Settings], values: Mapping[str, object])
 
 
 def departures(settings_class: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that are neither of default nor what their recipe stands for."""
+    """The values that differ from their default and from what their recipe stands for."""
     defaults = {field.name: field.default for field in dataclasses.fields(settings_class)}
     defaults |= settings_class.expansion(values)
     known = ((name, values[name], defaults[name]) for name in defaults if name in values)

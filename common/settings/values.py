@@ -55,7 +55,7 @@ def _fitted(field: "dataclasses.Field[Any]", value: object) -> Any:
         value = item()
     for kind in kinds:
         found = _as(kind, value)
-        # Of choices alone, `Settings.check` says what they are.
+        # If there are choices alone, `Settings.check` names them.
         if found is not None and (found in words or not words or not isinstance(found, str)):
             return found
     texts = _as(tuple[str, ...], value)
