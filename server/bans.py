@@ -30,7 +30,7 @@ class Bans:
     """The banned workers of a run, by name.
 
     A worker is recognised by its certificate, if it has one of its own, and by its name. Its host
-    does not count: it has another address after a restart in a container.
+    does not count, because a container has another address after a restart.
 
     Args:
         path: the file; None to forget the bans at the end.

@@ -28,8 +28,8 @@ from kipper.server.run_numerics import RunNumerics, read_numerics
 # Steps of the released data sets (arXiv 2107.13034), then every 500.
 _NAMED = (0, 1, 2, 4, 6, 8, 12, 18, 26, 37, 54, 78, 112, 162, 233, 335, 483, 695, 1000)
 RESUME_POINTS_KEPT = 2
-# Further ones, from before the first answers of workers that nobody has confirmed: a run goes back
-# to one of these if the worker turns out to be a liar.
+# Further ones, from before the first unconfirmed answer of a worker: the run goes back to one of
+# these if the worker turns out to be a liar.
 GO_BACK_POINTS_KEPT = 2
 MOST_UNNAMED = RESUME_POINTS_KEPT + GO_BACK_POINTS_KEPT
 # Maximum time between two checkpoints, so that a crash loses little work.
@@ -37,11 +37,11 @@ SECONDS_BETWEEN_RESUME_POINTS = 60.0
 
 
 class Resumable(Protocol):
-    """A named tuple of arrays, numbers, or trees of arrays that knows which step it is before."""
+    """A named tuple of arrays, numbers, or trees of arrays that knows its number of steps."""
 
     @property
     def step(self) -> int:
-        """By its own count, which a manifest must agree with."""
+        """The number of steps by its own count, which must be that of the manifest."""
         ...
 
     def _asdict(self) -> dict[str, Any]: ...
@@ -55,12 +55,12 @@ class Manifest(Facts):
     """manifest.json, which says what a checkpoint is; the file carries a checksum of this.
 
     Attributes:
-        named: whether the checkpoint is kept for good.
-        counters: of the run up to then; see `Counters`.
+        named: whether the checkpoint is kept permanently.
+        counters: of the run so far; see `Counters`.
         config: the run's config.json.
         sha256: of the checkpoint's other files, by name.
-        confirmations: on whose word the state rests; None in those of earlier versions.
-        numerics: of the run up to then, see `RunNumerics`; None in those of early versions.
+        confirmations: which workers' answers the state rests on; None in those of earlier versions.
+        numerics: of the run so far, see `RunNumerics`; None in those of early versions.
     """
 
     step: int
@@ -79,7 +79,7 @@ class Checkpoint(Generic[State]):
     Attributes:
         step: gradient steps of KIP made, or target images that Label Solve has summed over.
         state: everything needed to resume.
-        confirmations: on whose word the state rests; see `Confirmations.read`.
+        confirmations: which workers' answers the state rests on; see `Confirmations.read`.
         numerics: see `Manifest`.
     """
 
@@ -122,7 +122,7 @@ class ResumePoints(Generic[State]):
         return found
 
     def is_late(self) -> bool:
-        """Whether the last checkpoint is so old that another is due."""
+        """Whether the last checkpoint is so old that another one is due."""
         return time.monotonic() - self._saved_at > SECONDS_BETWEEN_RESUME_POINTS
 
     def save(self, step: int, state: State, keep: bool = False) -> None:
@@ -288,7 +288,7 @@ def _load(path: pathlib.Path, template: State) -> Checkpoint[State]:
 
 
 def _like(leaf: Any, found: np.ndarray) -> Any:
-    """The array as what it was in the state."""
+    """The array in the form that it had in the state."""
     if np.shape(leaf) != found.shape or np.asarray(leaf).dtype != found.dtype:
         raise ValueError(f"an array of its state has dtype {found.dtype} and shape {found.shape}")
     return found.item() if isinstance(leaf, int | float) else found
@@ -303,7 +303,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _prune(folder: pathlib.Path, positions: Collection[int]) -> None:
-    """Removes checkpoints that are not kept permanently, except those that may be of use.
+    """Removes checkpoints that are not kept permanently, except those that may still be needed.
 
     These are the newest, and the newest up to each of the greatest few `positions`.
     """
@@ -322,7 +322,7 @@ def _prune(folder: pathlib.Path, positions: Collection[int]) -> None:
 
 
 def _remove(path: pathlib.Path) -> None:
-    """Removes a checkpoint's files; with others in it, the folder stays under another name."""
+    """Removes a checkpoint's files; a folder with other files in it stays under another name."""
     if not (path.exists() or path.is_symlink()):
         return
     if path.is_dir() and not path.is_symlink():

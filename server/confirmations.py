@@ -1,4 +1,4 @@
-"""On whose word the results of a run rest, and from where they are in doubt once a worker lied.
+"""Which workers' answers a run's results rest on, and where they are in doubt if a worker lied.
 
 A result rests on the workers whose equal answers were seen: on one worker alone, or, if a second
 one computed the block as well, on both. It is in doubt once all of them are known to be liars.
@@ -16,10 +16,10 @@ _MOST_GROUPS = 1000
 
 
 class LiesUsed(WorkerError):
-    """Wrong numbers of workers that were found out have been used.
+    """The run has used wrong numbers, and the workers that computed them were found out.
 
     Attributes:
-        position: the state at this position, and those before it, did not come of them.
+        position: the states up to this position do not depend on the wrong numbers.
     """
 
     def __init__(self, position: int, liars: Collection[str]):
@@ -33,7 +33,7 @@ class LiesUsed(WorkerError):
 
 @dataclasses.dataclass
 class _Followed:
-    """A block to which further answers may come, or whose result has not been used.
+    """A block that may get further answers, or whose result has not been used.
 
     Attributes:
         groups: workers that answered, grouped by equal answers.
@@ -54,7 +54,7 @@ class _Followed:
 
 
 class Confirmations:
-    """Which results rest on whose word: for each group of workers, where the first was used.
+    """Which workers' answers results rest on: for each group, where its first result was used.
 
     Positions are those of a run's states: gradient steps made, or target images summed. A result
     that is used at a position affects the states after it. Memory does not grow with the positions.
@@ -122,7 +122,7 @@ class Confirmations:
         return self._confirmed + sum(len(f.believed) > 1 for _, f in self._used_and_followed())
 
     def in_doubt_from(self, doubted: Collection[str], position: int) -> int | None:
-        """The last position that has nothing from these workers alone; None if none has.
+        """The last position before the first result of these workers alone; None if they have none.
 
         `position` is the present one, at which results that wait will be used.
         """
@@ -137,13 +137,13 @@ class Confirmations:
 
     @property
     def positions(self) -> set[int]:
-        """All positions to which one worker's lies would take the run back."""
+        """All positions to which the run would go back for one worker's lies."""
         return {first for group, first in self._first.items() if len(group) < 2}
 
     # --- in files --------------------------------------------------------------------------------
 
     def record(self) -> Json:
-        """What `read` needs to know it all; blocks that are still followed count as they are."""
+        """What `read` restores; blocks that are still followed count as they are now."""
         first = dict(self._first)
         for position, followed in self._used_and_followed():
             _put(first, followed.believed, position)
@@ -157,9 +157,9 @@ class Confirmations:
 
     @classmethod
     def read(cls, record: Json | None, step: int) -> "Confirmations":
-        """What `record` returned, for the state at a step, which has nothing of later positions.
+        """Restores what `record` returned, for the state at a step; later positions are left out.
 
-        Without a record, any liar may have computed everything.
+        Without a record, any worker that turns out to be a liar may have computed everything.
 
         Raises:
             KeyError, TypeError, ValueError: it is something else.

@@ -1,7 +1,7 @@
-"""Disputes that nobody has judged yet, kept in a file while they are open.
+"""Disputes that are not decided yet, kept in a file while they are open.
 
-A coordinator that is killed meanwhile leaves the file, so that the next one knows whose numbers are
-in doubt.
+If the coordinator is killed meanwhile, the file stays, and the next coordinator knows which
+workers' numbers are in doubt.
 """
 
 import pathlib
@@ -32,7 +32,7 @@ class OpenDisputes:
             self.left = self._written = _read(path)
 
     def now(self, disputes: Disputes) -> None:
-        """Keeps these disputes, and no others."""
+        """Records that these disputes, and no others, are open."""
         if self._path is None or disputes == self._written:
             return
         self._written = [[[*group] for group in dispute] for dispute in disputes]

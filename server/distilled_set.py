@@ -61,9 +61,10 @@ class Recipe:
         settings: of the run, by name.
         pixel_range: the raw pixel values of black and white.
         target_mean: (C,), to be added to predictions of targets; None for classes.
-        sets: that the run wrote; empty before it is finished, and in recipes of early versions.
+        sets: those that the run wrote; empty before it is finished, and in recipes of early
+            versions.
         data_hash: see `dataset_hash`; None in recipes of early versions.
-        kipper_version: that wrote the recipe; None in those of early versions.
+        kipper_version: the version that wrote the recipe; None in those of early versions.
         numerics: of all that computed for the run; None before it is finished, and in recipes of
             early versions.
     """
@@ -90,7 +91,7 @@ class DistilledSet:
         recipe: from the file beside it, if there is one.
         made: its entry in the recipe; None if the recipe lists no sets.
         name: parsed, if it is like that of a released file.
-        ridge: that the file itself gives, as those of RFAD do.
+        ridge: given in the file itself, as in those of RFAD.
     """
 
     path: pathlib.Path
@@ -123,7 +124,7 @@ def set_file(path: pathlib.Path) -> pathlib.Path:
 def read_set(path: pathlib.Path) -> DistilledSet:
     """A distilled.npz, or any file of that form, with the recipe beside it; also by its folder.
 
-    A file without a recipe may have its channels first, which is said, and scalars of RFAD.
+    A file without a recipe may have its channels first, which is reported, and scalars of RFAD.
 
     Raises:
         UserError: a file cannot be read, the recipe belongs to other sets, or the file's name
@@ -160,7 +161,7 @@ def read_set(path: pathlib.Path) -> DistilledSet:
 
 
 def check_fits(found: DistilledSet, dataset: Dataset) -> None:
-    """Checks that a set can be of a data set.
+    """Checks that a set fits a data set.
 
     Raises:
         UserError: its images have another shape, or its labels another kind or number of outputs.

@@ -8,7 +8,8 @@ from kipper.common.errors import Diverged
 from kipper.common.numbers import significant
 from kipper.server.losses import Loss, squared
 
-# A loss of this share of that of predicting nothing: the set has lost nearly all that it knew.
+# If the loss is this share of the loss of predicting nothing, the set has lost nearly all that it
+# knew.
 _HARDLY_BETTER = 0.95
 # Root mean squares of support pixels, as multiples of what they were at first. Learned images are
 # a few times as large as natural ones. A step moves images by at most about the learning rate, in
@@ -35,7 +36,7 @@ class Divergence:
         images: np.ndarray,
         loss_of: Loss = squared,
     ) -> None:
-        """Warns, once, of a set that hardly predicts and whose images are large.
+        """Warns once if a set predicts hardly anything and its images are large.
 
         Args:
             step: gradient steps made.

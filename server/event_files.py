@@ -125,7 +125,7 @@ class EventFiles:
             if event.step < self._first_step
             and any(value.tag.endswith("/validation") for value in event.summary.value)
         }
-        # Files are read in the order of their names, whose own times are whole seconds.
+        # Files are read in the order of their names, and the times in these are whole seconds.
         self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         self._add_start()
 

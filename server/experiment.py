@@ -108,7 +108,7 @@ class Experiment:
 
 
 def centred(labels: np.ndarray, target_mean: np.ndarray | None) -> np.ndarray:
-    """Targets of a regression without their mean; classes, whose mean is None, unchanged."""
+    """Targets of a regression minus their mean; classes, whose mean is None, unchanged."""
     return labels if target_mean is None else labels - target_mean
 
 
@@ -151,7 +151,7 @@ def choose_rows(settings: ComputeSettings, dataset: Dataset) -> Rows:
 
 
 def _check_no_class_is_empty(dataset: Dataset) -> None:
-    """Raises a UserError for a class without training images, of which none can be distilled."""
+    """Raises a UserError for a class without training images, which cannot be distilled."""
     if not dataset.has_classes:
         return
     counts = np.bincount(dataset.y_train, minlength=dataset.num_classes)

@@ -1,4 +1,4 @@
-"""Takes a run back to before the first numbers of a liar, and has it computed again from there."""
+"""Takes a run back to before the first numbers of a liar, and computes it again from there."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def without_lies(
     """The result of an attempt that used no numbers of workers that are known to be liars.
 
     `attempt` begins at the newest checkpoint, or at the first state. If it fails for any reason,
-    nothing is left of numbers that are in doubt.
+    all numbers that are in doubt are removed.
     """
     _finish_going_back(session, sink)
     while True:
@@ -47,8 +47,8 @@ def _settled(session: Session, attempt: Callable[[], RunResult]) -> RunResult:
     try:
         return attempt()
     except (NumericalError, Interrupted):
-        # Lies may be the reason of an error; and a dispute that stays open would cost more steps
-        # than one that is judged.
+        # Lies may be the reason of an error, and an open dispute would cost more steps than a
+        # decided one.
         if not session.pool.has_aborted:
             session.pool.settle()
         raise
@@ -71,7 +71,7 @@ def _may_be_lies(session: Session, error: BaseException) -> bool:
 
 
 def _go_back(session: Session, sink: SnapshotSink | None, position: int) -> int:
-    """Removes all that came of states after `position`; returns the step to go on from."""
+    """Removes everything that came from states after `position`; returns the step to go on from."""
     workdir = session.workdir
     step = _newest_to_keep(workdir, position)
     names = sorted({*session.pool.liars, *session.pool.suspects})
@@ -98,7 +98,7 @@ def _go_back(session: Session, sink: SnapshotSink | None, position: int) -> int:
 
 
 def _finish_going_back(session: Session, sink: SnapshotSink | None) -> None:
-    """Goes back as far as was decided, also if a coordinator died while it did so."""
+    """Goes back as far as was decided; also finishes what a coordinator that died had begun."""
     workdir = session.workdir
     try:
         step = int(json.loads(workdir.going_back.read_text())["step"])

@@ -38,7 +38,7 @@ def initial_set(settings: DistillSettings, target_mean: np.ndarray | None) -> Le
 def check_initial(settings: DistillSettings, rows: Rows, data_hash: str) -> None:
     """Checks that an initial set has the run's size, data set and preprocessing.
 
-    Without a recipe beside the file, only its name can tell the preprocessing.
+    Without a recipe beside the file, only its name says how it was preprocessed.
 
     Raises:
         UserError: it does not.

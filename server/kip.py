@@ -16,7 +16,7 @@ from kipper.server.learned_set import LearnedSet, temperature_of
 from kipper.server.losses import loss_with
 from kipper.server.optimiser import Optimiser, OptimiserState, initial_moments
 
-# Where the temperature of a set without one begins (arXiv 2210.12067 begins near it).
+# The initial temperature of a set without one (arXiv 2210.12067 begins near it).
 FIRST_TEMPERATURE = 0.1
 # The average forgets its first iterates sooner: after t steps its decay is at most t / (t + 9).
 _AVERAGE_DELAY = 9
@@ -40,10 +40,11 @@ class KipState(NamedTuple):
     """The state before a step.
 
     Attributes:
-        images, labels, log_temperature: what is evaluated, saved and shown, as in `Point`: the
-            iterate, or the moving average of iterates.
+        images, labels, log_temperature: as in `Point`; these are evaluated, saved and shown. They
+            are the iterate, or the moving average of iterates.
         optimiser: the optimiser's state over the learned arrays.
-        iterate: where the optimiser goes on from; None without average, if that is the same.
+        iterate: where the optimiser goes on from; None without an average, because both are then
+            the same.
     """
 
     images: np.ndarray

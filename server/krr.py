@@ -24,7 +24,7 @@ class Cotangents(NamedTuple):
         k_ss: (n, n), with all entries of K_ss independent.
         k_ts: (t, n).
         labels: (n, C).
-        log_temperature: (1,); None of a loss without temperature.
+        log_temperature: (1,); None for a loss without temperature.
     """
 
     k_ss: np.ndarray
@@ -104,7 +104,7 @@ def regress(
     Derivation: docs/gradient.md.
 
     Raises:
-        NumericalError: see `Factor`; or derivatives exceed float32, as of a matrix that only
+        NumericalError: see `Factor`; or derivatives exceed float32, as with a matrix that only
             rounding makes positive definite.
     """
     k_ts = np.asarray(k_ts, np.float64)

@@ -112,7 +112,7 @@ class _LabelRun:
         return found.state
 
     def moments(self, first: Moments) -> Moments:
-        """The sums over all targets, of which `first` are those over some."""
+        """The sums over all targets, continued from the sums `first` over some of them."""
         kernel, target = self._session.kernel, self._session.experiment.target
         moments, pool = first, self._session.pool
         pool.position = first.num_targets

@@ -8,12 +8,12 @@ from kipper.common import elementary
 
 
 class LearnedSet(NamedTuple):
-    """Support images with what predictions come of.
+    """Support images, with their labels and temperature.
 
     Attributes:
         images: (n, h, w, c), preprocessed.
         labels: (n, C) float64.
-        temperature: predictions divided by it are the logits of classes; None of a set that was
+        temperature: predictions divided by it are the logits of classes; None for a set that was
             learned by the squared loss, whose predictions are no logits.
     """
 

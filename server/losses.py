@@ -19,7 +19,7 @@ class LossAt(NamedTuple):
     Attributes:
         value: the loss.
         predictions: its derivatives (t, C).
-        log_temperature: its derivative (1,); None of a loss without temperature.
+        log_temperature: its derivative (1,); None for a loss without temperature.
     """
 
     value: float

@@ -68,7 +68,7 @@ class Score:
 
     @property
     def amount(self) -> str:
-        """The value as people read it: 85.5 %, or 0.855 for R²."""
+        """The value for display: 85.5 %, or 0.855 for R²."""
         return self.measure.amount(self.shown)
 
     @property
@@ -78,7 +78,7 @@ class Score:
 
     @property
     def brief(self) -> str:
-        """The value as people know it without its measure's name, which R² needs: R² 0.855."""
+        """The value without the measure's name where it is clear: 85.5 %, but R² 0.855."""
         return self.amount if self.measure is ACCURACY else self.words
 
     @property
@@ -105,7 +105,7 @@ class Score:
         """The score of a part such as "test"; None if the record has none.
 
         Raises:
-            TypeError: it has something else in its place.
+            TypeError: the record has something else in its place.
         """
         mse, cross_entropy = record.get(f"{part}_mse"), record.get(f"{part}_cross_entropy")
         for measure in (ACCURACY, R_SQUARED):

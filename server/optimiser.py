@@ -77,7 +77,7 @@ class Optimiser:
         made = int(state.steps)
         rates = self.rates_at(made)
         stepped, first, second = {}, {}, {}
-        with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges says so later
+        with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges reports it later
             factors = {
                 name: [
                     _average(before, _second_moment(gradients[name], axis), _DECAY2)
@@ -115,7 +115,7 @@ def _second_moment(gradient: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _basis(factor: np.ndarray) -> np.ndarray:
-    """Eigenvectors in columns; none of a gradient that is not finite."""
+    """Eigenvectors in columns; none for a gradient that is not finite."""
     if not np.isfinite(factor).all():
         return np.eye(len(factor))
     return linalg.eigh(factor)[1]

@@ -44,7 +44,7 @@ _SECONDS_BETWEEN_WARNINGS = 60.0
 # may save time later.
 STEP, EVALUATION, PREFETCH = MOST_URGENT, MOST_URGENT + 1, MOST_URGENT + 2
 
-# A share of blocks to verify that is as good as 1, and yet does not stop a run whose second worker
+# A share of blocks to verify that is practically 1, but does not stop a run whose second worker
 # leaves.
 _NEARLY_ALL = 1 - 2**-30
 
@@ -61,7 +61,7 @@ class Pool:
         phases: times so far, by phase.
         has_aborted: whether the scheduler ended the run.
         position: of the state that the caller computes with; see `Confirmations`.
-        confirmations: on whose word the results rest that were used.
+        confirmations: which workers' answers the used results rest on.
         scheduler: may be read, in the pool's thread only.
 
     Args:
@@ -136,7 +136,7 @@ class Pool:
         self._inbox.put(lambda: self._handle(events.WorkerDraining(name)))
 
     def fail(self, error: KipperError) -> None:
-        """Ends the caller's work with `error`: no worker can come."""
+        """Ends the caller's work with `error`, because no worker can come."""
 
         def end() -> None:
             raise error
@@ -149,7 +149,7 @@ class Pool:
         return len(record.out) if record is not None else 0
 
     def has_computed(self, name: str) -> bool:
-        """Whether a worker that is present has answered a block, be it the known one."""
+        """Whether a worker that is present has answered a block, even if only the known one."""
         worker = self._roster.workers.get(name)
         return worker is not None and bool(worker.engine)
 
@@ -159,7 +159,7 @@ class Pool:
 
     @property
     def set_aside(self) -> dict[str, str]:
-        """Why workers were set aside that may not return yet."""
+        """The workers that were set aside and may not return yet, and why."""
         return self._roster.set_aside_now
 
     def note_certificate(self, name: str, fingerprint: str) -> None:
@@ -167,7 +167,7 @@ class Pool:
         self._roster.certificates[name] = fingerprint
 
     def why_aside(self, name: str) -> str | None:
-        """Why no worker of that name may join now, having been set aside; None if one may."""
+        """Why a worker of that name, which was set aside, may not join now; None if it may."""
         return self._roster.why_aside(name)
 
     def why_refused(self, name: str) -> str | None:
@@ -281,11 +281,11 @@ class Pool:
         self._prefetching = self.map(worthwhile, PREFETCH)
 
     def settle(self) -> None:
-        """Waits until all answers that differ have been judged.
+        """Waits until a decision has been made about all answers that differ.
 
         Raises:
             LiesUsed: results that were taken turned out to be wrong.
-            WorkerError: nobody can judge them.
+            WorkerError: no worker can decide.
         """
         while self.scheduler.disputed:
             self.work()
@@ -298,13 +298,13 @@ class Pool:
 
     @property
     def suspects(self) -> set[str]:
-        """Workers that gave different answers, of which it is not known which are right."""
+        """Workers that gave different answers while it is not known which are right."""
         return {worker for groups in self._disputes() for group in groups for worker in group}
 
     def in_doubt_from(self) -> int | None:
-        """The last position that has nothing from liars, or from either side of a dispute.
+        """The last position before the first result of liars, or of either side of a dispute.
 
-        None if nothing of theirs was used. Answers on which both sides agreed are not in doubt.
+        None if no such result was used. Answers on which both sides agreed are not in doubt.
         """
         doubted = [self.liars]
         for groups in self._disputes():
@@ -323,14 +323,14 @@ class Pool:
         self._found_liars = bool(self.liars or self._undecided)
 
     def forget_disputes(self) -> None:
-        """Nothing is left of numbers from either side of any dispute."""
+        """To be called when no numbers from either side of any dispute are left."""
         self._open_disputes.left = self._undecided = []
         self._open_disputes.now([])
 
     def verify_up_to_here(self) -> bool:
         """Has blocks computed by two workers until the caller's position is greater than now.
 
-        Returns whether that can bring anything to light that is not known.
+        Returns whether that can reveal anything that is not known.
         """
         can = (
             not self.has_aborted
@@ -590,7 +590,7 @@ class Pool:
             answers[name] = worker.numerics, reply
             self.confirmations.answered(block, name, agrees)
             self._handle(events.BlockFinished(name, block, agrees))
-            if len(agrees) < len(answers) - 1:  # a dispute began, or was judged
+            if len(agrees) < len(answers) - 1:  # a dispute began, or was decided
                 self._open_disputes.now(self._disputes())
         self._forget_finished([block])
 

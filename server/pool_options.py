@@ -17,11 +17,11 @@ class PoolOptions:
         policy: of the scheduler.
         known: a block to check each worker with before it gets others.
         folder: where the scheduler's log and quarantined blocks are written; None: nowhere.
-        bans: the file that keeps who is banned; None: nobody is for longer than this pool.
+        bans: the file that keeps bans; None: bans end with this pool.
         disputes: the file that keeps open disputes; None: a killed coordinator forgets them.
         elastic: whether workers may still join, so that the pool may be without workers.
-        watch: is told what happens, for the live page; None if there is none.
-        admission: decides by their numeric identity which workers may compute.
+        watch: receives what happens, for the live page; None if there is none.
+        admission: decides by numeric identity which workers may compute.
     """
 
     policy: Policy = dataclasses.field(default_factory=lambda: Policy(patience_seconds=10.0))

@@ -87,7 +87,7 @@ class PoolWorker:
         """The requests that configure and check the worker before it gets blocks."""
         reply = yield configure
         assert isinstance(reply, messages.Configured)
-        # People read them, on terminals too.
+        # These are shown to people, also on terminals.
         engine, device, arithmetic, check = (
             printable(text, 200)
             for text in (reply.engine, reply.device, reply.arithmetic, reply.check)

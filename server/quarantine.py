@@ -1,4 +1,4 @@
-"""Saves the inputs of a block that failed wherever it was tried, so that it can be reproduced."""
+"""Saves the inputs of a block that failed on every worker, so that it can be reproduced."""
 
 import dataclasses
 import pathlib

@@ -64,10 +64,10 @@ class RecordFile:
         append_line(self._path, json_text(sealed(record)).encode())
 
     def mend(self, keep: Callable[[Json], bool] = lambda _record: True) -> None:
-        """Moves damaged lines to NAME.damaged and drops those that `keep` is false of.
+        """Moves damaged lines to NAME.damaged, and drops those for which `keep` is false.
 
-        A thing that cannot be read as a file is renamed as a whole. Only the process that holds the
-        workdir's lock may call this.
+        Anything that cannot be read as a file is renamed as a whole. Only the process that holds
+        the workdir's lock may call this.
         """
         try:
             lines = self._lines()

@@ -188,11 +188,11 @@ class RunResult(Facts):
         initial: test score of the set that KIP started from.
         train, loss: see `Evaluation`.
         steps: gradient steps made; 0 for Label Solve.
-        stopped: "plateau" if the run ended there, before the steps that it might have made.
+        stopped: "plateau" if the run ended at one, before its last possible step.
         best: test score of the set of best.npz, which did best on held-out images; None if there is
-            none, or its step is not known to have been evaluated.
+            none, or if it is not known that its step was evaluated.
         best_step: its step.
-        used_blocks: kernel blocks that the result came of; None if none was to be verified.
+        used_blocks: kernel blocks that were used for the result; None if none was to be verified.
         confirmed_blocks: those of them on which two workers agreed.
         liars: workers that computed wrong numbers, each with the position (see `Confirmations`)
             that the run went back to; None if none was found.

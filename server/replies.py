@@ -20,7 +20,7 @@ _KINDS: dict[str, events.FailureKind] = {
 
 
 class Rounding(NamedTuple):
-    """By how much an array may differ from the same array computed by another arithmetic.
+    """How much an array may differ from the same array computed by another arithmetic.
 
     Attributes:
         whole: the norm of the difference, relative to that of the array.
@@ -107,7 +107,7 @@ def outcome(future: "concurrent.futures.Future[Reply]") -> Reply | Exception:
 
 
 def same(one: Reply, other: Reply, same_numerics: bool, dtype: str | None = None) -> bool:
-    """Whether two answers are equal: bit for bit, or but for rounding if identities differ.
+    """Whether two answers are equal: bit for bit, or within rounding if identities differ.
 
     `dtype` is the kernel's, if it may not be that of the arrays.
     """

@@ -1,7 +1,7 @@
-"""What files released with RFAD (arXiv 2210.12067) hold besides images and labels.
+"""The contents of files released with RFAD (arXiv 2210.12067) besides images and labels.
 
-Its code saves `k`, by whose exponential predictions are multiplied to be logits (Platt scaling),
-and `jit`, the ridge as a multiple of trace(K_ss) / n, as kipper's.
+Its code saves `k`, whose exponential turns predictions into logits (Platt scaling), and `jit`, the
+ridge as a multiple of trace(K_ss) / n, like kipper's.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class RfadScalars:
 
 
 def read_rfad(path: pathlib.Path) -> RfadScalars:
-    """Reads them; a file that is not of RFAD has none.
+    """Reads the scalars; files that are not of RFAD have none.
 
     Raises:
         one of `UNREADABLE`: the file is damaged.

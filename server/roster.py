@@ -39,8 +39,8 @@ class Roster:
         workers: by name.
         bans: of liars.
         certificates: of workers that have other ones than the coordinator, by name.
-        aside: until when workers that were set aside may not return, and why, by name.
-        refused: why workers failed their set-up, by name, until another process comes by that name.
+        aside: for workers that were set aside, by name: until when they may not return, and why.
+        refused: why workers failed their set-up, by name, until another process of that name comes.
 
     Args:
         configure: the first request to each worker.
@@ -107,7 +107,7 @@ class Roster:
             )
 
     def ban(self, name: str, reason: str) -> None:
-        """Admits no worker of that name, or with its certificate, to this run again."""
+        """Bans a worker: none of its name or with its certificate may join this run again."""
         worker = self.workers.get(name)
         host = worker.link.host if worker is not None else ""
         certificate = self.certificates.get(name, "")
@@ -119,7 +119,7 @@ class Roster:
         return self.bans.why(name, self.certificates.get(name, ""))
 
     def set_aside(self, name: str, reason: str, seconds: float) -> None:
-        """Removes a broken worker; none of its name is admitted for `seconds`.
+        """Removes a broken worker; no worker of its name is admitted for `seconds`.
 
         Raises:
             WorkerError: it was the last one, and no others may join.
@@ -133,12 +133,12 @@ class Roster:
 
     @property
     def set_aside_now(self) -> dict[str, str]:
-        """Why workers were set aside that may not return yet."""
+        """The workers that were set aside and may not return yet, and why."""
         now = time.monotonic()
         return {name: why for name, (until, why) in self.aside.items() if until > now}
 
     def why_aside(self, name: str) -> str | None:
-        """Why a worker was set aside, and for how long; None if one may come by that name."""
+        """Why a worker was set aside, and for how long; None if a worker of that name may join."""
         until, why = self.aside.get(name, (0.0, ""))
         left = until - time.monotonic()
         if left <= 0:

@@ -21,7 +21,7 @@ UNRECORDED = "not recorded by an early version of kipper"
 class RunNumerics(Facts):
     """The identities of a run, in the order in which they first took part.
 
-    Checkpoints and distilled sets keep them, so a run that was mixed says so for good.
+    Checkpoints and distilled sets keep them, so a run that was mixed says so forever.
 
     Attributes:
         workers: of its workers.
@@ -33,7 +33,7 @@ class RunNumerics(Facts):
 
     @property
     def is_mixed(self) -> bool:
-        """Whether two identities took part, so that the bits depend on who computed what."""
+        """Whether two identities took part, so that bits depend on which worker computed what."""
         return any(len(_known(each)) > 1 for each in (self.workers, self.coordinators))
 
     @property
@@ -45,12 +45,12 @@ class RunNumerics(Facts):
 
 
 def own_arithmetic() -> str:
-    """What the coordinator's bits depend on in this process: all of them are linear algebra's."""
+    """What the coordinator's bits depend on in this process: they all come from linear algebra."""
     return linalg.arithmetic()
 
 
 def read_numerics(record: Json | None) -> RunNumerics:
-    """The identities in a record of them; of early versions, which kept none, as unrecorded."""
+    """The identities in a record; those of early versions, which kept none, are "unrecorded"."""
     if record is None:
         return RunNumerics((UNRECORDED,), (UNRECORDED,))
     found = RunNumerics.read(record)
@@ -66,7 +66,7 @@ class Admission:
 
     Args:
         before: of the checkpoint that the run resumes; empty for a new run.
-        own: what this coordinator computes by; see `check_coordinator`.
+        own: this coordinator's identity; see `check_coordinator`.
         mixed: whether other identities than those of `before` may take part.
     """
 
@@ -118,7 +118,7 @@ class Admission:
 
 
 def check_coordinator(before: RunNumerics, own: str, mixed: bool, workdir: str) -> None:
-    """Checks that this coordinator computes as the one whose run it resumes.
+    """Checks that this coordinator has the identity of the one whose run it resumes.
 
     Raises:
         UserError: it does not, and `mixed` does not allow that.

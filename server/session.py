@@ -67,7 +67,7 @@ from kipper.server.watch.pictures import picture, pixels_of
 from kipper.server.watch.watch import Watch
 from kipper.server.workdir import Workdir
 
-# How long a run to which no worker can be added waits for one that is still being made ready.
+# How long a run that no worker can join waits for one that is still being made ready.
 _PATIENCE_SECONDS = 10.0
 
 # Maximum number of images in an event file, and pixels of their side. Writing these in colour takes
@@ -141,15 +141,15 @@ class Session:
         confirmations.liars |= liars
         self.status.update(liars=confirmations.liars or None)
         self.pool.start_over(confirmations)
-        if self.before is None:  # later on, the pool's counts hold what was computed in vain
+        if self.before is None:  # later on, the pool's counts include work that was discarded
             self.before = Counters() if found is None else found.counters
 
     def settled(self) -> dict[str, Any]:
-        """The fields of the result that say what was confirmed, once no dispute is open.
+        """The fields of the result about confirmation; waits until no dispute is open.
 
         Raises:
             LiesUsed: numbers that led to the result turned out to be wrong.
-            WorkerError: nobody can judge answers that differ.
+            WorkerError: no worker can decide between answers that differ.
         """
         self.pool.settle()
         found = self.pool.confirmations
@@ -352,7 +352,7 @@ def _telling_how_it_ended(status: StatusWriter, workdir: Workdir) -> Iterator[No
         status.update(now=True, state="interrupted", dashboard=None)
         raise
     except Exception as error:
-        # To the log only: the exception tells whoever started the run.
+        # To the log only: the exception informs the caller.
         logging.info("The run failed.", exc_info=True)
         message = str(error) if isinstance(error, KipperError) else repr(error)
         may_recover = True if isinstance(error, TemporaryError | MemoryError) else None
@@ -364,7 +364,7 @@ def _telling_how_it_ended(status: StatusWriter, workdir: Workdir) -> Iterator[No
 
 @contextlib.contextmanager
 def _saying_what_is_left(workdir: Workdir) -> Iterator[None]:
-    """Adds to the error of a write that failed what the run can go on from."""
+    """Adds to the error of a failed write the checkpoint that the run can go on from."""
     try:
         yield
     except WriteError as error:

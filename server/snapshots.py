@@ -1,4 +1,4 @@
-"""Evaluated snapshots of a run, of which the one with the best validation score is kept.
+"""Evaluated snapshots of a run; the one with the best validation score is kept.
 
 The coordinator passes them to a sink: in one process to the keeper, under Launchpad to a Reverb
 table from which the keeper reads.
@@ -23,7 +23,7 @@ from kipper.server.workdir import Workdir
 
 
 def has_best_before(workdir: Workdir, step: int) -> bool:
-    """Whether the best set of those before a step can be found once later ones are forgotten."""
+    """Whether the best set before a step can be found after later ones are forgotten."""
     validations = workdir.validations()
     best = best_before(validations, step)
     if best is None or best == best_before(validations):
@@ -56,7 +56,7 @@ class SnapshotSink(Protocol):
         ...
 
     def resume_at(self, step: int) -> None:
-        """Forgets scores of a step and later that nobody can say who computed."""
+        """Forgets scores of a step and later if it is not known which worker computed them."""
         ...
 
     def go_back(self, step: int) -> None:

@@ -16,14 +16,14 @@ from kipper.server.measures import Score
 from kipper.server.records import Account, Facts, Json, read_facts
 
 _SECONDS_BETWEEN_WRITES = 0.2
-# A live coordinator writes about once a second; one on another host that has not written for this
+# A live coordinator writes about once a second. One on another host that has not written for this
 # long is gone.
 SILENCE_SECONDS = 120.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Status(Facts):
-    """A run as its coordinator last described it; None for everything that it has not said.
+    """A run as its coordinator last described it; None for everything that it has not reported.
 
     Attributes:
         state: starting, running, finished, interrupted or failed.
@@ -33,7 +33,7 @@ class Status(Facts):
         step, loss: of the newest gradient step.
         rows_of, rows, rows_total: what Label Solve is passing over, and how far it is.
         evaluated_step, test: the newest evaluation.
-        events: lines of the scheduler's log, of a run that has finished.
+        events: lines of the scheduler's log, for a run that has finished.
         message: why the run failed.
         liars: workers that computed wrong numbers, and where the run began again; see `RunResult`.
         set_aside: workers that fail what others can do and may not return yet, with the reason.
@@ -134,5 +134,5 @@ def silence(path: pathlib.Path) -> float:
 
 
 def was_written_lately(path: pathlib.Path) -> bool:
-    """Whether a coordinator on another host may be alive, to judge by its last status."""
+    """Whether a coordinator on another host may be alive, judging by its last status."""
     return silence(path) < SILENCE_SECONDS

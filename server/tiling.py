@@ -28,8 +28,8 @@ class Tiling:
     Attributes:
         support: support images in a block.
         target: target images in a block.
-        fewest_pairs: pairs that a block of a step has at least, where there are so many; None if
-            steps are not cut further than `target` says.
+        fewest_pairs: the least number of pairs in a block, if a step has so many; None if steps are
+            not cut further than `target` says.
     """
 
     support: int
@@ -101,7 +101,7 @@ def tiling_for(
     support = block_support or entry.block_support or _largest_support(per_pair)
     by_memory = max(1, BLOCK_BYTES // (support * per_pair + per_image))
     target = block_target or entry.block_target or min(_LARGEST_TARGET, by_memory)
-    # Those of the smallest, where workers may have different engines.
+    # Those of the smallest blocks, where workers may have different engines.
     fewest = -(-min(entry.fewest_pairs for entry in entries) * 32**4 // pixel_pairs)
     return Tiling(support, target, None if block_target else fewest)
 

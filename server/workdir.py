@@ -68,7 +68,8 @@ FOLDERS = ("checkpoints", "figures", "tensorboard", "logs")
 # command that starts it on many.
 _CLAIM, _LAUNCH = ".start.lock", ".launch.lock"
 _LOCKS = {".lock", _CLAIM, _LAUNCH}
-# A coordinator dies a moment after the process that started it; and others look at the lock.
+# How long to wait for a lock: a coordinator dies a moment after the process that started it, and
+# other processes test the lock.
 _PATIENCE_SECONDS = 1.0
 
 
@@ -158,7 +159,7 @@ class Workdir:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keeps the folder for the run that this process starts, in whichever processes.
+        """Reserves the folder for the run that this process starts, in this process or others.
 
         Enter this before anything in the folder is read for writing, changed or removed. The
         coordinator, which may be another process and outlive this one for a moment, holds `locked`.
@@ -175,7 +176,7 @@ class Workdir:
 
     @contextlib.contextmanager
     def launched(self) -> Iterator[None]:
-        """Keeps the folder for the command that starts a run on many hosts.
+        """Reserves the folder for the command that starts a run on many hosts.
 
         `claimed` is for the coordinator's host, which may share the folder.
 
@@ -225,7 +226,7 @@ class Workdir:
         return _is_held(self.path / _LAUNCH)
 
     def mend(self) -> None:
-        """Moves what is damaged among the small files out of the way of a run, with warnings.
+        """Moves damaged small files, or their damaged lines, out of the way, with warnings.
 
         Nothing is deleted: damaged lines and files get the names NAME.damaged. Only the process
         that holds the lock may call this.
@@ -374,7 +375,7 @@ class Workdir:
             )
 
     def _refuse_to_write_over(self, lacks: str) -> None:
-        """Raises a UserError for files that a run would replace, in a folder that is no run's."""
+        """Raises a UserError for files that a run would replace, in a folder without a run."""
         theirs = [name for name in self._present() if not name.startswith(_BEFORE_A_RUN)]
         if theirs:
             raise UserError(
@@ -386,7 +387,8 @@ class Workdir:
         """Whether the folder holds a run, which may be removed.
 
         Raises:
-            UserError: it holds files that may be another's and that a run would replace.
+            UserError: it holds files that a run would replace and that may belong to something
+                else.
         """
         try:
             config = self.read_config()
@@ -421,7 +423,7 @@ class Workdir:
             )
 
     def _present(self) -> list[str]:
-        """What of `WRITTEN` exists, also as links, but not what lies behind links."""
+        """The paths of `WRITTEN` that exist, also as links, but not those behind links."""
         found: dict[str, None] = {}
         for pattern in WRITTEN:
             for path in [self.path / pattern, *self.path.glob(pattern)]:
@@ -441,7 +443,7 @@ class Workdir:
         ]
 
     def _refuse_links(self) -> None:
-        """Raises a UserError for a link where a run writes: what it leads to may be another's."""
+        """Raises a UserError for a link where a run writes; its target may not be the run's."""
         for name in (*FOLDERS, *_LOCKS, *self._present()):
             path = self.path / name
             if path.is_symlink():
@@ -471,7 +473,7 @@ def _listed(names: list[str]) -> str:
 
 def _changes(before: Config, config: Config, settings: RunSettings) -> str:
     """The changes of settings that a run must keep; empty if there are none."""
-    # An older version without some setting behaved as its default does now.
+    # An older version without a setting behaved as the setting's default does now.
     defaults = {field.name: field.default for field in run_fields(type(settings.compute))}
     old = {**defaults, **before.settings, "command": command_named(before.command)}
     new = {**config.settings, "command": command_named(config.command)}

@@ -20,7 +20,8 @@ def algorithm_of(settings: ComputeSettings) -> Algorithm:
 def recorded_algorithm(class_name: str, record: Json) -> Algorithm:
     """The algorithm of a config.json: the name of its settings' class, and the settings by name.
 
-    Settings that another version recorded are left out; those that it did not have their defaults.
+    Unknown settings of another version are left out; settings that it did not record get their
+    defaults.
 
     Raises:
         UserError: this version does not have the algorithm.
@@ -33,7 +34,7 @@ def recorded_algorithm(class_name: str, record: Json) -> Algorithm:
 
 
 def command_named(class_name: str) -> str:
-    """The command of a run, from the name of its settings' class; of an unknown one the name."""
+    """The command of a run, from the name of its settings' class; for an unknown class its name."""
     return next(
         (cls.command for cls in ALGORITHMS if cls.settings_class.__name__ == class_name), class_name
     )

@@ -31,7 +31,7 @@ class Algorithm(abc.ABC):
     """An algorithm with the settings of one run: what it computes, saves, shows and reports.
 
     Attributes:
-        name: for people.
+        name: for display.
         command: of the command line.
         settings_class: its name identifies the algorithm in config.json.
         learns_images: whether support images change, so that checkpoints hold them.
@@ -100,7 +100,7 @@ class Algorithm(abc.ABC):
         return step == 0
 
     def is_end(self, result: RunResult) -> bool:
-        """Whether a run with these settings ends where this result is of."""
+        """Whether a run with these settings ends at the step of this result."""
         return result.steps == (self.steps or 0)
 
     def natural_score(self, result: RunResult | None, first: Evaluation | None) -> Score | None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 # By default, evaluations of more kernel pairs than this take at most a share of the steps' time.
 _FEW_PAIRS, _EVALUATIONS_SHARE = 20_000, 0.5
-# The time of a pair of a step, whose cotangent is pulled back too, in that of an evaluation's.
+# The time of a pair of a step, whose cotangent is pulled back too, relative to that of an
+# evaluation.
 _STEP_PAIR = 3
 
 
@@ -82,8 +83,9 @@ class Kip(Algorithm):
         """The steps that a run on data of these sizes evaluates, in order.
 
         They are those of `is_evaluated`. Unless the user says how often, an evaluation of many
-        images is left out as long as all but the first would take more than half the time of the
-        steps before it: a function of sizes alone, so that a resumed run evaluates the same steps.
+        images is left out if all evaluations but the first would then take more than half the time
+        of the steps before it. This depends on sizes alone, so a resumed run evaluates the same
+        steps.
         """
         n, every = sizes.support, self.settings.eval_every
         steps = named_steps(self.steps) if every is None else list(range(0, self.steps + 1, every))
@@ -103,11 +105,11 @@ class Kip(Algorithm):
         return super().is_end(result) or self.is_plateau(result.steps, result.best_step)
 
     def is_plateau(self, step: int, best_step: int) -> bool:
-        """Whether the best score on held-out images, at `best_step`, is long ago."""
+        """Whether the best score on held-out images, at `best_step`, is too many steps ago."""
         return step - best_step >= self.settings.patience
 
     def is_kept(self, step: int) -> bool:
-        """Whether the checkpoint of a step is kept for good."""
+        """Whether the checkpoint of a step is kept permanently."""
         return checkpoint.is_named(step) or step == self.steps
 
     def check_data(self, rows: "Rows", data_hash: str) -> None:

@@ -1,1 +1,1 @@
-"""What is drawn of a run: pure functions of arrays and records to matplotlib figures."""
+"""The figures of a run: pure functions of arrays and records to matplotlib figures."""

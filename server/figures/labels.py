@@ -92,7 +92,7 @@ def _samples(classes: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _ticks(reach: tuple[float, float]) -> tuple[np.ndarray, list[str]]:
-    """Ticks of an axis: where they are, and what they say."""
+    """Ticks of an axis: their positions and their texts."""
     low, high = reach
     found = np.asarray(MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high))
     found = found[(found >= low) & (found <= high)]

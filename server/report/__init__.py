@@ -1,1 +1,1 @@
-"""Figures and report.html of a run, made of its files alone."""
+"""Figures and report.html of a run, made from its files alone."""

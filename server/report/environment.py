@@ -46,7 +46,7 @@ def with_earlier(now: Json, before: Json) -> Json:
 
 
 def _content(environment: Json) -> str:
-    """What an environment is, but for the time and the workers."""
+    """An environment without its time and its workers."""
     kept = {k: v for k, v in environment.items() if k not in ("started", "workers")}
     return json.dumps(kept, sort_keys=True)
 

@@ -36,7 +36,8 @@ def nearest_natural(images: np.ndarray, natural: np.ndarray) -> Nearest:
     rows = np.zeros(len(images), np.int64)
     cosines = np.full(len(images), -np.inf)
     for start in range(0, len(natural), BLOCK_ROWS):
-        # By BLAS, whose rounding differs between machines: this is shown, and no result has it.
+        # By BLAS, whose rounding differs between machines: this is only shown, and enters no
+        # result.
         found = wanted @ _unit_rows(natural[start : start + BLOCK_ROWS]).T
         best = found.argmax(1)
         values = found[np.arange(len(images)), best]

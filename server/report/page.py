@@ -59,7 +59,7 @@ class Repetition(NamedTuple):
     """How to repeat a run.
 
     Attributes:
-        command: a command line, or a call from Python of a run on data that were given there.
+        command: a command line, or a call from Python if the data were given there.
         flags: of the command line, one a line; none for a call.
         evaluate: a command line or a call that evaluates its set.
     """
@@ -259,7 +259,7 @@ def _settings(run: RunFiles) -> list[tuple[str, str, bool]]:
 
 
 def _unset(run: RunFiles) -> dict[str, str]:
-    """What stands for each setting without a value: what it comes to, or its default in words."""
+    """The text for each setting without a value: what it gets, or its default in words."""
     computed = run.algorithm.settings.resolved
     words = {field.name: unset_words(field) for field in run_fields(type(run.algorithm.settings))}
     found = {name: field_text(name, value) for name, value in computed.items()}
@@ -267,7 +267,7 @@ def _unset(run: RunFiles) -> dict[str, str]:
 
 
 def _environment(found: Mapping[str, Any]) -> Rows:
-    """Of the last coordinator; and of those before it, what differed."""
+    """The environment of the last coordinator, and what differed for those before it."""
     last = _facts(found)
     rows: Rows = list(last.items())
     for earlier in found.get(EARLIER, ()):

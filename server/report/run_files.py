@@ -66,7 +66,7 @@ class RunFiles:
         settings: as recorded, by name.
         data_hash: of the data set.
         result: None while the run is not finished.
-        status: what the coordinator said last.
+        status: as the coordinator last wrote it.
         metrics, validation: evaluations by step.
         spectra: lines of spectrum.jsonl, by step.
         environment: environment.json, or {}.

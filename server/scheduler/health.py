@@ -1,4 +1,4 @@
-"""How workers have done lately: who is broken, and who may speak against a block (rule 6)."""
+"""Which workers are broken, and which workers' failures count against a block (rule 6)."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ class Health:
     Attributes:
         records: by worker, then by kind of block.
         answers: usable answers of all workers, by kind of block.
-        said: what each worker with failures said last.
+        said: the last message of each worker with failures.
         times_aside: how often each worker was set aside.
     """
 
@@ -71,7 +71,7 @@ class Health:
         self.said[worker] = message
 
     def joined(self, worker: str) -> None:
-        """A worker that failed before it left, and joins again, is given one attempt."""
+        """Gives one attempt to a worker that failed before it left, and joins again."""
         for record in self.records.get(worker, {}).values():
             del record.in_a_row[: 1 - rules.FAILED_IN_A_ROW]
 

@@ -30,8 +30,8 @@ class WorkerRecord:
     Attributes:
         out: its leases, the oldest first; it computes the first one.
         held: pieces of rows sent to it with their bytes, the newest last.
-        cancelled: blocks that it was told not to begin. One whose lease ended before that word came
-            may come again, and is then refused once.
+        cancelled: blocks that it was told not to begin. If the lease of such a block ended before
+            the cancellation arrived, the block may come again, and is then refused once.
         stalled_since: when it missed a deadline; None if it has answered since.
         lost_in_a_row: messages lost since the last answer.
         rests_until: it gets no block before this time, because a message was lost.
@@ -60,16 +60,17 @@ class BlockRecord:
         groups: workers that answered, grouped by equal answers.
         failed: workers it failed on, with the reason.
         times_failed: how often it failed on each of them.
-        failed_otherwise: those of them that did not only answer what is not finite.
+        failed_otherwise: those of them that failed in other ways than by numbers that are not
+            finite.
         extra: copies sent or to be sent because it is late.
         failures: number of failures.
         losses: number of lost requests and answers.
         suspect_losses: those on workers that lose nothing else.
         accepted: the worker whose answer was accepted; "" if it was withdrawn; None before.
-        unconfirmed: whether the answer was accepted before the second one came that is wanted.
+        unconfirmed: whether the answer was accepted before the wanted second one came.
         withdrawn: whether its result is not needed; it is then not sent any more.
         rests_until: it is not sent before this time.
-        answered_at: when the answers came that another one must confirm, or judge.
+        answered_at: when the answers came that another one must confirm or decide about.
     """
 
     spec: BlockSpec
@@ -96,7 +97,7 @@ class BlockRecord:
 
     @property
     def needs_answer(self) -> bool:
-        """Whether another answer is wanted: as its result, or to confirm or judge the others."""
+        """Whether another answer is wanted: as its result, to confirm others, or to decide."""
         return not self.withdrawn and (
             self.accepted is None or self.unconfirmed or len(self.groups) > 1
         )

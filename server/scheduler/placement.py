@@ -111,7 +111,7 @@ class Placement:
         return any(self.suits(worker, entry) for worker in self._responsive())
 
     def has_untried_judge(self, entry: BlockRecord) -> bool:
-        """Whether a worker has not tried the block whose failure would speak against it.
+        """Whether an untried worker is left whose failure would count against the block.
 
         That is a proven worker, or any worker if no proven one could compute the block.
         """
@@ -270,7 +270,7 @@ class Placement:
                 self.requeue(block, now)
 
     def _most_urgent(self) -> int | None:
-        """The priority of the most urgent waiting block that somebody could be given."""
+        """The priority of the most urgent waiting block that some worker could be given."""
         for priority in sorted(self._waiting.levels):
             for block in self._waiting.levels[priority].blocks:
                 entry = self._ledger.blocks[block]

@@ -18,7 +18,7 @@ Rule 5   Deadlines. A block's time counts from the moment its worker could begin
 Rule 6   Failures. After a lost message the worker rests and the block goes to another worker at
          once, or to the only worker after a pause. A worker that loses LOST_IN_A_ROW messages is
          dropped. A block fails when the answer is NaN, the worker raises, lacks rows that were sent
-         again, does not compute a block unasked, dies or stays silent.
+         again, skips a block that nobody cancelled, dies or stays silent.
          A worker that fails FAILED_IN_A_ROW blocks of one kind in a row (kernels, or gradients), or
          lacks rows so often, is set aside if others answered such blocks meanwhile, or one of its
          own. It may return as another process, after a pause that doubles each time, and is set
@@ -26,12 +26,13 @@ Rule 6   Failures. After a lost message the worker rests and the block goes to a
          A worker is proven if it answers blocks of the kind and fails at most FAILING_SHARE of
          them. A block that failed goes to proven workers that have not tried it; then to others;
          then to any. It is to blame, is quarantined and aborts the run, when it failed on
-         FAILED_WORKERS proven workers that have failed nothing else since their last answer; or, if
-         no proven worker has not tried it, so often in total. Only if there is no proven worker,
-         others speak against it too, once all have tried. Nobody does when one has answered it.
+         FAILED_WORKERS proven workers that have failed nothing else since their last answer; or,
+         if all proven workers have tried it, when it failed so often in total. If there is no
+         proven worker, failures on others count too, once all workers have tried it. No failure
+         counts once a worker has answered the block.
          If all present workers fail everything, the run is aborted, with what each said last; if
          none has ever answered and others may come, only after FIRST_PATIENCE_SECONDS. The learning
-         rate is blamed if all who are believed answered what is not finite.
+         rate is blamed if all credible workers answered numbers that are not finite.
 Rule 7   Duplicates. A block is late once it has run SLOW_FACTOR times as long as nine in ten blocks
          of its shape. If no block as urgent is waiting, copies of it and of the block behind it
          are queued for other workers. An idle worker with nothing to do takes over a block that
@@ -82,8 +83,8 @@ MAX_SECONDS_ASIDE = 600.0
 # still come.
 FIRST_PATIENCE_SECONDS = 60.0
 LOST_IN_A_ROW = 6
-# Lost messages of one block, on workers that lost nothing else meanwhile; beyond this the block
-# itself is suspect.
+# Lost messages of one block, on workers that lost nothing else meanwhile. Beyond this number the
+# block itself is suspect.
 MAX_LOSSES = 30
 FIRST_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 5.0
@@ -107,7 +108,7 @@ CHECK_SECONDS = 0.5
 # A worker with more than this multiple of the median block time counts as slow.
 SLOW_WORKER = 2.0
 
-# How long a dispute waits for a worker that can decide it, and a second answer is wanted.
+# How long a dispute waits for a worker that can decide it, and how long a second answer is wanted.
 VERIFIER_PATIENCE_SECONDS = 60.0
 
 

@@ -1,4 +1,4 @@
-"""What each event means: answers, failures, deadlines and verification (rules 5, 6, 8 and 10)."""
+"""What follows from each event: answers, failures, deadlines, verification (rules 5, 6, 8, 10)."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from kipper.server.scheduler.placement import Placement
 from kipper.server.scheduler.rules import Policy
 from kipper.server.scheduler.state import State
 
-# How many workers' words fit into a sentence.
+# How many workers' messages fit into a sentence.
 _LISTED = 8
 
 
@@ -195,7 +195,7 @@ class Scheduler:
             self.ledger.settle(block)
 
     def _discard_answers(self, liar: str, now: float) -> None:
-        """Discards the liar's answers to other blocks: nobody needs to judge them."""
+        """Discards the liar's answers to other blocks; no decision about them is needed."""
         for block, entry in list(self.ledger.blocks.items()):
             if entry.answered(liar):
                 others = ([w for w in group if w != liar] for group in entry.groups)
@@ -325,7 +325,7 @@ class Scheduler:
         kind = entry.spec.kind
         refuted = bool(entry.groups) or entry.accepted is not None
         self.health.failed(worker, kind, block, message, refuted, now)
-        self.state.reconsider_all = True  # who should try other blocks that failed may change
+        self.state.reconsider_all = True  # other workers may now have to try failed blocks
         in_a_row = len(self.health.record(worker, kind).in_a_row)
         if self.health.is_broken(worker, kind):
             self._set_aside(
@@ -344,7 +344,7 @@ class Scheduler:
     def _is_to_blame(self, block: int, entry: BlockRecord) -> bool:
         """Whether the block failed on enough workers that fail no others."""
         if entry.groups:
-            return False  # somebody could compute it
+            return False  # some worker could compute it
         witnesses = self._witnesses(block, entry)
         proven = self._proven(witnesses, entry)
         if len(proven) >= rules.FAILED_WORKERS:
@@ -355,7 +355,7 @@ class Scheduler:
         return count >= rules.FAILED_WORKERS
 
     def _witnesses(self, block: int, entry: BlockRecord) -> list[str]:
-        """Workers on which the block failed, and no other since their last answer."""
+        """Workers on which the block failed, and no other block since their last answer."""
         kind = entry.spec.kind
         return [w for w in entry.failed if self.health.fails_only(w, kind, block)]
 
@@ -364,7 +364,7 @@ class Scheduler:
         return [w for w in workers if self.health.is_proven(w, kind, forgiven=times[w])]
 
     def _nobody_can(self, kind: str, now: float) -> bool:
-        """Whether every worker fails all blocks of a kind, and no better one is waited for."""
+        """Whether every worker fails all blocks of a kind, and the run waits for no better one."""
         present = [w for w, record in self.ledger.workers.items() if not record.draining]
         if not present or not all(self.health.is_failing(worker, kind) for worker in present):
             return False
@@ -377,7 +377,7 @@ class Scheduler:
         return now - since >= rules.FIRST_PATIENCE_SECONDS
 
     def _give_up(self, block: int, entry: BlockRecord) -> None:
-        """Aborts the run, because nobody computes blocks of a kind any more."""
+        """Aborts the run, because no worker computes blocks of a kind any more."""
         said = [f"{worker}: {self.health.said[worker]}" for worker in self.ledger.workers]
         self._out.append(events.QuarantineBlock(block, tuple(said)))
         why = f"every worker failed its last {rules.FAILED_IN_A_ROW} blocks, or more"
@@ -393,7 +393,7 @@ class Scheduler:
         self._out.append(events.Abort(why, numerical))
 
     def _is_numerical(self, witnesses: list[str], entry: BlockRecord) -> bool:
-        """Whether a block's numbers are not finite, by the word of all who can be believed."""
+        """Whether a block's numbers are not finite, according to all credible workers."""
         believed = self._proven(witnesses, entry) or witnesses
         return (
             bool(believed)
@@ -513,7 +513,7 @@ class Scheduler:
 
 
 def _listed(said: list[str]) -> str:
-    """What workers said, at most a few of them in full."""
+    """The messages of workers, at most a few of them in full."""
     more = len(said) - _LISTED
     return "; ".join([*said[:_LISTED], *([f"and {more} more"] if more > 0 else [])])
 

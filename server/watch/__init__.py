@@ -1,1 +1,1 @@
-"""What the live page shows of a run in progress: no input or output, bounded memory."""
+"""What the live page shows of a run in progress; does no input or output, in bounded memory."""

@@ -1,4 +1,4 @@
-"""Works out from the scheduler's events, of a live run or of its log, who did what and when."""
+"""Works out from the scheduler's events, live or logged, what each worker did and when."""
 
 import dataclasses
 import enum

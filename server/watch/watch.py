@@ -37,7 +37,7 @@ _P = ParamSpec("_P")
 def _harmless(
     method: "Callable[Concatenate[Watch, _P], None]",
 ) -> "Callable[Concatenate[Watch, _P], None]":
-    """Makes the first error of any such method logged, and all such methods do nothing after it."""
+    """Logs the first error of any such method; after it all such methods do nothing."""
 
     @functools.wraps(method)
     def wrapped(self: "Watch", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -54,7 +54,7 @@ def _harmless(
 class Watch:
     """Collects the facts about a run in progress.
 
-    Only the watch keeps workers after they are gone, and how each one's time was spent.
+    Only the watch keeps workers after they are gone, and how each of them spent its time.
 
     Attributes:
         newest: the last view; initially that of a run that is starting.
