@@ -6,6 +6,7 @@ Ridge-Regression" (arXiv 2011.00050). This module depends on no library that eva
 """
 
 import dataclasses
+import difflib
 import functools
 import re
 from typing import Literal
@@ -200,6 +201,11 @@ _KNOWN = (
     "fcK, convnet, convnetK, convnet_gap, convnetK_gap, myrtle5, myrtle7, myrtle10, conv_vecK and "
     "conv_gapK, each also with _leaky, _erf or _gelu, and FILE.py:FUNCTION"
 )
+# Usual names, which shells complete.
+USUAL_NAMES = (
+    *("fc1", "fc2", "fc3", "convnet", "convnet3", "convnet_gap", "conv_vec2", "conv_gap2"),
+    *("myrtle5", "myrtle7", "myrtle10"),
+)
 
 
 def architecture_named(name: str) -> Architecture:
@@ -228,9 +234,11 @@ def architecture_named(name: str) -> Architecture:
         return Architecture(file.name, (), file=file)
     match = _NAME.fullmatch(name)
     if match is None:
+        close = difflib.get_close_matches(name, USUAL_NAMES, 1)
+        meant = f" Did you mean {close[0]}?" if close else ""
         raise UserError(
             f"Unknown architecture {name!r}; known are {_KNOWN}; K is from 1 to 99, and of "
-            "convnetK from 1 to 9."
+            f"convnetK from 1 to 9.{meant}"
         )
     layers = _rectified_layers(match)
     if match["activation"]:

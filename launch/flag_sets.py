@@ -51,6 +51,12 @@ def parse(
         rest = flag_values([command, *_with_underscores(given, flag_values)])[1:]
     except flags.IllegalFlagValueError as error:
         raise UserError(f"{_refused(str(error))}; see kipper {command} --help.") from error
+    except flags.UnrecognizedFlagError as error:
+        close = difflib.get_close_matches(error.flagname.replace("-", "_"), flag_values, 1)
+        meant = f" (did you mean --{close[0]}?)" if close else ""
+        raise UserError(
+            f"Unknown flag --{error.flagname}{meant}; see kipper {command} --help."
+        ) from error
     except flags.Error as error:
         raise UserError(f"{error}; see kipper {command} --help.") from error
     if positional is not None:

@@ -6,6 +6,7 @@ It is made from the table of commands and the fields of their settings.
 import dataclasses
 from collections.abc import Iterator, Mapping
 
+from kipper.common.architecture import USUAL_NAMES
 from kipper.common.datasets import DATASET_NAMES
 from kipper.common.settings import CompletionSettings, choices_of
 from kipper.launch.commands.table import COMMANDS, Classes, command_forms
@@ -13,10 +14,7 @@ from kipper.launch.commands.table import COMMANDS, Classes, command_forms
 # Values of flags that take others too.
 _EXAMPLES = {
     "dataset": (*(name for name in DATASET_NAMES if ":" not in name), "npz:", "folder:"),
-    "architecture": (
-        *("fc1", "fc2", "fc3", "convnet", "convnet3", "convnet_gap", "conv_vec2", "conv_gap2"),
-        *("myrtle5", "myrtle7", "myrtle10"),
-    ),
+    "architecture": USUAL_NAMES,
 }
 
 _SCRIPT = """\

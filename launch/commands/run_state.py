@@ -153,8 +153,9 @@ def lines_about(state: RunState) -> list[tuple[str, str]]:
     if state.state == "running" and status.dashboard:
         lines += dashboard_lines(status.dashboard, status.host)
     if state.state in ("interrupted", "died", "failed"):
+        after = "mend that, then " if state.state == "failed" else ""
         unless = f", unless squeue lists job {state.slurm_job}" if state.slurm_job else ""
-        lines.append(("to resume", f"give the same command again{unless}"))
+        lines.append(("to resume", f"{after}give the same command again{unless}"))
     return [(name, value) for name, value in lines if value]
 
 
@@ -186,7 +187,7 @@ def _numerics(run: RunFiles) -> list[tuple[str, str]]:
 def _state(state: RunState) -> str:
     said = state.state
     if state.state == "failed":
-        said = f"failed: {state.run.status.message or ''}"
+        said = f"failed: {(state.run.status.message or '').removesuffix('.')}"
     if state.state == "died":
         said = "died: its process ended without a word"
     if state.state == "waiting":

@@ -90,7 +90,9 @@ def test_a_live_run_shows_its_progress_and_a_dead_one_that_it_died(
     say(workdir, host="another")  # whose lock cannot be seen from here, and which wrote just now
     assert state_of(workdir.path).state == "running"
     say(workdir, state="failed", message="The images are not finite.")
-    assert "failed: The images are not finite." in told(capsys, str(workdir.path))["state"]
+    lines = told(capsys, str(workdir.path))
+    assert lines["state"].startswith("failed: The images are not finite; last status at")
+    assert lines["to resume"] == "mend that, then give the same command again"
     workdir.status.unlink()
     assert told(capsys, str(workdir.path))["state"] == "not begun"
     workdir.status.write_text(before)
