@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from kipper.common.datasets import Dataset, dataset_hash, load_dataset
+from kipper.common.engines import engines_for
 from kipper.common.errors import Interrupted, KipperError
 from kipper.common.settings import RunSettings
 from kipper.launch.inprocess import inprocess_links
@@ -70,7 +71,10 @@ def check_settings(settings: RunSettings) -> tuple[Dataset, str]:
     settings.check()
     compute, execution = settings.compute, settings.execution
     for spec in compute.kernel_specs:
-        check_engine(compute.engine, spec)
+        if execution.has_workers_here:
+            check_engine(compute.engine, spec)
+        else:
+            engines_for(compute.engine, spec.architecture)
     check_joining(execution)
     check_dashboard(execution)
     dataset = load_dataset(compute.dataset, execution.data_dir)

@@ -435,7 +435,7 @@ class Pool:
             logging.warning(
                 "No worker is present; the run waits for one%s.%s",
                 f" that computes by {wanted}" if wanted is not None else "",
-                f" The last were lost: {lost}." if lost else "",
+                f" The last were lost: {lost.rstrip('.')}." if lost else "",
             )
 
     def _handle(self, event: events.Event) -> None:

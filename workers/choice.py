@@ -51,12 +51,23 @@ def check_engine(name: str, spec: KernelSpec) -> None:
     Raises:
         UserError: one sentence says what is missing and how to get it.
     """
-    last = engines_for(name, spec.architecture)[-1]
-    missing = _module(last).unavailable()
+    missing = unavailable(name, spec)
     if missing and name == "auto":
+        last = engines_for(name, spec.architecture)[-1]
         raise UserError(f"{spec.architecture.title!r} needs engine {last.name!r}: {missing}")
     if missing:
-        raise UserError(f"Engine {name!r} cannot run here (see --engine=auto): {missing}")
+        raise UserError(
+            f"Engine {name!r} cannot run here (--engine=auto takes one that can): {missing}"
+        )
+
+
+def unavailable(name: str, spec: KernelSpec) -> str | None:
+    """One sentence on what an engine lacks here; None if nothing. Starts no device.
+
+    Raises:
+        UserError: it cannot evaluate the kernel.
+    """
+    return _module(engines_for(name, spec.architecture)[-1]).unavailable()
 
 
 def runs_here(entry: EngineEntry) -> bool:

@@ -186,6 +186,11 @@ def nvidia_gpu_visible() -> bool:
 
 def unavailable() -> str | None:
     """One sentence on why no GPU of NVIDIA can be used; None if one can. Starts no device."""
+    if not nvidia_gpu_visible():
+        return (
+            "This process sees no GPU of NVIDIA, or CUDA_VISIBLE_DEVICES or JAX_PLATFORMS keeps it "
+            "from using one."
+        )
     for module in ("cuda.core", "cuda.bindings.nvrtc"):
         try:
             found = importlib.util.find_spec(module)
@@ -197,8 +202,4 @@ def unavailable() -> str | None:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
         return "Kernels on a GPU need NVIDIA's driver, and libcuda.so.1 is not found."
-    if not nvidia_gpu_visible():
-        return (
-            "This process sees no GPU of NVIDIA (CUDA_VISIBLE_DEVICES or JAX_PLATFORMS may say so)."
-        )
     return None

@@ -178,6 +178,12 @@ class ExecutionSettings(Settings):
         return self.threads or max(1, usable_cores() // self.fixed_workers)
 
     @property
+    def has_workers_here(self) -> bool:
+        """Whether workers of the run certainly compute on this machine."""
+        elsewhere = self.launch == "ray" and self.ray_address != LOCAL_RAY
+        return self.num_workers != 0 and not elsewhere
+
+    @property
     def fixed_workers(self) -> int:
         """The number of workers that the run starts; 0 if others alone compute, or `all` do."""
         return 0 if self.num_workers == "all" else self.num_workers

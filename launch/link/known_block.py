@@ -5,7 +5,7 @@ import numpy as np
 from kipper.common import messages
 from kipper.common.architecture import KernelSpec
 from kipper.server.pool_worker import KnownBlock
-from kipper.workers.choice import make_engine
+from kipper.workers.choice import make_engine, unavailable
 from kipper.workers.engine import PreparedImages
 from kipper.workers.numerics import numerics_of
 from kipper.workers.self_check import small_images
@@ -14,9 +14,9 @@ from kipper.workers.self_check import small_images
 def known_block(spec: KernelSpec, engine_name: str, image_shape: tuple[int, ...]) -> KnownBlock:
     """A few images against a few others, which are small if the network's layers are known.
 
-    The run's engine computes the kernel here, in one thread. A worker of the same numeric identity
-    must return the same bits. The identity is that of one kernel; where a run has several, workers
-    name another, and may round.
+    The run's engine computes the kernel here, in one thread, or `auto` where that one cannot: a
+    coordinator needs no GPU. A worker of the same numeric identity must return the same bits. The
+    identity is that of one kernel; where a run has several, workers name another, and may round.
 
     Args:
         spec: the kernel.
@@ -33,7 +33,8 @@ def known_block(spec: KernelSpec, engine_name: str, image_shape: tuple[int, ...]
     else:
         images = rng.normal(size=(3, *image_shape)).astype(spec.dtype)
     few = len(images) // 2
-    engine = make_engine(engine_name, spec, threads=1)
+    lacking = unavailable(engine_name, spec)
+    engine = make_engine("auto" if lacking else engine_name, spec, threads=1)
     x1, x2 = (PreparedImages(x, engine.features(x)) for x in (images[:few], images[few:]))
     probe = messages.Probe(x1=x1.images, x2=x2.images)
     kernel = engine.block(x1, x2).astype(spec.dtype, copy=False)  # as workers answer a probe

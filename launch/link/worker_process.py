@@ -25,7 +25,7 @@ from kipper.launch.link.registration import CoordinatorClient, Registration, Unr
 from kipper.launch.link.transports import transport_named
 from kipper.launch.link.transports.addresses import split_address
 from kipper.launch.link.worker_names import own_name
-from kipper.launch.processes.devices import check_gpu, count_devices, use_device
+from kipper.launch.processes.devices import check_gpu, count_devices, gpus, use_device
 from kipper.launch.processes.exit_codes import ExitCode
 from kipper.launch.processes.process import die_with_supervisor, forget_proxies
 from kipper.launch.processes.stopping import StopRequest
@@ -162,6 +162,8 @@ def worker_command(settings: WorkerSettings) -> list[str]:
 def device_commands(settings: WorkerSettings) -> list[tuple[str, list[str]]]:
     """The name and command line of a worker for each device of this machine."""
     base = settings.name or own_name()
+    if not gpus():
+        logging.info("No GPU is found: one worker starts, on the CPU (kipper doctor says why).")
     each = [
         dataclasses.replace(
             settings,

@@ -5,14 +5,15 @@ import json
 
 import pytest
 
-from kipper.common.errors import Interrupted
+from kipper.common.errors import Interrupted, UserError
 from kipper.common.messages import Block
 from kipper.common.settings import DistillSettings, RunSettings
-from kipper.launch.coordinator import check_run, coordinate, load_experiment
+from kipper.launch.coordinator import check_run, check_settings, coordinate, load_experiment
 from kipper.launch.inprocess import inprocess_links
 from kipper.launch.link.certificates import make_certificates
 from kipper.launch.processes.stopping import StopRequest
 from kipper.server.workdir import Workdir
+from kipper.workers import cuda_library
 
 pytestmark = pytest.mark.processes
 
@@ -55,6 +56,21 @@ def _run(settings, version, times):
 def test_once_ends_after_the_step_and_twice_at_once(tmp_path, times, newest):
     settings = RunSettings.of(DistillSettings, workdir=str(tmp_path), steps=100, **FEW)
     assert _run(settings, 5, times) == newest  # support images of step k are version k + 1
+
+
+def test_only_runs_with_workers_here_need_the_engine_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(cuda_library, "nvidia_gpu_visible", lambda: False)
+    given = {"workdir": str(tmp_path), "architecture": "convnet", "engine": "banded_cuda", **FEW}
+    elsewhere = {"num_workers": 0, "port": 7000}, {"launch": "ray", "ray_address": "host:1"}
+    for where in elsewhere:
+        check_settings(RunSettings.of(DistillSettings, **given, **where))
+    for where in ({}, {"launch": "ray"}):
+        with pytest.raises(UserError, match="sees no GPU of NVIDIA"):
+            check_settings(RunSettings.of(DistillSettings, **given, **where))
+    with pytest.raises(UserError, match="networks only, not 'fc1'"):
+        check_settings(
+            RunSettings.of(DistillSettings, **{**given, "architecture": "fc1"}, **elsewhere[0])
+        )
 
 
 def test_a_run_that_waits_for_workers_ends_at_once(tmp_path):

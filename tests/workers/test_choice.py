@@ -116,7 +116,7 @@ def test_engines_say_which_networks_they_cannot_evaluate(engine, name):
 
 
 def test_a_missing_neural_tangents_is_said_with_what_to_do(without_neural_tangents):
-    with pytest.raises(UserError, match=r"\(see --engine=auto\): .* is not installed: "):
+    with pytest.raises(UserError, match=r"\(--engine=auto takes .*\): .* is not installed: "):
         check_engine("neural_tangents", _spec("convnet"))
     for name in ("convnet", "fc1"):
         check_engine("auto", _spec(name))

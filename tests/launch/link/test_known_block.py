@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from pool_requests import CONFIGURE
 
@@ -9,6 +10,7 @@ from kipper.common import messages
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.numerics import Numerics
 from kipper.launch.link.known_block import known_block
+from kipper.workers import cuda_library
 from kipper.workers.row_store import RowStore
 from kipper.workers.worker import Worker
 
@@ -26,3 +28,11 @@ def test_a_worker_of_the_same_numeric_identity_answers_with_its_bits(architectur
     reply = worker.handle(known.probe)
     assert isinstance(reply, messages.KernelBlock)
     assert known.what_is_wrong(reply.kernel, known.numerics, dtype) is None
+
+
+def test_a_coordinator_without_a_gpu_checks_those_of_its_workers_by_another_engine(monkeypatch):
+    monkeypatch.setattr(cuda_library, "nvidia_gpu_visible", lambda: False)
+    spec = KernelSpec(architecture_named("convnet1"), "ntk", "float32")
+    known, other = (known_block(spec, name, (8, 8, 1)) for name in ("banded_cuda", "auto"))
+    np.testing.assert_array_equal(known.kernel, other.kernel)
+    assert known.numerics == other.numerics
