@@ -9,7 +9,8 @@
 - `references` writes `device_check.npz` by neural-tangents in float64, which the other parts do
   without: kernels, cotangents of the images of both sides, and pairs that nearly coincide.
 - `correctness` compares K, K with cotangents of one side and of both, in float32 and float64, with
-  these references, and asserts that bits repeat and do not depend on how batches are split.
+  these references, and asserts that bits repeat and depend neither on how batches are split nor on
+  whether outputs of stages are kept.
 - `times` measures an engine with a run's blocks, of at most 32 x 256 images.
 - `launch` evaluates one block, for profilers and sanitizers.
 - `host` measures what the host does for a block, with a device that does nothing.
@@ -194,6 +195,10 @@ def errors_of(make: MakeEngine, case: Case, near: bool, dtype: str) -> tuple[flo
     kernel = engine.block(first, second)
     again, of_both = engine.block_vjp(first, second, cotangent, both=True)
     assert_equal("K, alone and with cotangents,", kernel, again)
+    linearised, pull_back = engine.linearise(first, second, both=True)
+    assert_equal("K, alone and with outputs kept,", kernel, linearised)
+    for side, kept in zip(of_both, pull_back(cotangent), strict=True):
+        assert_equal("cotangents with outputs kept and computed again", kept, side)
     _, alone = engine.block_vjp(first, second, cotangent, both=False)
     assert_equal("cotangents of one side and of both", alone[0], of_both[0])
     column = second.take(slice(0, 1))
@@ -301,6 +306,9 @@ def timed(name: str, architecture: str, shape: tuple[int, int, int], seconds: fl
         "K_and_vjp": lambda: engine.block_vjp(first, second, cotangent, both=False),
         "K_and_vjp_of_both": lambda: engine.block_vjp(first, second, cotangent, both=True),
     }
+    if engine.residual_bytes(first, second, both=False) is not None:
+        _, pull_back = engine.linearise(first, second, both=False)
+        calls["vjp_of_kept"] = lambda: pull_back(cotangent)
     for what, call in calls.items():
         call()  # compiles
         end, spent = time.perf_counter() + seconds, []

@@ -15,7 +15,7 @@ from simulated_gpu import SimulatedGpu
 
 from kipper.common.architecture import KernelSpec, architecture_named
 from kipper.common.errors import WorkerError
-from kipper.common.messages import UNCHANGED, Block, PutSupport
+from kipper.common.messages import UNCHANGED, Block, BlockVjp, PutSupport
 from kipper.common.wire import content_key
 from kipper.workers import (
     banded_cuda_engine,
@@ -154,6 +154,33 @@ def test_a_worker_queues_a_block_before_it_has_the_answer_of_another(
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         _equal(list(threads.map(block, range(2))), want)
     assert both.broken == (memory < 2**30)  # without room for both, one follows the other
+
+
+def test_a_worker_keeps_outputs_on_the_device_until_the_cotangent_comes(fake, monkeypatch):
+    cuda, device = fake()
+    engine, images = _engine(device), _images(10)
+    monkeypatch.setattr(worker, "make_engine", lambda *_: engine)
+    rows, support = images[4:], images[:4]
+    key = content_key(rows)
+    gpu = worker.Worker(RowStore({key: rows}))
+    gpu.handle(dataclasses.replace(CONFIGURE, architectures=["convnet3"]))
+    gpu.handle(PutSupport(version=1, step=0, kernel=0, total=4, start=0, images=support))
+    where = {"version": 1, "start": 0, "stop": 4, "columns_key": key, "draw": UNCHANGED}
+    where["columns"] = np.arange(6)
+    cotangent = np.ones((4, 6))
+
+    def launched(request):
+        del cuda.launched[:]
+        reply = gpu.handle(request)
+        return reply, [function for function, _ in cuda.launched].count("cross")
+
+    again, count = launched(BlockVjp(block=1, **where, cotangent=cotangent))
+    assert count == 1  # of a block that it does not know
+    _, count = launched(Block(block=2, **where, linearise=True))
+    assert count == 1
+    kept, count = launched(BlockVjp(block=3, **where, cotangent=cotangent))
+    assert count == 0
+    np.testing.assert_array_equal(kept.rows, again.rows)
 
 
 def test_a_device_that_does_not_start_is_said_in_one_sentence(tmp_path, fake):

@@ -32,10 +32,11 @@ variance_maps_vjp(gpu, network, x1, v1)
 for kind in ("nngp", "ntk"):
     images = (network, PreparedImages(x1, v1), PreparedImages(x2, v2))
     banded = BandedCuda(Residency(gpu), kind)
-    kernel, _ = banded.judged_cross_kernel(*images)
+    kernel, _, kept = banded.linearised_cross_kernel(*images)
     for both in (False, True):
-        again, *_ = banded.cross_kernel_vjp(*images, kernel, both=both)
-        assert np.array_equal(again, kernel)
+        again, _, *pulled = banded.cross_kernel_vjp(*images, kernel, both=both)
+        later = banded.pulled_back(*images, kernel, kept.array, both=both)
+        assert all(map(np.array_equal, [again, *pulled], [kernel, *later]))
 print("no complaint")
 """
 
