@@ -789,7 +789,7 @@ def load(
 
     Args:
         path: the folder of a run, or a distilled.npz, best.npz or file released with the KIP paper.
-            Of a run that was stopped, the newest checkpoint is read.
+            For a run that was stopped, the newest checkpoint is read.
 
     Raises:
         UserError: there is no set, or it cannot be read.

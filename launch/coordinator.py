@@ -37,10 +37,10 @@ from kipper.workers.network_trial import try_network
 
 @contextlib.contextmanager
 def claimed_run(settings: RunSettings) -> Iterator[Dataset]:
-    """Checks as `check_run` does, and keeps the workdir for this run while the block runs.
+    """Checks as `check_run` does, and reserves the workdir for this run while the block runs.
 
     Raises:
-        UserError: as `check_run`; or another run is in the workdir, where nothing is touched then.
+        UserError: as `check_run`; or another run is in the workdir, which is then not touched.
     """
     settings.check()
     workdir = Workdir(settings.execution.workdir)
@@ -158,7 +158,7 @@ def coordinate(
 def _report_what_there_is(
     workdir: Workdir, stop: StopRequest, kind: type[BaseException] | None, *_: object
 ) -> None:
-    """Writes the report of a run that was interrupted, unless there is no time for it."""
+    """Writes the report of an interrupted run, unless there is no time for it."""
     if kind is not None and issubclass(kind, Interrupted) and not stop.is_urgent():
         _report(workdir)
 

@@ -102,7 +102,7 @@ def _refused(said: str) -> str:
 
 
 def _take(flag_values: flags.FlagValues, name: str, rest: list[str]) -> list[str]:
-    """Gives a flag the arguments that have no name; returns those it has no room for."""
+    """Gives a flag the arguments that have no name; returns those that are left."""
     flag = flag_values[name]
     if isinstance(flag, flags.MultiFlag):
         flag.value = [*(flag.value or ()), *rest]

@@ -27,7 +27,7 @@ class InProcessLink:
         """Queues the request after earlier ones; handles a `Cancel` at once.
 
         Raises:
-            Interrupted: the program ends, which takes no more work.
+            Interrupted: the program is ending and takes no more work.
         """
         if isinstance(request, Cancel):
             future: concurrent.futures.Future[Reply] = concurrent.futures.Future()

@@ -40,7 +40,7 @@ class RunFailed(KipperError):
 
 
 class RunCutShort(RunFailed, TemporaryError):
-    """The run ended without a result for a reason that may pass; the same command resumes it."""
+    """The run ended without a result, for a reason that may pass; the same command resumes it."""
 
 
 def failure_of(status: int) -> type[KipperError]:
@@ -127,8 +127,9 @@ def _launch_and_wait(settings: RunSettings, workdir: Workdir, with_evaluator: bo
 def ask_coordinator(settings: RunSettings, workdir: Workdir) -> bool:
     """Asks the coordinator to stop after its step; returns False if it is not running.
 
-    Launchpad would stop all nodes at once, and kill them after ten seconds, within a long step. The
-    process that holds the workdir's lock is asked: an id alone may mean another process by now.
+    Launchpad would stop all nodes at once, and kill them after ten seconds, within a long step.
+    This asks the process that holds the workdir's lock, because a process id alone may mean another
+    process by now.
     """
     status = read_status(workdir.status)
     if status.state != "running":

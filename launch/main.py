@@ -97,7 +97,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _cannot_be_used(error: OSError) -> str:
-    """A sentence about a file of which the machine let no more be read or written."""
+    """A sentence about a file that the machine could not read or write."""
     return f"{error.filename or 'The output'} cannot be read or written ({error.strerror})."
 
 
@@ -111,7 +111,7 @@ def _status_of(error: KipperError) -> ExitCode:
 
 
 def _logging(settings: list[Settings]) -> AbstractContextManager[None]:
-    """Sends kipper's warnings to stderr; everything of a worker, which has no other log."""
+    """Sends kipper's warnings to stderr; a worker, which has no other log, sends everything."""
     log_format, level = "text", logging.WARNING
     for each in settings:
         if isinstance(each, WorkerSettings):

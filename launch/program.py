@@ -1,6 +1,6 @@
 """The Launchpad program of a run, read from top to bottom.
 
-coordinator   runs the algorithm; its end is the end of the program
+coordinator   runs the algorithm; when it ends, the program ends
 worker × N    compute kernel blocks; they join the coordinator, as workers of other hosts may
 snapshots     a Reverb table of evaluated snapshots
 evaluator     scores the newest on held-out images and keeps the best

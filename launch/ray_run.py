@@ -21,7 +21,7 @@ from kipper.server.session import open_kernel
 from kipper.server.snapshots import BestKeeper
 from kipper.server.workdir import Workdir
 
-# The evaluator gives a snapshot up that has waited so long for an actor.
+# The evaluator gives up a snapshot that has waited so long for an actor.
 _PATIENCE_SECONDS = 120.0
 
 
@@ -110,8 +110,8 @@ def set_up_ray(address: str) -> None:
         # As on those systems, it listens on the loopback address alone.
         wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     else:
-        # A minute after the head node fell silent Ray would end this process in mid-work, before
-        # `lifelines.py` can end the run in order.
+        # A minute after the head node fell silent Ray would end this process in the middle of its
+        # work, before `lifelines.py` can end the run properly.
         wanted["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"
     for name, value in wanted.items():
         os.environ.setdefault(name, value)

@@ -75,7 +75,7 @@ class ReverbSink:
         """Does nothing: the evaluator computes its scores itself."""
 
     def go_back(self, step: int) -> None:
-        """Has the evaluator forget what it scored of a step and later, at the next snapshot."""
+        """Makes the evaluator forget its scores of a step and later, at the next snapshot."""
         self._gone_back += (step,)
 
     def finish(self) -> None:

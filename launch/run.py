@@ -17,7 +17,7 @@ def run(
     """
     die_with_supervisor()
     settings.check()
-    # Before JAX is imported, and data is read; whoever prepares the folder claims it.
+    # Before JAX is imported and data are read. The process that prepares the folder claims it.
     Workdir(settings.execution.workdir).check_free()
     with logs.about(run=settings.execution.run_name):
         if settings.execution.launch == "inprocess":

@@ -27,7 +27,8 @@ from kipper.launch.processes.supervisor import (
     supervise,
 )
 
-# A host that restarts is away for some minutes. The coordinator finishes its step in its own time.
+# A host that restarts is away for some minutes. The coordinator may take its time to finish its
+# step.
 LIMITS = Limits(
     short_lives=10,
     short=60.0,
@@ -58,7 +59,7 @@ class TetheredProcess:
     log_begins: int = 0
 
     def at_the_end_of_its_log(self) -> "TetheredProcess":
-        """The same process, whose words are those that it adds to its log from now on."""
+        """The same process; `last_words` counts what it adds to its log from now on."""
         size = self.log.stat().st_size if self.log.exists() else 0
         return dataclasses.replace(self, log_begins=size)
 
@@ -92,7 +93,7 @@ class TetheredProcess:
         return tether.ARRIVED.encode() in self._output()
 
     def _leader_may_live_again(self, status: int, life: int) -> bool:
-        """The rule for a leader; a host that ssh has never reached is the user's mistake."""
+        """The rule for a leader; if ssh has never reached the host, the user is mistaken."""
         if status == ExitCode.SSH and not self._has_arrived():
             return False
         return after_kill(status, life)
@@ -100,7 +101,7 @@ class TetheredProcess:
     def _reason(self, status: int) -> str:
         if status == ExitCode.SSH:
             lost = "was lost" if self._has_arrived() else "could not be reached"
-            # ssh's word comes last; kipper's own sentence would be that of an earlier life.
+            # ssh's message comes last; kipper's own sentence would be that of an earlier life.
             said = (self._lines() or ["no output"])[-1].strip().rstrip(".")
             return f"{lost} ({said})"
         if was_killed(status):

@@ -1,7 +1,7 @@
-"""coordinator.json: where workers under Slurm learn the coordinator's address, which may change.
+"""coordinator.json tells workers under Slurm the coordinator's address, which may change.
 
-It belongs to one launch, which has the number of the coordinator's job, so that the file of an
-earlier launch is ignored. Whoever writes it holds the workdir's lock of launches.
+It belongs to one launch, which has the number of the coordinator's job, so the file of an earlier
+launch is ignored. Its writer holds the workdir's lock of launches.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ class MeetingPoint:
         """Announces that the coordinator is at host:port.
 
         Raises:
-            UserError: another launch uses the workdir, whose workers must not come here.
+            UserError: another launch uses the workdir, and its workers must not come here.
         """
         launch = self._read()
         if launch is None:

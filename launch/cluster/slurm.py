@@ -59,7 +59,7 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
         _check_over(workdir)
         _check_silent(workdir)
         _logs(settings).mkdir(exist_ok=True)
-        # It waits until the workers are submitted too, and all is written down.
+        # It waits until the workers are submitted too, and everything is recorded.
         head = _submit(["--hold", *for_coordinator], coordinator_script(launch, settings))
         try:
             workers = _submit(for_worker, worker_script(launch, settings, head))
@@ -75,12 +75,12 @@ def launch_on_slurm(launch: LaunchSettings, settings: RunSettings) -> None:
 
 
 def coordinator_script(launch: LaunchSettings, settings: RunSettings) -> str:
-    """What sbatch gets for the coordinator."""
+    """The batch script of the coordinator."""
     return _script(launch, settings, "coordinator", "%j", [f"cpus-per-task={_CPUS}"], None)
 
 
 def worker_script(launch: LaunchSettings, settings: RunSettings, coordinator_job: str) -> str:
-    """What sbatch gets for the workers, which begin once the coordinator's job has begun."""
+    """The batch script of the workers, which begin once the coordinator's job has begun."""
     options = [
         f"array=0-{settings.execution.fixed_workers - 1}",
         f"cpus-per-task={settings.execution.threads or _CPUS}",
@@ -98,7 +98,7 @@ def _script(
     options: list[str],
     coordinator_job: str | None,
 ) -> str:
-    """A script that executes `kipper slurm_job`, which Slurm's warning then reaches."""
+    """A script that executes `kipper slurm_job`, so that Slurm's warning reaches it."""
     output = str(_logs(settings) / label).replace("%", "%%")
     lines = [
         f"job-name={shlex.quote(f'{launch.name}-{label}')}",
@@ -169,7 +169,7 @@ def _check_over(workdir: Workdir) -> None:
 
     Raises:
         UserError: naming the jobs.
-        NotSubmitted: Slurm does not say.
+        NotSubmitted: Slurm gives no answer.
     """
     launch = read_launch(workdir.path)
     if launch is None:

@@ -1,8 +1,9 @@
 """`kipper slurm_job`: one of the jobs that `slurm.py` submits; the batch script executes it.
 
-Slurm announces preemption and the time limit to this process alone by SIGUSR2: the job's work is
+Slurm announces preemption and the time limit to this process alone by SIGUSR2. The job's work is
 then asked to stop, and the job is requeued. SIGTERM reaches all processes of the job once Slurm has
-decided its end, by scancel or to begin it again; a requeue of one's own would undo an scancel.
+decided to end it, by scancel or to requeue it. The job must then not requeue itself, which would
+undo an scancel.
 """
 
 import contextlib
@@ -72,11 +73,11 @@ def run_job(job: SlurmJobSettings, settings: RunSettings) -> None:
 
 @dataclasses.dataclass
 class Notice:
-    """What Slurm has told this job.
+    """The signals that Slurm has sent this job.
 
     Attributes:
         stop: Slurm will end the job soon: its work is to stop, and the job to be requeued.
-        is_final: Slurm is ending the job, and has decided whether it lives again.
+        is_final: Slurm is ending the job, and has decided whether it is requeued.
     """
 
     stop: StopRequest = dataclasses.field(default_factory=StopRequest)
@@ -129,7 +130,7 @@ def _coordinate(settings: RunSettings, notice: Notice) -> int:
 def _ended_without_workers(
     workdir: Workdir, parent: StopRequest
 ) -> Iterator[tuple[StopRequest, list[str]]]:
-    """A request that becomes urgent once no worker can come; the reason is then in the list."""
+    """A request that becomes urgent once no worker can come; the list then has the reason."""
     stop, reasons = StopRequest(parent), list[str]()
     launch = read_launch(workdir.path)
 
@@ -174,7 +175,7 @@ def _run(
 
 
 class _News(enum.Enum):
-    """What ends a worker before the coordinator has sent it away."""
+    """The reasons that end a worker before the coordinator sends it away."""
 
     OVER = enum.auto()  # the run is over
     MOVED = enum.auto()  # the coordinator has another address
@@ -236,7 +237,7 @@ class _WorkerJob:
 
     @contextlib.contextmanager
     def _watching(self, address: str | None) -> Iterator[tuple[StopRequest, list[_News]]]:
-        """A request that is asked once there is news, which is then in the list."""
+        """A stop request that is asked once there is news, which is then in the list."""
         stop, ended, news = StopRequest(self._notice.stop), threading.Event(), list[_News]()
 
         def watch() -> None:

@@ -1,4 +1,4 @@
-"""What Slurm knows of jobs, and asks of it, by its own commands."""
+"""Questions and requests to Slurm about jobs, by its own commands."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ def own_job() -> str:
 
 
 def cancel(*jobs: str) -> None:
-    """Has Slurm end jobs.
+    """Makes Slurm end jobs.
 
     Raises:
         SlurmError: it did not.
@@ -80,7 +80,7 @@ def cancel(*jobs: str) -> None:
 
 
 def requeue(after: str | None) -> None:
-    """Has this process's job end and begin again; not before the job `after` has begun, if given.
+    """Requeues this process's job; it begins again after the job `after` has begun, if given.
 
     Raises:
         SlurmError: it does not.

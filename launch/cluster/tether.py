@@ -25,7 +25,7 @@ ARRIVED = "This host has started process"
 # What the other side may write: STOP asks the process to end, KILL kills it.
 STOP, KILL = b"T", b"K"
 
-# From the end of standard input to SIGKILL, for a coordinator that writes its checkpoint.
+# Time from the end of standard input to SIGKILL, for a coordinator that writes its checkpoint.
 GRACE_SECONDS = 120.0
 
 

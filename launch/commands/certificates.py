@@ -13,7 +13,8 @@ def print_certificates(settings: CertificatesSettings) -> None:
     """The command: makes the folder, and prints what to do with it.
 
     Raises:
-        UserError: the folder is not empty or cannot be written, or a host is not one.
+        UserError: the folder is not empty or cannot be written, or a host is neither an address nor
+            a name.
     """
     settings.check()
     expires = make_certificates(

@@ -58,7 +58,7 @@ def read_comparable(folders: Sequence[str]) -> tuple[list[RunFiles], Measure]:
     if len(measures) > 1:
         raise UserError("Runs on classes and runs on real-valued targets cannot be compared.")
     (measure,) = measures
-    runs.sort(key=lambda run: (_traits(run), _size(run)))  # like ones stay as they were given
+    runs.sort(key=lambda run: (_traits(run), _size(run)))  # stable
     return runs, measure
 
 

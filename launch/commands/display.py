@@ -102,7 +102,7 @@ def _show_plain(workdir: Workdir, shown: _Shown, ended: threading.Event, termina
 
 @contextlib.contextmanager
 def working_on(what: str) -> Iterator[None]:
-    """Says on stderr what takes a while: a line with a clock on a terminal, else a sentence."""
+    """Announces slow work on stderr: a line with a clock on a terminal, else a sentence."""
     if not sys.stderr.isatty():
         print(f"kipper: {what} …", file=sys.stderr, flush=True)
         yield

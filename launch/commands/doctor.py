@@ -1,9 +1,9 @@
 """`kipper doctor`: checks of this machine, one line for each.
 
 A check returns a description. It raises Unfit or another KipperError, with a remedy, if something
-is wrong, and Absent if a part is not installed that a plain installation lacks. Lines without a
-verdict are the numeric identity of this machine as a coordinator and with each engine: hosts where
-they are equal may compute for one run.
+is wrong, and Absent if an optional part is not installed. Lines without a verdict are the numeric
+identities of this machine, as a coordinator and with each engine. Hosts with equal identities may
+compute for one run.
 """
 
 import concurrent.futures
@@ -45,7 +45,7 @@ class Unfit(KipperError):
 
 
 class Absent(KipperError):
-    """A part is not installed, and need not be; the message says what takes its place."""
+    """An optional part is not installed; the message says what replaces it."""
 
 
 def print_findings(settings: DoctorSettings) -> None:

@@ -59,7 +59,7 @@ def recipe_in_flags(compute: ComputeSettings) -> str:
 
 
 def _finished_before(settings: RunSettings, workdir: Workdir) -> RunResult | None:
-    """The result of the very run that is asked for, if its files are whole; else None.
+    """The result of the requested run if it has finished and its files are whole; else None.
 
     Raises:
         UserError: the folder holds another run.
@@ -86,7 +86,7 @@ def _finished_before(settings: RunSettings, workdir: Workdir) -> RunResult | Non
 
 
 def what_there_is(workdir: Workdir, settings: RunSettings) -> str:
-    """What an interrupted run leaves that can be used, to follow a sentence."""
+    """What an interrupted run leaves for use, as the end of a message."""
     if not workdir.distilled.exists():
         return f" {_what_a_set_waits_for(workdir, algorithm_of(settings.compute))}"
     said = [f"{workdir.distilled} is the set so far"]
@@ -136,7 +136,7 @@ def summary(workdir: Workdir, result: RunResult) -> str:
 
 
 def confirmation(result: RunResult) -> str:
-    """What is known of the workers' honesty, in a line; nothing if nothing was found."""
+    """What verification found about the workers, in a line; empty if it found nothing."""
     said = []
     if result.confirmed_blocks:
         assert result.used_blocks is not None

@@ -25,11 +25,12 @@ class RunState:
     Attributes:
         run: its files.
         state: not begun, running, finished, interrupted, failed; or died: its status says running,
-            but no process holds its folder; or unknown: its status cannot be read; or waiting: what
-            started it will go on with it.
+            but no process holds its folder; or unknown: its status cannot be read; or waiting: its
+            launcher will go on with it.
         changed: local time of its last status; None if it never wrote one.
-        waits_for: if it is waiting, what that is.
-        slurm_job: number of the coordinator's job, if Slurm may go on with the run but did not say.
+        waits_for: if it is waiting, what it waits for.
+        slurm_job: number of the coordinator's job, if Slurm did not say whether it goes on with the
+            run.
         ended_workers: number of Slurm's job of workers, if it has ended before the run.
     """
 
@@ -167,7 +168,7 @@ def _workers(state: RunState) -> str:
 
 
 def dashboard_lines(url: str, host: str | None) -> list[tuple[str, str]]:
-    """The page's address, and the tunnel to it if it answers on another host alone."""
+    """The page's address, and the ssh tunnel to it if only another host can reach it."""
     address = urllib.parse.urlsplit(url)
     if host in (None, socket.gethostname()) or not is_loopback(address.hostname or ""):
         return [("dashboard", url)]

@@ -57,7 +57,7 @@ def image_array(images: object, name: str) -> np.ndarray:
         name: of the images, for errors.
 
     Raises:
-        UserError: they are nothing of that, or not all of one shape.
+        UserError: they are none of these, or not all of one shape.
     """
     array = _whole(images, name)
     is_table = hasattr(images, "columns")  # and not polars' column of pictures with their paths

@@ -20,8 +20,8 @@ from kipper.server import sampling
 
 _OWN = ("workdir", "dataset", "data_dir", "train_limit", "test_limit", "dashboard")
 _CLASSES = (DistillSettings, ExecutionSettings)
-# The run scores its steps on so many of the training images: what scikit-learn holds out, it does
-# not see.
+# The run scores its steps on so many of the training images, because it does not see the images
+# that scikit-learn holds out.
 _SCORED = 100
 _SIZE = 10  # of the support, by default, if that is a multiple of the number of classes
 

@@ -1,4 +1,4 @@
-"""The folder of a run: one that the user named, or a temporary one that goes with its holders."""
+"""The folder of a run: one that the user named, or a temporary one that ends with its holders."""
 
 import os
 import pathlib

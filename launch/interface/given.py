@@ -1,4 +1,4 @@
-"""The data that a user gives: a data set, its name, arrays, or what other libraries have."""
+"""The data that a user gives: a data set, its name, arrays, or objects of other libraries."""
 
 import dataclasses
 import numbers
@@ -142,7 +142,7 @@ def given_data(data: Sequence[Given], asked: Asked = _NOTHING) -> GivenData:
 def given_test_set(
     data: Sequence[Given], class_names: Sequence[str], pixel_range: tuple[float, float]
 ) -> GivenData:
-    """A data set to evaluate on: its test part is all that is given, and so is its other part.
+    """A data set to evaluate on: both its test part and its training part are all of the data.
 
     Args:
         data: images and labels, or one object that holds both.
@@ -200,7 +200,7 @@ def _folder(data_dir: str | os.PathLike[str] | None) -> str | None:
 
 
 def _dataset_of(data: Sequence[Given], asked: Asked) -> Dataset:
-    """A data set of what is no name: a training part with or without a test part."""
+    """A data set of anything but a name: a training part with or without a test part."""
     match data:
         case (Mapping() as parts,) if all(name in parts for name in PARTS):
             return _dataset_of([parts[name] for name in PARTS], asked)

@@ -29,7 +29,7 @@ def load(path: str | os.PathLike[str]) -> Result:
 
     Args:
         path: the folder of a run, or a distilled.npz, best.npz or file released with the KIP paper.
-            Of a run that was stopped, the newest checkpoint is read.
+            For a run that was stopped, the newest checkpoint is read.
 
     Raises:
         UserError: there is no set, or it cannot be read.
@@ -67,7 +67,7 @@ def result_in(
 
 
 def _unfinished(run: RunFiles, last: SupportSnapshot | None, scratch: pathlib.Path) -> DistilledSet:
-    """Writes the set that a run has got to, with its score if that step was evaluated."""
+    """Writes the newest set of an unfinished run, with its score if that step was evaluated."""
     workdir = run.workdir
     found: tuple[int, LearnedSet] | None = None
     if last is not None:

@@ -113,7 +113,7 @@ class Progress:
 
 
 class Shown(Protocol):
-    """A run as far as it is shown."""
+    """What has been shown of a run."""
 
     @property
     def workdir(self) -> pathlib.Path: ...

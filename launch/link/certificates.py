@@ -1,6 +1,6 @@
 """Certificates by which the processes of one run recognise each other.
 
-A new authority signs one certificate, and its key is forgotten, so that it can never sign another.
+A new authority signs one certificate, and its key is discarded, so that it can never sign another.
 Coordinator and workers share this certificate and its key. It is for the fixed name `kipper`
 instead of a host's, because the hosts of workers are not known beforehand: a peer is trusted
 because this run's authority signed its certificate. Ray, whose TLS takes the same files, does look
@@ -26,7 +26,7 @@ from kipper.common.this_python import INSTALL_SERVICE
 NAME = "kipper"
 AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "cert.pem", "key.pem"
 _VALID = datetime.timedelta(days=365)
-# When an end of certificates is told: if it is nearer than the first, at the start.
+# When to warn that certificates end: at the start if it is nearer than the first.
 _NOTICES = (datetime.timedelta(days=14), datetime.timedelta(days=1), datetime.timedelta(0))
 _CLOCK_SKEW = datetime.timedelta(hours=1)
 # Processes of one host reach each other by these.
@@ -110,7 +110,7 @@ def expiry_of(certificates: Certificates) -> datetime.datetime:
 
 
 class ExpiryNotice:
-    """Tells that certificates will end: at the start if that is soon, a day before, and then.
+    """Warns that certificates will end: at the start if that is soon, a day before, and at the end.
 
     Connections that are open go on; new ones fail.
     """
@@ -228,7 +228,7 @@ def _read(folder: pathlib.Path, name: str) -> bytes:
 
 
 def _problem(found: Certificates) -> str | None:
-    """What is wrong with the files; gRPC would fail late or without words."""
+    """What is wrong with the files; gRPC would fail late or without a message."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.serialization import load_pem_private_key

@@ -1,6 +1,6 @@
 """Faults on purpose: lost, late and damaged messages, killed and frozen processes, wrong numbers.
 
-They show that faults, which every cluster has in the long run, do not change a run's result.
+They show that faults, which occur on every cluster in the long run, do not change a run's result.
 """
 
 import concurrent.futures
@@ -80,7 +80,7 @@ class ChaosLink:
                 self._later(lambda: future.set_result(reply))
 
     def _damage(self, message: Request | Reply) -> str | None:
-        """The receiver's error if a bit of the message is flipped; None if none is.
+        """The receiver's error if a bit of the message is flipped; None if no bit is.
 
         Raises:
             AssertionError: the receiver would not notice.

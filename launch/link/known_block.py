@@ -14,9 +14,10 @@ from kipper.workers.self_check import small_images
 def known_block(spec: KernelSpec, engine_name: str, image_shape: tuple[int, ...]) -> KnownBlock:
     """A few images against a few others, which are small if the network's layers are known.
 
-    The run's engine computes the kernel here, in one thread, or `auto` where that one cannot: a
-    coordinator needs no GPU. A worker of the same numeric identity must return the same bits. The
-    identity is that of one kernel; where a run has several, workers name another, and may round.
+    The run's engine computes the kernel here, in one thread. If it cannot, because a coordinator
+    needs no GPU, `auto` does. A worker of the same numeric identity must return the same bits. The
+    identity is that of one kernel. In runs with several kernels workers have another identity, so
+    their answers may differ by rounding.
 
     Args:
         spec: the kernel.

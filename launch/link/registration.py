@@ -1,7 +1,7 @@
 """The worker's side of the rules in `registry.py`: joining, heartbeats and leaving.
 
 A worker waits for a coordinator that does not answer. A restarted coordinator does not know the
-worker, which then says `Hello` again and keeps its resident images.
+worker, which then says `Hello` again and keeps its images.
 """
 
 import concurrent.futures
@@ -33,7 +33,7 @@ class Unreachable(TemporaryError):
 
 
 class WronglyCertified(Unreachable):
-    """What listens there has a certificate of another run, or of another time."""
+    """The certificate of the listener is of another run, or not valid now."""
 
 
 class CoordinatorClient:

@@ -4,7 +4,7 @@ The rules:
 
 1. `Hello` of the right protocol, from a worker that is not banned, joins the pool. A repetition by
    the same process changes nothing. Another process of the same name replaces the earlier one,
-   which has died or is told `Goodbye` when it calls. A process that failed the pool's set-up, which
+   which has died, or gets `Goodbye` when it calls. A process that failed the pool's set-up, which
    compares its numerics with the run's, gets `Failure` (REFUSED) from then on.
 2. `Heartbeat` keeps a worker in the pool. A worker that the registry or the pool does not know gets
    `Failure` (UNKNOWN) and says `Hello` again: so workers survive a restart of the coordinator, and
@@ -13,9 +13,9 @@ The rules:
 4. A process that the pool has set aside gets `Failure` (SET_ASIDE) and ends. Another one of its
    name waits until the pool admits it again.
 5. A worker silent for `SILENT_HEARTBEATS` leaves the pool.
-5. A newcomer that finds no room takes the place of a worker that has computed nothing yet and has
-   missed its heartbeat: of the longest silent one. One that was welcomed and never called again is
-   given less time. If there is none, the newcomer is told so, and tries again.
+6. A newcomer that finds no room takes the place of a worker that has computed nothing yet and has
+   missed its heartbeat, the longest silent one. A worker that was welcomed and never called again
+   is given less time. If there is no such worker, the newcomer is told so, and tries again.
 7. When the run is over, the answer to all calls is `Goodbye`.
 
 Calls come from the network, so no payload may raise.
@@ -60,11 +60,11 @@ _HEARTBEAT_SECONDS = 1.0
 # With many workers each calls less often, so that the coordinator gets at most this many calls.
 _HEARTBEATS_PER_SECOND = 100
 _SWEEP_SECONDS = 1.0
-# Before a newcomer may have the place of a worker that has computed nothing: the heartbeats that it
-# missed, and what it may be late.
+# When a newcomer may have the place of a worker that has computed nothing: the heartbeats that the
+# worker missed, and a margin of seconds.
 _MISSED_HEARTBEATS = 3
 _LATE_SECONDS = 5.0
-# A whole cluster may join at once, but not again and again.
+# A whole cluster may join at once, but not repeatedly.
 _JOINS_AT_ONCE, _JOINS_PER_SECOND = 100, 10.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
@@ -92,7 +92,7 @@ class _Entry:
 
     Attributes:
         heard: when it called last.
-        told: seconds until its next heartbeat, as it was told then.
+        told: seconds until its next heartbeat, as its last answer said.
         calls: number of calls.
     """
 
@@ -186,7 +186,7 @@ class Registry:
         return max(_HEARTBEAT_SECONDS, len(self._entries) / _HEARTBEATS_PER_SECOND)
 
     def _why_replaced(self, entry: _Entry) -> str:
-        """Why a process of the entry's name is a new one: the entry's has ended, or both live."""
+        """Why a new process has the entry's name: the entry's process has ended, or both live."""
         if self._clock() - entry.heard > 1.5 * self.heartbeat_seconds:
             return "its process ended, and a new one has taken its place"
         return "another process has the same name"
@@ -258,7 +258,7 @@ class Registry:
         return None
 
     def _has_room(self) -> bool:
-        """Whether a newcomer has a place, if need be that of a worker that never did anything."""
+        """Whether a newcomer has a place, if necessary that of a worker that never did anything."""
         if len(self._entries) < self._capacity:
             return True
         now = self._clock()
@@ -313,7 +313,7 @@ class Registry:
         return self._welcome(call)
 
     def _failed_set_up(self, call: Hello | Heartbeat) -> Failure | None:
-        """Tells a process that the pool has refused why, so that it does not come again."""
+        """Tells a process why the pool has refused it, so that it does not come again."""
         refused = self._pool.why_refused(call.worker)
         if refused is None:
             return None
@@ -378,7 +378,7 @@ def open_registry(
         reason, is_over = "The run was interrupted.", False
         raise
     except TemporaryError:
-        returns = True  # whatever restarts the coordinator; workers wait, as when it is killed
+        returns = True  # something restarts the coordinator; workers wait, as when it is killed
         raise
     finally:
         ended.set()

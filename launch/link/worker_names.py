@@ -1,4 +1,4 @@
-"""The name of a worker that was given none: unique, and the same after a restart on its host."""
+"""The default name of a worker: unique, and the same after a restart on its host."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ def own_name() -> str:
 
 
 def _mark() -> str:
-    """A short hash of what a container does not share with others: its boot and its namespaces."""
+    """A short hash of what distinguishes a container from others: its boot and its namespaces."""
     seen = []
     for path in ("/proc/sys/kernel/random/boot_id", "/etc/machine-id"):
         try:

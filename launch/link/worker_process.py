@@ -114,7 +114,7 @@ def serve_worker(settings: WorkerSettings, stop: StopRequest) -> WorkerEnding:
 
     def ask(call: Call) -> Answer:
         refusal = service.refusal()
-        if refusal is not None:  # or the coordinator would repeat its request
+        if refusal is not None:  # otherwise the coordinator would repeat its request
             raise UserError(refusal)
         return coordinator.ask(call)
 

@@ -1,7 +1,7 @@
 """Serves a run's newest snapshot to browsers and programs; read-only, in one thread.
 
-A stranger may send anything, send it slowly, or never read the answer: each costs one of a bounded
-number of connections for a bounded time, and gives way to a newer one when they run out.
+A stranger may send anything, send it slowly, or never read the answer. Each stranger costs one of a
+bounded number of connections for a bounded time, and gives way to a newer one when they run out.
 
 /                     the page, with /page.js and /page.css
 /events               server-sent events: `state` at most once a second, `records`
@@ -44,9 +44,9 @@ from kipper.server.watch.watch import Watch
 SECONDS_BETWEEN_STATES = 1.0
 # Writing to a client is the only way to find out that it has gone.
 _SECONDS_OF_SILENCE = 15.0
-# A client that takes nothing for the first time is gone. When there are too many, one gives way to
-# a new one that has taken nothing for the second time, or else has been there for the third:
-# browsers connect again, while clients that only hold their place do not.
+# A client that has taken nothing for the first time span is gone. When there are too many clients,
+# one that has taken nothing for the second span, or else one that has been there for the third,
+# gives way to a new one: browsers connect again, while clients that only hold their place do not.
 SECONDS_TO_TAKE, SECONDS_TO_GIVE_WAY, SECONDS_TO_STAY = 20.0, 3.0, 60.0
 SECONDS_TO_ASK = 20.0  # for a request, and between two on one connection
 # Small, so that a client that does not read is noticed soon.
@@ -332,7 +332,7 @@ class _Events(_Handler):
         return self._waits_since
 
     def leave(self) -> None:
-        """Closes the connection, whatever the client has not taken."""
+        """Closes the connection, even if the client has not taken everything."""
         self.board.listeners.discard(self)
         if (stream := self.stream) is not None:
             stream.close()
@@ -384,7 +384,7 @@ def _added(before: tuple[Record, ...], records: tuple[Record, ...]) -> tuple[Rec
 
 
 class _Server(tornado.httpserver.HTTPServer):
-    """Has no more connections than a run can spare: the oldest without a request gives way.
+    """Holds no more connections than a run can spare: the oldest without a request gives way.
 
     Attributes:
         answering: the connections of requests that are being answered.

@@ -74,7 +74,7 @@ class StopRequest:
 
         Args:
             on_signal: called by the handler with the count of requests; must not block.
-            signals: the signals that ask; a SIGHUP that is ignored, as after nohup, stays so.
+            signals: the signals that ask; a SIGHUP that is ignored, as under nohup, stays ignored.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -1,4 +1,4 @@
-"""Standard output and error that no reader's end and no encoding can break."""
+"""Standard output and error that survive a missing reader and any encoding."""
 
 import codecs
 import contextlib
@@ -28,7 +28,7 @@ codecs.register_error(_ERRORS, _plain)
 
 
 class LossyText(io.TextIOWrapper):
-    """Text for a file or pipe; once a write fails for one of some reasons, all of it is dropped.
+    """Text for a file or pipe; once a write fails for one of `reasons`, the rest is dropped.
 
     Characters that the encoding lacks are written as similar ones, or as escapes.
 
@@ -73,7 +73,7 @@ class LossyText(io.TextIOWrapper):
         except OSError as error:
             if error.errno not in self._reasons:
                 raise
-            # What the buffer still holds must find its way, or it is tried again with each write.
+            # The content of the buffer must go somewhere, or each write tries it again.
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())
             os.close(null)
@@ -81,10 +81,10 @@ class LossyText(io.TextIOWrapper):
 
 
 def protect_output() -> None:
-    """Replaces this process's standard output and error by ones that go on without a reader.
+    """Replaces this process's standard output and error by ones that work without a reader.
 
-    A command whose output nobody reads any more, as of `kipper list | head -1`, does what it was
-    asked to do and ends with its own status.
+    If nobody reads a command's output any more, as in `kipper list | head -1`, the command still
+    does its work and ends with its own status.
     """
     # None where the descriptor is closed; something else in a test.
     if isinstance(sys.stdout, io.TextIOWrapper):

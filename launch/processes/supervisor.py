@@ -2,10 +2,11 @@
 
 The rules:
 
-1. The end of the leaders is the end of all.
+1. When the leaders have ended, all end.
 2. A process that ends is restarted if its rule says so, after a pause that doubles with each short
    life in a row.
-3. One whose last `Limits.short_lives` lives were all short is given up: a restart does not help.
+3. A process whose last `Limits.short_lives` lives were all short is given up: a restart does not
+   help.
 4. Asked to stop, the leaders may finish for `Limits.grace` while the others continue. Then the
    others are asked, and killed after `Limits.followers_grace`. An urgent request kills all.
 5. Nothing outlives the supervisor: see `process.die_with_supervisor` and `cluster/tether.py`.
@@ -26,7 +27,7 @@ from kipper.launch.processes.process import SUPERVISOR_VARIABLE
 from kipper.launch.processes.stopping import StopRequest
 
 _POLL_SECONDS = 0.1
-# From SIGKILL until a process that a tether should have killed is cut off.
+# Time from SIGKILL until a process that a tether should have killed is cut off.
 _KILL_SECONDS = 5.0
 
 
@@ -93,7 +94,7 @@ class Child:
         self._process.terminate()
 
     def kill(self) -> None:
-        """Has the process killed."""
+        """Kills the process."""
         self._process.kill()
 
     def close(self) -> None:
@@ -157,7 +158,7 @@ def supervise(
     """Runs programs, and restarts them, until the leaders have ended; returns how those did.
 
     Args:
-        leaders: programs whose end is the end of all.
+        leaders: programs; when they have ended, all end.
         stop: asks the leaders to finish; all processes are killed when it is urgent.
         say: called with a sentence for each death.
         limits: of restarts and of stopping.
@@ -266,7 +267,7 @@ def _running(everyone: Sequence[_Supervised]) -> list[Child]:
 
 
 def _end(everyone: Sequence[_Supervised], limits: Limits, stop: StopRequest) -> None:
-    """Asks all that run to end, kills them, and cuts them off."""
+    """Asks all running processes to end, then kills them, then cuts them off."""
     deadline = time.monotonic() + limits.followers_grace
     for child in _running(everyone):
         child.terminate()

@@ -23,7 +23,7 @@ from kipper.launch.processes.devices import check_gpu
 
 @dataclasses.dataclass(frozen=True)
 class ActorPlan:
-    """What an actor is told at its start.
+    """The arguments of an actor.
 
     Attributes:
         worker: its name.
@@ -47,7 +47,7 @@ class ActorPlan:
 
 
 class WorkerActor:
-    """A worker behind Ray; what it says and is told are bytes of `wire.py`."""
+    """A worker behind Ray; its messages are bytes of `wire.py`."""
 
     def __init__(self, plan: ActorPlan):
         # After Ray has said which GPUs this process may use.

@@ -75,7 +75,7 @@ def is_own(settings: ExecutionSettings) -> bool:
 
 
 def lifelines_of(settings: ExecutionSettings) -> list[Lifeline]:
-    """What a run of this process, which is connected, cannot do without."""
+    """The lifelines of a run in this process, which is connected."""
     if not is_client():
         return near_and_far(is_own(settings))
     address = named(settings.ray_address)
@@ -89,13 +89,13 @@ def named(address: str) -> str:
 
 
 def nodes() -> list[Resources]:
-    """What each node of the cluster has that lives."""
+    """The resources of each living node of the cluster."""
     found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Resources(each.get("CPU", 0), each.get("GPU", 0)) for each in found]
 
 
 def free() -> Resources:
-    """What the cluster has and nobody uses."""
+    """The resources of the cluster that nobody uses."""
     found = ray.available_resources()
     return Resources(found.get("CPU", 0), found.get("GPU", 0))
 

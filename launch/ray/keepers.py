@@ -1,8 +1,8 @@
 """Keeps an actor for each worker of a run: makes it, speaks for it to the registry, replaces it.
 
-An actor is made with max_restarts=0 and made anew here, instead of being restarted by Ray: a
-restarted one would be blank behind the handle that the link holds, and be sent blocks before the
-coordinator knew. So each handle is one process, as each incarnation of the registry is.
+An actor is made with max_restarts=0 and replaced here, instead of being restarted by Ray. A
+restarted actor would have lost its rows behind the handle that the link holds, and get blocks
+before the coordinator knew. So each handle is one process, like each incarnation of the registry.
 """
 
 import contextlib
@@ -24,9 +24,11 @@ from kipper.launch.processes.supervisor import Deaths, GaveUp, Limits
 from kipper.launch.ray.channel import RayChannel
 from kipper.launch.ray.words import missing_module, reason_of
 
-# Until an actor's silence is told to the registry, and until another actor is made for the worker.
+# Time until an actor's silence is reported to the registry, and until the worker gets another
+# actor.
 _BEAT_SECONDS, _SILENT_SECONDS = 10.0, 60.0
-# Until an actor that Ray has not started counts as waiting, and between two words about that.
+# Time until an actor that Ray has not started counts as waiting, and between two messages about
+# that.
 _PLACE_SECONDS, _SECONDS_BETWEEN_WORDS = 15.0, 60.0
 _CENSUS_SECONDS, _POLL_SECONDS = 5.0, 0.5
 
@@ -102,10 +104,10 @@ class Keepers:
         return RayChannel(name, actor) if actor is not None else None
 
     def _take_census(self, prefix: str, registry: Registry) -> None:
-        """Adds keepers, or ends those that wait in vain, so that there are as many as wanted.
+        """Adds keepers, or ends some that still wait, so that there are as many as wanted.
 
         Raises:
-            Exception: Ray does not say what it has.
+            Exception: Ray does not report its resources.
         """
         wanted = self._wanted()
         with self._changing:
@@ -213,7 +215,7 @@ class _Keeper:
             return
 
     def _first_words(self, actor: ActorHandle) -> Hello | None:
-        """What the actor says once Ray has placed and started it; None when asked to stop.
+        """The actor's first message, once Ray has placed and started it; None when asked to stop.
 
         Raises:
             UserError: the actor cannot take part.

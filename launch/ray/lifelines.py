@@ -1,7 +1,8 @@
 """Whether Ray still answers this process: a run that Ray has left ends, instead of waiting.
 
-Ray ends the actors of a command whose node it has lost and places no others, and says nothing. A
-command whose head node is silent it ends after a while, in mid-work. So this asks Ray's ports.
+When Ray loses a command's node, it ends the command's actors, places no others, and says nothing.
+When the head node is silent, Ray ends the command after a while, in the middle of its work. So this
+asks Ray's ports.
 """
 
 import contextlib
@@ -18,8 +19,8 @@ from kipper.launch.link.transports.addresses import is_listening
 from kipper.launch.ray.channel import is_client
 
 _POLL_SECONDS, _CONNECT_SECONDS = 2.0, 5.0
-# The kernel of this machine answers for a process at once. A head node may be started again, or
-# its network be away; Ray itself waits for a minute.
+# The kernel of this machine answers for a process at once. A head node may be restarting, or its
+# network may be down for a while; Ray itself waits for a minute.
 _NEAR_SECONDS, _FAR_SECONDS = 6.0, 45.0
 _CLIENT_SECONDS = 30.0  # as long as Ray's client tries to reconnect
 
@@ -31,9 +32,10 @@ class Lifeline:
     Attributes:
         what: its name, to begin a sentence.
         address: where it listens.
-        patience_seconds: it is lost once it has not answered for so long.
+        patience_seconds: it counts as lost if it has not answered for so long.
         remedy: what to do then, to end the sentence.
-        by_client: whether this process is connected to it by Ray's client, for good or not at all.
+        by_client: whether this process is connected to it by Ray's client, which does not
+            reconnect.
     """
 
     what: str

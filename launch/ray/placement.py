@@ -1,4 +1,4 @@
-"""What a worker needs of a Ray node, how many the cluster has room for, and what it lacks."""
+"""What a worker needs of a Ray node, how many workers fit into the cluster, and what it lacks."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def why_waiting(
         total: how many the run wants.
         need: of each.
         nodes: what the cluster's nodes have.
-        free: what the cluster has and nobody uses.
+        free: the resources of the cluster that nobody uses.
     """
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     usage = f"{cpus - free.cpus:g}/{cpus:g} CPU"

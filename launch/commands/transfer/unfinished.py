@@ -55,7 +55,7 @@ def experiment(settings: TransferSettings, subject: TransferData) -> dict[str, A
 
 
 def read_finished(folder: pathlib.Path, of: dict[str, Any]) -> Finished:
-    """The finished networks of the experiment `of`; none if the folder has another's or nothing."""
+    """The finished networks of the experiment `of`, as far as the folder has any."""
     path = folder / _FILE
     found = read_facts(path, _Unfinished)
     if found is None and path.exists():
@@ -71,12 +71,12 @@ def read_finished(folder: pathlib.Path, of: dict[str, Any]) -> Finished:
 
 
 def write_finished(folder: pathlib.Path, of: dict[str, Any], finished: Finished) -> None:
-    """Atomically."""
+    """Writes the finished networks, atomically."""
     networks = [dataclasses.asdict(network) for network in finished.networks]
     curve = [dataclasses.asdict(point) for point in finished.curve]
     write_object(folder / _FILE, {"experiment": of, "networks": networks, "curve": curve})
 
 
 def forget_finished(folder: pathlib.Path) -> None:
-    """Once the results are written."""
+    """Removes the file; call this once the results are written."""
     (folder / _FILE).unlink(missing_ok=True)

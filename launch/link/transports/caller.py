@@ -1,4 +1,4 @@
-"""Who makes the call that this thread answers, as far as the transport knows."""
+"""Identifies the caller that this thread answers, as far as the transport knows it."""
 
 import contextlib
 import contextvars

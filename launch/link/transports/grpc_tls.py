@@ -58,8 +58,8 @@ _SERVER_OPTIONS = [
 _CLIENT_OPTIONS = [
     *_LIMITS,
     *_KEEPALIVE,
-    # The hosts of workers are not known beforehand, so all have one name. Peers are trusted because
-    # the run's own authority signed their certificate, and nothing else.
+    # The hosts of workers are not known beforehand, so all have one name. Peers are trusted for one
+    # reason only: the run's own authority signed their certificate.
     ("grpc.ssl_target_name_override", NAME),
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),  # the scheduler decides what is sent again

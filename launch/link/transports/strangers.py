@@ -1,7 +1,7 @@
-"""Tells of connections whose peers never made a call: to a listener with TLS, strangers.
+"""Reports connections whose peers never made a call: for a listener with TLS, these are strangers.
 
-gRPC refuses them without a word: it has no hook for a failed handshake, and what it can print names
-no peer. So the kernel's table of connections is compared with the peers that have called. It shows
+gRPC refuses them silently: it has no hook for a failed handshake, and what it can print names no
+peer. So the kernel's table of connections is compared with the peers that have called. It shows
 connections that are open, and for a minute those that this side closed first, as it does when a
 handshake fails or takes too long. A peer that leaves by itself is not seen.
 """

@@ -28,7 +28,7 @@ class ChannelError(KipperError):
 
 
 class WrongCertificate(ChannelError):
-    """The peer's certificate is of another run, or of another time."""
+    """The peer's certificate is of another run, or not valid now."""
 
 
 class Listener(Protocol):
