@@ -1,4 +1,4 @@
-"""What computes in this process, in words: see `Numerics.arithmetic`."""
+"""Describes what computes in this process: see `Numerics.arithmetic`."""
 
 import jax
 import jaxlib
@@ -28,7 +28,7 @@ def banded_arithmetic() -> str:
 def dense_arithmetic() -> str:
     """The words for native fully connected kernels.
 
-    Of their arithmetic only the products of matrices depend on fused operations.
+    In their arithmetic, only products of matrices depend on fused operations.
     """
     return f"native code {sources_hash()}, {linalg.arithmetic()}"
 

@@ -1,10 +1,10 @@
-"""What the engines of the banded algorithm share.
+"""The common part of the engines of the banded algorithm.
 
 The features of an image are its variance maps. The cotangent of a block is pulled back to the
 images and variance maps of both sides, and from the maps to their images.
 
-An engine of float32 evaluates the pairs that rounding endangers again in float64, so that its
-blocks are float64: docs/banded_kernel.md, "Images that nearly coincide".
+A float32 engine evaluates the pairs that rounding endangers again in float64, so its blocks are
+float64 (docs/banded_kernel.md, "Images that nearly coincide").
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ CrossVjp = Callable[..., tuple[AnyArray, ...]]
 
 
 class BandedEngine:
-    """Convolutional kernels, with the functions that are given; see `Engine`.
+    """Convolutional kernels, evaluated by the given functions; see `Engine`.
 
     `exact` makes the same engine for float64, and `exact_columns` is the number of pairs of an
     image that it evaluates at once; None for any.
@@ -97,7 +97,7 @@ class BandedEngine:
     ) -> tuple[np.ndarray, Pullback]:
         """What `linearise` returns, from `_cross` and from cotangents as `_cross_vjp` returns them.
 
-        Of endangered pairs, `pull_back` gets a cotangent of 0.
+        For endangered pairs, `pull_back` gets a cotangent of 0.
         """
         kernel, again = self._judged(x1, x2, self._nearness(x1, x2), rounded, endangered)
 
@@ -108,7 +108,7 @@ class BandedEngine:
         return kernel, pullback
 
     def _nearness(self, x1: PreparedImages, x2: PreparedImages) -> Nearness | None:
-        """That of the images; None in float64, which holds all pairs."""
+        """The nearness of the images; None in float64, which suffices for all pairs."""
         return None if self._x64 else image_nearness(x1.images, x2.images, self._spec.architecture)
 
     def _judged(
@@ -121,7 +121,7 @@ class BandedEngine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The kernel in float64, and which pairs (n, m) float64 had to evaluate.
 
-        It also evaluates images with themselves, if they have a near partner.
+        Images with a near partner are also evaluated with themselves in float64.
         """
         if nearness is None:
             return kernel, np.zeros(kernel.shape, bool)
@@ -168,7 +168,7 @@ class BandedEngine:
     def _exactly(
         self, x1: PreparedImages, x2: PreparedImages, row: int, columns: np.ndarray
     ) -> "tuple[BandedEngine, PreparedImages, PreparedImages]":
-        """The engine for float64, with an image and some images as it takes them."""
+        """The engine for float64, with one image and some others as it takes them."""
         exact = self._exact()
         sides = (side.astype(np.float64) for side in (x1.images[[row]], x2.images[columns]))
         first, second = (PreparedImages(images, exact.features(images)) for images in sides)

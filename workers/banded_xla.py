@@ -6,10 +6,9 @@ second pixel lies outside its image are 0. A map that a convolution reads alread
 w2 / 9 of that convolution, so that the convolution only adds.
 
 On CPUs one offset of one image of batch 1 is evaluated after the other, so that maps stay in the
-cache. Accelerators are fast only if each of their kernels has millions of elements: `at_once` is
-for them, and evaluates all offsets of a stage together, of as many pairs as its bound on memory
-allows.
-Derivation: docs/banded_kernel.md.
+cache. Accelerators are fast only if each of their kernels has millions of elements. For them,
+`at_once` evaluates all offsets of a stage together, for as many pairs as its bound on memory
+allows. Derivation: docs/banded_kernel.md.
 """
 
 import functools
@@ -140,7 +139,7 @@ def cross_kernel_vjp_at_once(
 ) -> tuple[Array, ...]:
     """`judged_cross_kernel` at once, and its cotangent (n1, n2) pulled back.
 
-    As by `jax.vjp`, but each group of pairs goes forward once only: its cotangents follow at once,
+    Like `jax.vjp`, but each group of pairs goes forward only once: its cotangents follow at once,
     instead of after all kernels.
 
     Args:
@@ -345,7 +344,7 @@ def _stage_maps(
     def behind(
         maps: Maps, images1: _Images, shifted: _Images, at_centre: Array | None
     ) -> tuple[Maps, _Judged]:
-        """At one offset, by which the second images are shifted; None if which is unknown."""
+        """The maps at one offset, by which the second images are shifted; None if it is unknown."""
         if not maps:
             maps = (_input_covariance(network, images1.pixels, shifted.pixels),)
         layers: list[tuple[Array, ...]] = []
@@ -391,7 +390,7 @@ def _stage_maps(
 
 
 class _Judged(NamedTuple):
-    """What tells whether float64 should evaluate a pair, see native/nearness.hpp.
+    """The quantities that decide whether float64 should evaluate a pair; see native/nearness.hpp.
 
     Attributes:
         lost: the mean of |k| over the judged pixels of layers, where patches nearly coincide.
@@ -405,7 +404,7 @@ class _Judged(NamedTuple):
 
 
 def _judged(below: float, layers: list[tuple[Array, ...]]) -> _Judged:
-    """From k, s and the deviations of both images, [rows, w, J] of each layer."""
+    """The judgement, from k, s and the deviations of both images, [rows, w, J] of each layer."""
     lost = total = count = jnp.zeros((), layers[0][0].dtype)
     for arrays in layers:
         k, s, deviations1, deviations2 = map(lax.stop_gradient, arrays)
@@ -485,7 +484,7 @@ def _window(array: Array, start: Array, size: Side) -> Array:
 def _windows(array: Array, band: Side, size: Side) -> Array:
     """All windows [2 dh + 1, 2 dw + 1, ..., h, w, J] of a padded array.
 
-    By slices that are known when compiled: the gradient adds them up in an order that is known too.
+    They are slices that are known when compiled, so the gradient adds them up in a known order.
     """
     for axis in (1, 0):
         place = array.ndim - 3 + axis

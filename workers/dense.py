@@ -84,7 +84,7 @@ def root_mean_squares(images: np.ndarray) -> np.ndarray:
 def _row_products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(p, d), (p, d) -> (p,): inner products of rows, in numpy's order of pairwise sums.
 
-    Unlike einsum and BLAS, it does not depend on the processor.
+    Unlike those of einsum and BLAS, the bits do not depend on the processor.
     """
     return (first * second).sum(1)
 
@@ -113,7 +113,7 @@ def input_gaps(x1: Array, rms1: Array, x2: Array, rms2: Array) -> Array:
 
 
 def product_scales(length: int, dtype: np.dtype) -> tuple[float, int, int]:
-    """What keeps the products of rows of that length within the range of `dtype`.
+    """Scales that keep the products of rows of that length within the range of `dtype`.
 
     With sqrt(length) = f 2^t: f; the largest power of two of a scale; and the power by which a row
     with a root mean square of 1 is made smaller, 2 t + 3. Sums of its products with another row are
@@ -178,7 +178,7 @@ def close_pairs(
     crowded1: np.ndarray | bool = False,
     crowded2: np.ndarray | bool = False,
 ) -> ClosePairs | None:
-    """The pairs that float32 does not suffice for, from `refined_gaps`; None if there are none.
+    """The pairs for which float32 does not suffice, from `refined_gaps`; None if there are none.
 
     Among them are images with themselves, if one is close to another, in this block or (`crowded`,
     see `PreparedImages`) elsewhere: cosines are measured by their kernel.
@@ -226,8 +226,8 @@ def _gaps_by_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 class _Deviations(NamedTuple):
     """Standard deviations of single images, stacked over the layers, the read-out last.
 
-    The shares are cosine and sine of one angle: by them, layers have no unit. Of an image of
-    deviation 0 the shares are 0 and 1.
+    The shares are cosine and sine of one angle, which makes layers free of units. The shares of an
+    image of deviation 0 are 0 and 1.
     """
 
     sigma: Array

@@ -1,4 +1,4 @@
-"""A GPU as kernels use it: what allocates, copies and launches. The one of most tests is a CPU."""
+"""The interface of a GPU to kernels: allocation, copies, launches. Most tests use a CPU for it."""
 
 from collections.abc import Sequence
 from typing import Literal, Protocol, TypeVar

@@ -21,8 +21,8 @@ class PreparedImages:
         features: (n, k) in the kernel's dtype; k is 0 for engines without features.
         crowded: (n,) boolean: images that nearly coincide with others, in this block or not; or one
             value for all.
-        source: what the images come from, a hashable. Engines may keep what they make of an image
-            by its source and number, since these always have the same image.
+        source: what the images come from, a hashable. Engines may keep what they compute from an
+            image by its source and number, since these always mean the same image.
         numbers: (n,) of the images there; by default 0, 1, ...
     """
 

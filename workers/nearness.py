@@ -28,5 +28,5 @@ def judged_step(network: BandedNetwork, index: int) -> int:
 
 
 def _only_equal_places(network: BandedNetwork) -> bool:
-    """Whether patches are compared at offset (0, 0) only, as without pools."""
+    """Whether patches are compared at offset (0, 0) only, as in networks without pools."""
     return network.bands[0] == (0, 0)

@@ -62,7 +62,7 @@ def _keep_coincident(kernel: nt.Kernel) -> nt.Kernel:
     each block shape. Just above 1, neural-tangents takes the angle and the singular derivative as
     zero, which is their limit.
 
-    Covariances whose square overflows become NaN: the library would take them for 0 or for 1.
+    Covariances whose square overflows become NaN, because the library would take them for 0 or 1.
     """
     _, product, _ = get_diagonal_outer_prods(
         kernel.cov1, kernel.cov2, kernel.diagonal_batch, kernel.diagonal_spatial, jnp.multiply

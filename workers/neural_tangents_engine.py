@@ -2,7 +2,8 @@
 
 In float32 the library loses the distance of images that are close (an error of 1e-7 in a
 correlation is one of 3e-4 in a tangent kernel), and takes overflow for a correlation of 0. On CPUs
-its float32 is not faster for networks with pools. So kernels of float32 are rounded at the end.
+float32 is not faster for networks with pools. So float32 kernels are computed in float64 and
+rounded at the end.
 """
 
 import functools

@@ -10,8 +10,8 @@ from kipper.common.numerics import Numerics
 from kipper.workers.engine import Engine, PreparedImages
 from kipper.workers.self_check import small_images
 
-# Compiling the gradient of these takes many seconds. The version of XLA, which their arithmetic
-# names, leaves less to a check than a compiler of native code does.
+# Compiling the gradient of these takes many seconds. Their arithmetic names the version of XLA,
+# which leaves less to check than a compiler of native code does.
 _SLOW_TO_COMPILE = ("banded_xla", "neural_tangents")
 
 

@@ -1,6 +1,6 @@
 """Convolutional ReLU kernels over all pixel pairs, in NumPy: short, slow, and ready at once.
 
-The native engine is checked against it before it is used; nothing of its algorithm is shared. The
+The native engine is checked against it before it is used, and shares nothing of its algorithm. The
 work grows with the square of the number of pixels, so images must be small.
 """
 

@@ -1,7 +1,7 @@
 """Images on a device, kept there between blocks.
 
-A worker receives each row once, and the device gets it once too: what a kernel reads of an image
-stays in one of the places of two arrays, until others need the place.
+A worker receives each row once, and the device gets it once too: the data that a kernel reads of an
+image stay in one of the places of two arrays, until other images need the place.
 """
 
 import collections
@@ -31,8 +31,8 @@ _Key = tuple[Hashable, int]
 class Residency(Generic[Buffer]):
     """What a device keeps for all its kernels: images, in up to half of its memory, and `kept`.
 
-    Of several sets, the one that was not used for longest makes room for a set that grows. It is
-    then copied again when a block needs it.
+    The set that was not used for longest makes room for a set that grows. It is then copied again
+    when a block needs it.
     """
 
     def __init__(self, device: Device[Buffer]):

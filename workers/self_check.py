@@ -14,8 +14,8 @@ from kipper.common.errors import WorkerError
 from kipper.workers.engine import Engine, PreparedImages
 from kipper.workers.plain_kernel import plain_kernel
 
-# Relative to the largest entry. Errors of correct kernels, up to ten layers deep, were at most a
-# thirtieth of these.
+# Largest errors, relative to the largest entry. Those of correct kernels, up to ten layers deep,
+# were at most a thirtieth of these.
 _KERNEL_TOLERANCE = {"float32": 1e-4, "float64": 1e-8}
 _GRADIENT_TOLERANCE = {"float32": 2e-3, "float64": 1e-5}
 

@@ -32,7 +32,7 @@ class WorkerService:
         return self._run
 
     def is_idle(self, within: float) -> bool:
-        """Waits up to `within` seconds until no request is under way; returns whether it is so."""
+        """Waits up to `within` seconds until no request is under way; returns whether none is."""
         with self._changed:
             return self._changed.wait_for(lambda: self._under_way == 0, within)
 

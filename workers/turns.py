@@ -1,4 +1,4 @@
-"""Whose turn it is to compute: a few blocks at once, or one thing alone."""
+"""Decides which threads may compute: a few at once, or one alone."""
 
 import contextlib
 import threading
@@ -18,7 +18,7 @@ class Turns:
         self._changed = threading.Condition()
 
     def run(self, compute: Callable[[], _Result]) -> _Result:
-        """The result of `compute`, alone if there was too little memory beside others.
+        """The result of `compute`, computed alone if there was too little memory beside others.
 
         Raises:
             MemoryError: there is too little for it alone.
@@ -34,7 +34,7 @@ class Turns:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Waits until nobody computes, and until its end nobody else does."""
+        """Waits until no thread computes; no other thread computes while the block runs."""
         with self._changed:
             self._alone += 1
             self._changed.wait_for(lambda: not self._running)

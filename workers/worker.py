@@ -27,8 +27,8 @@ from kipper.workers.turns import Turns
 # does not repeat the forward phase (docs/gradient.md). Whether a block is linearised depends on its
 # shape only, so that all workers decide alike and give equal bits.
 MAX_RESIDUAL_BYTES_PER_BLOCK = 256 * 2**20
-# Of the memory of all cores, for the residuals of all blocks. Where that does not suffice, the
-# oldest are dropped and computed again, with equal bits.
+# The share of the memory of all cores for the residuals of all blocks. Where that does not suffice,
+# the oldest are dropped and computed again, with equal bits.
 _RESIDUAL_SHARE = 1 / 4
 
 # A limit, because cancellations of blocks that were already answered are never used.
@@ -209,7 +209,7 @@ def _failure(kind: str, message: str) -> Failure:
 
 
 def max_residual_bytes(threads: int) -> int:
-    """What a worker keeps at most for its blocks' cotangents, by its share of the cores."""
+    """The most that a worker keeps for its blocks' cotangents, by its share of the cores."""
     cores = usable_cores()
     return int(_RESIDUAL_SHARE * usable_memory() * min(threads, cores) / cores)
 

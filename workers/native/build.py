@@ -28,7 +28,7 @@ _SHARED = ("aligned_array.hpp", "lanes.hpp", "parallel.hpp")
 
 @functools.cache
 def sources_hash() -> str:
-    """A short hash of the kernels' sources and of the compiler's flags, which libraries know."""
+    """A short hash of the kernels' sources and of the compiler's flags, which libraries contain."""
     flags = (FLAGS, _OF_KERNELS, common_build.LEVELS)
     digest = hashlib.sha256(repr(flags).encode())
     shared = [common_build.HERE / name for name in _SHARED]
@@ -72,7 +72,7 @@ def compile_levels(
 
 
 def compile_everything(extra_flags: Sequence[str] = ()) -> Outcome:
-    """Builds kernels and linear algebra, where they are looked for; failures do not raise."""
+    """Builds kernels and linear algebra where kipper looks for them; failures do not raise."""
     kernels = compile_levels(extra_flags=extra_flags)
     linear_algebra = common_build.compile_linear_algebra(extra_flags=extra_flags)
     return Outcome(
