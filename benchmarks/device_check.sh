@@ -13,7 +13,7 @@
 # they are of these sources; otherwise g++ compiles them. Wheels in .whl/, such as cuda-core 1.2 if
 # another is there, are installed for the check alone. Variables: CIFAR10 is a .tar.xz with images
 # in train/CLASS and test/CLASS, TARGETS the number of these that labels are solved for (10000);
-# PYTHON is another python3, LIMIT another limit in seconds.
+# PYTHON is another python3, LIMIT another limit in seconds (350; with --cpu 3600).
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -23,7 +23,8 @@ out=${1:-${OUT:-device_check}}
 mkdir -p "$out" || exit 1
 out=$(cd "$out" && pwd)
 python=${PYTHON:-python3}
-end=$(($(date +%s) + ${LIMIT:-350}))
+if [ -n "$cpu" ]; then limit=3600; else limit=350; fi
+end=$(($(date +%s) + ${LIMIT:-$limit}))
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -73,7 +74,7 @@ sys.exit(linalg.unavailable() or native_library.unavailable())
 "$python" -c "$missing" 2>>"$log" || step libraries 90 log.txt "$python" -m kipper.workers.native.build
 
 if [ -n "$cpu" ]; then
-    step correctness 350 correctness.json "$python" benchmarks/device_check.py correctness --device=simulated
+    step correctness 3600 correctness.json "$python" benchmarks/device_check.py correctness --device=simulated
     tail -n 1 "$out/correctness.json"
     exit $((failed > 0))
 fi
