@@ -132,19 +132,19 @@ class Distiller(ClassifierMixin, BaseEstimator):
             learn_labels: Learn the labels too, with the same optimiser.
             solve_labels_every: Instead of learning the labels, solve for them in closed form from
                 the step's targets, once in this many steps.
-            recipe: Values of loss, average and learning_rate, where those are not given: paper, as
-                the KIP papers have it; fast, the cross-entropy and an average of the iterates,
+            recipe: Values for loss, average and learning_rate where you do not give them: paper,
+                those of the KIP papers; fast, the cross-entropy and an average of the iterates,
                 which reach the same accuracy in fewer steps. One of paper, fast.
             loss: The squared error of the predicted labels, or the cross-entropy of classes at a
                 temperature that is learned too. One of squared, cross_entropy.
-            average: Evaluate, save and show a moving average of images and labels, of which a step
-                keeps this share, such as 0.98; 0 for none. Steps go on from the last iterate.
+            average: Evaluate, save and show a moving average of images and labels. Each step keeps
+                this share of it, such as 0.98; 0 for no average. Steps go on from the last iterate.
             stop: End after steps, or before that once the score on held-out training images has not
                 risen for patience steps. One of steps, plateau.
             patience: With stop=plateau: steps without a better score on held-out images.
             steps: Number of gradient steps; a finished run resumes if it is given more.
-            target_batch_size: Target images in a step, drawn afresh and balanced by class, at most
-                all of them; by default 50 for each support image, and at most 5000.
+            target_batch_size: Target images of a step, drawn for each step and balanced by class,
+                at most all; by default 50 for each support image, and at most 5000.
             optimiser: Adam, or SOAP: Adam in the bases of the gradient's second moments along each
                 axis of the images, which needs fewer steps on some data (docs/kip.md). One of adam,
                 soap.
@@ -156,8 +156,8 @@ class Distiller(ClassifierMixin, BaseEstimator):
                 the final rate then stays.
             schedule_end: The share of the learning rates that remains when the schedule ends.
             eval_every: Number of steps between evaluations; by default at steps 0, 1, 2, 4, 6, 8,
-                12, 18, …, of which those of many images are left out that would take longer than
-                half of the steps.
+                12, 18, …, without evaluations of many images that would take over half the time of
+                the steps.
             launch: Run workers in this process, as threads or processes of Launchpad, or as actors
                 of Ray. One of inprocess, local_mt, local_mp, ray.
             ray_address: Ray: the cluster whose nodes the workers run on: local starts one on this
@@ -178,15 +178,15 @@ class Distiller(ClassifierMixin, BaseEstimator):
                 port.
             verify_fraction: Share of kernel blocks that a second worker recomputes and compares;
                 with 1, every number used has been confirmed by two workers.
-            mixed_numerics: Let workers and coordinators take part whose arithmetic differs from
-                that which the run began with: the result's bits then depend on who computed what,
-                and verification compares unlike workers within rounding.
-            chaos: Faults that the run injects into its own workers, without effect on results (as
-                to lies, for certain only with verify_fraction=1):
+            mixed_numerics: Let workers and coordinators take part although their arithmetic differs
+                from that with which the run began: the result's bits then depend on which worker
+                computed what, and verification compares unlike workers within rounding.
+            chaos: Faults that the run injects into its own workers, without effect on results (for
+                lies, this is certain only with verify_fraction=1):
                 kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.01,seed=7.
             dashboard_open: Show the live page to anyone who can reach its address, without a token.
             log_format: Format of logs: lines of text, or one JSON object a line. One of text, json.
-            overwrite: Start afresh in a workdir that holds another run.
+            overwrite: Remove the run that the workdir holds, and start afresh.
         """
         ...
     def fit(
@@ -662,19 +662,19 @@ def distill(
         learn_labels: Learn the labels too, with the same optimiser.
         solve_labels_every: Instead of learning the labels, solve for them in closed form from
             the step's targets, once in this many steps.
-        recipe: Values of loss, average and learning_rate, where those are not given: paper, as
-            the KIP papers have it; fast, the cross-entropy and an average of the iterates,
+        recipe: Values for loss, average and learning_rate where you do not give them: paper,
+            those of the KIP papers; fast, the cross-entropy and an average of the iterates,
             which reach the same accuracy in fewer steps. One of paper, fast.
         loss: The squared error of the predicted labels, or the cross-entropy of classes at a
             temperature that is learned too. One of squared, cross_entropy.
-        average: Evaluate, save and show a moving average of images and labels, of which a step
-            keeps this share, such as 0.98; 0 for none. Steps go on from the last iterate.
+        average: Evaluate, save and show a moving average of images and labels. Each step keeps
+            this share of it, such as 0.98; 0 for no average. Steps go on from the last iterate.
         stop: End after steps, or before that once the score on held-out training images has not
             risen for patience steps. One of steps, plateau.
         patience: With stop=plateau: steps without a better score on held-out images.
         steps: Number of gradient steps; a finished run resumes if it is given more.
-        target_batch_size: Target images in a step, drawn afresh and balanced by class, at most
-            all of them; by default 50 for each support image, and at most 5000.
+        target_batch_size: Target images of a step, drawn for each step and balanced by class,
+            at most all; by default 50 for each support image, and at most 5000.
         optimiser: Adam, or SOAP: Adam in the bases of the gradient's second moments along each
             axis of the images, which needs fewer steps on some data (docs/kip.md). One of adam,
             soap.
@@ -686,8 +686,8 @@ def distill(
             the final rate then stays.
         schedule_end: The share of the learning rates that remains when the schedule ends.
         eval_every: Number of steps between evaluations; by default at steps 0, 1, 2, 4, 6, 8,
-            12, 18, …, of which those of many images are left out that would take longer than
-            half of the steps.
+            12, 18, …, without evaluations of many images that would take over half the time of
+            the steps.
         data_dir: Folder of the data set's original files.
         launch: Run workers in this process, as threads or processes of Launchpad, or as actors
             of Ray. One of inprocess, local_mt, local_mp, ray.
@@ -709,18 +709,18 @@ def distill(
             port.
         verify_fraction: Share of kernel blocks that a second worker recomputes and compares;
             with 1, every number used has been confirmed by two workers.
-        mixed_numerics: Let workers and coordinators take part whose arithmetic differs from
-            that which the run began with: the result's bits then depend on who computed what,
-            and verification compares unlike workers within rounding.
-        chaos: Faults that the run injects into its own workers, without effect on results (as
-            to lies, for certain only with verify_fraction=1):
+        mixed_numerics: Let workers and coordinators take part although their arithmetic differs
+            from that with which the run began: the result's bits then depend on which worker
+            computed what, and verification compares unlike workers within rounding.
+        chaos: Faults that the run injects into its own workers, without effect on results (for
+            lies, this is certain only with verify_fraction=1):
             kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.01,seed=7.
         dashboard: Address HOST:PORT of the run's live page; port 0 takes a free port, none
             disables the page. At addresses that other machines can reach, the page needs the
             token in the URL that the run prints.
         dashboard_open: Show the live page to anyone who can reach its address, without a token.
         log_format: Format of logs: lines of text, or one JSON object a line. One of text, json.
-        overwrite: Start afresh in a workdir that holds another run.
+        overwrite: Remove the run that the workdir holds, and start afresh.
 
     Raises:
         UserError: the data, a setting or the workdir cannot be used.
@@ -925,18 +925,18 @@ def solve_labels(
             port.
         verify_fraction: Share of kernel blocks that a second worker recomputes and compares;
             with 1, every number used has been confirmed by two workers.
-        mixed_numerics: Let workers and coordinators take part whose arithmetic differs from
-            that which the run began with: the result's bits then depend on who computed what,
-            and verification compares unlike workers within rounding.
-        chaos: Faults that the run injects into its own workers, without effect on results (as
-            to lies, for certain only with verify_fraction=1):
+        mixed_numerics: Let workers and coordinators take part although their arithmetic differs
+            from that with which the run began: the result's bits then depend on which worker
+            computed what, and verification compares unlike workers within rounding.
+        chaos: Faults that the run injects into its own workers, without effect on results (for
+            lies, this is certain only with verify_fraction=1):
             kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.01,seed=7.
         dashboard: Address HOST:PORT of the run's live page; port 0 takes a free port, none
             disables the page. At addresses that other machines can reach, the page needs the
             token in the URL that the run prints.
         dashboard_open: Show the live page to anyone who can reach its address, without a token.
         log_format: Format of logs: lines of text, or one JSON object a line. One of text, json.
-        overwrite: Start afresh in a workdir that holds another run.
+        overwrite: Remove the run that the workdir holds, and start afresh.
 
     Raises:
         UserError: the data, a setting or the workdir cannot be used.
@@ -1056,19 +1056,19 @@ def start(
         learn_labels: Learn the labels too, with the same optimiser.
         solve_labels_every: Instead of learning the labels, solve for them in closed form from
             the step's targets, once in this many steps.
-        recipe: Values of loss, average and learning_rate, where those are not given: paper, as
-            the KIP papers have it; fast, the cross-entropy and an average of the iterates,
+        recipe: Values for loss, average and learning_rate where you do not give them: paper,
+            those of the KIP papers; fast, the cross-entropy and an average of the iterates,
             which reach the same accuracy in fewer steps. One of paper, fast.
         loss: The squared error of the predicted labels, or the cross-entropy of classes at a
             temperature that is learned too. One of squared, cross_entropy.
-        average: Evaluate, save and show a moving average of images and labels, of which a step
-            keeps this share, such as 0.98; 0 for none. Steps go on from the last iterate.
+        average: Evaluate, save and show a moving average of images and labels. Each step keeps
+            this share of it, such as 0.98; 0 for no average. Steps go on from the last iterate.
         stop: End after steps, or before that once the score on held-out training images has not
             risen for patience steps. One of steps, plateau.
         patience: With stop=plateau: steps without a better score on held-out images.
         steps: Number of gradient steps; a finished run resumes if it is given more.
-        target_batch_size: Target images in a step, drawn afresh and balanced by class, at most
-            all of them; by default 50 for each support image, and at most 5000.
+        target_batch_size: Target images of a step, drawn for each step and balanced by class,
+            at most all; by default 50 for each support image, and at most 5000.
         optimiser: Adam, or SOAP: Adam in the bases of the gradient's second moments along each
             axis of the images, which needs fewer steps on some data (docs/kip.md). One of adam,
             soap.
@@ -1080,8 +1080,8 @@ def start(
             the final rate then stays.
         schedule_end: The share of the learning rates that remains when the schedule ends.
         eval_every: Number of steps between evaluations; by default at steps 0, 1, 2, 4, 6, 8,
-            12, 18, …, of which those of many images are left out that would take longer than
-            half of the steps.
+            12, 18, …, without evaluations of many images that would take over half the time of
+            the steps.
         data_dir: Folder of the data set's original files.
         launch: Run workers in this process, as threads or processes of Launchpad, or as actors
             of Ray. One of inprocess, local_mt, local_mp, ray.
@@ -1103,18 +1103,18 @@ def start(
             port.
         verify_fraction: Share of kernel blocks that a second worker recomputes and compares;
             with 1, every number used has been confirmed by two workers.
-        mixed_numerics: Let workers and coordinators take part whose arithmetic differs from
-            that which the run began with: the result's bits then depend on who computed what,
-            and verification compares unlike workers within rounding.
-        chaos: Faults that the run injects into its own workers, without effect on results (as
-            to lies, for certain only with verify_fraction=1):
+        mixed_numerics: Let workers and coordinators take part although their arithmetic differs
+            from that with which the run began: the result's bits then depend on which worker
+            computed what, and verification compares unlike workers within rounding.
+        chaos: Faults that the run injects into its own workers, without effect on results (for
+            lies, this is certain only with verify_fraction=1):
             kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.01,seed=7.
         dashboard: Address HOST:PORT of the run's live page; port 0 takes a free port, none
             disables the page. At addresses that other machines can reach, the page needs the
             token in the URL that the run prints.
         dashboard_open: Show the live page to anyone who can reach its address, without a token.
         log_format: Format of logs: lines of text, or one JSON object a line. One of text, json.
-        overwrite: Start afresh in a workdir that holds another run.
+        overwrite: Remove the run that the workdir holds, and start afresh.
 
     Raises:
         UserError: the data or a setting cannot be used; `wait` raises those of the workdir.
@@ -1215,18 +1215,18 @@ def start_solve_labels(
             port.
         verify_fraction: Share of kernel blocks that a second worker recomputes and compares;
             with 1, every number used has been confirmed by two workers.
-        mixed_numerics: Let workers and coordinators take part whose arithmetic differs from
-            that which the run began with: the result's bits then depend on who computed what,
-            and verification compares unlike workers within rounding.
-        chaos: Faults that the run injects into its own workers, without effect on results (as
-            to lies, for certain only with verify_fraction=1):
+        mixed_numerics: Let workers and coordinators take part although their arithmetic differs
+            from that with which the run began: the result's bits then depend on which worker
+            computed what, and verification compares unlike workers within rounding.
+        chaos: Faults that the run injects into its own workers, without effect on results (for
+            lies, this is certain only with verify_fraction=1):
             kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.01,seed=7.
         dashboard: Address HOST:PORT of the run's live page; port 0 takes a free port, none
             disables the page. At addresses that other machines can reach, the page needs the
             token in the URL that the run prints.
         dashboard_open: Show the live page to anyone who can reach its address, without a token.
         log_format: Format of logs: lines of text, or one JSON object a line. One of text, json.
-        overwrite: Start afresh in a workdir that holds another run.
+        overwrite: Remove the run that the workdir holds, and start afresh.
 
     Raises:
         UserError: the data or a setting cannot be used; `wait` raises those of the workdir.

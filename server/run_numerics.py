@@ -101,12 +101,12 @@ class Admission:
         """Why a worker may not compute for this run; None if it may, which is recorded."""
         wanted, own = self.wanted, str(worker)
         if len(own) > _LONGEST or not own.isprintable():
-            return "its words for what it computes by are too long, or not printable"
+            return "its description of its arithmetic is too long, or not printable"
         if wanted is not None and own not in self.numerics.workers:
             return (
-                f"it computes by {own}, but the run by {wanted}, so that the result would depend "
-                "on who computes; start it on a machine and with an installation like those of "
-                "the run, or give the run --mixed_numerics"
+                f"it computes by {own}, but the run by {wanted}, so the result would depend on "
+                "which worker computes; start it on a machine and with an installation like those "
+                "of the run, or give the run --mixed_numerics"
             )
         was_mixed = self.numerics.is_mixed
         self.numerics = dataclasses.replace(
@@ -127,15 +127,15 @@ def check_coordinator(before: RunNumerics, own: str, mixed: bool, workdir: str) 
     if known and own not in known and not mixed:
         raise UserError(
             f"{workdir} holds a run whose coordinator computed by {' or '.join(known)}, and this "
-            f"one computes by {own}, so that the result would depend on where the run was "
+            f"one computes by {own}, so the result would depend on where the run was "
             "resumed; resume it with an installation like that which began it (environment.json "
             "says which), or give --mixed_numerics."
         )
 
 
 _MIXED = (
-    "The numerics of this run are mixed (--mixed_numerics): the bits of its result depend on who "
-    "computed what, and verification compares unlike workers within rounding."
+    "The numerics of this run are mixed (--mixed_numerics): the bits of its result depend on which "
+    "worker computed what, and verification compares unlike workers within rounding."
 )
 
 

@@ -91,7 +91,7 @@ def mend_best(workdir: Workdir) -> None:
             logging.warning("%s%s There is no checkpoint of its step, %d.", error, aside, best.step)
         else:
             save_distilled(workdir.best, found)
-            logging.warning("%s%s It was made anew from checkpoint %d.", error, aside, best.step)
+            logging.warning("%s%s It was made again from checkpoint %d.", error, aside, best.step)
 
 
 class BestKeeper:

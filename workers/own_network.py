@@ -46,7 +46,7 @@ def made_kernel(file: NetworkFile) -> Callable[..., Any]:
             raise UserError(
                 f"{file.path}: the kernel of {file.function}() is {_described(values)} for "
                 f"{wanted[1]} images, {len(x1)} and {len(x2)} of them; expected {wanted[1]} of "
-                f"shape {wanted[0]}, as of a network that ends in Flatten and Dense."
+                f"shape {wanted[0]}, as from a network that ends in Flatten and Dense."
             )
         return values
 

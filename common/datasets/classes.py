@@ -51,8 +51,8 @@ def like_labels(
     elif all(map(_is_whole, both)):
         numbers = "y_train.astype(int)" if _has_no_sign(both[0]) else "(y_train > 0).astype(int)"
         notices.append(
-            f"{source}: y_train is {both[0].dtype}, so this is a regression; its values are whole: "
-            f"for classes, give integers, as of {numbers}."
+            f"{source}: y_train is {both[0].dtype}, so this is a regression; its values are whole "
+            f"numbers; for classes give integers, such as {numbers}."
         )
     both = [_as_targets(each) if each.dtype.kind == "f" else each for each in both]
     return both[0], both[1], _names(both, names, source), notices

@@ -188,6 +188,6 @@ def check_unmasked(values: object, name: str) -> None:
     """Raises a UserError for a masked array."""
     if isinstance(values, np.ma.MaskedArray):
         raise UserError(
-            f"{name} is a masked array, of which the masked values would be used too; fill them "
-            "first, as with filled(0)."
+            f"{name} is a masked array, and its masked values would be used too; fill them "
+            "first, for example with filled(0)."
         )

@@ -30,8 +30,8 @@ def split_rows(labels: np.ndarray, test_size: float, seed: int) -> tuple[np.ndar
     quotas = np.minimum(quotas, counts - 1)
     if not 0 < wanted < count or not quotas.sum():
         raise UserError(
-            f"test_size is {test_size}, but there are {count} images, from which neither all nor "
-            "none can be set apart for testing"
+            f"test_size is {test_size}, but there are {count} images, of which some "
+            "must be for training and some for testing"
         )
     test = np.sort(rows_by_quota(groups, quotas, np.random.default_rng(seed)))
     return np.setdiff1d(np.arange(count), test), test

@@ -59,8 +59,8 @@ class DistillSettings(ComputeSettings):
     )
     recipe: RecipeName = setting(
         DEFAULT_RECIPE,
-        "Values of --loss, --average and --learning_rate, where those are not given: paper, as the "
-        "KIP papers have it; fast, the cross-entropy and an average of the iterates, which reach "
+        "Values for --loss, --average and --learning_rate where you do not give them: paper, those "
+        "of the KIP papers; fast, the cross-entropy and an average of the iterates, which reach "
         "the same accuracy in fewer steps.",
         free=True,
     )
@@ -71,8 +71,8 @@ class DistillSettings(ComputeSettings):
     )
     average: float = setting(
         0.0,
-        "Evaluate, save and show a moving average of images and labels, of which a step keeps this "
-        "share, such as 0.98; 0 for none. Steps go on from the last iterate.",
+        "Evaluate, save and show a moving average of images and labels. Each step keeps this share "
+        "of it, such as 0.98; 0 for no average. Steps go on from the last iterate.",
     )
     stop: Literal["steps", "plateau"] = setting(
         "steps",
@@ -88,7 +88,7 @@ class DistillSettings(ComputeSettings):
     )
     target_batch_size: int | None = setting(
         None,
-        "Target images in a step, drawn afresh and balanced by class, at most all of them; by "
+        "Target images of a step, drawn for each step and balanced by class, at most all; by "
         "default 50 for each support image, and at most 5000.",
     )
     optimiser: OptimiserName = setting(
@@ -113,8 +113,8 @@ class DistillSettings(ComputeSettings):
     )
     eval_every: int | None = setting(
         None,
-        "Number of steps between evaluations; by default at steps 0, 1, 2, 4, 6, 8, 12, 18, …, of "
-        "which those of many images are left out that would take longer than half of the steps.",
+        "Number of steps between evaluations; by default at steps 0, 1, 2, 4, 6, 8, 12, 18, …, "
+        "without evaluations of many images that would take over half the time of the steps.",
     )
 
     @property

@@ -30,7 +30,8 @@ LOCAL_RAY = "local"
 class ExecutionSettings(Settings):
     """How a run is carried out; all of it may change on resume.
 
-    Nothing here affects results, except that `mixed_numerics` lets them depend on who computes.
+    Nothing here affects results, except that `mixed_numerics` lets them depend on which
+    worker computes.
     """
 
     workdir: str = required("Folder for all results; the same command resumes the run in it.")
@@ -75,14 +76,14 @@ class ExecutionSettings(Settings):
     )
     mixed_numerics: bool = setting(
         False,
-        "Let workers and coordinators take part whose arithmetic differs from that which the run "
-        "began with: the result's bits then depend on who computed what, and verification compares "
-        "unlike workers within rounding.",
+        "Let workers and coordinators take part although their arithmetic differs from that with "
+        "which the run began: the result's bits then depend on which worker computed what, and "
+        "verification compares unlike workers within rounding.",
     )
     chaos: str | None = setting(
         None,
-        "Faults that the run injects into its own workers, without effect on results (as to lies, "
-        "for certain only with --verify_fraction=1): "
+        "Faults that the run injects into its own workers, without effect on results (for lies, "
+        "this is certain only with --verify_fraction=1): "
         "kill:20s,freeze:30s,drop:0.05,delay:200ms,corrupt:0.01,lie:0.01,seed=7.",
     )
     dashboard: str = setting(
@@ -95,7 +96,7 @@ class ExecutionSettings(Settings):
         False, "Show the live page to anyone who can reach its address, without a token."
     )
     log_format: LogFormat = log_format_setting()
-    overwrite: bool = setting(False, "Start afresh in a workdir that holds another run.")
+    overwrite: bool = setting(False, "Remove the run that the workdir holds, and start afresh.")
 
     def check(self) -> None:
         super().check()

@@ -24,6 +24,6 @@ def print_certificates(settings: CertificatesSettings) -> None:
         f"{settings.folder} holds {AUTHORITY_FILE}, {CERTIFICATE_FILE} and {KEY_FILE}, valid until "
         f"{expires:%Y-%m-%d}.\n"
         "Copy the folder to every host of the run by a safe way (scp), readable by you alone,\n"
-        "and give coordinator and workers --transport=grpc_tls --certificates=DIR. Whoever has\n"
-        "the key can join the run and compute for it; if others may have it, make new ones."
+        "and give coordinator and workers --transport=grpc_tls --certificates=DIR. Anyone with\n"
+        "the key can join the run and compute for it; if others may have it, make new files."
     )

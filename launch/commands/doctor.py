@@ -296,7 +296,7 @@ def _tried_ray(address: str) -> str:
         ) from error
     said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
     if done.returncode:
-        raise Unfit(said[-1] if said else "it ended without a word; please report it.")
+        raise Unfit(said[-1] if said else "it ended without a message; please report it.")
     return said[-1]
 
 

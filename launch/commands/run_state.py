@@ -181,7 +181,7 @@ def _numerics(run: RunFiles) -> list[tuple[str, str]]:
     """A line for each identity that computed, after a warning if there were several."""
     lines = list(run.numerics.lines)
     if run.numerics.is_mixed:
-        lines.insert(0, "mixed: the bits of the result depend on who computed what")
+        lines.insert(0, "mixed: the bits of the result depend on which worker computed what")
     return [("" if number else "numerics", line) for number, line in enumerate(lines)]
 
 
@@ -190,7 +190,7 @@ def _state(state: RunState) -> str:
     if state.state == "failed":
         said = f"failed: {(state.run.status.message or '').removesuffix('.')}"
     if state.state == "died":
-        said = "died: its process ended without a word"
+        said = "died: its process ended without a message"
     if state.state == "waiting":
         said = f"waiting for {state.waits_for}"
     if state.changed is None:

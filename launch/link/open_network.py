@@ -64,8 +64,8 @@ def is_loopback(host: str) -> bool:
 def _warn(addresses: list[_Address]) -> None:
     if addresses:
         logging.warning(
-            "Courier listens in plain text on every interface, including %s: whoever can reach "
-            "these ports can run programs here. docs/security.md explains what to do.",
+            "Courier listens in plain text on every interface, including %s: anyone who can "
+            "reach these ports can run programs here. docs/security.md explains what to do.",
             ", ".join(map(str, addresses)),
         )
 

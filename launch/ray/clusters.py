@@ -128,8 +128,8 @@ def _start(has: Resources, stack: contextlib.ExitStack) -> None:
     head = ray.get_runtime_context().gcs_address
     if not is_loopback(split_address(head)[0]):
         logging.warning(
-            "Ray listens at %s, and whoever reaches that can run programs here: this process had "
-            "imported Ray before. Begin the run first, or in a process of its own.",
+            "Ray listens at %s, and anyone who can reach that can run programs here, because this "
+            "process had imported Ray before. Begin the run first, or in a process of its own.",
             head,
         )
 

@@ -247,7 +247,7 @@ class Scheduler:
         if kind != events.TRANSPORT:
             self._note_answer(worker)
         if kind == events.CANCELLED and not self.ledger.take_cancellation(worker, block):
-            kind, message = events.FAILED, f"it did not compute a block, unasked ({message})"
+            kind, message = events.FAILED, f"it skipped a block that nobody cancelled ({message})"
         if lease is None:  # it missed its deadline, which counted as a failure
             return
         match kind:

@@ -168,7 +168,7 @@ def test_a_best_set_that_was_damaged_is_made_anew(copy: pathlib.Path, warnings: 
     carry_out(copy)
     assert (copy / "best.npz").read_bytes() == before
     assert (copy / "best.npz.damaged").read_bytes() == damaged
-    assert any("made anew from checkpoint" in each for each in warnings)
+    assert any("made again from checkpoint" in each for each in warnings)
 
 
 @pytest.mark.parametrize("name", ["distilled.npz", "best.npz", "preprocessing.npz"])

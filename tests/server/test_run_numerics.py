@@ -71,9 +71,9 @@ def test_another_identity_is_refused_by_name_and_not_recorded() -> None:
     admission = Admission()
     admission.refusal(ONE)
     assert admission.refusal(OTHER) == (
-        "it computes by dense by there, check 1a, but the run by dense by here, check 1a, so that "
-        "the result would depend on who computes; start it on a machine and with an installation "
-        "like those of the run, or give the run --mixed_numerics"
+        "it computes by dense by there, check 1a, but the run by dense by here, check 1a, so "
+        "the result would depend on which worker computes; start it on a machine and with an "
+        "installation like those of the run, or give the run --mixed_numerics"
     )
     assert admission.numerics.workers == (str(ONE),)
     assert not admission.numerics.is_mixed
@@ -95,7 +95,7 @@ def test_with_mixed_numerics_all_are_recorded_and_the_run_says_what_it_gives_up(
     assert admission.numerics.workers == (str(ONE), str(OTHER))
     assert admission.numerics.is_mixed
     (record,) = caplog.records
-    assert "the bits of its result depend on who computed what" in record.getMessage()
+    assert "the bits of its result depend on which worker computed what" in record.getMessage()
 
 
 def test_a_run_that_was_mixed_stays_so_and_takes_no_third_identity() -> None:
@@ -186,7 +186,7 @@ def test_a_run_whose_own_workers_are_refused_stops_with_the_sentence(make_pool: 
     admission = Admission(RunNumerics(texts("here")), others_may_come=False)
     pool = make_pool(links_of("there", "there"), admission=admission)
     version = pool.publish(SUPPORT)
-    with pytest.raises(UserError, match="but the run by fake by here, so that the result would"):
+    with pytest.raises(UserError, match="but the run by fake by here, so the result would"):
         check_kernels(pool, blocks(version, 5))
 
 

@@ -64,7 +64,9 @@ def test_mixed_numerics_and_the_wait_for_a_worker_are_told(
         assert run(["status", str(workdir.path)]) == 0
     workdir.status.write_text(before)
     printed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    start = printed.index("numerics mixed: the bits of the result depend on who computed what")
+    start = printed.index(
+        "numerics mixed: the bits of the result depend on which worker computed what"
+    )
     assert printed[start + 1 : start + 5] == [
         "workers: hands",
         "workers: beads",

@@ -113,7 +113,7 @@ def test_xla_of_another_version_is_refused_and_the_worker_ends(
 
     run = start(coordinating(tmp_path, *more, "--num_workers=0", "--mixed_numerics"))
     finished(start(worker))
-    assert "the bits of its result depend on who computed what" in finished(run)
+    assert "the bits of its result depend on which worker computed what" in finished(run)
     recipe = load_recipe(tmp_path / "preprocessing.npz")
     assert recipe.numerics is not None
     assert len(recipe.numerics.workers) == 2
