@@ -24,7 +24,7 @@ class ChecksumError(ValueError):
     """The checksum of an object, `record`, does not match its content."""
 
     def __init__(self, record: dict[str, object]):
-        super().__init__(f"its {CHECKSUM} is that of another content")
+        super().__init__(f"its {CHECKSUM} does not match its content")
         self.record = record
 
 
