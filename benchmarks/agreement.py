@@ -1,4 +1,4 @@
-"""Measures by how much the answers of honest workers differ: the basis of replies.py's tolerances.
+"""Measures how much the answers of correct workers differ: the basis of replies.py's tolerances.
 
     python benchmarks/agreement.py save OUT.npz [--level=x86-64-v3] [--engines=banded_cpu,dense]
     python benchmarks/agreement.py compare A.npz B.npz ...
@@ -8,7 +8,7 @@ each engine that can, and writes them to a file; run it for each instruction set
 `compare` compares all answers to a block with each other, over all files. Images are noise, half of
 it constant background: `ordinary`, or the first six of the second images repeat the first images
 (`moved 0`), also with noise of 0.001 to 0.1 on every pixel, as the images of a run are that began
-with natural ones. Differences of an array are told in two ways: the largest, relative to the
+with natural ones. Differences of an array are given in two ways: the largest, relative to the
 largest entry; and the root of the sum of squares, relative to that of the array.
 """
 

@@ -56,7 +56,7 @@ class Contender:
     transform_rate: float | None = None
 
     def differences(self) -> dict[str, object]:
-        """What is not as in `Contender()`."""
+        """The fields that differ from those of `Contender()`."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -67,7 +67,7 @@ class Contender:
 PAPER = "paper"
 FAST = "fast"
 
-# By promise, so that a search that is stopped has tried the most promising first.
+# The most promising come first, so that a search that is stopped has tried these.
 CONTENDERS = {
     FAST: Contender(),
     PAPER: Contender(loss="squared", rate=0.04, average=0),
