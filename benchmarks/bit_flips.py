@@ -1,5 +1,4 @@
-"""Damages files of runs at random, and counts what is refused, reported, harmless or silently
-wrong.
+"""Damages files of runs at random, and counts what is refused, reported, harmless or silent.
 
     python benchmarks/bit_flips.py [--trials=10000] [--minutes=60] [--seed=0]
 
