@@ -11,8 +11,8 @@ from typing import Protocol
 
 from kipper.common.errors import KipperError
 
-# Ten times the largest message of a run (docs/results.md: rows go in pieces of a megabyte, support
-# images and blocks have some tens), and small enough for memory: each side holds about three copies
+# Ten times the largest message of a run (rows go in pieces of 4 MiB, support images and blocks
+# have some tens), and small enough for memory: each side holds about three copies
 # of a few messages at once. Courier aborts a process that sends more than 2 GiB.
 MAX_MESSAGE_BYTES = 256 * 2**20
 
