@@ -3,8 +3,8 @@
 The functions are those of `banded_cpu`, with the device that evaluates them. The device code is in
 `native/cuda/`, described in docs/gpu.md.
 
-Memory that does not suffice for a block suffices for parts of it. Parts are computed in the order
-of the images, so that it changes no bit.
+If memory does not suffice for a block, parts of it are computed one after the other, in the order
+of the images, which changes no bit.
 """
 
 import contextlib
@@ -84,7 +84,8 @@ class _Forward(Generic[Buffer]):
 
     Attributes:
         kept: what it kept.
-        places: there: the first pair's, and how far apart those of two first images are.
+        places: in `kept`: the place of the first pair, and how far apart those of two first images
+            are.
         finish: waits for all that was launched, and takes the results.
     """
 
@@ -285,7 +286,7 @@ class BandedCuda(Generic[Buffer]):
     def _placed(
         self, plan: KernelPlan, x1: PreparedImages, x2: PreparedImages
     ) -> Iterator[list[Buffer]]:
-        """What a kernel reads of both batches: pixels, factors and places."""
+        """The arrays that a kernel reads for both batches: pixels, factors and places."""
         dtype = x1.images.dtype
         with (
             self._resident(plan, dtype, first=True).placed(x1) as one,

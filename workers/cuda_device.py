@@ -103,7 +103,7 @@ class CudaDevice:
         self._loaded: dict[_Key, _Loaded] = {}
         self._compiling = threading.Lock()
         self._in_use = 0
-        # Bytes of arrays that are no more. They may end at any time, also within `_lock`.
+        # Bytes of arrays that were deleted, which may happen at any time, also within `_lock`.
         self._returned: collections.deque[int] = collections.deque()
         try:
             # The first one that CUDA_VISIBLE_DEVICES leaves.

@@ -1,6 +1,6 @@
-"""What kipper uses of NVIDIA's cuda-core and cuda-bindings, which are optional.
+"""The parts of NVIDIA's cuda-core and cuda-bindings that kipper uses; both are optional.
 
-The protocols say it for type checkers where the packages are not installed.
+The protocols describe them to type checkers where the packages are not installed.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ class Allocation(Protocol):
 
 
 class Stream(Protocol):
-    """What is started here runs in order, and beside other streams."""
+    """Work that is started here runs in order, and beside other streams."""
 
     @property
     def handle(self) -> object: ...

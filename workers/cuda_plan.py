@@ -96,7 +96,7 @@ class KernelPlan:
 def kernel_plan(network: BandedNetwork, channels: int, *, tangent: bool, dtype: str) -> KernelPlan:
     """The plan of a kernel of images (h, w, channels), of `network`'s height and width.
 
-    Pairs are judged in float32, which rounding may endanger.
+    Pairs are judged in float32 only, because its rounding may endanger them.
 
     Raises:
         ValueError: a side is longer than LARGEST_SIDE.
