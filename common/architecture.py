@@ -159,7 +159,7 @@ class KernelSpec:
 
     @property
     def in_float64(self) -> "KernelSpec":
-        """The same kernel by arithmetic in float64."""
+        """The same kernel in float64 arithmetic."""
         return dataclasses.replace(self, dtype="float64")
 
 

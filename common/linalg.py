@@ -192,7 +192,7 @@ def orthonormal_columns(a: np.ndarray) -> np.ndarray:
 
 
 def arithmetic() -> str:
-    """What bits depend on: processes with equal answers compute equal bits."""
+    """Names what bits depend on: processes with equal answers compute equal bits."""
     library = _library()
     if library is not None:
         operations = "fused" if library.kipper_fused() else "separate"

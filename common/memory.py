@@ -18,7 +18,7 @@ def usable_memory() -> int:
 
 
 def _limits() -> Iterator[int]:
-    """Those of the groups that this process is in, and of the groups around them."""
+    """The limits of the groups that this process is in, and of the groups around them."""
     try:
         memberships = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:  # not Linux

@@ -86,6 +86,6 @@ def _nearly(name: str) -> bool:
 
 
 def _checksum(record: Mapping[str, object]) -> str:
-    """Of the names and values in their order, however they are laid out."""
+    """The checksum of the names and values in their order, whatever their layout."""
     canonical = json.dumps(record, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGITS]

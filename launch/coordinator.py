@@ -210,7 +210,7 @@ def coordinate_here(
     stop: StopRequest | None = None,
     onlooker: Onlooker | None = None,
 ) -> RunResult:
-    """As `coordinate`, in the process of the command, whose signals ask it to stop.
+    """Like `coordinate`, in the process of the command, whose signals ask it to stop.
 
     The first Ctrl-C or SIGTERM ends the run after the step in progress, the second at once.
     """

@@ -168,7 +168,7 @@ def _spec(architecture: str, kind: str, dtype: str) -> KernelSpec:
 def _images(
     name: str, images: np.ndarray, spec: KernelSpec, like: np.ndarray | None = None
 ) -> np.ndarray:
-    """As (n, h, w, c) in the kernel's dtype; n may be 0. Booleans become 0 and 1."""
+    """Images as (n, h, w, c) in the kernel's dtype; n may be 0. Booleans become 0 and 1."""
     check_unmasked(images, name)
     array = np.asarray(images)
     has_convolutions = Conv() in spec.architecture.layers

@@ -257,7 +257,7 @@ def save_distilled(path: pathlib.Path, support: LearnedSet) -> None:
 
 
 def load_distilled(path: pathlib.Path) -> LearnedSet:
-    """What a distilled.npz or a released KIP file holds, with float64 labels.
+    """The content of a distilled.npz or a released KIP file, with float64 labels.
 
     Raises:
         UserError: the file does not exist, is unreadable, or holds other arrays.

@@ -20,7 +20,7 @@ class Counts:
 
 
 class Phase(NamedTuple):
-    """What a part of each step took.
+    """The time and the traffic of one part of all steps.
 
     Attributes:
         seconds: duration.

@@ -126,7 +126,7 @@ class BestKeeper:
         self._workdir.append_record(self._workdir.validation, validation.record())
 
     def resume_at(self, step: int) -> None:
-        """As `go_back`, unless the best set of those before is not kept."""
+        """Like `go_back`, unless the best earlier set is not kept."""
         if has_best_before(self._workdir, step):
             self.go_back(step)
 

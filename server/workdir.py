@@ -287,7 +287,7 @@ class Workdir:
 
     @property
     def _kinds(self) -> dict[pathlib.Path, type[Facts]]:
-        """What each line of a .jsonl file is."""
+        """The class of each line of a .jsonl file."""
         return {
             self.metrics: Evaluation,
             self.validation: Validation,

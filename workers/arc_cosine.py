@@ -67,7 +67,7 @@ class _Angle(NamedTuple):
 
 
 def _polynomial(coefficients: tuple[float, ...], t: Array) -> Array:
-    """By Horner's scheme; the first coefficient is the constant."""
+    """A polynomial by Horner's scheme; the first coefficient is the constant."""
     value = coefficients[-1] * t + coefficients[-2]
     for coefficient in coefficients[-3::-1]:
         value = value * t + coefficient

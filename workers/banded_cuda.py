@@ -319,7 +319,7 @@ class BandedCuda(Generic[Buffer]):
 
 
 def _places(shape: tuple[int, ...], rows: slice, columns: slice) -> tuple[int, int]:
-    """Of pairs among those of whole batches, as `_Forward.places`."""
+    """The places of pairs among those of whole batches, as in `_Forward.places`."""
     return rows.start * shape[1] + columns.start, shape[1]
 
 

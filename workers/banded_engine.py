@@ -95,7 +95,7 @@ class BandedEngine:
         endangered: np.ndarray,
         pull_back: Callable[[np.ndarray], Sequence[AnyArray]],
     ) -> tuple[np.ndarray, Pullback]:
-        """What `linearise` returns, from `_cross` and from cotangents as `_cross_vjp` returns them.
+        """The result of `linearise`, from `_cross` and from the cotangents of `_cross_vjp`.
 
         For endangered pairs, `pull_back` gets a cotangent of 0.
         """

@@ -88,7 +88,7 @@ class KernelPlan:
 
     @property
     def kept_values(self) -> int:
-        """What a backward pass needs of a forward pass: `Kept` in native/cuda/cross.hpp."""
+        """What a backward pass needs from a forward pass: `Kept` in native/cuda/cross.hpp."""
         return self.rest.outputs + 1
 
 

@@ -117,7 +117,7 @@ class ResidentImages(Generic[Buffer]):
 
     @property
     def bytes(self) -> int:
-        """Those of the arrays."""
+        """The bytes of the arrays."""
         return self._count * self._of_image
 
     @contextlib.contextmanager

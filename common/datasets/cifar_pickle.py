@@ -229,7 +229,7 @@ class _Machine:
         return taken
 
     def _returned(self, function: _Function, arguments: tuple[object, ...]) -> object:
-        """What numpy's function of that name would return."""
+        """The value that numpy's function of that name would return."""
         match function.name, *arguments:
             case "encode", str() as text, "latin1":
                 return self._encoded(text)

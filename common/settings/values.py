@@ -93,7 +93,7 @@ def _as(kind: Any, value: object) -> Any:
 
 
 def _in_words(field: "dataclasses.Field[Any]") -> str:
-    """What a field takes, in words."""
+    """A description of the values that a field takes."""
     kinds = typing.get_args(field.type) if _is_union(field.type) else (field.type,)
     if words := words_for_counts(field):
         return " or ".join(["a whole number", *map(repr, words)])

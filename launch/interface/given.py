@@ -58,7 +58,7 @@ class GivenData:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a call says besides the data.
+    """The arguments of a call besides the data.
 
     Attributes:
         data_dir: the folder of a named data set's files.

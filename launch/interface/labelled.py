@@ -151,7 +151,7 @@ def _of_loader(loader: _Loader, part: str) -> Labelled | None:
 
 
 def _of_batches(batches: Iterable[object], data: object, part: str) -> Labelled | None:
-    """What batches of a data set hold together; None if there is none."""
+    """The joined content of a data set's batches; None if there are none."""
     images, labels = [], []
     for batch in batches:
         image, label = _both(batch, _columns_of(batch, data))
@@ -290,7 +290,7 @@ def _features(data: object) -> Mapping[str, object]:
 
 
 def _class_names(data: object, columns: tuple[str, str] | None) -> tuple[str, ...]:
-    """Those that a data set names: `features[label].names` or `classes`, also through subsets."""
+    """The class names of a data set: `features[label].names` or `classes`, also through subsets."""
     names = getattr(_features(data).get(columns[1]), "names", None) if columns else None
     if names is None:
         names = getattr(data, "classes", None)

@@ -81,7 +81,7 @@ class Progress:
 
     @property
     def line(self) -> str:
-        """The same in a line."""
+        """The progress in one line."""
         return "  ".join([self.state, *how_far(self._status), *time_left(self._status)])
 
     def __str__(self) -> str:

@@ -44,7 +44,7 @@ class ChaosLink:
         self._random = random.Random(f"{chaos.seed} {link.name}")
 
     def submit(self, request: Request) -> _Future:
-        """As `WorkerLink.submit`, with faults on both ways."""
+        """Like `WorkerLink.submit`, with faults in both directions."""
         if isinstance(request, messages.Configure | messages.Probe):
             return self._link.submit(request)
         future: _Future = concurrent.futures.Future()

@@ -17,7 +17,7 @@ class RemoteLink:
         self._channel = channel
 
     def submit(self, request: Request) -> "concurrent.futures.Future[Reply]":
-        """As `WorkerLink.submit`; also fails if a message cannot be encoded or decoded."""
+        """Like `WorkerLink.submit`; also fails if a message cannot be encoded or decoded."""
         future: concurrent.futures.Future[Reply] = concurrent.futures.Future()
         try:
             payload = wire.encode(request)

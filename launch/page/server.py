@@ -177,7 +177,7 @@ class _Handler(tornado.web.RequestHandler):
         self.board.answering.discard(getattr(self.request.connection, "stream", None))
 
     def head(self, *path: str) -> Awaitable[None] | None:
-        """As GET; tornado leaves out the content."""
+        """Answers like GET; tornado leaves out the content."""
         return self.get(*path)
 
     def say(self, status: int, sentence: str) -> None:

@@ -31,7 +31,7 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 def die_with_supervisor() -> None:
-    """As `die_with_parent`, if a supervisor started this process; else does nothing.
+    """Like `die_with_parent`, if a supervisor started this process; else does nothing.
 
     The supervisor asks through the environment: code that runs between fork and exec of a process
     with threads can hang.

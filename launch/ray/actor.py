@@ -82,7 +82,7 @@ class WorkerActor:
         """Returns at once: the process lives."""
 
     def handle(self, request: bytes) -> bytes:
-        """As `WorkerService.handle`."""
+        """Like `WorkerService.handle`."""
         with logs.about(run=self._plan.run, worker=self._plan.worker):
             return self._service.handle(request)
 

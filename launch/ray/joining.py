@@ -74,7 +74,7 @@ class Actors:
         return room_for(self.need, clusters.nodes()) if number == "all" else number
 
     def why_waiting(self, number: int, total: int) -> str:
-        """As `placement.why_waiting`, with the cluster as it is now."""
+        """Like `placement.why_waiting`, with the cluster as it is now."""
         return why_waiting(number, total, self.need, clusters.nodes(), clusters.free())
 
 

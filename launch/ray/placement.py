@@ -26,7 +26,7 @@ class Resources:
 def need_of(
     nodes: Sequence[Resources], device: RayDevice, threads: int | None, num_workers: WorkerCount
 ) -> Resources:
-    """What each worker of a run takes.
+    """The resources that each worker of a run takes.
 
     With GPUs it is one, and `threads` CPUs or one. Else it is `threads` CPUs; by default the CPUs
     are divided by the number of workers, and no worker takes more than the smallest node has.

@@ -194,7 +194,8 @@ def _shown(value: Any, show: Callable[[Any], str]) -> str | None:
 
 
 def _phases(run: RunFiles) -> Rows:
-    """Of the last coordinator: (phase, seconds, share of the workers' time spent computing)."""
+    """The last coordinator's phases: (name, seconds, share of the workers' time spent
+    computing)."""
     seconds, idle = _account(run).phase_seconds or {}, _account(run).idle_share or {}
     return [
         (name, f"{seconds[name]:.1f}", f"{100 * (1 - idle[name]):.0f} %" if name in idle else "")
