@@ -150,7 +150,7 @@ class KernelSpec:
     Attributes:
         architecture: the network.
         kind: `ntk` (all layers train) or `nngp` (only the read-out trains).
-        dtype: of arithmetic and results, `float32` or `float64`.
+        dtype: the dtype of arithmetic and results, `float32` or `float64`.
     """
 
     architecture: Architecture

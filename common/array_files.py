@@ -44,7 +44,8 @@ class ArrayFile:
     """An open .npz file.
 
     Attributes:
-        shapes: of the arrays, by name; they agree with the sizes that the archive declares.
+        shapes: the shapes of the arrays, by name; they agree with the sizes that the archive
+            declares.
     """
 
     shapes: Mapping[str, tuple[int, ...]]

@@ -22,7 +22,7 @@ class Chaos:
         drop: fraction of exchanges that are lost, half before the worker acts and half after.
         corrupt: fraction of questions and of answers with a changed byte.
         lie: fraction of blocks that one worker computes wrongly.
-        seed: of all draws.
+        seed: the seed of all draws.
     """
 
     kill: float | None = None

@@ -41,7 +41,7 @@ def locked(path: pathlib.Path, patience: float) -> Iterator[None]:
     the process that the file names counts as the holder if it lives on this machine.
 
     Args:
-        path: of the file; not a symbolic link.
+        path: the path of the file; not a symbolic link.
         patience: seconds to wait for another process, which may be about to end.
 
     Raises:

@@ -52,7 +52,7 @@ class Configure:
         seed: for augmentations.
         whitening: the key of a row set with the ZCA matrix (d, 1, 1, d) that preprocesses augmented
             images; empty for channel standardisation.
-        mean, std: of the raw channels; empty for no augmentation.
+        mean, std: those of the raw channels; empty for no augmentation.
     """
 
     protocol_version: int
@@ -75,9 +75,9 @@ class Configured:
 
     Attributes:
         engine: the chosen one.
-        device: of the engine, with its machine, for display.
+        device: the device of the engine, with its machine, for display.
         arithmetic, check: the worker's numeric identity, with the engine; see `Numerics`.
-        row_keys: of the row sets that the worker holds complete.
+        row_keys: the keys of the row sets that the worker holds complete.
     """
 
     engine: str
@@ -126,7 +126,7 @@ class Block:
 
     Attributes:
         block: its number, for `Cancel`.
-        version: of the support images.
+        version: the version of the support images.
         start, stop: the block's rows.
         columns_key: a row set, or `SUPPORT_KEY`.
         draw: the step whose augmentation the columns get, or `UNCHANGED`.
@@ -204,7 +204,7 @@ class Hello:
     """A worker listens at `address` and wants work. Answered by `Welcome`.
 
     Attributes:
-        protocol_version: of the worker.
+        protocol_version: the worker's version of the protocol.
         worker: its name, unique in the run; a worker that joins again replaces itself.
         incarnation: random for each process, to recognise late messages of a dead one.
         address: host:port that the coordinator can reach.

@@ -103,7 +103,7 @@ def coordinate(
     """Runs the algorithm of the settings, and writes the report.
 
     Args:
-        settings: of the run.
+        settings: the settings of the run.
         experiment: the data of the run.
         links: the initial workers, which are closed at the end.
         make_sink: makes the sink of evaluated snapshots, once workers are connected. None: they are

@@ -136,10 +136,10 @@ def run_coordinator(
     status.json says how the run ended, because Launchpad passes on no exit status.
 
     Args:
-        settings: of the run.
+        settings: the settings of the run.
         registration: where workers join.
-        snapshots: of the Reverb table, if there is one.
-        evaluator: of the node that scores snapshots, if there is one.
+        snapshots: the address of the Reverb table, if there is one.
+        evaluator: the address of the node that scores snapshots, if there is one.
         own_process: whether signals to this process ask it to stop.
         stop: asks it to stop otherwise.
     """

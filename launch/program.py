@@ -66,7 +66,7 @@ def make_program(
     """The program.
 
     Args:
-        settings: of the run.
+        settings: the settings of the run.
         with_evaluator: adds the nodes that score snapshots.
         stop: asks the coordinator to stop if it is a thread; a process is asked by SIGTERM.
     """

@@ -42,7 +42,7 @@ class ReverbSink:
     A thread writes, and imports Reverb, which imports TensorFlow and takes ten seconds.
 
     Args:
-        address: of the Reverb server.
+        address: the address of the Reverb server.
         scored: returns how often the run had gone back, and its step, at the snapshot that the
             evaluator scored last.
         stop: ends the waiting for the evaluator.

@@ -56,11 +56,12 @@ class Manifest(Facts):
 
     Attributes:
         named: whether the checkpoint is kept permanently.
-        counters: of the run so far; see `Counters`.
+        counters: the counters of the run so far; see `Counters`.
         config: the run's config.json.
-        sha256: of the checkpoint's other files, by name.
+        sha256: the SHA-256 hashes of the checkpoint's other files, by name.
         confirmations: which workers' answers the state rests on; None in those of earlier versions.
-        numerics: of the run so far, see `RunNumerics`; None in those of early versions.
+        numerics: the numeric identities of the run so far, see `RunNumerics`; None in those of
+            early versions.
     """
 
     step: int

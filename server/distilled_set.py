@@ -58,15 +58,15 @@ class Recipe:
     Attributes:
         preprocessing: from raw pixels to the space of the distilled images.
         class_names: C names; empty for targets of a regression.
-        settings: of the run, by name.
+        settings: the settings of the run, by name.
         pixel_range: the raw pixel values of black and white.
         target_mean: (C,), to be added to predictions of targets; None for classes.
         sets: those that the run wrote; empty before it is finished, and in recipes of early
             versions.
         data_hash: see `dataset_hash`; None in recipes of early versions.
         kipper_version: the version that wrote the recipe; None in those of early versions.
-        numerics: of all that computed for the run; None before it is finished, and in recipes of
-            early versions.
+        numerics: the numeric identities of all that computed for the run; None before it is
+            finished, and in recipes of early versions.
     """
 
     preprocessing: Preprocessing

@@ -40,7 +40,7 @@ class Divergence:
 
         Args:
             step: gradient steps made.
-            loss: of the step.
+            loss: the loss of the step.
             values: (t, C) that the loss is about.
             images: (n, h, w, c) of the step.
             loss_of: the kind of loss.

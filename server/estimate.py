@@ -19,7 +19,7 @@ class Part:
     """A part of a run.
 
     Attributes:
-        name: of the computation.
+        name: the name of the computation.
         times: how often it is done.
         pairs: kernel pairs, each time.
         vjp_pairs: pairs of the gradient, each time.
@@ -92,7 +92,7 @@ def memory_of(sizes: Sizes, gradient_targets: int, features: int, block: int) ->
     """Memory by sizes.
 
     Args:
-        sizes: of the data of the run.
+        sizes: the sizes of the data of the run.
         gradient_targets: target images of a gradient step, 0 without gradient.
         features: numbers that engines compute once for an image, those of all kernels together.
         block: see `Memory`; only the engine knows it.

@@ -25,9 +25,9 @@ def score(
     """The score of the kernel's current support, with `labels` (n, C), on a whole row set.
 
     Args:
-        key: of the row set.
+        key: the key of the row set.
         expected: its integer classes, or centred targets.
-        temperature: of the set, if it has one.
+        temperature: the temperature of the set, if it has one.
 
     Raises:
         NumericalError: see `krr.Factor`.
@@ -72,7 +72,7 @@ def streamed_scores(
         chunks: see `DistributedKernel.target_chunks`.
         coefficients: (K_ss + ridge)^-1 y_s of each regression, (n, C).
         expected: classes (t,) of the rows of K_ts, or centred targets (t, C).
-        temperature: of all regressions, if they have one.
+        temperature: the temperature of all regressions, if they have one.
     """
     sums = [_Sums(expected, weights.shape[1], temperature) for weights in coefficients]
     for span, k_ts in chunks:

@@ -59,7 +59,7 @@ class EventFiles:
         """Writes an evaluation and flushes the file.
 
         Args:
-            evaluation: of a step.
+            evaluation: the evaluation of a step.
             more: further numbers by tag.
             picture: makes a PNG of the images, if they should be shown.
         """

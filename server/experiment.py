@@ -39,7 +39,7 @@ class Augmenting:
         augment: see `parse_augmentation`.
         raw: training images (N, h, w, c) float32, in raw pixel space.
         index: (t,) rows of `raw` that are the target images.
-        preprocessing: of the augmented images.
+        preprocessing: the preprocessing of the augmented images.
     """
 
     augment: str

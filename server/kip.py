@@ -73,7 +73,7 @@ class Targets(NamedTuple):
     """The target images of a step's loss.
 
     Attributes:
-        key: of a row set.
+        key: the key of a row set.
         rows: (t,) indices into it.
         values: (t, C) values to predict.
         draw: the step whose augmentation is drawn for raw images; `UNCHANGED` without augmentation.

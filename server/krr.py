@@ -37,7 +37,7 @@ class Regression(NamedTuple):
     """The loss of one step, with its predictions and derivatives.
 
     Attributes:
-        loss: of the predictions.
+        loss: the loss of the predictions.
         predictions: (t, C) float64.
         cotangents: derivatives of `loss`.
     """

@@ -60,7 +60,7 @@ class Pool:
         counts: totals so far.
         phases: times so far, by phase.
         has_aborted: whether the scheduler ended the run.
-        position: of the state that the caller computes with; see `Confirmations`.
+        position: the position of the state that the caller computes with; see `Confirmations`.
         confirmations: which workers' answers the used results rest on.
         scheduler: may be read, in the pool's thread only.
 

@@ -25,7 +25,7 @@ class Phase(NamedTuple):
     Attributes:
         seconds: duration.
         worker_seconds, busy_seconds: worker time in total; with at least one block.
-        bytes_sent, bytes_received: of images, kernels and cotangents.
+        bytes_sent, bytes_received: bytes of images, kernels and cotangents.
     """
 
     seconds: float = 0.0

@@ -14,7 +14,7 @@ class PoolOptions:
     """Options of a pool.
 
     Attributes:
-        policy: of the scheduler.
+        policy: the policy of the scheduler.
         known: a block to check each worker with before it gets others.
         folder: where the scheduler's log and quarantined blocks are written; None: nowhere.
         bans: the file that keeps bans; None: bans end with this pool.

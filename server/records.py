@@ -139,8 +139,8 @@ class Evaluation(Facts):
         train: on the step's target images, or for Label Solve on a draw of them. Both are of the
             iterate, if the run evaluates an average of iterates.
         seconds: that the run had taken by then.
-        condition_number, regularised_condition_number: of K_ss, in the 2-norm, without and with
-            ridge; None if the matrix is singular.
+        condition_number, regularised_condition_number: those of K_ss, in the 2-norm, without and
+            with ridge; None if the matrix is singular.
     """
 
     step: int
@@ -182,8 +182,8 @@ class RunResult(Facts):
     """result.json: what a finished run achieved.
 
     Attributes:
-        test: of the distilled set.
-        test_loss: of Label Solve.
+        test: the test score of the distilled set.
+        test_loss: the test loss of Label Solve.
         natural: test score of the natural images that were drawn, with their natural labels.
         initial: test score of the set that KIP started from.
         train, loss: see `Evaluation`.

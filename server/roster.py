@@ -37,15 +37,16 @@ class Roster:
 
     Attributes:
         workers: by name.
-        bans: of liars.
-        certificates: of workers that have other ones than the coordinator, by name.
+        bans: the bans of liars.
+        certificates: the certificates of workers that have other ones than the coordinator, by
+            name.
         aside: for workers that were set aside, by name: until when they may not return, and why.
         refused: why workers failed their set-up, by name, until another process of that name comes.
 
     Args:
         configure: the first request to each worker.
         row_sets: images (n, h, w, c) by content key.
-        options, counts, ledger: of the pool and its scheduler.
+        options, counts, ledger: those of the pool and its scheduler.
         post: has a function called in the pool's thread.
         handle: gives an event to the scheduler and carries out its instructions.
     """

@@ -24,8 +24,8 @@ class RunNumerics(Facts):
     Checkpoints and distilled sets keep them, so a run that was mixed says so forever.
 
     Attributes:
-        workers: of its workers.
-        coordinators: of its coordinators' arithmetic.
+        workers: the identities of its workers.
+        coordinators: the identities of its coordinators' arithmetic.
     """
 
     workers: tuple[str, ...] = ()
@@ -61,11 +61,11 @@ class Admission:
     """Decides which workers may compute for a run, and records who did.
 
     Attributes:
-        numerics: of the run so far.
+        numerics: the numeric identities of the run so far.
         others_may_come: whether workers may join that the run does not start itself.
 
     Args:
-        before: of the checkpoint that the run resumes; empty for a new run.
+        before: the identities of the checkpoint that the run resumes; empty for a new run.
         own: this coordinator's identity; see `check_coordinator`.
         mixed: whether other identities than those of `before` may take part.
     """

@@ -42,10 +42,10 @@ def support_rows(
     Data without classes count as one class, here and below; see `labels.strata`.
 
     Args:
-        labels: of the images to draw from, (N,).
-        num_classes: of the data set.
+        labels: the labels of the images to draw from, (N,).
+        num_classes: the number of classes of the data set.
         size: number of rows.
-        seed: of the run.
+        seed: the seed of the run.
         class_names: for messages; by default the classes' numbers.
         held_out: for messages: training images of each class that `labels` do not include.
 

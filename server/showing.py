@@ -20,7 +20,7 @@ class Showing:
     """Makes a watch's snapshots; only the thread that runs the pool may use it.
 
     Attributes:
-        pool: of the session, once it has one.
+        pool: the pool of the session, once it has one.
 
     Args:
         watch: None if the run has no live page; then nothing is published.

@@ -98,7 +98,8 @@ class BestKeeper:
     """A sink that scores each snapshot and keeps the best in best.npz.
 
     Args:
-        workdir: of the run; its validation.jsonl lists the snapshots that were scored before.
+        workdir: the workdir of the run; its validation.jsonl lists the snapshots that were scored
+            before.
         score: returns the validation score of images and labels.
     """
 

@@ -30,7 +30,7 @@ class Status(Facts):
         steps: gradient steps to make; 0 for Label Solve.
         dashboard: URL of the live page.
         blocks: kernel blocks that this coordinator has received.
-        step, loss: of the newest gradient step.
+        step, loss: those of the newest gradient step.
         rows_of, rows, rows_total: what Label Solve is passing over, and how far it is.
         evaluated_step, test: the newest evaluation.
         events: lines of the scheduler's log, for a run that has finished.

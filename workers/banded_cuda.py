@@ -338,8 +338,8 @@ def _in_parts(
 
     Args:
         evaluate: raises MemoryError before it changes anything.
-        rows: of the first batch.
-        columns: of the second.
+        rows: the rows of the first batch.
+        columns: the columns of the second.
         most: pairs at once; None for any.
 
     Raises:

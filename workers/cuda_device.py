@@ -46,8 +46,8 @@ class Geometry(NamedTuple):
     """How a function is launched.
 
     Attributes:
-        warps: of a block.
-        blocks: of a multiprocessor at once.
+        warps: the warps of a block.
+        blocks: the blocks of a multiprocessor at once.
         shared: bytes of a block's shared memory.
         workspace: bytes of a block's part of an array in global memory; 0 if there is none.
     """

@@ -75,7 +75,7 @@ class KernelPlan:
     Attributes:
         network: the network.
         tangent: whether the kernel is the NTK; else the NNGP kernel.
-        channels: of an image.
+        channels: the channels of an image.
         stages: as the program knows them.
         rest: the numbers that do not belong to a stage.
     """

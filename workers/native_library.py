@@ -87,7 +87,7 @@ def level_for(dtype: np.dtype, images: int, *, rows: int = 0, threads: int = 1) 
     thread to itself, where every row of the first batch is a task for each vector of the second.
 
     Args:
-        dtype: of the values.
+        dtype: the dtype of the values.
         images: the size of the batch.
         rows: the size of the first batch; 0 if tasks do not depend on the width of vectors.
         threads: the number that may be used.

@@ -18,7 +18,7 @@ def plain_kernel(spec: KernelSpec, x1: np.ndarray, x2: np.ndarray) -> np.ndarray
     Source: Arora et al., "On exact computation with an infinitely wide neural net", 2019, 4.
 
     Args:
-        spec: of a convolutional ReLU network.
+        spec: the spec of a convolutional ReLU network.
         x1: the first images.
         x2: the second images.
     """

@@ -81,10 +81,10 @@ class ResidentImages(Generic[Buffer]):
     make room; but those of a block that is being computed stay.
 
     Args:
-        residency: of the device that holds the arrays.
+        residency: the residency of the device that holds the arrays.
         prepare: makes what is kept of images.
-        values: of an image's pixels and factors.
-        dtype: of both.
+        values: how many values an image's pixels and its factors have.
+        dtype: the dtype of both.
     """
 
     def __init__(

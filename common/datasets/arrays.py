@@ -20,7 +20,7 @@ def dataset_of_arrays(arrays: Mapping[str, np.ndarray], name: str, source: str) 
 
     Args:
         arrays: images as for `like_images`, labels as for `like_labels`.
-        name: of the data set.
+        name: the name of the data set.
         source: begins errors and warnings.
 
     Raises:

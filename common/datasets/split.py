@@ -15,7 +15,7 @@ def split_rows(labels: np.ndarray, test_size: float, seed: int) -> tuple[np.ndar
     Args:
         labels: (N,) or (N, k), of any kind.
         test_size: the share, if less than 1, or the number of test rows.
-        seed: of the draw.
+        seed: the seed of the draw.
 
     Raises:
         UserError: nothing would be left for training or for testing.

@@ -87,7 +87,7 @@ def compile_levels(
         name: what is built, for the sentence.
         source: the file to compile.
         targets: the library of each instruction set, all in one folder.
-        flags: of the compiler, for every level.
+        flags: the flags of the compiler, for every level.
     """
     compiler = shlex.split(os.environ.get("CXX") or "g++")
     (output,) = {target.parent for target in targets.values()}

@@ -121,7 +121,7 @@ def run_fleet(
         processes: the leader first.
         say: called with a sentence for each death.
         stop: asked once, the leader may finish while the others continue; urgent, all are killed.
-        limits: of restarts and of stopping.
+        limits: the limits of restarts and of stopping.
     """
     leader, *followers = (process.program(leads=i == 0) for i, process in enumerate(processes))
     (ending,) = supervise([leader], stop, say, limits, followers)

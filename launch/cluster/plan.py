@@ -20,7 +20,7 @@ class Process:
 
     Attributes:
         name: unique in the run.
-        arguments: of the `kipper` command.
+        arguments: the arguments of the `kipper` command.
         host: where it runs; empty if the cluster decides.
     """
 

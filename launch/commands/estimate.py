@@ -56,7 +56,7 @@ class Estimate:
     Attributes:
         start: seconds until workers compute at full speed.
         parts: what follows.
-        step_seconds: of one step of KIP, for each kernel; empty for Label Solve.
+        step_seconds: the seconds of one step of KIP, for each kernel; empty for Label Solve.
         engine: the one measured.
         workers, threads: their number during the measurement.
         sampled: the number of a step's target images that were used, and of all.

@@ -45,7 +45,7 @@ class Baseline(NamedTuple):
     Attributes:
         run: the settings to score with.
         dataset: raw, limited as `run` says; targets centred.
-        preprocessing: of the data set's images.
+        preprocessing: the preprocessing of the data set's images.
         distilled: the set to compare with; None without one.
     """
 
@@ -190,7 +190,7 @@ def natural_scores(
         baseline: the data and settings.
         test: resident on the workers.
         sizes: in any order, each a multiple of the number of classes.
-        seed: of the draws.
+        seed: the seed of the draws.
 
     Raises:
         NumericalError: see `krr.Factor`.

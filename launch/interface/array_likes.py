@@ -54,7 +54,7 @@ def image_array(images: object, name: str) -> np.ndarray:
     Args:
         images: an array, tensor, sparse matrix or column of a table; or a sequence of those, of
             pictures of Pillow, of encoded pictures, of paths, or of nested lists of numbers.
-        name: of the images, for errors.
+        name: the name of the images, for errors.
 
     Raises:
         UserError: they are none of these, or not all of one shape.

@@ -21,7 +21,7 @@ class RunTable:
     """Runs side by side.
 
     Attributes:
-        heads: of the columns.
+        heads: the heads of the columns.
         rows: a run's cells, as text; runs that share data, kernel and algorithm follow one another.
     """
 

@@ -64,7 +64,7 @@ class Asked:
         data_dir: the folder of a named data set's files.
         test_size: see `load_data`.
         class_names: see `load_data`.
-        seed: of the draw of the test images.
+        seed: the seed of the draw of the test images.
     """
 
     data_dir: str | os.PathLike[str] | None = None
@@ -99,7 +99,7 @@ def load_data(
         test_size: if there is no test part, the share of the images, or from 1 on their number,
             that is set apart as one, with the same share of each class.
         class_names: the names of integer classes, or the order of classes that are strings.
-        seed: of the draw of the test images.
+        seed: the seed of the draw of the test images.
 
     Returns:
         The data set: `x_train` and `x_test` are float32 (N, height, width, channels), `y_train` and
@@ -146,7 +146,7 @@ def given_test_set(
 
     Args:
         data: images and labels, or one object that holds both.
-        class_names: of the distilled set; () for targets or if they are unknown.
+        class_names: the class names of the distilled set; () for targets or if they are unknown.
         pixel_range: the raw pixel values of black and white there.
 
     Raises:

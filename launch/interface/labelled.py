@@ -63,7 +63,7 @@ class Labelled:
     Attributes:
         images: see `image_array`.
         labels: see `label_array`.
-        class_names: of integer labels; () if they are unknown.
+        class_names: the class names of integer labels; () if they are unknown.
     """
 
     images: np.ndarray
@@ -93,7 +93,7 @@ def read_labelled(data: object, part: str) -> Labelled | None:
     Args:
         data: a pair (images, labels); a data frame or mapping with a column of labels; a data set
             of torch, torchvision or Hugging Face; a loader of torch; or (image, label) pairs.
-        part: of the data, as train, for errors.
+        part: the name of the part of the data, such as train, for errors.
 
     Raises:
         UserError: the images or labels cannot be used.

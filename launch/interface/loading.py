@@ -48,7 +48,7 @@ def result_in(
     """The result of the run in a folder.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         held: its data, if they are arrays in memory.
         last: the set to take if the run is not finished; None for that of the newest checkpoint.
 

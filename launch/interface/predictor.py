@@ -21,7 +21,7 @@ class Predictor:
         labels: (n, C) float64.
         preprocessing: from raw pixels to the space of `images`.
         target_mean: (C,), added to predictions of targets; None for classes.
-        architecture, kind, dtype: of the kernel; see `kipper.kernel`.
+        architecture, kind, dtype: those of the kernel; see `kipper.kernel`.
         ridge: see `krr.Factor`.
         engine: implementation of the kernel, as the setting of that name.
     """

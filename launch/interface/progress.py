@@ -31,9 +31,9 @@ class Progress:
     Attributes:
         state: starting, running, finished, interrupted or failed.
         step: gradient steps made, of `steps`; 0 for Label Solve.
-        share: of the work that is done, 0 to 1.
-        loss: of the newest step; None before.
-        test_accuracy, test_r2: of the newest evaluation; None before, or if it is the other.
+        share: the share of the work that is done, 0 to 1.
+        loss: the loss of the newest step; None before.
+        test_accuracy, test_r2: those of the newest evaluation; None before, or if it is the other.
         seconds_left: an estimate; None while there is none.
         page: address of the live page; None if there is none.
         workdir: the run's folder.

@@ -70,7 +70,7 @@ class Result:
         natural_accuracy: the same of n natural images with their own labels.
         test_r2, natural_r2: R² instead of accuracy for a regression; None for classes.
         step: gradient steps made; 0 for Label Solve; None if the file does not say.
-        class_names: of the C classes; () for a regression or if they are unknown.
+        class_names: the names of the C classes; () for a regression or if they are unknown.
         summary: the content of result.json; {} without one.
         path: the set's file, beside which its preprocessing is.
         workdir: the folder of the run, or of the file. A temporary folder, made because you gave no

@@ -35,7 +35,8 @@ class Metric:
 
     Attributes:
         name: ends with its unit, as Prometheus recommends.
-        path: of its value in the document that `_document` makes; `*` stands for the label.
+        path: the path of its value in the document that `_document` makes; `*` stands for the
+            label.
         text: explains it.
         label: a key of `LABELS`, or "".
     """
@@ -101,7 +102,7 @@ def exposition(snapshot: RunView, accept: str, unix: float) -> tuple[bytes, str]
     """The answer of /metrics, and its content type.
 
     Args:
-        snapshot: of the run.
+        snapshot: the snapshot of the run.
         accept: the Accept header of the request, which chooses the text format or OpenMetrics.
         unix: the time now, in seconds since 1970.
     """

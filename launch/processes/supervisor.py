@@ -161,7 +161,7 @@ def supervise(
         leaders: programs; when they have ended, all end.
         stop: asks the leaders to finish; all processes are killed when it is urgent.
         say: called with a sentence for each death.
-        limits: of restarts and of stopping.
+        limits: the limits of restarts and of stopping.
         followers: programs that run as long as the leaders.
     """
     leading = [_Supervised(program, limits, say, leads=True) for program in leaders]

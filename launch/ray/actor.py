@@ -32,7 +32,7 @@ class ActorPlan:
         architecture: files of the run's own networks, comma-separated, or None.
         chaos: as `parse_chaos` takes it, or None.
         has_gpu: whether Ray gives it one.
-        log_format: of its log.
+        log_format: the format of its log.
         log: the log's path; None for its stderr, which Ray keeps in a file.
     """
 

@@ -35,7 +35,7 @@ class Actors:
     """How the actors of a run are made.
 
     Attributes:
-        settings: of the run.
+        settings: the settings of the run.
         need: what each takes.
         logs: the folder of their logs, if they run on this machine; else they log to Ray's files.
     """

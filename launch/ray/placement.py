@@ -72,7 +72,7 @@ def why_waiting(
     Args:
         number: how many wait.
         total: how many the run wants.
-        need: of each.
+        need: the resources of each.
         nodes: what the cluster's nodes have.
         free: the resources of the cluster that nobody uses.
     """

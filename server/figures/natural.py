@@ -21,7 +21,7 @@ def natural_figure(report: Json, shared: str) -> Figure:
     """Natural images as a curve, and a line from the distilled set to where they match its score.
 
     Args:
-        report: of `kipper evaluate --natural`: `natural`, and with a distilled set also
+        report: the report of `kipper evaluate --natural`: `natural`, and with a distilled set also
             `distilled`, `natural_images_needed` and `finding`.
         shared: a subtitle, for what all scores have in common.
     """

@@ -26,8 +26,8 @@ class SizedScore:
         line: names its line: data set, architecture, algorithm.
         baseline: names the line of its natural images.
         support_size: number of support images.
-        score: of the distilled set, as shown.
-        natural: of the natural images that were drawn, as shown; None: unknown.
+        score: the score of the distilled set, as shown.
+        natural: the score of the natural images that were drawn, as shown; None: unknown.
     """
 
     line: str
@@ -62,8 +62,8 @@ def support_sizes_figure(
     grey. Lines connect the means of runs of one size, such as several seeds; the runs are points.
 
     Args:
-        scores: of at least one run.
-        measure: of the scores.
+        scores: the scores of at least one run.
+        measure: the measure of the scores.
         shared: a subtitle, for what all runs have in common.
     """
     lines = sorted({score.line for score in scores})

@@ -27,8 +27,8 @@ class Activity:
     Attributes:
         workers: their names.
         seconds: duration; the times below are from 0 to this.
-        worker, kind: of each of n spans of work: indices (n,) into `workers` and `KINDS`.
-        start, stop: of each span, float64 (n,), seconds.
+        worker, kind: those of each of n spans of work: indices (n,) into `workers` and `KINDS`.
+        start, stop: those of each span, float64 (n,), seconds.
         connected: when each worker was connected, as (index, start, stop).
         deaths: when and why workers were lost, as (index, seconds, reason).
         blocks: how many of each worker's answers were used, but for rows sent ahead.

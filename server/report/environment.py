@@ -31,7 +31,7 @@ def with_earlier(now: Json, before: Json) -> Json:
     """The environment of a coordinator, with those of the run's earlier ones that differed.
 
     Args:
-        now: of this coordinator.
+        now: the environment of this coordinator.
         before: environment.json as the coordinator before left it.
 
     Raises:

@@ -25,7 +25,7 @@ def read_activity(log: pathlib.Path, num_lines: int = 0) -> Activity | None:
     `Follower` defines what counts as work.
 
     Args:
-        log: of a scheduler.
+        log: the log of a scheduler.
         num_lines: that it has at least, after its first.
 
     Raises:

@@ -13,7 +13,7 @@ class Nearest(NamedTuple):
 
     Attributes:
         rows: its number, int64 (n,).
-        cosines: of the angle between them, float64 (n,).
+        cosines: the cosine of the angle between them, float64 (n,).
     """
 
     rows: np.ndarray

@@ -60,7 +60,7 @@ class Repetition(NamedTuple):
 
     Attributes:
         command: a command line, or a call from Python if the data were given there.
-        flags: of the command line, one a line; none for a call.
+        flags: the flags of the command line, one a line; none for a call.
         evaluate: a command line or a call that evaluates its set.
     """
 
@@ -84,7 +84,7 @@ def render(
         run: the run to report.
         again: how to repeat it.
         pictures: by the names of figures.
-        activity: of its workers, if known.
+        activity: the activity of its workers, if known.
     """
     worker_heads, workers = _workers(run, activity)
     result = run.result.record() if run.result is not None else {}
@@ -194,8 +194,7 @@ def _shown(value: Any, show: Callable[[Any], str]) -> str | None:
 
 
 def _phases(run: RunFiles) -> Rows:
-    """The last coordinator's phases: (name, seconds, share of the workers' time spent
-    computing)."""
+    """The last coordinator's phases: (name, seconds, share of worker time spent computing)."""
     seconds, idle = _account(run).phase_seconds or {}, _account(run).idle_share or {}
     return [
         (name, f"{seconds[name]:.1f}", f"{100 * (1 - idle[name]):.0f} %" if name in idle else "")

@@ -36,7 +36,7 @@ class SupportFiles:
     Attributes:
         recipe: the preprocessing, and the names of classes.
         natural: the natural images that were drawn.
-        targets: of the initial images: integer classes (n,), or float targets (n, d).
+        targets: the targets of the initial images: integer classes (n,), or float targets (n, d).
         initial: the images before the first step.
         original_labels: (n, C) before any was learned: centred one-hot vectors, or the targets.
         final, labels: images and labels (n, C) at `step`.
@@ -64,7 +64,7 @@ class RunFiles:
         workdir: the run's folder.
         algorithm: with the recorded settings.
         settings: as recorded, by name.
-        data_hash: of the data set.
+        data_hash: the hash of the data set.
         result: None while the run is not finished.
         status: as the coordinator last wrote it.
         metrics, validation: evaluations by step.

@@ -29,7 +29,7 @@ class ShownImages:
     """Distilled images of an evaluation.
 
     Attributes:
-        step: of the evaluation.
+        step: the step of the evaluation.
         images: preprocessed, (n, h, w, c).
         classes: integers (n,); None for regression targets.
         class_names: names of the classes.
@@ -72,15 +72,15 @@ class RunView:
         unix: when it was made, as Unix time.
         about: the constant part of "run" in /api/state, and kipper's version.
         status: contents of status.json.
-        records: of metrics.jsonl.
+        records: the records of metrics.jsonl.
         measure: key, name and factor of the run's score.
         natural: the score of natural images, as in records; None if not known.
         workers: the response of /api/workers.
         deaths: how often workers were lost.
-        counters: of the scheduler.
+        counters: the counters of the scheduler.
         matrix: the matrix to show, if any.
-        lanes: of the timeline.
-        images: of the newest evaluations, the newest last.
+        lanes: the lanes of the timeline.
+        images: the images of the newest evaluations, the newest last.
     """
 
     number: int

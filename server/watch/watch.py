@@ -58,7 +58,7 @@ class Watch:
 
     Attributes:
         newest: the last view; initially that of a run that is starting.
-        address: of the live page, for status.json.
+        address: the address of the live page, for status.json.
         is_broken: whether an error has stopped it.
 
     Args:
@@ -186,8 +186,8 @@ class Watch:
         Args:
             now, unix: the time on the scheduler's clock, and as Unix time.
             status: contents of status.json.
-            scheduler: of the run, if it has one already.
-            records: of metrics.jsonl; the same object as before if nothing was added.
+            scheduler: the scheduler of the run, if it has one already.
+            records: the records of metrics.jsonl; the same object as before if nothing was added.
             natural: the score of natural images, as in records; None if not known.
         """
         ledger = scheduler.ledger if scheduler is not None else Ledger()

@@ -23,8 +23,8 @@ class TransferData:
 
     Attributes:
         images: distilled (n, h, w, c).
-        labels: of the distilled images, (n, C) float64.
-        architecture: of the networks.
+        labels: the labels of the distilled images, (n, C) float64.
+        architecture: the architecture of the networks.
         natural: training images that determine the learning rate.
         validation: training images that no run used as targets, for the curve; may be empty.
         test: all test images.

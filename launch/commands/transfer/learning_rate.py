@@ -27,7 +27,7 @@ def largest_stable_rate(apply: Apply, parameters: Any, images: np.ndarray) -> fl
 
     Args:
         apply: parameters and images (n, h, w, c) to outputs (n, C).
-        parameters: of the network as drawn.
+        parameters: the parameters of the network as drawn.
         images: preprocessed, float32.
     """
     num_outputs = jax.eval_shape(apply, parameters, images).shape[1]

@@ -25,7 +25,8 @@ class Protocol:
     Attributes:
         loss: `mse`, half the mean squared error to the labels over all entries; or
             `cross_entropy`, of the softmax against each label's largest entry, mean over images.
-        steps: of gradient descent with momentum; the learning rate falls to zero as a half cosine.
+        steps: the number of steps of gradient descent with momentum; the learning rate falls to
+            zero as a half cosine.
         l2: l2 / 2 times the squared norm of all parameters is added to the loss.
         batch_size: maximum number of distilled images in a step.
     """
@@ -58,9 +59,9 @@ def train(
         apply: parameters and images to outputs (n, C).
         parameters: to start from.
         images: distilled (n, h, w, c), preprocessed.
-        labels: of the distilled images, (n, C).
+        labels: the labels of the distilled images, (n, C).
         rate: the initial learning rate.
-        seed: of the batches.
+        seed: the seed of the batches.
 
     Raises:
         NumericalError: the loss is no longer finite.

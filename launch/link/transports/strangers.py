@@ -33,7 +33,7 @@ class Strangers:
     """Connections to `port` without a call.
 
     Args:
-        port: of the listener.
+        port: the port of the listener.
         states: returns the state of each connection to a port, as in the kernel's table.
         clock: seconds.
     """
