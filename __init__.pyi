@@ -778,7 +778,7 @@ def kernel_vjp(
         K (n, m), and arrays of the shapes of x1 and x2, all in `dtype`.
 
     Raises:
-        UserError: as `kernel`, or the cotangent is not of the kernel's shape.
+        UserError: see `kernel`; or the cotangent is not of the kernel's shape.
     """
     ...
 

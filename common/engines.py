@@ -25,8 +25,8 @@ class EngineEntry:
         fewest_pairs: the least number of pairs of 32x32 pixels in a block, if a step has so many:
             smaller ones are not worth their messages.
         always_float64: whether it computes kernels of float32 in float64 too.
-        blocks_at_once: that a worker gives it, each from a thread of its own. One of several is
-            copied while the device computes another one.
+        blocks_at_once: the number of blocks that a worker gives it, each from its own thread. One
+            of several is copied while the device computes another one.
     """
 
     name: str

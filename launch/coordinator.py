@@ -40,7 +40,7 @@ def claimed_run(settings: RunSettings) -> Iterator[Dataset]:
     """Checks as `check_run` does, and reserves the workdir for this run while the block runs.
 
     Raises:
-        UserError: as `check_run`; or another run is in the workdir, which is then not touched.
+        UserError: see `check_run`; or another run is in the workdir, which is then not touched.
     """
     settings.check()
     workdir = Workdir(settings.execution.workdir)

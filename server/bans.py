@@ -15,7 +15,7 @@ class Ban:
     """Why a worker is banned.
 
     Attributes:
-        reason: for the user.
+        reason: the reason, for the user.
         host: where it ran, for the user.
         certificate: the fingerprint of the worker's own certificate; empty if it has none, or one
             that others use too.

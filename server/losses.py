@@ -18,8 +18,8 @@ class LossAt(NamedTuple):
 
     Attributes:
         value: the loss.
-        predictions: its derivatives (t, C).
-        log_temperature: its derivative (1,); None for a loss without temperature.
+        predictions: the derivatives of the loss by the predictions, (t, C).
+        log_temperature: the derivative by it, (1,); None for a loss without temperature.
     """
 
     value: float

@@ -14,9 +14,9 @@ class Measure:
     """The quantity that a score measures.
 
     Attributes:
-        name: as shown, with its unit.
+        name: the name that is shown, with its unit.
         key: records call its fields train_KEY, test_KEY, validation_KEY and natural_KEY.
-        factor: from a recorded value to the shown one.
+        factor: the factor from a recorded value to the shown one.
     """
 
     name: str

@@ -135,10 +135,10 @@ class Evaluation(Facts):
 
     Attributes:
         step: gradient steps made.
-        loss: on the step's target images; for Label Solve on all.
-        train: on the step's target images, or for Label Solve on a draw of them. Both are of the
-            iterate, if the run evaluates an average of iterates.
-        seconds: that the run had taken by then.
+        loss: the loss on the step's target images; for Label Solve on all.
+        train: the score on the step's target images, or for Label Solve on a draw of them. Both are
+            of the iterate, if the run evaluates an average of iterates.
+        seconds: the time that the run had taken by then.
         condition_number, regularised_condition_number: those of K_ss, in the 2-norm, without and
             with ridge; None if the matrix is singular.
     """
@@ -191,7 +191,7 @@ class RunResult(Facts):
         stopped: "plateau" if the run ended at one, before its last possible step.
         best: test score of the set of best.npz, which did best on held-out images; None if there is
             none, or if it is not known that its step was evaluated.
-        best_step: its step.
+        best_step: the step of that set.
         used_blocks: kernel blocks that were used for the result; None if none was to be verified.
         confirmed_blocks: those of them on which two workers agreed.
         liars: workers that computed wrong numbers, each with the position (see `Confirmations`)

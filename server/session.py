@@ -167,7 +167,7 @@ class Session:
         """Records an evaluation, and shows its support set.
 
         Args:
-            evaluation: for metrics.jsonl.
+            evaluation: the record for metrics.jsonl.
             more: numbers for event files only, by tag.
         """
         step = evaluation.step

@@ -38,7 +38,7 @@ class SupportSnapshot:
     Attributes:
         step: gradient steps made.
         support: the set, with images in the kernel's dtype.
-        loss: on the step's target batch.
+        loss: the loss on the step's target batch.
         gone_back: the steps to which the run had gone back by then, in order.
     """
 

@@ -25,7 +25,7 @@ def print_comparison(settings: CompareSettings) -> None:
     """Prints a table of the runs and draws their scores.
 
     Raises:
-        UserError: as `read_comparable`, or the figure cannot be written.
+        UserError: see `read_comparable`; or the figure cannot be written.
     """
     settings.check()
     runs, measure = read_comparable(settings.runs)

@@ -31,7 +31,7 @@ class FileEvaluation:
         recorded: the score that its run recorded; None if there is none.
         agrees_with_record: whether both are equal up to rounding; None without a record, or if it
             was measured with other settings or data.
-        temperature: by which predictions are divided to be logits; None if none was learned.
+        temperature: predictions divided by it are logits; None if none was learned.
         support_size: number of distilled images.
         conditions: what the score was measured with.
         kernel_pairs: pairs of images whose kernel was computed.

@@ -150,7 +150,7 @@ def given_test_set(
         pixel_range: the raw pixel values of black and white there.
 
     Raises:
-        UserError: as `given_data`.
+        UserError: see `given_data`.
     """
     found = read_labelled(data[0], "test") if len(data) == 1 else None
     if found is None and len(data) == 2:

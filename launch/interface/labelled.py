@@ -75,7 +75,7 @@ def labelled_pair(images: object, labels: object, part: str) -> Labelled:
     """Images and labels; `part`, as train, is for errors.
 
     Raises:
-        UserError: as `image_array` and `label_array`, or their numbers differ.
+        UserError: see `image_array` and `label_array`; or their numbers differ.
     """
     found = Labelled(image_array(images, f"x_{part}"), label_array(labels, f"y_{part}"))
     counts = [len(array) if array.ndim else 1 for array in (found.images, found.labels)]

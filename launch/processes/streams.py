@@ -33,7 +33,7 @@ class LossyText(io.TextIOWrapper):
     Characters that the encoding lacks are written as similar ones, or as escapes.
 
     Args:
-        buffer: of which the descriptor is led to the null device when writing fails.
+        buffer: its descriptor is redirected to the null device when writing fails.
         reasons: error numbers; other errors are raised.
         encoding: as for `open`.
     """

@@ -32,7 +32,7 @@ class Algorithm(abc.ABC):
 
     Attributes:
         name: for display.
-        command: of the command line.
+        command: its name on the command line.
         settings_class: its name identifies the algorithm in config.json.
         learns_images: whether support images change, so that checkpoints hold them.
         holds_out_validation: whether training images are held out to choose among snapshots.

@@ -26,7 +26,7 @@ def read_activity(log: pathlib.Path, num_lines: int = 0) -> Activity | None:
 
     Args:
         log: the log of a scheduler.
-        num_lines: that it has at least, after its first.
+        num_lines: the least number of lines that it has, after its first.
 
     Raises:
         LookupError, ValueError: it is so damaged that what is left makes no sense.

@@ -12,7 +12,7 @@ class Nearest(NamedTuple):
     """For each of n images the most similar of N others.
 
     Attributes:
-        rows: its number, int64 (n,).
+        rows: the number of that image, int64 (n,).
         cosines: the cosine of the angle between them, float64 (n,).
     """
 

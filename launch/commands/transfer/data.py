@@ -48,7 +48,7 @@ def read_file(settings: TransferSettings) -> DistilledFile:
     """The distilled set with its data set.
 
     Raises:
-        UserError: as `read_distilled`; or the data set has no classes.
+        UserError: see `read_distilled`; or the data set has no classes.
     """
     file = read_distilled(settings.evaluation)
     if not are_classes(file.dataset.y_train):
