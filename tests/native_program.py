@@ -137,6 +137,12 @@ def _passes(network, x1, x2, cotangent, level=None):
                 network, kind, *inputs, cotangent, both=both, kept=given, **options
             )
             results += [kernel, *pulled]
+        listed = [side[: min(map(len, (x1, x2)))] for side in inputs]
+        results.append(banded_cpu.listed_kernels(network, kind, *listed, **options)[0])
+        kernels, _, *pulled = banded_cpu.listed_kernels_vjp(
+            network, kind, *listed, cotangent.ravel()[: len(listed[0])], **options
+        )
+        results += [kernels, *pulled]
     return results
 
 

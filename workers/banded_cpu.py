@@ -20,6 +20,8 @@ __all__ = [
     "judged_cross_kernel",
     "kept_values",
     "linearised_cross_kernel",
+    "listed_kernels",
+    "listed_kernels_vjp",
     "runnable_levels",
     "unavailable",
     "variance_maps",
@@ -142,12 +144,54 @@ def cross_kernel_vjp(
     level = level or level_for(x2.dtype, len(x2))
     shapes = [cotangent.shape, cotangent.shape, x1.shape, v1.shape, *second]
     call = entry_point("cross_vjp", x1, shapes, level)
-    attributes = _attributes(
-        network, network.bands, tangent=is_tangent(kind), both=both, threads=threads
-    )
+    attributes = _cross_attributes(network, kind, threads, both)
     given = np.empty(0, x1.dtype) if kept is None else kept
     kernel, endangered, *cotangents = call(x1, v1, x2, v2, given, cotangent, **attributes)
     return kernel, endangered > 0, *(cotangents if both else cotangents[:2])
+
+
+def listed_kernels(
+    network: BandedNetwork,
+    kind: str,
+    x1: np.ndarray,
+    v1: np.ndarray,
+    x2: np.ndarray,
+    v2: np.ndarray,
+    *,
+    threads: int,
+    level: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`judged_cross_kernel` of pairs alone: of x1[i] with x2[i], with the same bits; (n,) each."""
+    level = level or level_for(x1.dtype, len(x1), rows=1, threads=threads)
+    call = entry_point("listed", x1, [(len(x1),)] * 2, level)
+    kernels, endangered = call(x1, v1, x2, v2, **_cross_attributes(network, kind, threads))
+    return kernels, endangered > 0
+
+
+def listed_kernels_vjp(
+    network: BandedNetwork,
+    kind: str,
+    x1: np.ndarray,
+    v1: np.ndarray,
+    x2: np.ndarray,
+    v2: np.ndarray,
+    cotangent: np.ndarray,
+    *,
+    threads: int,
+    level: str | None = None,
+) -> tuple[np.ndarray, ...]:
+    """`listed_kernels`, and their cotangents (n,) pulled back, each pair's apart.
+
+    Returns:
+        The kernels (n,); whether pairs are endangered, (n,) boolean; the cotangents of x1, v1, x2
+        and v2, which are 0 for endangered pairs.
+    """
+    level = level or level_for(x1.dtype, len(x1), rows=1, threads=threads)
+    pulled = [each.shape for each in (x1, v1, x2, v2)]
+    call = entry_point("listed_vjp", x1, [cotangent.shape] * 2 + pulled, level)
+    attributes = _cross_attributes(network, kind, threads)
+    kernels, endangered, *cotangents = call(x1, v1, x2, v2, cotangent, **attributes)
+    return kernels, endangered > 0, *cotangents
 
 
 def _cross(
@@ -161,10 +205,7 @@ def _cross(
     x1, _, x2, _ = images
     pairs = x1.shape[0], x2.shape[0]
     call = entry_point("cross", x1, [pairs, pairs, (kept,)], level)
-    attributes = _attributes(
-        network, network.bands, tangent=is_tangent(kind), both=False, threads=threads
-    )
-    kernel, endangered, values = call(*images, **attributes)
+    kernel, endangered, values = call(*images, **_cross_attributes(network, kind, threads))
     return kernel, values, endangered > 0
 
 
@@ -184,6 +225,13 @@ def _attributes(
         "both": both,
         "threads": threads,
     }
+
+
+def _cross_attributes(
+    network: BandedNetwork, kind: str, threads: int, both: bool = False
+) -> dict[str, Any]:
+    tangent = is_tangent(kind)
+    return _attributes(network, network.bands, tangent=tangent, both=both, threads=threads)
 
 
 def _variance_attributes(network: BandedNetwork, threads: int) -> dict[str, Any]:

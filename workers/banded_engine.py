@@ -129,9 +129,13 @@ class BandedEngine:
         again = near | endangered
         crowded = np.logical_or.outer(again.any(1) | x1.crowded, again.any(0) | x2.crowded)
         held = kernel.astype(np.float64)
-        for row, columns in self._groups(again | (equal & crowded)):
+        wanted = again | (equal & crowded)
+        symmetric = x1.is_same_as(x2)
+        for row, columns in self._groups(np.triu(wanted) if symmetric else wanted):
             exact, first, second = self._exactly(x1, x2, row, columns)
             held[row, columns] = exact.block(first, second)[0]
+            if symmetric:
+                held[columns, row] = held[row, columns]
         return held, again
 
     def _with_exact(

@@ -40,6 +40,16 @@ class PreparedImages:
             self.images[rows], self.features[rows], crowded, self.source, numbers[rows]
         )
 
+    def is_same_as(self, other: "PreparedImages") -> bool:
+        """Whether the other ones are these images in this order, by their source."""
+        if self.source is not other.source or len(self.images) != len(other.images):
+            return False
+        numbers, others = (
+            np.arange(len(self.images)) if each.numbers is None else each.numbers
+            for each in (self, other)
+        )
+        return np.array_equal(numbers, others)
+
 
 class Engine(Protocol):
     """Evaluates blocks of one kernel and their vector-Jacobian products.

@@ -18,7 +18,10 @@ from kipper.workers.native.build import LIBRARIES, library_path, sources_hash
 
 # The functions of each library, native/NAME.cpp.
 _FUNCTIONS = {
-    "banded": ("variance_maps", "variance_maps_vjp", "cross", "cross_vjp"),
+    "banded": (
+        *("variance_maps", "variance_maps_vjp", "cross", "cross_vjp"),
+        *("listed", "listed_vjp"),
+    ),
     "dense": ("dense", "dense_vjp"),
 }
 _MESSAGE_BYTES = 256

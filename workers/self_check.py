@@ -51,6 +51,11 @@ def check_native(spec: KernelSpec, make: Callable[[KernelSpec, int], Engine]) ->
     _compare("gradient", got, want, "the differences of its kernel", tolerance)
     (alone,) = _gradient(native, x1.astype(spec.dtype), x2.astype(spec.dtype), both=False)
     _compare("gradient of one side", alone, g1, "that of both", tolerance)
+    same = _prepared(native, every)  # an engine may evaluate half of its pairs with itself
+    got, pulled = native.block_vjp(same, same, np.ones((len(every),) * 2, spec.dtype), both=True)
+    want, others = _block(native, every, every), _gradient(native, every, every, both=True)
+    _compare("symmetric kernel", got, want, "that of others", _KERNEL_TOLERANCE[spec.dtype])
+    _compare("symmetric kernel's gradient", pulled[0], others[0], "that of others", tolerance)
 
 
 def small_images(spec: KernelSpec, rng: np.random.Generator) -> np.ndarray:

@@ -149,6 +149,64 @@ def test_one_side_alone_is_that_side_of_both():
 
 
 @NATIVE
+@pytest.mark.parametrize("level", banded_cpu.runnable_levels())
+@pytest.mark.parametrize(("name", "kind"), [("convnet", "ntk"), ("myrtle5", "nngp")])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-13)])
+def test_listed_pairs_have_the_bits_of_blocks_and_cotangents_of_their_own(
+    name, kind, dtype, tolerance, level
+):
+    network, x1, x2, _ = _problem(name, (9, 11, 3), (4, 9), dtype)
+    v1, v2 = (banded_cpu.variance_maps(network, x) for x in (x1, x2))
+    rows, columns = (index.ravel() for index in np.indices((4, 9)))
+    cotangent = np.random.default_rng(1).normal(size=36).astype(dtype)
+    block = banded_cpu.cross_kernel(network, kind, x1, v1, x2, v2, threads=1, level=level)
+    pairs = network, kind, x1[rows], v1[rows], x2[columns], v2[columns]
+    kernels, _ = banded_cpu.listed_kernels(*pairs, threads=2, level=level)
+    assert np.array_equal(kernels, block[rows, columns])
+    again, endangered, *pulled = banded_cpu.listed_kernels_vjp(
+        *pairs, cotangent, threads=2, level=level
+    )
+    assert np.array_equal(again, kernels)
+    assert not endangered.any()
+    for i in (0, 20, 35):
+        _, _, *alone = banded_cpu.cross_kernel_vjp(
+            network,
+            kind,
+            *(array[i : i + 1] for array in pairs[2:]),
+            cotangent[i : i + 1, None],
+            both=True,
+            threads=1,
+        )
+        for got, want in zip(pulled, alone, strict=True):
+            assert relative_error(got[i], want[0]) < tolerance
+
+
+@NATIVE
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bits_of_listed_pairs_depend_on_no_other_pair_nor_on_threads_or_vectors(dtype):
+    network, x1, x2, _ = _problem("convnet3", (8, 8, 1), (19, 19), dtype)
+    v1, v2 = (banded_cpu.variance_maps(network, x) for x in (x1, x2))
+    inputs = x1, v1, x2, v2, np.ones(19, dtype)
+    fused = banded_cpu.runnable_levels()[:2]
+
+    def pulled(part, **options):
+        arrays = (array[part] for array in inputs)
+        return banded_cpu.listed_kernels_vjp(network, "ntk", *arrays, **options)
+
+    every = pulled(slice(None), threads=1, level=fused[0])
+    for other in (
+        pulled(slice(None), threads=3, level=fused[-1]),
+        [
+            np.concatenate(parts)
+            for parts in zip(
+                *(pulled(part, threads=1) for part in (slice(0, 7), slice(7, None))), strict=True
+            )
+        ],
+    ):
+        assert all(np.array_equal(*pair) for pair in zip(every, other, strict=True))
+
+
+@NATIVE
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-14)])
 def test_an_image_with_itself_has_its_own_kernel_in_every_block(dtype, tolerance):
     network, _, x2, _ = _problem("convnet", (8, 8, 3), dtype=dtype)
@@ -235,11 +293,19 @@ def test_results_of_a_wrong_shape_are_refused():
     cross = banded_cpu._attributes(network, network.bands, tangent=True, both=True, threads=1)
     pairs, kept = (x1, v1, x2, v2), np.empty(0, np.float32)
     shapes = [cotangent.shape, cotangent.shape, x1.shape, v1.shape, x2.shape, v2.shape]
+    listed = (x1, v1, x1, v1)
     calls = [
         ("variance_maps", (x1,), [v1.shape], variance),
         ("variance_maps_vjp", (x1, v1), [x1.shape], variance),
         ("cross", pairs, [cotangent.shape, cotangent.shape, (0,)], cross),
         ("cross_vjp", (*pairs, kept, cotangent), shapes, cross),
+        ("listed", listed, [(3,), (3,)], cross),
+        (
+            "listed_vjp",
+            (*listed, cotangent[:, 0]),
+            [(3,), (3,), *(array.shape for array in listed)],
+            cross,
+        ),
     ]
     for name, inputs, right, attributes in calls:
         for i, shape in enumerate(right):

@@ -113,6 +113,34 @@ def test_arrays_kept_for_the_pullback_change_no_bit(name, kind):
 
 
 @NATIVE
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-13)])
+@pytest.mark.parametrize(("name", "kind"), [("convnet", "ntk"), ("conv_vec3", "nngp")])
+def test_images_with_themselves_have_half_the_pairs_and_equal_results(name, kind, dtype, tolerance):
+    engine = make_engine("banded_cpu", KernelSpec(architecture_named(name), kind, dtype), 2)
+    images = _images(11, 0, dtype)
+    if dtype == "float32":
+        images[7] = images[3] * 1.0001  # a pair that float64 evaluates
+    same, copy = _prepared(engine, images), _prepared(engine, images.copy())
+    cotangent = np.random.default_rng(2).normal(size=(11, 11)).astype(dtype)
+    kernel, pullback = engine.linearise(same, same, both=True)
+    assert np.array_equal(kernel, kernel.T)
+    assert np.array_equal(kernel, engine.block(same, same))
+    expected, cotangents = engine.block_vjp(same, copy, cotangent, both=True)
+    assert np.array_equal(np.triu(kernel), np.triu(expected))
+    again, at_once = engine.block_vjp(same, same, cotangent, both=True)
+    assert np.array_equal(again, kernel)
+    for got, alike, want in zip(pullback(cotangent), at_once, cotangents, strict=True):
+        assert got.dtype == dtype
+        assert np.array_equal(got, alike)
+        assert relative_error(got, want) < tolerance
+    other = same.take(np.arange(10, -1, -1))
+    reversed_block = engine.block(same, other)
+    assert np.array_equal(np.triu(reversed_block[:, ::-1]), np.triu(kernel))
+    values = images[0].size + same.features.shape[1]
+    assert engine.residual_bytes(same, same, both=True) == 11 * 12 * values * images.itemsize
+
+
+@NATIVE
 def test_auto_is_native_for_convolutions():
     for name, engine in (("convnet", "banded_cpu"), ("conv_vec2", "banded_cpu")):
         spec = KernelSpec(architecture_named(name), "ntk", "float32")
@@ -135,6 +163,7 @@ def test_without_the_native_library_auto_says_what_is_missing(monkeypatch, caplo
         ("judged_cross_kernel", "kernel differs from plain NumPy by 1.0e-02"),
         ("cross_kernel_vjp", "gradient differs from the differences of its kernel by"),
         ("variance_maps_vjp", "gradient differs from the differences of its kernel by"),
+        ("listed_kernels_vjp", "symmetric kernel differs from that of others by"),
     ],
 )
 def test_a_native_library_that_computes_something_else_is_refused(monkeypatch, function, complaint):

@@ -2,6 +2,7 @@
 #include "cross.hpp"
 #include "cross_vjp.hpp"
 #include "interface.hpp"
+#include "listed_pairs.hpp"
 #include "variance_maps.hpp"
 #include "variance_maps_vjp.hpp"
 
@@ -83,6 +84,12 @@ struct Sides {
         require(kernel[0] == x1[0] && kernel[1] == x2[0]);
     }
 
+    void check_listed(const Network& network, const Values<T>& kernels) const {
+        check_images<T>(network, x1, v1);
+        check_images<T>(network, x2, v2);
+        require(kernels[0] == x1[0] && kernels[0] == x2[0]);
+    }
+
     Pairs<T> pairs(const Network& network) const {
         return {network, int(x1[0]), int(x2[0]), x1.data(), v1.data(), x2.data(), v2.data()};
     }
@@ -154,6 +161,36 @@ void call_cross_vjp(const Array* arrays, const Attributes& attributes) {
         out);
 }
 
+// Arguments: both sides of a list of n pairs. Results: kernels (n,), and 1 for endangered pairs.
+template <class T>
+void call_listed(const Array* arrays, const Attributes& attributes) {
+    const Sides<T> sides(arrays);
+    const Values<T> kernels(arrays[4]), endangered(arrays[5]);
+    const Network network = make_network(attributes, sides.x1[3]);
+    sides.check_listed(network, kernels);
+    require(endangered.has_shape_of(kernels));
+    const auto run = attributes.tangent ? listed_kernels<T, true> : listed_kernels<T, false>;
+    run(sides.pairs(network), attributes.thread_count(), kernels.data(), endangered.data());
+}
+
+// Arguments: both sides of a list of n pairs, and a cotangent (n,). Results: the kernels, 1 for
+// endangered pairs, and cotangents of all four of the sides' arrays, of each pair apart.
+template <class T>
+void call_listed_vjp(const Array* arrays, const Attributes& attributes) {
+    const Sides<T> sides(arrays);
+    const Values<T> cotangent(arrays[4]), kernels(arrays[5]), endangered(arrays[6]);
+    const Images<T> dx1(arrays[7]), dx2(arrays[9]);
+    const Matrix<T> dv1(arrays[8]), dv2(arrays[10]);
+    const Network network = make_network(attributes, sides.x1[3]);
+    sides.check_listed(network, kernels);
+    require(cotangent.has_shape_of(kernels) && endangered.has_shape_of(kernels));
+    require(dx1.has_shape_of(sides.x1) && dv1.has_shape_of(sides.v1));
+    require(dx2.has_shape_of(sides.x2) && dv2.has_shape_of(sides.v2));
+    const auto run = attributes.tangent ? listed_vjp<T, true> : listed_vjp<T, false>;
+    run(sides.pairs(network), cotangent.data(), attributes.thread_count(),
+        {kernels.data(), endangered.data(), dx1.data(), dv1.data(), dx2.data(), dv2.data()});
+}
+
 }  // namespace
 }  // namespace kipper
 
@@ -165,3 +202,7 @@ KIPPER_FUNCTION(cross, float, float32)
 KIPPER_FUNCTION(cross, double, float64)
 KIPPER_FUNCTION(cross_vjp, float, float32)
 KIPPER_FUNCTION(cross_vjp, double, float64)
+KIPPER_FUNCTION(listed, float, float32)
+KIPPER_FUNCTION(listed, double, float64)
+KIPPER_FUNCTION(listed_vjp, float, float32)
+KIPPER_FUNCTION(listed_vjp, double, float64)

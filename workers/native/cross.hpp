@@ -18,9 +18,9 @@ struct Pairs {
     const T *pixels2, *variances2;
 };
 
-// The forward pass of one image of batch 1 with a block of images of batch 2, and a thread's memory
-// for it.
-template <class T>
+// The forward pass of an image of batch 1 with a block of images of batch 2, and a thread's memory
+// for it. `First` is Lanes<T> if images of batch 1 are in lanes as well, each with its partner.
+template <class T, class First = T>
 class ForwardPass {
   public:
     ForwardPass(const Network& network, bool tangent)
@@ -30,14 +30,14 @@ class ForwardPass {
     }
 
     // The input of a stage, after `run`.
-    StageInput<T, T> stage_input(int stage, const ImageView<T>& first,
-                                 const ImageView<Lanes<T>>& second) {
+    StageInput<T, First> stage_input(int stage, const ImageView<First>& first,
+                                     const ImageView<Lanes<T>>& second) {
         return {network_, stage, first, second, stage ? &maps_[stage - 1] : nullptr};
     }
 
     // The kernel: the NTK if kTangent, else the NNGP kernel.
     template <bool kTangent>
-    Lanes<T> run(const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
+    Lanes<T> run(const ImageView<First>& first, const ImageView<Lanes<T>>& second) {
         nearness_.clear();
         for (int stage = 0; stage < network_.last_stage(); ++stage)
             run_stage<kTangent>(stage, first, second);
@@ -46,7 +46,7 @@ class ForwardPass {
 
     // `run`, if the outputs of the earlier stages are available.
     template <bool kTangent>
-    Lanes<T> run_last_stage(const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
+    Lanes<T> run_last_stage(const ImageView<First>& first, const ImageView<Lanes<T>>& second) {
         run_stage<kTangent>(network_.last_stage(), first, second);
         const Entry<T> sum = maps_.back().sum();
         const Lanes<T> total = kTangent ? sum.nngp + sum.tangent : sum.nngp;
@@ -82,7 +82,7 @@ class ForwardPass {
 
   private:
     template <bool kTangent>
-    void run_stage(int stage, const ImageView<T>& first, const ImageView<Lanes<T>>& second) {
+    void run_stage(int stage, const ImageView<First>& first, const ImageView<Lanes<T>>& second) {
         // Rounding of float64 does no harm.
         Nearness<T>* nearness = std::is_same_v<T, float> ? &nearness_ : nullptr;
         forward_stage<kTangent>(stage_input(stage, first, second), rings_, maps_[stage], nearness);

@@ -48,16 +48,12 @@ struct Tiles {
     Cut columns;  // of groups of lanes of batch 2
 };
 
-// The backward pass of a block of pairs, and a thread's memory for it.
-template <class T, bool kTangent, bool kBoth>
+// The backward pass of a block of pairs, and a thread's memory for it; see ForwardPass.
+template <class T, class First, bool kTangent, bool kBoth>
 class BackwardPass {
   public:
     explicit BackwardPass(const Network& network)
-        : network_(network),
-          forward_(network, kTangent),
-          rings_(network),
-          pixel_sums_(kGroupVectors * network.pixel_values()),
-          variance_sums_(kGroupVectors * network.variances()) {
+        : network_(network), forward_(network, kTangent), rings_(network) {
         for (int stage = 0; stage <= network.last_stage(); ++stage)
             cotangents_.emplace_back(network.resolutions[stage + 1], kTangent);
     }
@@ -65,49 +61,65 @@ class BackwardPass {
     std::size_t kept_values() const { return forward_.kept_values(); }
     Lanes<T> endangered() const { return forward_.endangered(); }
 
-    // Adds to the sums of the current image of batch 1 and to the given sums of batch 2; returns
-    // the kernel, which only costs running the last stage. `kept` holds the values that the forward
-    // pass kept for these pairs, or is null.
-    Lanes<T> run(const ImageView<T>& first, const ImageView<Lanes<T>>& second, int block,
-                 const T* kept, Lanes<T> cotangent, Lanes<T>* pixel_sums2,
-                 Lanes<T>* variance_sums2) {
+    // Adds to the sums; returns the kernel, which only costs running the last stage. `kept` holds
+    // the values that the forward pass kept for these pairs, or is null.
+    Lanes<T> run(const ImageView<First>& first, const ImageView<Lanes<T>>& second, const T* kept,
+                 Lanes<T> cotangent, const CotangentSums<T>& sums) {
         if (kept) forward_.restore(kept);
         const Lanes<T> kernel = kept ? forward_.template run_last_stage<kTangent>(first, second)
                                      : forward_.template run<kTangent>(first, second);
         const Lanes<T> wanted = forward_.endangered() > 0 ? Lanes<T>{} : cotangent;
         const Lanes<T> seed = wanted * T(network_.readout_scale());
         cotangents_.back().fill({seed, seed});
-        const std::size_t place = block % kGroupVectors;
-        const CotangentSums<T> sums{pixel_sums_.data() + place * network_.pixel_values(),
-                                    variance_sums_.data() + place * network_.variances(),
-                                    pixel_sums2, variance_sums2};
         for (int stage = network_.last_stage(); stage >= 0; --stage) {
-            const StageInput<T, T> input = forward_.stage_input(stage, first, second);
+            const StageInput<T, First> input = forward_.stage_input(stage, first, second);
             OffsetMaps<T>* below = stage ? &cotangents_[stage - 1] : nullptr;
             for_each_offset(input.resolution().band, [&](int dh, int dw) {
-                BackwardOffset<T, T, kTangent, kBoth>(input, dh, dw, forward_.rings(), rings_,
-                                                      cotangents_[stage], below, sums)
+                BackwardOffset<T, First, kTangent, kBoth>(input, dh, dw, forward_.rings(), rings_,
+                                                          cotangents_[stage], below, sums)
                     .run();
             });
         }
         return kernel;
     }
 
-    // Writes the sums of the current image, added over lanes, and resets them.
-    void take_sums(T* pixels, T* variances) {
-        sum_over_groups<T>(pixel_sums_.data(), network_.pixel_values(), pixels);
-        sum_over_groups<T>(variance_sums_.data(), network_.variances(), variances);
-        pixel_sums_.clear();
-        variance_sums_.clear();
+  private:
+    const Network& network_;
+    ForwardPass<T, First> forward_;
+    BackwardRings<T> rings_;
+    std::vector<OffsetMaps<T>> cotangents_;  // of the outputs of each stage
+};
+
+// Sums over the lanes of batch 2 for one image of batch 1, for each vector of a group.
+template <class T>
+class ImageSums {
+  public:
+    explicit ImageSums(const Network& network)
+        : pixels_(kGroupVectors * network.pixel_values()),
+          variances_(kGroupVectors * network.variances()) {}
+
+    Lanes<T>* pixels(int block) { return of_block(pixels_, block); }
+    Lanes<T>* variances(int block) { return of_block(variances_, block); }
+
+    // Writes the sums, added over lanes, and resets them.
+    void take(T* pixels, T* variances) {
+        take_from(pixels_, pixels);
+        take_from(variances_, variances);
     }
 
   private:
-    const Network& network_;
-    ForwardPass<T> forward_;
-    BackwardRings<T> rings_;
-    std::vector<OffsetMaps<T>> cotangents_;  // of the outputs of each stage
-    // Of the current image of batch 1, for each vector of a group.
-    AlignedArray<Lanes<T>> pixel_sums_, variance_sums_;
+    using Sums = AlignedArray<Lanes<T>>;
+
+    static Lanes<T>* of_block(Sums& sums, int block) {
+        return sums.data() + block % kGroupVectors * (sums.size() / kGroupVectors);
+    }
+
+    static void take_from(Sums& sums, T* out) {
+        sum_over_groups<T>(sums.data(), sums.size() / kGroupVectors, out);
+        sums.clear();
+    }
+
+    Sums pixels_, variances_;
 };
 
 // `copies` arrays of `size` elements, which `total` adds in order.
@@ -151,34 +163,44 @@ class CrossVjp {
           variances2_(kBoth ? tiles_.rows.parts : 0, batch2_.blocks() * variances_) {}
 
     void run(const KernelAndCotangents<T>& out) {
-        std::vector<BackwardPass<T, kTangent, kBoth>> passes;
+        std::vector<Memory> memories;
         for (int thread = 0; thread < busy_threads(tiles_.count(), threads_); ++thread)
-            passes.emplace_back(pairs_.network);
+            memories.emplace_back(pairs_.network);
         in_parallel(tiles_.count(), threads_, [&](std::int64_t tile, int thread) {
             run_tile(int(tile / tiles_.columns.parts), int(tile % tiles_.columns.parts),
-                     passes[thread], out);
+                     memories[thread], out);
         });
         write1(out);
         if constexpr (kBoth) write2(out);
     }
 
   private:
-    void run_tile(int row, int column, BackwardPass<T, kTangent, kBoth>& pass,
-                  const KernelAndCotangents<T>& out) {
+    // Of a thread.
+    struct Memory {
+        explicit Memory(const Network& network) : pass(network), sums1(network) {}
+
+        BackwardPass<T, T, kTangent, kBoth> pass;
+        ImageSums<T> sums1;
+    };
+
+    void run_tile(int row, int column, Memory& memory, const KernelAndCotangents<T>& out) {
+        auto& [pass, sums1] = memory;
         for (int image = tiles_.rows.begin(row); image < tiles_.rows.end(row); ++image) {
             const int stop = std::min(tiles_.columns.end(column) * kGroupVectors, batch2_.blocks());
             for (int block = tiles_.columns.begin(column) * kGroupVectors; block < stop; ++block) {
                 const std::size_t index = std::size_t(image) * batch2_.blocks() + block;
                 const T* kept = kept_ ? kept_ + index * pass.kept_values() : nullptr;
-                const Lanes<T> values = pass.run(
-                    batch1_[image], batch2_[block], block, kept, cotangents_of(image, block),
+                const CotangentSums<T> sums{
+                    sums1.pixels(block), sums1.variances(block),
                     kBoth ? pixels2_.copy(row) + block * pixel_values_ : nullptr,
-                    kBoth ? variances2_.copy(row) + block * variances_ : nullptr);
+                    kBoth ? variances2_.copy(row) + block * variances_ : nullptr};
+                const Lanes<T> values = pass.run(batch1_[image], batch2_[block], kept,
+                                                 cotangents_of(image, block), sums);
                 write_kernel(values, image, block, pairs_.count2, out.kernel);
                 write_kernel(pass.endangered(), image, block, pairs_.count2, out.endangered);
             }
-            pass.take_sums(pixels1_.copy(column) + image * pixel_values_,
-                           variances1_.copy(column) + image * variances_);
+            sums1.take(pixels1_.copy(column) + image * pixel_values_,
+                       variances1_.copy(column) + image * variances_);
         }
     }
 

@@ -102,11 +102,13 @@ void out_of_lanes(const Lanes<T>* lanes, int count, std::size_t size, int block,
     for_each_run<T>(count, size, block, copy);
 }
 
-// Batch 2. Lanes without an image hold zeros, whose kernels are 0.
+// Batch 2. Lanes without an image hold zeros, whose kernels are 0. If `scaled`, it is batch 1 of a
+// list of pairs, with the scales of SingleImages.
 template <class T>
 class LaneImages {
   public:
-    LaneImages(const Network& network, int count, const T* pixels, const T* variances, int threads)
+    LaneImages(const Network& network, int count, const T* pixels, const T* variances, int threads,
+               bool scaled = false)
         : blocks_(lane_blocks<T>(count)),
           pixels_per_image_(network.pixel_values()),
           variances_per_image_(network.variances()),
@@ -117,6 +119,7 @@ class LaneImages {
             into_lanes(pixels, count, pixels_per_image_, int(block),
                        pixels_.data() + block * pixels_per_image_);
             fill_factors(variances, count, int(block));
+            if (scaled) scale(network, int(block));
         });
     }
 
@@ -137,6 +140,14 @@ class LaneImages {
             deviations[i] = square_root<T>(deviations[i]);
             inverses[i] = inverses_or_zeros<T>(deviations[i]);
         }
+    }
+
+    void scale(const Network& network, int block) {
+        Lanes<T>* pixels = pixels_.data() + block * pixels_per_image_;
+        for (std::size_t i = 0; i < pixels_per_image_; ++i) pixels[i] *= T(network.pixel_scale());
+        Lanes<T>* deviations = deviations_.data() + block * variances_per_image_;
+        const std::vector<T> sine_scales = network.sine_scales<T>();
+        for (std::size_t i = 0; i < variances_per_image_; ++i) deviations[i] *= sine_scales[i];
     }
 
     int blocks_;
