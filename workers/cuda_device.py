@@ -181,7 +181,8 @@ class CudaDevice:
         arrays = [None if buffer is None else buffer.memory for buffer in buffers]
         if function != "sum_pairs":
             arrays.append(scratch)
-        arguments = [*map(np.int32, counts), *(array or np.uint64(0) for array in arrays)]
+        pointers = [np.uint64(0) if array is None else array for array in arrays]
+        arguments = [*map(np.int32, counts), *pointers]
         core, stream = self._library.core, self._stream
         config = core.LaunchConfig(
             grid=blocks,
