@@ -1,4 +1,4 @@
-"""Arrays in .npz files: whatever bit is flipped, what is read is what was written."""
+"""Arrays in .npz files: no flipped bit changes the values that are read."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""CIFAR's pickles: what Python 2 and 3 write is read, and nothing else has any effect."""
+"""CIFAR's pickles: those of Python 2 and 3 are read, and no others have any effect."""
 
 import pathlib
 import pickle

@@ -1,4 +1,4 @@
-"""Sizes that the headers of data sets declare are bounded before memory is asked for."""
+"""Sizes that the headers of data sets declare are bounded before memory is allocated."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Naming a network's file: what is read, what is said of it, and what a peer can ask for."""
+"""Naming a network's file: reading it, messages about it, and what a peer can ask for."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them, alike wherever a score is shown."""
+"""Numbers for display: scores have the same format everywhere."""
 
 from kipper.common.durations import duration
 from kipper.common.numbers import amount, byte_count, percent, r_squared, significant

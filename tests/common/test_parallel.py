@@ -1,4 +1,4 @@
-"""Tasks shared out among threads in C++: each runs once, and what one throws reaches the caller."""
+"""Tasks shared out among threads in C++: each runs once, and exceptions reach the caller."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Text of others on terminals, in logs and on pages."""
+"""Text from workers and files on terminals, in logs and on pages."""
 
 import io
 import json

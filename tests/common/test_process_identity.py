@@ -1,4 +1,4 @@
-"""A process id that was written down, and what it means later."""
+"""Which process a recorded process id means later."""
 
 import dataclasses
 import json

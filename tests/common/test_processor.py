@@ -1,4 +1,4 @@
-"""The kinds of processors, what is built for them and what they choose of it."""
+"""The kinds of processors, the libraries built for them, and which of these they use."""
 
 import platform
 

@@ -1,4 +1,4 @@
-"""Descriptors kept back for a process's own files, in a process whose others are all taken."""
+"""Descriptors reserved for a process's own files, in a process that has no others left."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a Python has of kipper."""
+"""The parts of kipper that a version of Python has."""
 
 import importlib.util
 import subprocess

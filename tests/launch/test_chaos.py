@@ -1,4 +1,4 @@
-"""A local program that attacks itself and loses its coordinator: the bits are a quiet run's.
+"""A local program that attacks itself and loses its coordinator has an undisturbed run's bits.
 
 All at once: worker processes killed and frozen, questions and answers lost and damaged, one worker
 that computes wrong numbers, and the coordinator killed again and again.

@@ -1,4 +1,4 @@
-"""The liar matrix of benchmarks/liars.py: no lie ends in wrong bits without a word."""
+"""The liar matrix of benchmarks/liars.py: no lie ends in wrong bits silently."""
 
 import importlib.util
 import pathlib

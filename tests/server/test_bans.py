@@ -1,4 +1,4 @@
-"""Bans outlive the coordinator, and a damaged file of them stops nobody."""
+"""Bans outlive the coordinator, and a damaged file of bans stops no run."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""On whose word results rest, and from where they are in doubt."""
+"""Which workers' answers results rest on, and from where they are in doubt."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Damaged small files of a run: nothing is blocked by them, nothing is lost, and all is told."""
+"""Damaged small files of a run: they block nothing, lose nothing, and are reported."""
 
 import json
 import os

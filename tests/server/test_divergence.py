@@ -1,4 +1,4 @@
-"""When a run is said to diverge, and when it ends for it."""
+"""When a run warns that it diverges, and when it ends for that reason."""
 
 import pathlib
 

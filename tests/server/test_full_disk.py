@@ -1,4 +1,4 @@
-"""A disk that is full whatever is being written: one sentence, and the same bits afterwards."""
+"""A disk that is full at any write: one sentence, and the same bits afterwards."""
 
 import errno
 import os

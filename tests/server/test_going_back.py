@@ -1,4 +1,4 @@
-"""Liars in whole runs: the run goes back by itself, and ends in the bits of the quiet run."""
+"""Liars in whole runs: the run goes back by itself, and ends in the bits of a run without it."""
 
 import dataclasses
 import pathlib

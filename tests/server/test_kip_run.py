@@ -1,4 +1,4 @@
-"""A whole KIP run: what it evaluates and saves when, and how it resumes."""
+"""A whole KIP run: when it evaluates and saves, and how it resumes."""
 
 import dataclasses
 import json

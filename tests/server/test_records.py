@@ -1,4 +1,4 @@
-"""Facts of a run as JSON: exactly the fields of its files, and readable whatever version wrote."""
+"""Facts of a run as JSON: exactly the fields of its files, readable from any version."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The identities of a run: who may join, what is recorded, and what a resumed run requires."""
+"""The identities of a run: which workers may join, what is recorded, what a resumed run needs."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""What a coordinator computes has the same bits wherever and however it is computed."""
+"""A coordinator's results have the same bits wherever and however they are computed."""
 
 import functools
 import os

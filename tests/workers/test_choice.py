@@ -1,4 +1,4 @@
-"""What choosing an engine asks of an installation."""
+"""What the choice of an engine requires of an installation."""
 
 import importlib.util
 import subprocess

@@ -1,4 +1,4 @@
-"""The numeric identity of engines: what it names, and that it tells arithmetics apart."""
+"""The numeric identity of engines: what it names, and that it distinguishes arithmetics."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Row sets as far as they have come."""
+"""Row sets, as far as their rows have arrived."""
 
 import threading
 

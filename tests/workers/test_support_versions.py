@@ -1,4 +1,4 @@
-"""Support images of the newest versions, as far as they came."""
+"""Support images of the newest versions, as far as they have arrived."""
 
 import numpy as np
 import pytest

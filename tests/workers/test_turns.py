@@ -1,4 +1,4 @@
-"""Whose turn it is to compute."""
+"""Which thread's turn it is to compute."""
 
 import threading
 

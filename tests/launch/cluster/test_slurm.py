@@ -1,4 +1,4 @@
-"""What is submitted to Slurm, what is refused before, and what its refusals become."""
+"""What is submitted to Slurm, what is refused before, and messages about Slurm's refusals."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Connections without a call: how they are told from those of members, counted and told."""
+"""Connections without a call: how they are distinguished from members, counted and reported."""
 
 import contextlib
 import socket

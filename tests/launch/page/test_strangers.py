@@ -1,4 +1,4 @@
-"""Strangers at the live page: who gets an answer, and what the others cost."""
+"""Strangers at the live page: which get an answer, and what the others cost."""
 
 import contextlib
 import socket

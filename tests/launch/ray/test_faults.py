@@ -1,4 +1,4 @@
-"""Runs on clusters of Ray that lose nodes, messages and their driver: the bits of a quiet run."""
+"""Runs on Ray clusters that lose nodes, messages and their driver: an undisturbed run's bits."""
 
 import contextlib
 import itertools

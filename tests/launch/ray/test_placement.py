@@ -1,4 +1,4 @@
-"""What a worker takes of a node, how many have room, and what is said of those that wait."""
+"""A worker's share of a node, how many workers fit, and messages about those that wait."""
 
 import pytest
 

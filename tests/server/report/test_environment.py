@@ -1,4 +1,4 @@
-"""What a run says of where it ran."""
+"""What a run records about the place where it ran."""
 
 import json
 import pathlib

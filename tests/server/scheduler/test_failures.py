@@ -1,4 +1,4 @@
-"""What is lost, what fails, and blocks that fail wherever they are tried: rule 6."""
+"""Lost messages, failures, and blocks that fail on every worker: rule 6."""
 
 import pytest
 from simulated_world import same_shape, spec, truth, world_of

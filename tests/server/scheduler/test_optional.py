@@ -1,4 +1,4 @@
-"""Blocks that bring a worker what it may need next: rule 11."""
+"""Blocks that bring a worker the rows that it may need next: rule 11."""
 
 import pytest
 from simulated_world import same_shape, spec, world_of

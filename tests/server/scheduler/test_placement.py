@@ -1,4 +1,4 @@
-"""Who gets which block, and duplicates of late ones: rules 4 and 7."""
+"""Which worker gets which block, and duplicates of late ones: rules 4 and 7."""
 
 import pytest
 from simulated_world import World, same_shape, spec, truth, world_of

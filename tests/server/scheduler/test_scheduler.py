@@ -1,4 +1,4 @@
-"""How blocks end, who gets them, leases, backpressure and patience: rules 2, 3, 5, 9 and 10."""
+"""How blocks end, which workers get them, leases, backpressure, patience: rules 2, 3, 5, 9, 10."""
 
 import pytest
 from simulated_world import same_shape, spec, truth, world_of

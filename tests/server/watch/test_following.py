@@ -1,4 +1,4 @@
-"""What a follower remembers; that it tells spans rightly is tested with the report of a log."""
+"""What a follower remembers; its spans are tested with the report of a log."""
 
 from kipper.server.scheduler import events
 from kipper.server.scheduler.events import AcceptAnswer, BlockSpec, SendBlock

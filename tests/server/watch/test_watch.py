@@ -1,4 +1,4 @@
-"""A run as onlookers see it, from events: what is told, that it is true, that it stays small."""
+"""A run as onlookers see it, from events: it is complete, true, and stays small."""
 
 import json
 import math
