@@ -533,7 +533,8 @@ class Run:
         """Waits for the run's end, and returns its result.
 
         Ctrl-C stops the run after its step, a second one at once; then KeyboardInterrupt is raised,
-        and the same call with the same `workdir` resumes the run.
+        and the same call with the same `workdir` resumes the run. SIGTERM and SIGHUP do the same
+        and end the program.
 
         Args:
             timeout: seconds; None waits for as long as it takes.

@@ -162,6 +162,8 @@ def _spec(architecture: str, kind: str, dtype: str) -> KernelSpec:
     ):
         if value not in known:
             raise UserError(f"{name} is {value!r}; it must be {' or '.join(known)}.")
+    if not isinstance(architecture, str):
+        raise UserError(f"architecture is {architecture!r:.60}; it must be a name, such as 'fc1'.")
     return KernelSpec(architecture_named(architecture), kind, dtype)
 
 

@@ -6,6 +6,8 @@ import shutil
 import tempfile
 import weakref
 
+from kipper.common.errors import UserError
+
 
 class RunFolder:
     """A run's folder.
@@ -23,10 +25,21 @@ class RunFolder:
             self.path = pathlib.Path(tempfile.mkdtemp(prefix="kipper-"))
             weakref.finalize(self, _remove, self.path, os.getpid())
         else:
-            self.path = pathlib.Path(path).expanduser()
+            self.path = as_path(path, "workdir")
 
     def __reduce__(self) -> tuple[type["RunFolder"], tuple[str]]:
         return RunFolder, (str(self.path),)
+
+
+def as_path(path: object, name: str) -> pathlib.Path:
+    """The path that a user gave as the argument `name`, with ~ for the home folder.
+
+    Raises:
+        UserError: it is no path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{name} is {path!r:.60}; it must be a path.")
+    return pathlib.Path(path).expanduser()
 
 
 def _remove(path: pathlib.Path, pid: int) -> None:

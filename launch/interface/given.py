@@ -244,7 +244,9 @@ def _unknown(data: Sequence[object]) -> UserError:
 
 def _split(found: Labelled, asked: Asked) -> Dataset:
     """The data set of which a part is set apart for testing."""
-    size = asked.test_size
+    size, seed = asked.test_size, asked.seed
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or seed < 0:
+        raise UserError(f"seed is {seed!r:.60}; it must be a whole number, 0 or more.")
     is_number = isinstance(size, numbers.Integral) and not isinstance(size, bool)
     is_share = isinstance(size, numbers.Real) and not isinstance(size, bool) and 0 < size < 1
     if not is_number and not is_share:
@@ -254,7 +256,7 @@ def _split(found: Labelled, asked: Asked) -> Dataset:
         )
     train, test = (
         Labelled(found.images[rows], found.labels[rows], found.class_names)
-        for rows in split_rows(found.labels, size, asked.seed)
+        for rows in split_rows(found.labels, size, seed)
     )
     return _joined(train, test, asked.class_names)
 

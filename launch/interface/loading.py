@@ -6,7 +6,7 @@ import pathlib
 
 from kipper.common.datasets import Dataset
 from kipper.common.errors import UserError
-from kipper.launch.interface.folder import RunFolder
+from kipper.launch.interface.folder import RunFolder, as_path
 from kipper.launch.interface.result import Result
 from kipper.server import checkpoint
 from kipper.server.distilled_set import (
@@ -34,7 +34,7 @@ def load(path: str | os.PathLike[str]) -> Result:
     Raises:
         UserError: there is no set, or it cannot be read.
     """
-    target = pathlib.Path(path).expanduser()
+    target = as_path(path, "path")
     if not target.is_dir():
         folder = RunFolder(target.parent)
         is_of_run = Workdir(target.parent).config.exists()

@@ -7,7 +7,7 @@ import html
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from kipper.common.settings import (
     TransferSettings,
 )
 from kipper.common.settings.values import fitted_values
-from kipper.launch.interface.folder import RunFolder
+from kipper.launch.interface.folder import RunFolder, as_path
 from kipper.launch.interface.given import (
     Asked,
     Given,
@@ -36,7 +36,7 @@ from kipper.launch.interface.notebook import show_figures
 from kipper.launch.interface.pictures import inline_picture
 from kipper.launch.interface.predictor import Predictor
 from kipper.launch.interface.progress import said_lines
-from kipper.launch.interface.signatures import takes_settings
+from kipper.launch.interface.signatures import naming_keywords, takes_settings
 from kipper.server.distilled_set import (
     DistilledSet,
     Recipe,
@@ -140,7 +140,7 @@ class Result:
         if self._found.recipe is None:
             raise UserError(
                 f"{self.path} has no preprocessing.npz beside it, without which its images have no "
-                "meaning; evaluate(dataset=…, preprocess=…, architecture=…) fits one."
+                "meaning; evaluate(data, preprocess=…, architecture=…) fits one."
             )
         return self._found.recipe
 
@@ -211,7 +211,7 @@ class Result:
         """
         from kipper.launch.commands.evaluate import evaluate_file
 
-        values = fitted_values((EvaluateSettings,), settings)
+        values = fitted_values((EvaluateSettings,), settings, without=_OF_NATURAL)
         with self._reading(data, to_test=True) as of_data:
             return evaluate_file(
                 EvaluateSettings(distilled=str(self.path), **{**of_data, **values})
@@ -265,9 +265,14 @@ class Result:
         """
         from kipper.launch.commands.natural import evaluate_natural
 
+        if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+            raise UserError(f"sizes is {sizes!r:.60}; it must be numbers, such as [10, 100, 1000].")
         given = {"seeds": seeds, "figure": figure, "natural": ",".join(map(str, sizes))}
         values = fitted_values((EvaluateSettings,), given)
-        with self._reading(data) as of_data:
+        with (
+            naming_keywords({"natural": "sizes", "seeds": "seeds"}),
+            self._reading(data) as of_data,
+        ):
             return evaluate_natural(
                 EvaluateSettings(distilled=str(self.path), **{**of_data, **values})
             )
@@ -295,7 +300,7 @@ class Result:
         from kipper.launch.commands.transfer.command import all_kernels, transfer
 
         given = {"output": self.workdir, **settings}
-        values = fitted_values((TransferSettings,), given)
+        values = fitted_values((TransferSettings,), given, without=_OF_THE_SET)
         with self._reading(data) as of_data:
             own = TransferSettings(distilled=str(self.path), **{**of_data, **values})
             return (all_kernels if own.all_kernels else transfer)(own, said_lines(verbose))
@@ -316,9 +321,10 @@ class Result:
         """
         from kipper.launch.commands.export import exported
 
-        given = {"to": to, "output": path}
+        given = {"to": to, "output": as_path(path, "path")}
         values = fitted_values((ExportSettings,), given)
-        return exported(ExportSettings(distilled=str(self.path), **values))
+        with naming_keywords({"to": "to", "output": "path"}):
+            return exported(ExportSettings(distilled=str(self.path), **values))
 
     def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
         """Keeps the result, to be read by `kipper.load`.
@@ -333,7 +339,7 @@ class Result:
         Raises:
             UserError: the folder exists, or cannot be written.
         """
-        target = pathlib.Path(path).expanduser()
+        target = as_path(path, "path")
         if target.suffix == ".npz":
             with written_for(str(target), target):
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ from kipper.server.workdir import Workdir
 # Is called with the step and the metrics of an evaluation; returning True stops the run.
 Callback: TypeAlias = Callable[[int, Mapping[str, float]], bool | None]
 
-_TERMINATION = (signal.SIGTERM,)
+_TERMINATION = (signal.SIGTERM, signal.SIGHUP)
 _BY_COMMAND = ("local_mp", "local_mt")
 _OWN = ("workdir", "dataset")
 
@@ -122,7 +122,8 @@ class Run:
         """Waits for the run's end, and returns its result.
 
         Ctrl-C stops the run after its step, a second one at once; then KeyboardInterrupt is raised,
-        and the same call with the same `workdir` resumes the run.
+        and the same call with the same `workdir` resumes the run. SIGTERM and SIGHUP do the same
+        and end the program.
 
         Args:
             timeout: seconds; None waits for as long as it takes.
@@ -141,7 +142,9 @@ class Run:
             raise
         if not self.done:
             raise TimeoutError(f"The run in {self.workdir} has not ended after {timeout} s.")
-        names = frozenset(field.name for field in run_fields(type(self._settings.compute)))
+        if self._stop.heard is not None:
+            _end_program(self._stop.heard)
+        names = {field.name: field.name for field in run_fields(type(self._settings.compute))}
         with naming_keywords(names):
             return self._outcome()
 
@@ -227,6 +230,13 @@ class Run:
 
 def _key(evaluation: Evaluation) -> tuple[int, float]:
     return evaluation.step, evaluation.seconds
+
+
+def _end_program(number: signal.Signals) -> None:
+    """Does what a signal would have done, had no run been waited for; a program's end cleans up."""
+    if signal.getsignal(number) is signal.SIG_DFL:
+        raise SystemExit(128 + number)
+    signal.raise_signal(number)
 
 
 def _program_ends() -> bool:

@@ -5,7 +5,7 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from kipper.common.errors import KipperError
@@ -45,7 +45,8 @@ def takes_settings(
             )
             for field in fields
         ]
-        names = frozenset(field.name for cls in classes for field in dataclasses.fields(cls))
+        taken = {field.name for cls in classes for field in dataclasses.fields(cls)}
+        names = {name: name for name in taken - {*without} | {*signature.parameters}}
 
         def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             with naming_keywords(names):
@@ -60,14 +61,16 @@ def takes_settings(
     return changed
 
 
-def _with_entries(doc: str, fields: "list[dataclasses.Field[Any]]", names: frozenset[str]) -> str:
+def _with_entries(
+    doc: str, fields: "list[dataclasses.Field[Any]]", names: Mapping[str, str]
+) -> str:
     def entries(match: re.Match[str]) -> str:
         return "".join(_entry(field, match[1], names) for field in fields)
 
     return _ENTRY.sub(entries, doc + "\n").rstrip("\n")
 
 
-def _entry(field: "dataclasses.Field[Any]", indent: str, names: frozenset[str]) -> str:
+def _entry(field: "dataclasses.Field[Any]", indent: str, names: Mapping[str, str]) -> str:
     text = in_keywords(field.metadata["help"], names)
     if choices := choices_of(field):
         text += f" One of {', '.join(choices)}."
@@ -81,14 +84,14 @@ def _entry(field: "dataclasses.Field[Any]", indent: str, names: frozenset[str]) 
     return "".join(f"{indent}{line}\n" for line in lines)
 
 
-def in_keywords(text: str, names: frozenset[str]) -> str:
-    """The text with keywords in place of the flags of those names: steps for --steps."""
-    return re.sub(r"--(\w+)", lambda match: match[1] if match[1] in names else match[0], text)
+def in_keywords(text: str, names: Mapping[str, str]) -> str:
+    """The text with keywords in place of flags: steps for --steps; `names` has them by flag."""
+    return re.sub(r"--(\w+)", lambda match: names.get(match[1], match[0]), text)
 
 
 @contextlib.contextmanager
-def naming_keywords(names: frozenset[str]) -> Iterator[None]:
-    """Errors that leave the block name keywords of those names instead of flags."""
+def naming_keywords(names: Mapping[str, str]) -> Iterator[None]:
+    """Errors that leave the block name keywords instead of flags; `names` has them by flag."""
     try:
         yield
     except KipperError as error:

@@ -27,6 +27,12 @@ class StopRequest:
         self._times = 0
         self._parents = parents
         self._at_once = at_once
+        self._heard: signal.Signals | None = None
+
+    @property
+    def heard(self) -> signal.Signals | None:
+        """The signal that asked last; None if none did."""
+        return self._heard
 
     def ask(self) -> int:
         """Asks once more; returns how often this request itself has been asked."""
@@ -80,7 +86,8 @@ class StopRequest:
             yield
             return
 
-        def handler(_number: int, _frame: object) -> None:
+        def handler(number: int, _frame: object) -> None:
+            self._heard = signal.Signals(number)
             times = self.ask()
             if on_signal is not None:
                 on_signal(times)

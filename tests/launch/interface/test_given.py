@@ -295,6 +295,8 @@ def test_data_that_cannot_be_used(data, sentence):
         ({"test_size": "0.2"}, "test_size is '0.2'; it must be a share such as 0.2, or a whole"),
         ({"test_size": 1.0}, "test_size is 1.0; it must be a share such as 0.2, or a whole"),
         ({"test_size": 60}, "test_size is 60, but there are 60 images"),
+        ({"seed": -1}, "seed is -1; it must be a whole number, 0 or more."),
+        ({"seed": "a"}, "seed is 'a'; it must be a whole number, 0 or more."),
         ({"class_names": "ab"}, "class_names is 'ab'; it must be a list of names."),
         ({"class_names": ["a", "b"]}, "the labels go up to 9, but class_names has 2 names"),
     ],

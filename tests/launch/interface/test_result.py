@@ -83,7 +83,7 @@ def test_a_result_is_exported(result, tmp_path):
         assert arrays["images"].shape == (10, 1, 8, 8)
     released = result.export("released", tmp_path / "released")
     assert np.array_equal(load_distilled(released)[0], result.images)
-    with pytest.raises(kipper.UserError, match="to is 'onnx'; it must be one of released"):
+    with pytest.raises(kipper.UserError, match=r"^to is 'onnx'; it must be one of released"):
         result.export("onnx", tmp_path / "b")
 
 
@@ -100,6 +100,27 @@ def test_natural_images_beside_a_result(result):
     found = result.natural([10, 20], seeds=1)
     assert [each.support_size for each in found.natural] == [10, 20]
     assert found.comparison.test.value == result.test_accuracy
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seeds", "sentence"),
+    [
+        (10, 1, r"^sizes is 10; it must be numbers, such as \[10, 100, 1000\]"),
+        ([15], 1, r"^sizes has 15; for 'digits' it must be a multiple of the 10 classes"),
+        ([10], 0, r"^seeds is 0; it must be 1 or more"),
+    ],
+)
+def test_numbers_of_natural_images_that_cannot_be_drawn(result, sizes, seeds, sentence):
+    with pytest.raises(kipper.UserError, match=sentence):
+        result.natural(sizes, seeds=seeds)
+
+
+def test_what_a_result_says_itself_is_no_keyword(result):
+    for setting in ({"json": True}, {"distilled": "another.npz"}):
+        with pytest.raises(kipper.UserError, match="Unknown setting"):
+            result.evaluate(**setting)
+    with pytest.raises(kipper.UserError, match="Unknown setting"):
+        result.transfer(distilled="another.npz")
 
 
 @pytest.mark.thorough

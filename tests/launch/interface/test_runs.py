@@ -234,7 +234,7 @@ def test_what_the_run_finds_wrong_is_raised_by_wait(arrays):
     ("data", "sentence"),
     [
         ((), "The data are nothing; give a data set of kipper.load_data, its name, or x_train"),
-        ((np.zeros((3, 4, 4)),), "The data are ndarray; give"),
+        ((np.zeros((3, 4, 4)),), "The data are one array of shape"),
         (("no_such_set",), "the data set 'no_such_set' is not known"),
         (("mnist",), "data_dir is not given"),
     ],
@@ -242,6 +242,11 @@ def test_what_the_run_finds_wrong_is_raised_by_wait(arrays):
 def test_data_of_no_known_kind_are_refused(data, sentence):
     with pytest.raises(kipper.UserError, match=sentence):
         kipper.distill(*data, **SMALL)
+
+
+def test_a_workdir_that_is_no_path_is_refused(arrays):
+    with pytest.raises(kipper.UserError, match=r"^workdir is 3; it must be a path."):
+        kipper.distill(*arrays, workdir=3, **SMALL)
 
 
 def test_a_data_set_by_name_is_recorded_by_its_name(tmp_path):
@@ -267,6 +272,31 @@ def test_a_run_that_nobody_waits_for_stops_with_the_program(tmp_path):
     assert "Traceback" not in ended.stderr
     assert kipper.load(tmp_path).step >= 0
     assert pathlib.Path(tmp_path, "status.json").read_text().count('"interrupted"') == 1
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_end_ends_a_sweep_and_its_folder_goes(tmp_path, number):
+    """`except Exception` once went on with the next run."""
+    code = (
+        "import contextlib, os, signal, sys, tempfile, kipper\n"
+        "tempfile.tempdir = sys.argv[1]\n"
+        "signal.signal(int(sys.argv[2]), signal.SIG_DFL)\n"
+        "kill = lambda *_: os.kill(os.getpid(), int(sys.argv[2]))\n"
+        "for seed in range(2):\n"
+        "    print('begins', flush=True)\n"
+        "    with contextlib.suppress(Exception):\n"
+        "        kipper.distill('digits', steps=100_000, train_limit=100, test_limit=50,\n"
+        "                       seed=seed, dashboard='none', callback=kill)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, tmp_path, str(int(number))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (ended.returncode, ended.stdout) == (128 + number, "begins\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def _by_command(arrays, settings, on_poll):
