@@ -237,6 +237,7 @@ struct Kept {
     template <class Plan, class Move>
     KIPPER_INLINE static void each(Block& block, const Plan& plan, Move move) {
         block.each_warp([&](const Warp& warp) {
+            KIPPER_UNROLL_4
             for (int start = warp.index * kWarp; start < count(plan); start += warp.count * kWarp) {
                 const LaneInt kept = smaller(lane_index() + start, plan.outputs);
                 move(where(kept < plan.outputs, kept, LaneInt{} + plan.verdict), kept,
