@@ -4,13 +4,14 @@ float32 cannot hold the kernels of such pairs, or their gradients (docs/banded_k
 that nearly coincide"). Pairs that share other patches are found by the engines while they evaluate.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
 
 from kipper.common.architecture import Architecture
-from kipper.common.linalg import matmul
+from kipper.common.linalg import matmul, row_sums
 
 # Squared distances, relative to the smaller square of an image, with the bias of its pixels: images
 # nearly coincide up to the first. The rounding of a matrix product is far below the second.
@@ -52,14 +53,14 @@ def image_nearness(x1: np.ndarray, x2: np.ndarray, architecture: Architecture) -
     nearness = Nearness(*(np.zeros((len(x1), len(x2)), bool) for _ in range(2)))
     # Infinite images mean that a run has diverged, which the regression reports.
     with np.errstate(over="ignore", invalid="ignore"):
-        q1, q2 = (np.square(side).sum(1, dtype=np.float64) for side in (rows, columns))
+        q1, q2 = (row_sums(np.square(side)).astype(np.float64) for side in (rows, columns))
         smaller = np.minimum.outer(q1, q2) + bias
         distances = np.add.outer(q1, q2) - 2.0 * matmul(rows, columns.T)
         first, second = np.nonzero(distances <= _CANDIDATE * smaller)
         for start in range(0, len(first), _PAIRS_AT_A_TIME):
             pairs = first[start:][:_PAIRS_AT_A_TIME], second[start:][:_PAIRS_AT_A_TIME]
             differences = rows[pairs[0]].astype(np.float64) - columns[pairs[1]]
-            exact = np.square(differences).sum(1)
+            exact = row_sums(np.square(differences))
             nearness.equal[pairs] = ~differences.any(1)
             nearness.near[pairs] = differences.any(1) & (exact <= _NEAR * smaller[pairs])
         faint = _faint_beside_black(x1, x2, architecture)
@@ -73,19 +74,36 @@ def _faint_beside_black(
     """(n, m) boolean: whether an image of a pair has a faint patch, and the other a black one."""
     # Of pixels' mean squares over channels, summed over a patch: the gap is that over twice bias.
     limit = 18 * _FAINT_GAP * (architecture.b_std / architecture.w_std) ** 2
-    squares = [np.einsum("nhwc,nhwc->nhw", x, x) / x.dtype.type(x.shape[3]) for x in (x1, x2)]
-    found = [((side > 0) & (side < limit)).any((1, 2)) for side in squares]
-    if not any(side.any() for side in found):
+    squares = [_mean_squares(images) for images in (x1, x2)]
+    if not any(_faint(maps, limit).any() for maps in squares):
         return False
-    sums = [_patch_sums(side) for side in squares]
-    faint1, faint2 = (((side > 0) & (side < limit)).any((1, 2)) for side in sums)
-    black1, black2 = ((side == 0).any((1, 2)) for side in sums)
+    sums = [_patch_sums(maps) for maps in squares]
+    faint1, faint2 = (_faint(maps, limit) for maps in sums)
+    black1, black2 = ((maps == 0).any((1, 2)) for maps in sums)
     return np.logical_and.outer(faint1, black2) | np.logical_and.outer(black1, faint2)
+
+
+def _faint(maps: np.ndarray, limit: float) -> np.ndarray:
+    """(n, h, w) -> (n,) boolean: whether any square of a map is faint."""
+    return ((maps > 0) & (maps < limit)).any((1, 2))
+
+
+# Sums are of single additions in a stated order, so that all processors judge alike: the order in
+# which numpy's own sums add depends on its version and on the instruction set.
+
+
+def _mean_squares(images: np.ndarray) -> np.ndarray:
+    """Means over channels, in the images' dtype: (n, h, w, c) -> (n, h, w)."""
+    channels = [np.square(images[..., channel]) for channel in range(images.shape[3])]
+    return functools.reduce(np.add, channels) / images.dtype.type(len(channels))
 
 
 def _patch_sums(maps: np.ndarray) -> np.ndarray:
     """Sums over 3x3 pixels, with zeros outside: (n, h, w) -> (n, h, w)."""
     for axis in (1, 2):
         padded = np.pad(maps, [(int(axis == other),) * 2 for other in range(3)])
-        maps = np.lib.stride_tricks.sliding_window_view(padded, 3, axis).sum(3)
+        first, second, third = (
+            padded.take(np.arange(maps.shape[axis]) + start, axis) for start in range(3)
+        )
+        maps = first + second + third
     return maps
