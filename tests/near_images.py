@@ -59,6 +59,32 @@ def _one_grey_level(image: np.ndarray, closeness: float, rng: np.random.Generato
     return image + changed / (255 * 0.25)
 
 
+def _flat_background(level: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A texture in front of a background of one level, from 0 to 1."""
+    image = np.full(shape, level)
+    height, width = shape[0] // 2, shape[1] // 2
+    rows, columns = slice(height // 2, height // 2 + height), slice(width // 2, width // 2 + width)
+    image[rows, columns] = rng.uniform(size=image[rows, columns].shape)
+    return image
+
+
+def _black_background(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    return _flat_background(0, shape, rng)
+
+
+def _grey_background(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    return _flat_background(rng.uniform(), shape, rng)
+
+
+def _other_texture(image: np.ndarray, closeness: float, rng: np.random.Generator) -> np.ndarray:
+    """Another texture before the same background, `closeness` of which is a grey level brighter."""
+    level = image.flat[0]
+    noise = (rng.random(image.shape) < closeness) / 255
+    noise.flat[rng.integers(image.shape[-1])] = 1 / 255  # in a corner
+    other = _flat_background(level, image.shape, rng)
+    return np.where(other == level, level + noise, other)
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """How an image is drawn, and how the second of a pair comes from it."""
@@ -77,6 +103,8 @@ FAMILIES = {
     "constant, scaled": Family(_constant, _scaled),
     "zero": Family(_zero, _all_pixels),
     "8-bit texture": Family(_grey_levels, _one_grey_level),
+    "black background": Family(_black_background, _other_texture),
+    "grey background": Family(_grey_background, _other_texture),
 }
 
 
