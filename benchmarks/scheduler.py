@@ -5,7 +5,8 @@
 
 The scheduler is the real one; workers are simulated. Each block draws its time when it begins:
 lognormal, and ten times as long for one in a hundred. A copy of a block draws a new time. Two
-workers in a hundred die at a random moment of each step and return five block times later.
+workers in a hundred die at a random moment of each step and return five block times later. With
+--again=1, a worker that did not keep the residuals of a gradient's block takes as long again.
 
 `utilisation` compares with an oracle that knows every time and every death: it starts no block
 where it would be slow or cut short, and places the rest by list scheduling, longest first. No
@@ -43,6 +44,7 @@ class Workload:
     block_support: int = 25
     block_target: int = 100
     evaluation: int = 0  # test images scored in each step, at a lower priority
+    again: float = 0.0  # the share of a block's time that computing its kernel again takes
 
 
 @dataclasses.dataclass
@@ -60,7 +62,8 @@ class Totals:
 class Simulation:
     """The real scheduler with simulated workers that take time and die."""
 
-    def __init__(self, num_workers: int, seed: int, slow_workers: bool):
+    def __init__(self, num_workers: int, seed: int, slow_workers: bool, again: float = 0.0):
+        self._again = again
         self.totals = Totals()
         self._random = random.Random(seed)
         self._scheduler = Scheduler(Policy(patience_seconds=1e9))
@@ -150,11 +153,14 @@ class Simulation:
             self._begin(name)
 
     def _begin(self, name: str) -> None:
+        block = self._queues[name][0]
         seconds = BLOCK_SECONDS * self._random.lognormvariate(0, SPREAD) * self._slow[name]
+        if self._specs[block].prefers not in (None, name):
+            seconds *= 1 + self._again
         if self._draws_stragglers and self._random.random() < STRAGGLERS:
             seconds *= SLOWER
         self.totals.begun += 1
-        self._at(self._now + seconds, ("done", name, self._life[name], self._queues[name][0]))
+        self._at(self._now + seconds, ("done", name, self._life[name], block))
 
     def _tell(self, event: events.Event) -> None:
         started = time.thread_time()
@@ -228,7 +234,7 @@ def evaluation(simulation: Simulation, work: Workload, step: int) -> list[int]:
 
 def simulate(num_workers: int, steps: int, work: Workload, seed: int, slow: bool) -> Totals:
     """Simulates a run of `steps` steps, each with a forward and a backward phase."""
-    simulation = Simulation(num_workers, seed, slow)
+    simulation = Simulation(num_workers, seed, slow, work.again)
     rounds = _rounds(num_workers, work)
     scored: list[int] = []
     for step in range(steps):
@@ -305,11 +311,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluation", type=int, default=0, help="test images evaluated per step")
+    parser.add_argument("--again", type=float, default=0.0, help="cost of a kernel computed again")
     parser.add_argument("--slow_workers", action="store_true", help="slow workers, not slow blocks")
     parser.add_argument("--table", action="store_true", help="1, 8, 64, 512 and 2048 workers")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     arguments = parser.parse_args()
-    work = Workload(evaluation=arguments.evaluation)
+    work = Workload(evaluation=arguments.evaluation, again=arguments.again)
     counts = (1, 8, 64, 512, 2048) if arguments.table else (arguments.workers,)
     rows = [
         measure(count, arguments.steps, work, arguments.seed, arguments.slow_workers)

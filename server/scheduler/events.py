@@ -42,6 +42,11 @@ class BlockSpec:
     def kind(self) -> str:
         return self.shape.partition(" ")[0]
 
+    @property
+    def shape_of_kernel(self) -> str:
+        """The shape of the block of the kernel whose cotangent a block pulls back."""
+        return self.shape.replace("vjp", "K", 1)
+
 
 # --- events ------------------------------------------------------------------------------------
 

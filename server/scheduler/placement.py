@@ -234,8 +234,27 @@ class Placement:
             block = next(iter(self._ledger.behind))
             record = self._ledger.workers[worker]
             able = record.pace.slowness <= rules.SLOW_WORKER and self._is_available(record, now)
-            if able and block not in self._state.resting and self._may(worker, block):
+            if not able or block in self._state.resting or not self._may(worker, block):
+                continue
+            if self._would_end_sooner(worker, block, now):
                 self._send(worker, block, now)
+
+    def _would_end_sooner(self, worker: str, block: int, now: float) -> bool:
+        """Whether a worker would end a block before its owner, behind whose first block it waits.
+
+        An owner that kept the block's residuals needs not compute its kernel again.
+        """
+        spec, owner = self._ledger.blocks[block].spec, self._ledger.behind[block]
+        expected = self._state.times.expected
+        alone, kernel = expected.get(spec.shape), expected.get(spec.shape_of_kernel)
+        if spec.prefers != owner or alone is None or kernel is None:
+            return True
+        theirs, mine = (self._ledger.workers[name] for name in (owner, worker))
+        first, lease = next(iter(theirs.out.items()))
+        before = expected.get(self._ledger.blocks[first].spec.shape, alone)
+        ran = 0.0 if lease.started is None else now - lease.started
+        left = max(0.0, theirs.pace.slowness * before - ran)
+        return mine.pace.slowness * (alone + kernel) < left + theirs.pace.slowness * alone
 
     def _requeue_late_blocks(self, now: float) -> None:
         """Queues copies of late blocks and of those behind them, unless as urgent ones wait."""

@@ -36,9 +36,10 @@ Rule 6   Failures. After a lost message the worker rests and the block goes to a
 Rule 7   Duplicates. A block is late once it has run SLOW_FACTOR times as long as nine in ten blocks
          of its shape. If no block as urgent is waiting, copies of it and of the block behind it
          are queued for other workers. An idle worker with nothing to do takes over a block that
-         waits behind another. At most a share COPIES_SHARE of all blocks are copies of running
-         blocks, unless their worker seems frozen. The first answer is used, and the answers of
-         copies that were computed as well are compared with it.
+         waits behind another; one whose residuals the other worker kept only if it would be done
+         sooner, its kernel computed again. At most a share COPIES_SHARE of all blocks are copies of
+         running blocks, unless their worker seems frozen. The first answer is used, and the answers
+         of copies that were computed as well are compared with it.
 Rule 8   Verification. For a random share `verify_fraction` of the blocks, two workers must give
          equal answers. If answers differ, a third worker decides; an outvoted worker is dropped as
          a liar. If its answers were already used, the run goes back (server/going_back.py). If
@@ -56,7 +57,7 @@ Rule 11  Optional blocks send a worker rows that it may need next. They have the
 import dataclasses
 
 # Of these rules: a log is replayed by the version that wrote it.
-VERSION = 5
+VERSION = 6
 
 # A worker's first block of a shape includes compilation: a minute for deep pooled kernels.
 FIRST_DEADLINE_SECONDS = 900.0

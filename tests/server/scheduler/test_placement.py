@@ -187,6 +187,19 @@ def test_an_idle_worker_takes_what_waits_behind_another_block() -> None:
     assert set(world.accepted) == {1, 2}
 
 
+@pytest.mark.parametrize(("passed", "taken"), [(0.4, True), (0.6, False)])
+def test_what_its_owner_kept_residuals_of_is_taken_only_if_that_saves_time(passed, taken) -> None:
+    world = world_of("a", "b")
+    world.warm_up("a", "b", seconds=0.5, shape="K 4x4")
+    world.warm_up("a", "b", seconds=1.0, shape="vjp 4x4")
+    owners = {1: "a", 2: "a", 3: "b"}
+    world.queue([spec(block, shape="vjp 4x4", prefers=name) for block, name in owners.items()])
+    world.do("b", 3, seconds=passed)
+    assert (("b", 2) in world.sent) == taken
+    world.do_all()
+    assert set(world.accepted) == {1, 2, 3}
+
+
 def test_a_cancellation_that_came_late_excuses_one_refusal_of_the_block() -> None:
     world = world_of("a")
     world.queue([spec(1), spec(2)])
