@@ -13,19 +13,19 @@
 namespace kipper {
 
 // A source of states: those that the forward pass kept.
-template <class T>
+template <class T, class Kinds>
 struct Kept {
     static constexpr bool kBeginEarly = false;
     struct Constants {};
 
     KIPPER_INLINE Constants constants() const { return {}; }
-    KIPPER_INLINE const ReluState<T>& begin(int w) const { return states[w]; }
+    KIPPER_INLINE ReluState<T> begin(int w) const { return states.state(w); }
 
     KIPPER_INLINE const ReluState<T>& state(const ReluState<T>& kept, int, Constants) const {
         return kept;
     }
 
-    const ReluState<T>* __restrict states;
+    const KeptStates<T, Kinds> states;
 };
 
 // A source of states: pre-activations, of which the ReLU is evaluated here.

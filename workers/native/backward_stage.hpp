@@ -108,8 +108,8 @@ class BackwardOffset {
         const Window<T> window = cotangent_window(level + 1, h);
         auto run = [&](auto kinds) KIPPER_INLINED {
             using Kinds = decltype(kinds);
-            row_vjp<Kinds>(Kept<T>{states(level, h)}, ConvolvedCotangents<T, Kinds>(window), level,
-                           h);
+            row_vjp<Kinds>(Kept<T, Kinds>{{states(level, h)}},
+                           ConvolvedCotangents<T, Kinds>(window), level, h);
         };
         if (kTangent && !input_.is_first_layer(level)) return run(Kinds<kTangent, kTangent>{});
         return run(Kinds<false, kTangent>{});
@@ -147,7 +147,7 @@ class BackwardOffset {
         }
     }
 
-    ReluState<T>* states(int level, int h) { return rings_.states[level].row(h); }
+    Lanes<T>* states(int level, int h) { return rings_.states[level].row(h); }
 
     Window<T> cotangent_window(int level, int h) {
         return {cotangent_row(level, h - 1), cotangent_row(level, h), cotangent_row(level, h + 1)};

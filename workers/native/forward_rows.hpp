@@ -47,6 +47,13 @@ struct Relu {
     ReluState<T> state;
 };
 
+// The slope of `ReluState`, from n / s.
+template <class T>
+KIPPER_INLINE Lanes<T> slope_of(Lanes<T> tangent, Lanes<T> sine) {
+    const Lanes<T> slope = tangent / sine;
+    return is_zero<T>(sine) ? Lanes<T>{} : slope;
+}
+
 // Source: the convolution of the layer below.
 template <class T, class Kinds>
 class Convolved {
@@ -85,6 +92,32 @@ struct StoreRow {
     Row<T> row;
 };
 
+// What is kept of a row's states for the backward pass. To take the root and the quotient of the
+// rest again costs less than to read them, because the first-level cache does not hold all rows.
+template <class T, class Kinds>
+struct KeptStates {
+    static constexpr int kVectors = Kinds::tangent_in ? 3 : 2;
+
+    KIPPER_INLINE void put(int w, const ReluState<T>& state) const {
+        vectors[kVectors * w] = state.correlation;
+        vectors[kVectors * w + 1] = state.kappa0;
+        if constexpr (Kinds::tangent_in) vectors[kVectors * w + 2] = state.slope;
+    }
+
+    KIPPER_INLINE ReluState<T> state(int w) const {
+        const Lanes<T> correlation = vectors[kVectors * w];
+        const Lanes<T> sine = angle_of<T>(correlation).sine;
+        ReluState<T> state{correlation, {}, vectors[kVectors * w + 1], sine};
+        if constexpr (Kinds::tangent_in)
+            state.slope = vectors[kVectors * w + 2];
+        else  // n = k
+            state.slope = slope_of<T>(correlation, sine);
+        return state;
+    }
+
+    Lanes<T>* __restrict vectors;
+};
+
 // Sink: a row for the next convolution, and the states for the backward pass.
 template <class T, class KindsOfLayer>
 struct StoreAndKeepRow {
@@ -96,14 +129,11 @@ struct StoreAndKeepRow {
     KIPPER_INLINE void put(int w, Parity, const Relu<T>& relu) const {
         row.nngp[w + 1] = relu.output.nngp;
         if constexpr (Kinds::tangent_out) row.tangent[w + 1] = relu.output.tangent;
-        if constexpr (Kinds::tangent_in) states[w].correlation = relu.state.correlation;
-        if constexpr (Kinds::tangent_out) states[w].slope = relu.state.slope;
-        states[w].kappa0 = relu.state.kappa0;
-        states[w].sine = relu.state.sine;
+        states.put(w, relu.state);
     }
 
     Row<T> row;
-    ReluState<T>* __restrict states;
+    KeptStates<T, Kinds> states;
 };
 
 // Sink: the sums of a pool. Two pixels that share an entry are added before they are stored.
@@ -159,9 +189,8 @@ KIPPER_INLINE Relu<T> relu(const Correlated<T>& pixel, int w, const RowFactors<T
     const Lanes<T> deviations = factors.deviations1[w] * factors.deviations2[w];
     const Lanes<T> tangent = input.tangent * kappa0;
     const Lanes<T> nngp = Kinds::tangent_in ? input.nngp * kappa0 : tangent;
-    const Lanes<T> slope = input.tangent * inverses / angle.sine;
-    return {{nngp + deviations * angle.sine, tangent},
-            {correlation, is_zero<T>(angle.sine) ? Lanes<T>{} : slope, kappa0, angle.sine}};
+    const Lanes<T> slope = slope_of<T>(input.tangent * inverses, angle.sine);
+    return {{nngp + deviations * angle.sine, tangent}, {correlation, slope, kappa0, angle.sine}};
 }
 
 // The correlation of a pixel is computed before the ReLU of the pixel before it: the two do not

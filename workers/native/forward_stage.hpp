@@ -74,9 +74,9 @@ class OffsetPass {
         });
     }
 
-    void store_and_keep_row(int level, int h, ReluState<T>* states) {
+    void store_and_keep_row(int level, int h, Lanes<T>* states) {
         with_preactivations(level, h, [&](auto source, auto kinds) KIPPER_INLINED {
-            const StoreAndKeepRow<T, decltype(kinds)> sink{rings_.rings[level].row(h), states};
+            const StoreAndKeepRow<T, decltype(kinds)> sink{rings_.rings[level].row(h), {states}};
             relu_row<T>(source, overlap_.width, factors(level, h), sink);
         });
     }

@@ -12,70 +12,35 @@
 namespace kipper {
 
 // Where the pixels of a row go: pixel w to entry `index(w)` of `row(parity)`, if kWants<parity>.
-
-// Without a pool: an entry for each pixel.
-template <class T>
-struct EntryOfEach {
-    static constexpr bool kShared = false;
+template <class T, bool kPooled, bool kPairsShare, bool kWantsEven = true, bool kWantsOdd = true>
+struct Entries {
+    static constexpr bool kShared = kPairsShare;
     template <class Parity>
-    static constexpr bool kWants = true;
+    static constexpr bool kWants = Parity::value ? kWantsOdd : kWantsEven;
 
-    KIPPER_INLINE static int index(int w) { return w; }
+    KIPPER_INLINE static int index(int w) { return kPooled ? w / 2 : w; }
     template <class Parity>
     KIPPER_INLINE const Row<T>& row(Parity) const {
-        return only;
-    }
-
-    Row<T> only;
-};
-
-// An entry for pixels 0 and 1, the next for 2 and 3, and so on.
-template <class T>
-struct EntryOfPair {
-    static constexpr bool kShared = true;
-    template <class Parity>
-    static constexpr bool kWants = true;
-
-    KIPPER_INLINE static int index(int w) { return w / 2; }
-    template <class Parity>
-    KIPPER_INLINE const Row<T>& row(Parity) const {
-        return only;
-    }
-
-    Row<T> only;
-};
-
-// Even and odd pixels go to two offsets.
-template <class T>
-struct EntriesOfTwo {
-    static constexpr bool kShared = false;
-    template <class Parity>
-    static constexpr bool kWants = true;
-
-    KIPPER_INLINE static int index(int w) { return w / 2; }
-    template <class Parity>
-    KIPPER_INLINE const Row<T>& row(Parity) const {
-        return Parity::value ? odd : even;
+        return kPooled && !kPairsShare && Parity::value ? odd : even;
     }
 
     Row<T> even, odd;
 };
 
+// Without a pool: an entry for each pixel.
+template <class T>
+using EntryOfEach = Entries<T, false, false>;
+// An entry for pixels 0 and 1, the next for 2 and 3, and so on.
+template <class T>
+using EntryOfPair = Entries<T, true, true>;
+// Even and odd pixels go to two offsets.
+template <class T>
+using EntriesOfTwo = Entries<T, true, false>;
 // The same, but one of the offsets is outside the band.
-template <class T, class Wanted>
-struct EntriesOfOne {
-    static constexpr bool kShared = false;
-    template <class Parity>
-    static constexpr bool kWants = Parity::value == Wanted::value;
-
-    KIPPER_INLINE static int index(int w) { return w / 2; }
-    template <class Parity>
-    KIPPER_INLINE const Row<T>& row(Parity) const {
-        return only;
-    }
-
-    Row<T> only;
-};
+template <class T>
+using EntriesOfEven = Entries<T, true, false, true, false>;
+template <class T>
+using EntriesOfOdd = Entries<T, true, false, false, true>;
 
 template <class T>
 class PoolWindow {
@@ -110,10 +75,10 @@ class PoolWindow {
     template <class Run>
     KIPPER_INLINE void with_entries(Run run) const {
         if (!width_) return;
-        if (!pooled_) return run(EntryOfEach<T>{even_});
-        if (even_.nngp == odd_.nngp) return run(EntryOfPair<T>{even_});
-        if (!even_.nngp) return run(EntriesOfOne<T, Odd>{odd_});
-        if (!odd_.nngp) return run(EntriesOfOne<T, Even>{even_});
+        if (!pooled_) return run(EntryOfEach<T>{even_, odd_});
+        if (even_.nngp == odd_.nngp) return run(EntryOfPair<T>{even_, odd_});
+        if (!even_.nngp) return run(EntriesOfOdd<T>{even_, odd_});
+        if (!odd_.nngp) return run(EntriesOfEven<T>{even_, odd_});
         run(EntriesOfTwo<T>{even_, odd_});
     }
 

@@ -77,19 +77,20 @@ class RowRing {
     RowStore<T> rows_;
 };
 
-// The states of a few rows of a layer: row h replaces row h - count.
+// What is kept of the states of a few rows of a layer, see KeptStates: row h replaces row h -
+// count.
 template <class T>
 class StateRing {
   public:
     StateRing(int count, int max_width)
-        : count_(count), stride_(max_width), states_(count * stride_) {}
+        : count_(count), stride_(3 * max_width), vectors_(count * stride_) {}
 
-    ReluState<T>* row(int h) { return states_.data() + (h % count_) * stride_; }
+    Lanes<T>* row(int h) { return vectors_.data() + (h % count_) * stride_; }
 
   private:
     int count_;
     std::size_t stride_;
-    AlignedArray<ReluState<T>> states_;
+    AlignedArray<Lanes<T>> vectors_;
 };
 
 // Whether a pixel of a row is odd, where loops know it when compiled.
