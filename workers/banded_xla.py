@@ -23,7 +23,7 @@ from jax import Array, lax
 from kipper.common.architecture import is_tangent
 from kipper.workers.arc_cosine import reciprocal, relu_covariance, relu_covariance_and_tangent
 from kipper.workers.bands import BandedNetwork, Side
-from kipper.workers.nearness import LOST_GAP, MOST_LOST, MOST_NEAR, NEAR_GAP, judged_step, near_gap
+from kipper.workers.nearness import LOST_GAP, MOST_NEAR, NEAR_GAP, judged_step, most_lost, near_gap
 
 # Images of batch 2 that are evaluated together. Of 16, 32 and 64, the last made the kernel fastest
 # on two cores, with gradients as fast. Fewer if the largest pair map would exceed MOST_ENTRIES.
@@ -293,7 +293,7 @@ def _kernels(
     height, width = network.sizes[-1]
     num_pairs = (height * width) ** 2 if network.global_average else height * width
     means = [map_.sum((0, 1, 2, 3)) / num_pairs for map_ in maps]
-    endangered = (lost > MOST_LOST) | (nearest > MOST_NEAR)
+    endangered = (lost > most_lost(network)) | (nearest > MOST_NEAR)
     return network.w2 * jnp.stack(means).sum(0) + network.b2, endangered
 
 
@@ -358,6 +358,8 @@ def _stage_maps(
         step = judged_step(network, index)
         judge = functools.partial(_judged, near_gap(network))
         few = [tuple(array[step // 2 :: step] for array in layers[-1])]
+        if band == (0, 0):
+            return maps, judge(layers)
         if at_centre is None:
             return maps, judge(few)
         return maps, lax.cond(at_centre, lambda: judge(layers), lambda: judge(few))

@@ -13,13 +13,19 @@ constexpr double kLostGap = 5e-7;
 // The kernel of a pair is endangered if the lost share of what it averages, summed over its layers,
 // is larger than the first, or if the share of near patches at equal places, in any stage, is
 // larger than the second.
-constexpr double kMostLost = 6e-3;
+constexpr double kMostLost = 3e-3;
 constexpr double kMostNear = 0.5;
-// The gap below which patches count for `kMostNear`. Pools average the rounding of their patches.
+// The same, and the gap below which patches count for `kMostNear`, in networks with pools, which
+// average the rounding of their patches.
+constexpr double kPooledMostLost = 6e-3;
 constexpr double kPooledNearGap = 3e-4;
 
 KIPPER_INLINE constexpr double near_gap(bool only_offset) {
     return only_offset ? kNearGap : kPooledNearGap;
+}
+
+KIPPER_INLINE constexpr double most_lost(bool only_offset) {
+    return only_offset ? kMostLost : kPooledMostLost;
 }
 
 // |c|; 0 where deviations are equal, since patches then coincide exactly or are not near.

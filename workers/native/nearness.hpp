@@ -25,8 +25,9 @@ class Nearness {
         std::vector<double> columns = readout_weights(last.width, last.band.columns);
         stages_.resize(network.stages.size());
         const Band& band = network.resolutions[0].band;
-        only_offset_ = !band.rows && !band.columns;
-        near_gap_ = T(near_gap(only_offset_));
+        const bool only_offset = !band.rows && !band.columns;
+        near_gap_ = T(near_gap(only_offset));
+        most_lost_ = T(most_lost(only_offset));
         for (int stage = network.last_stage(); stage >= 0; --stage) {
             const Resolution& resolution = network.resolutions[stage];
             if (network.stages[stage].pooled) {
@@ -39,11 +40,9 @@ class Nearness {
 
     void clear() { lost_ = nearest_ = Lanes<T>{}; }
 
-    // At offset 0 all rows of all layers are judged, and at others few rows of the last layer. A
-    // network that has no other offset cannot afford all rows.
+    // At offset 0 all rows of all layers are judged, and at others few rows of the last layer.
     bool judges(int index, const Overlap& overlap, int level, int h) const {
         const Judged& stage = stages_[index];
-        if (only_offset_) return h % stage.step == 2 * level % stage.step;
         if (!overlap.dh && !overlap.dw) return true;
         return level == stage.levels && h % stage.step == stage.step / 2;
     }
@@ -95,7 +94,7 @@ class Nearness {
 
     // 1 where the pair is endangered, else 0.
     Lanes<T> endangered() const {
-        const auto is = (lost_ > T(kMostLost)) | (nearest_ > T(kMostNear));
+        const auto is = (lost_ > most_lost_) | (nearest_ > T(kMostNear));
         return is ? all_lanes<T>(1) : Lanes<T>{};
     }
 
@@ -112,10 +111,9 @@ class Nearness {
         }
     }
 
-    // One in so many rows of a layer is judged.
+    // At other offsets one in so many rows of a layer is judged.
     int step(const Network& network, int stage) const {
         const int height = network.resolutions[stage].height;
-        if (only_offset_) return std::min(2 * network.stages[stage].convs + 1, height);
         return std::max(height / (stage ? 6 : 2), 1);
     }
 
@@ -145,8 +143,7 @@ class Nearness {
     }
 
     std::vector<Judged> stages_;
-    bool only_offset_;
-    T near_gap_;
+    T near_gap_, most_lost_;
     Lanes<T> lost_{}, nearest_{};                 // of the pairs
     Lanes<T> stage_lost_{}, stage_total_{};       // of the current stage
     Lanes<T> row_lost_{}, row_total_{}, near_{};  // of the current offset

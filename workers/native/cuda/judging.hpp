@@ -32,9 +32,8 @@ class Judge {
         if (stage.judged_rows == 0) return;
         const OffsetGroup& group = forward.group;
         // At offset (0, 0) and at others.
-        const bool centre = group.dh == 0 && judges_centre(stage, level, h);
-        const bool others = !stage.only_offset && level == stage.convs &&
-                            place_in_step(stage, h) == stage.judged_rows / 2;
+        const bool centre = group.dh == 0;
+        const bool others = level == stage.convs && judges_others(stage, h);
         if (!centre && !others) return;
         const Mask judged = (group.dw == 0) | (others ? -1 : 0);
         rows_ += where(judged, LaneInt{} + 1, LaneInt{});
@@ -70,25 +69,17 @@ class Judge {
         workspace.store(offset + stage.lost, quotient(lost, count), writes);
         workspace.store(offset + stage.total, quotient(total, count), writes);
         if (group.dh != 0) return;
-        int rows = 0;
-        for (int h = 0; h < stage.height; ++h) rows += judges_centre(stage, stage.convs, h);
         const Lanes<T> near = sum_over(near_, stage.segment);
         workspace.store(LaneInt{} + stage.nearest,
-                        quotient(near, all_lanes<T>(T(larger(rows, 1) * stage.width))),
+                        quotient(near, all_lanes<T>(T(stage.height * stage.width))),
                         writes & (group.dw == 0));
     }
 
   private:
-    // All rows, which a network without other offsets cannot afford.
-    template <class StageType>
-    KIPPER_INLINE static bool judges_centre(const StageType& stage, int level, int h) {
-        return !stage.only_offset || place_in_step(stage, h) == place_in_step(stage, 2 * level);
-    }
-
     // Without a sign, the remainder of a power of 2 takes one instruction.
     template <class StageType>
-    KIPPER_INLINE static int place_in_step(const StageType& stage, int row) {
-        return unsigned(row) % unsigned(stage.judged_rows);
+    KIPPER_INLINE static bool judges_others(const StageType& stage, int row) {
+        return unsigned(row) % unsigned(stage.judged_rows) == unsigned(stage.judged_rows / 2);
     }
 
     Lanes<T> lost_, total_, near_;
@@ -102,6 +93,7 @@ KIPPER_INLINE Lanes<T> verdict(const Plan& plan, const Stages& stages, const Inp
                                Memory<T>& workspace) {
     const Lanes<T> zero = all_lanes<T>(0);
     Lanes<T> lost = zero, nearest = zero;
+    int only_offset = 0;
     stages.forward([&](const auto& stage) {
         if (plan.judged == 0) return;
         Lanes<T> stage_lost = zero, stage_total = zero;
@@ -118,8 +110,10 @@ KIPPER_INLINE Lanes<T> verdict(const Plan& plan, const Stages& stages, const Inp
         lost += where(mask_of(total > T(0)), share * T(stage.convs), zero);
         const Lanes<T> near = workspace.load(LaneInt{} + stage.nearest);
         nearest = where(mask_of(near > nearest), near, nearest);
+        only_offset = stage.only_offset;
     });
-    const Mask endangered = mask_of(lost > T(kMostLost)) | mask_of(nearest > T(kMostNear));
+    const Mask endangered =
+        mask_of(lost > T(most_lost(only_offset))) | mask_of(nearest > T(kMostNear));
     const Lanes<T> value = where(endangered, all_lanes<T>(1), zero);
     workspace.store(LaneInt{} + plan.verdict, value, lane_index() == 0);
     return value;
