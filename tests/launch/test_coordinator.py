@@ -61,7 +61,10 @@ def test_once_ends_after_the_step_and_twice_at_once(tmp_path, times, newest):
 def test_only_runs_with_workers_here_need_the_engine_here(tmp_path, monkeypatch):
     monkeypatch.setattr(cuda_library, "nvidia_gpu_visible", lambda: False)
     given = {"workdir": str(tmp_path), "architecture": "convnet", "engine": "banded_cuda", **FEW}
-    elsewhere = {"num_workers": 0, "port": 7000}, {"launch": "ray", "ray_address": "host:1"}
+    certificates = str(tmp_path / "certificates")
+    make_certificates(certificates)
+    joined = {"port": 7000, "transport": "grpc_tls", "certificates": certificates}
+    elsewhere = {"num_workers": 0, **joined}, {"launch": "ray", "ray_address": "host:1"}
     for where in elsewhere:
         check_settings(RunSettings.of(DistillSettings, **given, **where))
     for where in ({}, {"launch": "ray"}):
