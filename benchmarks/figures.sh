@@ -29,7 +29,7 @@ distill() {  # NAME FLAG…
 case $run in
   cifar10)
     distill cifar10 --dataset=cifar10 --data_dir="$CIFAR10" --preprocess=zca --support_size=10 \
-      --recipe=fast --target_batch_size=256 --steps=4300 "$@" ;;
+      --recipe=fast --optimiser=soap --target_batch_size=256 --steps=4300 "$@" ;;
   cifar10_paper)
     distill cifar10-paper --dataset=cifar10 --data_dir="$CIFAR10" --preprocess=zca --support_size=10 \
       --recipe=paper --learning_rate=0.08 --schedule=cosine --schedule_steps=2200 --steps=2200 "$@" ;;

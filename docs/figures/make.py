@@ -1,8 +1,8 @@
 """Draws the figures of the documents: python docs/figures/make.py [FOLDER].
 
 The default folder is the script's own. Bands and tilings come from the sources, and measurements
-from kernel_scaling.json beside it. The same version of matplotlib writes the same bytes, which
-tests/test_documents_figures.py checks.
+from kernel_scaling.json and accuracy.json beside it. The same version of matplotlib writes the same
+bytes, which tests/test_documents_figures.py checks.
 """
 
 import json
@@ -245,6 +245,24 @@ def kernel_scaling() -> Diagram:
     return page
 
 
+def accuracy() -> Diagram:
+    """Test accuracy of ten CIFAR-10 images by kernel pairs, as runs of docs/results.md had it."""
+    curves = json.loads((pathlib.Path(__file__).parent / "accuracy.json").read_text())
+    page = Diagram(760, 276)
+    axes = page.axes(60, 36, 470, 200, xscale="log")
+    for curve, colour in zip(curves, (VERMILION, BLUE, GREEN), strict=True):
+        pairs = [curve["pairs_per_step"] * step / 1e6 for step in curve["steps"]]
+        axes.plot(pairs, curve["accuracy"], "o-", color=colour, label=curve["name"])
+    axes.axhline(63.4, color=MUTED, linestyle="--", label="published, up to 50,000 steps")
+    axes.set_title("test accuracy, per cent")
+    axes.set_xlabel("millions of kernel pairs in steps, each with its gradient")
+    axes.xaxis.set_major_locator(FixedLocator([0.2, 0.5, 1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1))
+    return page
+
+
 FIGURES: tuple[Callable[[], Diagram], ...] = (
     regression,
     bands,
@@ -254,6 +272,7 @@ FIGURES: tuple[Callable[[], Diagram], ...] = (
     block_states,
     worker_states,
     kernel_scaling,
+    accuracy,
 )
 
 
