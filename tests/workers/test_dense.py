@@ -199,9 +199,11 @@ def test_float32_keeps_every_distance_and_gradient(make, family, closeness, scal
     pair = near_pair(family, 10**closeness, (6, 6, 2), np.random.default_rng(seed), 10**scale)
     got = _of_pair(make(_spec("fc3", "float32")), pair)
     errors = pair_errors(got, _of_pair(make(_spec("fc3")), pair.astype(float)))
-    assert errors.kernel < 1e-6
+    # Products of grey backgrounds have one sign, so that their sum is larger and rounds more.
+    rounding = 3e-6 if family == "grey background" else 1e-6
+    assert errors.kernel < rounding
     # Without close pairs K is rounded to float32.
-    assert errors.distance_error < max(1e-8, min(1e-6, 1e-3 * errors.distance))
+    assert errors.distance_error < max(1e-8, min(rounding, 1e-3 * errors.distance))
     assert errors.gradient < 1e-5
     # To the bit in float32; close pairs in float64 to their last digit, and callers mirror them.
     assert relative_error(got[0], got[0].T) < 1e-15
