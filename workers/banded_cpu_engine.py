@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -65,10 +65,9 @@ class NativeBandedEngine(BandedEngine):
             both: bool,
         ) -> tuple[np.ndarray, ...]:
             if both and x1.is_same_as(x2):
-                symmetric, sums = _Symmetric.of(x1), _SumsOfBothSides(x1)
-                for part in self._derivatives(x1, symmetric):
-                    sums.add(part, cotangent)
-                return (*symmetric, *sums.pieces)
+                symmetric = _Symmetric.of(x1)
+                derivatives = self._derivatives(x1, symmetric)
+                return (*symmetric, *_sums_of_both_sides(x1, derivatives, cotangent))
             images = flat(x1, x2)
             return banded_cpu.cross_kernel_vjp(
                 network, spec.kind, *images, cotangent, both=both, kept=kept, threads=threads
@@ -111,10 +110,7 @@ class NativeBandedEngine(BandedEngine):
         parts = list(self._derivatives(x, symmetric))
 
         def pull_back(cotangent: np.ndarray) -> Sequence[AnyArray]:
-            sums = _SumsOfBothSides(x)
-            for part in parts:
-                sums.add(part, cotangent)
-            return sums.pieces
+            return _sums_of_both_sides(x, parts, cotangent)
 
         return self._with_pullback(x, x, *symmetric, pull_back)
 
@@ -176,23 +172,23 @@ class _DerivativesOfPairs(NamedTuple):
     by_second: list[np.ndarray]
 
 
-class _SumsOfBothSides:
+def _sums_of_both_sides(
+    x: PreparedImages, parts: Iterable[_DerivativesOfPairs], cotangent: np.ndarray
+) -> list[np.ndarray]:
     """Cotangents of images and variance maps, as of x1 and as of x2, in the order of the pairs."""
-
-    def __init__(self, x: PreparedImages):
-        self.pieces = [np.zeros_like(each) for each in (x.images, x.features) * 2]
-
-    def add(self, part: _DerivativesOfPairs, cotangent: np.ndarray) -> None:
-        cotangent = cotangent.astype(self.pieces[0].dtype, copy=False)
+    pieces = [np.zeros_like(each) for each in (x.images, x.features) * 2]
+    cotangent = cotangent.astype(x.images.dtype, copy=False)
+    for part in parts:
         for p, (i, j) in enumerate(zip(part.rows, part.columns, strict=True)):
             for of_x1, of_x2, by_first, by_second in zip(
-                self.pieces[:2], self.pieces[2:], part.by_first, part.by_second, strict=True
+                pieces[:2], pieces[2:], part.by_first, part.by_second, strict=True
             ):
                 of_x1[i] += cotangent[i, j] * by_first[p]
                 of_x2[j] += cotangent[i, j] * by_second[p]
                 if i != j:
                     of_x1[j] += cotangent[j, i] * by_second[p]
                     of_x2[i] += cotangent[j, i] * by_first[p]
+    return pieces
 
 
 def _upper_pairs(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

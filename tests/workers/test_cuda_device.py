@@ -123,18 +123,23 @@ def test_too_little_memory_splits_blocks_and_changes_no_bit(fake, library, optio
     _equal(_results(_engine(device), images), _results(_engine(SimulatedGpu(library)), images))
 
 
-@pytest.mark.parametrize(("memory", "seconds"), [(2**30, 20), (100_000, 0.2)])
-def test_a_worker_queues_a_block_before_it_has_the_answer_of_another(
-    fake, monkeypatch, memory, seconds
-):
-    cuda, device = fake(memory=memory)
-    engine, images = _engine(device), _images(16)
+def _worker(monkeypatch, engine, images):
+    """A worker with the first four images as support and the others as rows, and their key."""
     monkeypatch.setattr(worker, "make_engine", lambda *_: engine)
     rows, support = images[4:], images[:4]
     key = content_key(rows)
     gpu = worker.Worker(RowStore({key: rows}))
     gpu.handle(dataclasses.replace(CONFIGURE, architectures=["convnet3"]))
     gpu.handle(PutSupport(version=1, step=0, kernel=0, total=4, start=0, images=support))
+    return gpu, key
+
+
+@pytest.mark.parametrize(("memory", "seconds"), [(2**30, 20), (100_000, 0.2)])
+def test_a_worker_queues_a_block_before_it_has_the_answer_of_another(
+    fake, monkeypatch, memory, seconds
+):
+    cuda, device = fake(memory=memory)
+    gpu, key = _worker(monkeypatch, _engine(device), _images(16))
 
     def block(number):
         columns = np.arange(6 * number, 6 * number + 6)
@@ -158,13 +163,7 @@ def test_a_worker_queues_a_block_before_it_has_the_answer_of_another(
 
 def test_a_worker_keeps_outputs_on_the_device_until_the_cotangent_comes(fake, monkeypatch):
     cuda, device = fake()
-    engine, images = _engine(device), _images(10)
-    monkeypatch.setattr(worker, "make_engine", lambda *_: engine)
-    rows, support = images[4:], images[:4]
-    key = content_key(rows)
-    gpu = worker.Worker(RowStore({key: rows}))
-    gpu.handle(dataclasses.replace(CONFIGURE, architectures=["convnet3"]))
-    gpu.handle(PutSupport(version=1, step=0, kernel=0, total=4, start=0, images=support))
+    gpu, key = _worker(monkeypatch, _engine(device), _images(10))
     where = {"version": 1, "start": 0, "stop": 4, "columns_key": key, "draw": UNCHANGED}
     where["columns"] = np.arange(6)
     cotangent = np.ones((4, 6))
